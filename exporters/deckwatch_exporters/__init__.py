@@ -1,0 +1,8 @@
+"""The exporters that come with Deckwatch. A new one touches two files: its module, and this table."""
+
+from collections.abc import Mapping
+
+#: The config key of each built-in exporter, and where its `Exporter` is (imported when the config names it).
+EXPORTERS: Mapping[str, str] = {
+    "system": "deckwatch_exporters.system:EXPORTER",
+}

@@ -1,0 +1,1 @@
+"""The host, under node_exporter's names."""

@@ -1,0 +1,30 @@
+"""Runs a collector on a tree of files and prints what it yields, one `name{labels} value` a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deckwatch_exporters.system.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deckwatch.metric import Sample
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+def host_paths(tree: Path = FIXTURES / "host") -> Paths:
+    """The paths of a captured or hand-made host: `proc/`, `sys/`, `root/` and `udev/` below `tree`."""
+    return Paths(proc=str(tree / "proc"), sys=str(tree / "sys"), root=str(tree / "root"), udev=str(tree / "udev"))
+
+
+def exposed(samples: Iterable[Sample]) -> list[str]:
+    """The samples as text lines in the order of collection."""
+    return [f"{sample.series.text}{sample.value}" for sample in samples]
+
+
+def by_series(samples: Iterable[Sample]) -> dict[str, float]:
+    """Values by series text (`name{label="value"}`)."""
+    return {sample.series.text.rstrip(): sample.value for sample in samples}
