@@ -125,9 +125,7 @@ class Metric:
             series = self._remember(tuple(labels.items()), "", labels)
         return _sample(Sample, (series, value, None))
 
-    def part(
-        self, suffix: str, value: float, labels: Mapping[str, str], extra: Extra | None = None
-    ) -> Sample:
+    def part(self, suffix: str, value: float, labels: Mapping[str, str], extra: Extra | None = None) -> Sample:
         """A sample of a histogram or summary: `suffix` is `_bucket` (with `le`), `_sum`, `_count` or ``."""
         key = (suffix, *labels.items())
         ref = self._series.get(key)
@@ -136,9 +134,7 @@ class Metric:
             series = self._remember(key, suffix, labels)
         return _sample(Sample, (series, value, extra))
 
-    def distribution(
-        self, buckets: Mapping[float, float], total: float, /, **labels: str
-    ) -> Iterator[Sample]:
+    def distribution(self, buckets: Mapping[float, float], total: float, /, **labels: str) -> Iterator[Sample]:
         """The samples of a histogram: `buckets` maps each upper bound to its cumulative count, `inf` included."""
         count = 0.0
         for bound in sorted(buckets):
@@ -151,9 +147,7 @@ class Metric:
     def _remember(self, key: tuple[object, ...], suffix: str, labels: Mapping[str, str]) -> Series:
         extra = {"le"} if suffix == "_bucket" else {"quantile"} if self.type == "summary" and not suffix else set()
         if labels.keys() - extra != set(self.labels):
-            raise TypeError(
-                f"{self.name} takes the labels ({', '.join(self.labels)}), got ({', '.join(labels)})"
-            )
+            raise TypeError(f"{self.name} takes the labels ({', '.join(self.labels)}), got ({', '.join(labels)})")
         for label, value in labels.items():
             if not isinstance(value, str):
                 raise TypeError(f"{self.name}: the value of label {label!r} is {value!r}, not a string")
@@ -243,7 +237,9 @@ def declared_in(*modules: ModuleType) -> tuple[Metric | MetricPattern, ...]:
     found: dict[str, Metric | MetricPattern] = {}
     for module in modules:
         for thing in vars(module).values():
-            for metric in thing.values() if isinstance(thing, dict) else thing if isinstance(thing, tuple) else (thing,):
+            for metric in (
+                thing.values() if isinstance(thing, dict) else thing if isinstance(thing, tuple) else (thing,)
+            ):
                 if isinstance(metric, (Metric, MetricPattern)):
                     found[metric.name] = metric
     return tuple(found[name] for name in sorted(found))

@@ -1,0 +1,73 @@
+"""`deckwatch check`: every collector of every target once, and what a target lacks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from deckwatch.agent import open_target
+from deckwatch.collector import SeriesBudget, run_once
+from deckwatch.exposition import Encoder
+from deckwatch.table import table
+
+if TYPE_CHECKING:
+    from deckwatch.collector import Exporter, Finding, Probe, Snapshot
+    from deckwatch.config import Config, TargetConfig
+    from deckwatch.registry import Registry
+
+
+class _Tried(NamedTuple):
+    state: str
+    took: str
+    series: str
+    detail: str
+
+
+def check(config: Config, registry: Registry, timeout: float, out: TextIO) -> int:
+    """Print a table of what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
+    rows: list[tuple[str, ...]] = []
+    remedies: list[str] = []
+    failed = False
+    for target in config.targets:
+        exporter = registry.get(target.exporter)
+        for probe in open_target(exporter, target, dict(config.thresholds)):
+            tried = _try(probe, target.max_series or exporter.max_series, timeout)
+            rows.append((probe.name, target.name or "-", *tried))
+            failed = failed or tried.state == "failed"
+        for finding in _findings(exporter, target):
+            failed = failed or finding.state != "ok"
+            rows.append((target.exporter, target.name or "-", finding.state, "", "", finding.what))
+            if finding.remedy:
+                remedies.append(f"{target.exporter} {target.name}: {finding.what}\n  {finding.remedy}\n")
+    out.write(f"config: {config.path or 'none found, the defaults'}\n")
+    out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
+    if remedies:
+        out.write("\nWhat is missing, and what mends it:\n" + "".join(remedies))
+    return 2 if failed else 0
+
+
+def _findings(exporter: Exporter, target: TargetConfig) -> list[Finding]:
+    return list(exporter.check(target.settings))
+
+
+def _try(probe: Probe, max_series: int, timeout: float) -> _Tried:
+    """One run in a thread of its own, which is left behind when it hangs."""
+    done: list[Snapshot] = []
+    thread = threading.Thread(
+        target=lambda: done.append(run_once(probe, Encoder(probe.target), SeriesBudget(max_series))), daemon=True
+    )
+    began = time.perf_counter()
+    thread.start()
+    thread.join(timeout)
+    if not done:
+        return _Tried("failed", f"{time.perf_counter() - began:.1f} s", "", f"no answer within {timeout:g} s")
+    snapshot = done[0]
+    probe.close()
+    took = f"{snapshot.duration * 1000:.1f} ms"
+    if snapshot.error:
+        return _Tried("failed", took, "", snapshot.error)
+    if not snapshot.series:
+        return _Tried("ok", took, "0", "nothing of this kind here")
+    detail = f"{snapshot.dropped} series over the budget" if snapshot.dropped else ""
+    return _Tried("ok", took, str(snapshot.series), detail)

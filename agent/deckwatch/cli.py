@@ -1,0 +1,144 @@
+"""The command line: `deckwatch run | check | once | metrics | config | version`.
+
+Exit codes: 0 all is well, 1 it failed while running, 2 the command line, the config or a target is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from deckwatch import __version__
+from deckwatch.board import UnknownSelectionError
+from deckwatch.config import Config, ConfigError, find_config, load_config
+from deckwatch.registry import Registry, RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.command(options)
+    except (ConfigError, RegistryError, UnknownSelectionError) as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201  this is the command line
+        code = 2
+    except BrokenPipeError:
+        # Whoever read our output has left (`deckwatch metrics | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    if options.may_leave_threads:
+        # A hung collector's thread cannot be stopped, and the interpreter would wait for it.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="deckwatch", description="Watches a Python team's stack: metrics for Prometheus, logs for Loki."
+    )
+    parser.set_defaults(may_leave_threads=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    with_config = argparse.ArgumentParser(add_help=False)
+    with_config.add_argument(
+        "--config", metavar="FILE", help="the config file (else $DECKWATCH_CONFIG, ./deckwatch.yml, /etc/deckwatch/)"
+    )
+
+    run = commands.add_parser("run", parents=[with_config], help="collect, and serve /metrics")
+    run.add_argument("--listen", metavar="HOST:PORT", help="overrides the config's `listen`")
+    run.set_defaults(command=_run, may_leave_threads=True)
+
+    check = commands.add_parser("check", parents=[with_config], help="try the config and every target once")
+    check.add_argument(
+        "--timeout", type=_positive_seconds, default=10.0, metavar="SECONDS", help="for each collector (10)"
+    )
+    check.set_defaults(command=_check, may_leave_threads=True)
+
+    once = commands.add_parser("once", parents=[with_config], help="run an exporter or collector once, print what it gives")
+    once.add_argument("name", metavar="NAME", help="an exporter or a collector: system, system.cpu, ...")
+    once.add_argument("--target", metavar="NAME", help="of that target only")
+    once.add_argument("--format", choices=["text", "openmetrics"], default="text")
+    once.set_defaults(command=_once)
+
+    metrics = commands.add_parser("metrics", help="print the catalogue of metrics")
+    metrics.add_argument("--format", choices=["table", "json", "markdown"], default="table")
+    metrics.set_defaults(command=_metrics)
+
+    config = commands.add_parser("config", help="about the config file")
+    about_config = config.add_subparsers(metavar="COMMAND", required=True)
+    schema = about_config.add_parser("schema", help="print the JSON schema of the config file, for editors")
+    schema.set_defaults(command=_schema)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version)
+    return parser
+
+
+def _positive_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _load(options: argparse.Namespace, registry: Registry) -> Config:
+    path = find_config(Path(options.config) if options.config else None, os.environ, Path.cwd())
+    return load_config(path, os.environ, registry)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from deckwatch.run import run  # the server is loaded by the one command that needs it
+
+    registry = Registry.installed()
+    return run(lambda: _load(options, registry), registry, options.listen)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from deckwatch.check import check
+
+    registry = Registry.installed()
+    return check(_load(options, registry), registry, options.timeout, sys.stdout)
+
+
+def _once(options: argparse.Namespace) -> int:
+    from deckwatch.once import expose_once
+
+    registry = Registry.installed()
+    exposition, errors = expose_once(
+        _load(options, registry), registry, options.name, options.target, options.format == "openmetrics"
+    )
+    sys.stdout.write(exposition)
+    for error in errors:
+        print(error, file=sys.stderr)  # noqa: T201  this is the command line
+    return 1 if errors else 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from deckwatch.catalogue import catalogue, render
+
+    sys.stdout.write(render(catalogue(Registry.installed()), options.format))
+    return 0
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    import json
+
+    from deckwatch.config import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(Registry.installed()), indent=2) + "\n")
+    return 0
+
+
+def _version(_options: argparse.Namespace) -> int:
+    sys.stdout.write(f"deckwatch {__version__}\n")
+    return 0

@@ -1,0 +1,28 @@
+"""The agent's own log: JSON on stdout (one object a line), text when stdout is a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Send everything that is logged to `stream` (stdout), replacing what was configured before."""
+    stream = stream or sys.stdout
+    handler = logging.StreamHandler(stream)
+    if stream.isatty():
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    else:
+        handler.setFormatter(
+            JsonFormatter(
+                "%(levelname)s %(name)s %(message)s",
+                rename_fields={"levelname": "level", "name": "logger"},
+                timestamp=True,
+            )
+        )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

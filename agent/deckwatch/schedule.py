@@ -1,0 +1,210 @@
+"""The schedule: one APScheduler job for each collector and target, run in a thread pool.
+
+Probes that cannot block share one job for each target, since a job costs more than they do. A hung run costs its
+thread, and never starts a second time while it hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from deckwatch.collector import run_once
+from deckwatch.exposition import Encoder
+from deckwatch.pace import Pace
+from deckwatch.rhythm import Rhythm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deckwatch.board import Board
+    from deckwatch.collector import Probe, SeriesBudget, Snapshot
+
+# Threads are started as they are needed: this only bounds how many hung targets one agent can bear.
+_MAX_THREADS = 512
+# Runs are called off after this many gaps without an end.
+_GAPS_TO_EXPIRE = 3
+
+
+class Job:
+    """Probes of one target that run one after the other, and when they do."""
+
+    def __init__(
+        self,
+        name: str,
+        probes: Sequence[Probe],
+        budget: SeriesBudget,
+        rhythm: Rhythm,
+        board: Board,
+        logger: logging.Logger,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.probes = tuple(probes)
+        self.rhythm = rhythm
+        self.running_since: float | None = None
+        self.next_run: float | None = None
+        self._removed = threading.Event()
+        self._idle = threading.Lock()  # held by a run that is under way
+        self._budget = budget
+        self._board = board
+        self._log = logger
+        self._clock = clock
+        self._encoders = {probe: Encoder(probe.target) for probe in self.probes}
+        self._errors: dict[str, str] = {}
+
+    @property
+    def valid_for(self) -> float:
+        """Seconds for which a snapshot counts when no newer one comes."""
+        return _GAPS_TO_EXPIRE * self.rhythm.gap(self._clock())
+
+    def run(self) -> None:
+        if not self._idle.acquire(blocking=False):
+            return  # closed in the meantime
+        try:
+            self._run()
+        finally:
+            self._idle.release()
+        if self._removed.is_set():
+            self._close()
+
+    def remove(self) -> None:
+        """Close the probes: now, or when the run that is under way ends."""
+        self._removed.set()
+        self._close()
+
+    def _run(self) -> None:
+        self.running_since = began = self._clock()
+        ok = True
+        for probe in self.probes:
+            if self._removed.is_set():
+                break
+            snapshot = run_once(probe, self._encoders[probe], self._budget, self._clock)
+            ok = ok and not snapshot.error
+            self._log_change(snapshot)
+            self._board.post(snapshot, self.valid_for)
+        # Back-off is for a target that keeps failing; probes that share a job watch the machine itself.
+        self.rhythm.ran(self._clock() - began, ok or len(self.probes) > 1)
+        self.running_since = None
+
+    def _close(self) -> None:
+        if self._idle.acquire(blocking=False):
+            # Never released: whoever gets here first closes, and no later run can start.
+            for probe in self.probes:
+                probe.close()
+
+    def _log_change(self, snapshot: Snapshot) -> None:
+        before = self._errors.get(snapshot.probe, "")
+        if bool(before) == bool(snapshot.error):
+            return
+        self._errors[snapshot.probe] = snapshot.error
+        what = f"{snapshot.probe} ({snapshot.target})" if snapshot.target else snapshot.probe
+        fields = {"collector": snapshot.probe, "target": snapshot.target, "duration": round(snapshot.duration, 3)}
+        if snapshot.error:
+            self._log.warning("%s is failing: %s", what, snapshot.error, extra={"event": "collector.failing", **fields})
+        else:
+            self._log.info("%s works again", what, extra={"event": "collector.recovered", **fields})
+
+
+class _RhythmTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
+    """Lets a job's rhythm say when it fires."""
+
+    def __init__(self, job: Job, clock: Callable[[], float]) -> None:
+        self._job = job
+        self._clock = clock
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        moment = now.timestamp()
+        previous = previous_fire_time.timestamp() if previous_fire_time else moment
+        self._job.next_run = self._job.rhythm.next_run(previous, moment)
+        return datetime.fromtimestamp(self._job.next_run, UTC)
+
+
+class Schedule:
+    """Runs jobs and posts what they give to the board."""
+
+    def __init__(self, board: Board, clock: Callable[[], float] = time.time) -> None:
+        self._board = board
+        self._clock = clock
+        self._log = logging.getLogger("deckwatch.collector")
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._paces: dict[str, Pace] = {}
+        # It would log each run that is left out because the last one still hangs; the board tells that once.
+        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(_MAX_THREADS)},
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
+            timezone=UTC,
+        )
+
+    def arrival(self, client: str, target: str = "") -> None:
+        """A scrape of the whole agent, or of one target, has come."""
+        self._pace(target).arrival(client, self._clock())
+
+    def add(
+        self,
+        name: str,
+        probes: Sequence[Probe],
+        budget: SeriesBudget,
+        interval: float,
+        *,
+        exporter: str,
+        scrape_prefix: str = "",
+        fixed: bool = False,
+    ) -> None:
+        """Run `probes`, all of one target, as a job of this (unique) name, the first time at once."""
+        target = probes[0].target
+        own, whole = self._pace(target), self._pace("")
+        with self._lock:
+            spread = (len(self._jobs) % 16) * 0.02
+        rhythm = Rhythm(interval, lambda after: own.next_beat(after) or whole.next_beat(after), fixed, spread)
+        job = Job(name, probes, budget, rhythm, self._board, self._log, self._clock)
+        for probe in probes:
+            self._board.add(probe, exporter, scrape_prefix, job.valid_for)
+        with self._lock:
+            self._jobs[name] = job
+        job.next_run = self._clock() + spread
+        self._scheduler.add_job(
+            job.run,
+            _RhythmTrigger(job, self._clock),
+            id=name,
+            next_run_time=datetime.fromtimestamp(job.next_run, UTC),
+        )
+
+    def remove(self, name: str) -> None:
+        """Stop a job and take its samples away. One that is under way closes its probes when it ends."""
+        with self._lock:
+            job = self._jobs.pop(name)
+        self._scheduler.remove_job(name)
+        for probe in job.probes:
+            self._board.remove(probe)
+        job.remove()
+
+    def set_interval(self, interval: float) -> None:
+        """Change the interval (seconds) of all jobs that have no fixed one."""
+        for job in self.jobs():
+            if not job.rhythm.fixed:
+                job.rhythm.interval = interval
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Start no more runs. Does not wait for those under way: one of them may hang."""
+        self._scheduler.shutdown(wait=False)
+
+    def jobs(self) -> list[Job]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def _pace(self, target: str) -> Pace:
+        with self._lock:
+            return self._paces.setdefault(target, Pace())
