@@ -1,0 +1,258 @@
+"""The board: what is served is fresh or absent, merged by family, and put together once for each change."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from deckwatch.board import Board, Selection, UnknownSelectionError
+from deckwatch.collector import Probe, SeriesBudget, run_once
+from deckwatch.exposition import Encoder
+from deckwatch.metric import Metric, Sample, counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UP = gauge("redis_up", "Whether it is up.")
+KEYS = gauge("redis_db_keys", "Keys.", ["db"])
+ALL = Selection()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Fixed:
+    def __init__(self, *samples: Sample, error: Exception | None = None) -> None:
+        self.samples = samples
+        self.error = error
+
+    def collect(self) -> Iterable[Sample]:
+        if self.error:
+            raise self.error
+        return self.samples
+
+
+class Desk:
+    """A board with a clock, and probes run on it by hand."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.board = Board(self.clock)
+        self.probes: dict[tuple[str, str], tuple[Probe, Encoder]] = {}
+
+    def post(self, name: str, collector: Fixed, target: str = "", prefix: str = "") -> None:
+        if (name, target) not in self.probes:
+            probe = Probe(name, collector, target)
+            self.probes[name, target] = (probe, Encoder(target))
+            self.board.add(probe, name.partition(".")[0], prefix, valid_for=45)
+        encoder = self.probes[name, target][1]
+        self.board.post(run_once(Probe(name, collector, target), encoder, SeriesBudget(1000), self.clock), valid_for=45)
+
+    def text(self, selection: Selection = ALL) -> str:
+        return self.board.render(selection, openmetrics=False, compress=False).decode()
+
+    def series(self, selection: Selection = ALL) -> dict[str, float]:
+        return {
+            line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
+            for line in self.text(selection).splitlines()
+            if not line.startswith("#")
+        }
+
+
+def test_targets_of_one_exporter_are_told_apart_by_the_target_label_under_one_help_and_type() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    desk.post("redis", Fixed(UP(0)), "sessions")
+
+    text = desk.text()
+
+    assert text.count("# TYPE redis_up gauge") == text.count("# HELP redis_up") == 1
+    assert 'redis_up{target="cache"} 1\nredis_up{target="sessions"} 0\n' in text
+
+
+def test_a_failed_run_takes_the_samples_of_its_collector_away_at_once_and_no_others() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    desk.post("redis", Fixed(UP(1)), "sessions")
+    desk.post("redis", Fixed(error=OSError("gone")), "cache")
+
+    series = desk.series()
+
+    assert 'redis_up{target="cache"}' not in series
+    assert series['redis_up{target="sessions"}'] == 1
+    assert series['deckwatch_collector_success{target="cache",collector="redis"}'] == 0
+    assert series['deckwatch_collector_success{target="sessions",collector="redis"}'] == 1
+
+
+def test_a_snapshot_that_no_newer_one_follows_in_time_is_taken_away_and_marked() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    desk.clock.now += 46
+
+    series = desk.series()
+
+    assert 'redis_up{target="cache"}' not in series
+    assert series['deckwatch_collector_success{target="cache",collector="redis"}'] == 0
+    assert 'deckwatch_snapshot_age_seconds{target="cache",collector="redis"}' not in series
+
+
+def test_the_last_success_stays_known_while_a_collector_fails() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    desk.clock.now += 10
+    desk.post("redis", Fixed(error=OSError("gone")), "cache")
+
+    series = desk.series()
+
+    assert series['deckwatch_collector_last_success_timestamp_seconds{target="cache",collector="redis"}'] == 1000
+
+
+def test_a_probe_that_never_ended_a_run_is_reported_once_its_time_is_over() -> None:
+    desk = Desk()
+    desk.board.add(Probe("slow", Fixed()), "slow", "", valid_for=45)
+    assert 'deckwatch_collector_success{collector="slow"}' not in desk.series()
+
+    desk.clock.now += 46
+
+    assert desk.series()['deckwatch_collector_success{collector="slow"}'] == 0
+
+
+def test_the_age_of_a_snapshot_is_told_anew_on_each_answer() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    ages = []
+    for _ in range(3):
+        ages.append(desk.series()['deckwatch_snapshot_age_seconds{target="cache",collector="redis"}'])
+        desk.clock.now += 1.5
+
+    assert ages == [0, 1.5, 3]
+
+
+def test_a_second_scraper_gets_the_same_answer_without_it_being_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    first = desk.text()
+
+    def put_together_again(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("put together again")
+
+    monkeypatch.setattr(Board, "_put_together", put_together_again)
+
+    assert desk.text() == first
+
+
+def test_each_change_is_served_in_every_format() -> None:
+    desk = Desk()
+    for value in (1, 0):
+        desk.post("redis", Fixed(UP(value)), "cache")
+        for openmetrics in (False, True):
+            for compress in (False, True):
+                body = desk.board.render(ALL, openmetrics, compress)
+                assert f'redis_up{{target="cache"}} {value}\n' in (gzip.decompress(body) if compress else body).decode()
+
+
+def test_one_target_is_served_alone_and_without_the_label() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1), KEYS(5, db="db0")), "cache")
+    desk.post("redis", Fixed(UP(0)), "sessions")
+
+    series = desk.series(Selection(target="cache"))
+
+    assert series["redis_up"] == 1
+    assert series['redis_db_keys{db="db0"}'] == 5
+    assert series['deckwatch_collector_success{collector="redis"}'] == 1
+    assert not any("target=" in name for name in series)
+
+
+@pytest.mark.parametrize("name", ["system", "system.cpu", "cpu"])
+def test_collectors_are_selected_by_exporter_by_name_or_by_part(name: str) -> None:
+    desk = Desk()
+    desk.post("system.cpu", Fixed(UP(1)))
+    desk.post("redis", Fixed(KEYS(1, db="db0")), "cache")
+
+    series = desk.series(Selection(collect=(name,)))
+
+    assert "redis_up" in series
+    assert not any(name.startswith("redis_db_keys") for name in series)
+
+
+@pytest.mark.parametrize("selection", [Selection(("nope",)), Selection(target="nope"), Selection(target="")])
+def test_what_does_not_exist_cannot_be_selected(selection: Selection) -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+
+    with pytest.raises(UnknownSelectionError, match="unknown (target|collector)"):
+        desk.text(selection)
+
+
+def test_a_removed_probe_leaves_nothing_behind_and_its_late_run_is_ignored() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    probe, encoder = desk.probes["redis", "cache"]
+    desk.board.remove(probe)
+    desk.board.post(run_once(probe, encoder, SeriesBudget(10), desk.clock), 45)
+
+    assert not any("redis" in name for name in desk.series())
+
+
+def test_the_peers_spelling_of_success_and_duration_is_there_too() -> None:
+    desk = Desk()
+    desk.post("system.cpu", Fixed(UP(1)), prefix="node")
+
+    series = desk.series()
+
+    assert series['node_scrape_collector_success{collector="cpu"}'] == 1
+    assert 'node_scrape_collector_duration_seconds{collector="cpu"}' in series
+
+
+def test_a_series_that_two_collectors_expose_is_served_once_and_counted() -> None:
+    desk = Desk()
+    desk.post("one", Fixed(KEYS(1, db="a"), KEYS(1, db="b")))
+    desk.post("two", Fixed(KEYS(2, db="b"), KEYS(2, db="c")))
+
+    series = desk.series()
+
+    assert [series[f'redis_db_keys{{db="{db}"}}'] for db in "abc"] == [1, 1, 2]
+    assert series["deckwatch_series_conflicting"] == 1
+    assert desk.text().count('redis_db_keys{db="b"}') == 1
+
+
+def test_a_metric_declared_with_another_type_is_left_out_and_counted() -> None:
+    desk = Desk()
+    desk.post("one", Fixed(KEYS(1, db="a")))
+    desk.post("two", Fixed(Metric("redis_db_keys", "counter", "Other.", ["db"])(2, db="b")))
+
+    assert desk.series()["deckwatch_series_conflicting"] == 1
+    assert desk.text().count("# TYPE redis_db_keys ") == 1
+
+
+def test_the_exposition_parses_in_both_formats_and_passes_promtool() -> None:
+    desk = Desk()
+    hits = counter("redis_keyspace_hits_total", "Hits.")
+    odd = counter("pg_stat_database_xact_commit", "Commits.", ["datname"])
+    desk.post("redis", Fixed(UP(1), hits(5), KEYS(3, db='d"b\\0\n')), "cache")
+    desk.post("postgres", Fixed(odd(7, datname="app")), "main")
+
+    openmetrics = desk.board.render(ALL, openmetrics=True, compress=False).decode()
+    for families in (list(parse_text(desk.text())), list(parse_openmetrics(openmetrics))):
+        samples = {sample.name: sample for family in families for sample in family.samples}
+        assert samples["redis_keyspace_hits_total"].value == 5
+    # The client's text parser appends _total to the name of any counter, so what is printed is looked at.
+    for document in (desk.text(), openmetrics):
+        assert '\npg_stat_database_xact_commit{target="main",datname="app"} 7\n' in document
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is not installed; make test installs it"
+    desk.board.remove(desk.probes["postgres", "main"][0])  # the peer's name is not one that promtool would choose
+    checked = subprocess.run([promtool, "check", "metrics"], input=desk.text(), capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
