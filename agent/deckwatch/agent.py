@@ -77,7 +77,10 @@ class Agent:
 
     def start(self) -> None:
         """Start collecting, every target once at once."""
-        own = (Probe("deckwatch.agent", self, may_block=False), Probe("deckwatch.process", OwnProcess(), may_block=False))
+        own = (
+            Probe("deckwatch.agent", self, may_block=False),
+            Probe("deckwatch.process", OwnProcess(), may_block=False),
+        )
         self._schedule.add(OWN, own, SeriesBudget(1000), self._config.settings.interval, exporter=OWN)
         for target in self._config.targets:
             self._add(target)
@@ -221,5 +224,5 @@ def _next_run(job: Job | None) -> float | None:
 
 
 def quicken_thread_switches() -> None:
-    """Let a thread that computes give way after 1 ms instead of 5: a scrape waits for collectors no longer than that."""
+    """Let a thread that computes give way after 1 ms instead of 5: no scrape waits longer for a collector."""
     sys.setswitchinterval(0.001)

@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command=_check, may_leave_threads=True)
 
-    once = commands.add_parser("once", parents=[with_config], help="run an exporter or collector once, print what it gives")
+    once = commands.add_parser(
+        "once", parents=[with_config], help="run an exporter or collector once, print what it gives"
+    )
     once.add_argument("name", metavar="NAME", help="an exporter or a collector: system, system.cpu, ...")
     once.add_argument("--target", metavar="NAME", help="of that target only")
     once.add_argument("--format", choices=["text", "openmetrics"], default="text")

@@ -84,6 +84,7 @@ class Exporter:
     named: bool = False
     scrape_prefix: str = ""
     max_series: int = 20_000
+    from_environment: str = ""  # without a config file, this variable (a URL) switches the exporter on
     check: Callable[[Any], Iterable[Finding]] = lambda _settings: ()
 
 

@@ -43,5 +43,7 @@ def expose_once(
             probe.close()
     if not board.slots():
         where = f" of target {target!r}" if target else ""
-        raise UnknownSelectionError(f"unknown collector {name!r}{where}; the config has: {', '.join(sorted(set(known)))}")
+        raise UnknownSelectionError(
+            f"unknown collector {name!r}{where}; the config has: {', '.join(sorted(set(known)))}"
+        )
     return board.render(Selection(), openmetrics, compress=False).decode(), errors

@@ -1,0 +1,27 @@
+"""The config: YAML to frozen, validated settings; every error at once, each with its place."""
+
+from .load import find_config, load_config
+from .model import AgentSettings, Config, Difference, TargetConfig, changed, split_listen
+from .problems import ConfigError, Problem
+from .schema import json_schema
+from .values import Duration, Secret, Settings, Size, parse_duration, parse_size
+
+__all__ = [
+    "AgentSettings",
+    "Config",
+    "ConfigError",
+    "Difference",
+    "Duration",
+    "Problem",
+    "Secret",
+    "Settings",
+    "Size",
+    "TargetConfig",
+    "changed",
+    "find_config",
+    "json_schema",
+    "load_config",
+    "parse_duration",
+    "parse_size",
+    "split_listen",
+]

@@ -1,0 +1,63 @@
+"""`deckwatch run`: the agent's life, from its config to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from deckwatch import __version__, log
+from deckwatch.agent import Agent, quicken_thread_switches
+from deckwatch.http_listener import ListenError, serve
+from deckwatch.server import create_app
+from deckwatch.web_config import WebConfigError, WebConfigFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deckwatch.config import Config
+    from deckwatch.registry import Registry
+
+
+def run(load: Callable[[], Config], registry: Registry, listen: str | None) -> int:
+    """Collect and serve until SIGTERM or SIGINT. Raises ConfigError when `load()` does; 2 when it cannot listen."""
+    log.configure()
+    config = load()
+    quicken_thread_switches()
+    agent = Agent(config, registry, load)
+    try:
+        web = WebConfigFile(config.settings.web_config)
+        agent.start()
+        asyncio.run(_serve(agent, web, listen or config.settings.listen))
+    except (ListenError, WebConfigError) as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201  the one line that the user is to read
+        return 2
+    finally:
+        agent.stop()
+    return 0
+
+
+async def _serve(agent: Agent, web: WebConfigFile, listen: str) -> None:
+    logger = logging.getLogger("deckwatch")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Future[str | None]] = set()
+
+    def reload() -> None:
+        pending = loop.run_in_executor(None, agent.reload)
+        reloads.add(pending)
+        pending.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    scheme = "https" if web.uses_tls else "http"
+
+    def ready(address: str) -> None:
+        fields = {"event": "started", "version": __version__, "listen": address}
+        logger.info("Deckwatch %s answers at %s://%s/ (metrics: /metrics)", __version__, scheme, address, extra=fields)
+
+    await serve(create_app(agent, agent.config.settings.enable_lifecycle), listen, web, stop, ready)
+    logger.info("stopped", extra={"event": "stopped"})

@@ -1,0 +1,147 @@
+"""Real programs for the tests: started on free ports, waited for, and gone when the test ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
+    """The first true value of `condition()`, asked again until the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come to pass within {seconds} s")
+        time.sleep(0.02)
+
+
+def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> tuple[int, str]:
+    """Status and body of a GET; the body of an error too. Raises OSError when nobody answers."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def answers(url: str) -> bool:
+    try:
+        return fetch(url)[0] == 200
+    except OSError:
+        return False
+
+
+@dataclass
+class Program:
+    """A running program: where it listens, its process, and the file with what it printed."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text()
+
+    def metrics(self) -> str:
+        return fetch(self.url + "/metrics")[1]
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], url: str, ready: str, output: Path, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[Program]:
+    """Start a program, wait until `url + ready` answers 200, and end it (TERM, then KILL) afterwards."""
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            list(command), stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}, cwd=cwd
+        )
+    program = Program(url, process, output)
+    try:
+
+        def is_ready() -> bool:
+            assert process.poll() is None, f"{command[0]} ended with {process.returncode}:\n{program.printed}"
+            return answers(url + ready)
+
+        until(is_ready, 30, f"{command[0]} answering")
+        yield program
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def installed(name: str) -> str:
+    """The path of a real program. `make test` installs it, so that it is missing is a failure, not a skip."""
+    path = shutil.which(name)
+    assert path, f"{name} is not installed; tests/install-services.sh installs it"
+    return path
+
+
+def deckwatch_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "deckwatch", *arguments]
+
+
+def agent(folder: Path, config: str | None = None, **environ: str) -> contextlib.AbstractContextManager[Program]:
+    """`deckwatch run` in `folder`, with this text as its config file or none at all."""
+    port = free_port()
+    if config is not None:
+        (folder / "deckwatch.yml").write_text(config)
+    command = deckwatch_command("run", "--listen", f"127.0.0.1:{port}")
+    return running(command, f"http://127.0.0.1:{port}", "/-/ready", folder / "agent.log", environ, cwd=folder)
+
+
+def node_exporter(folder: Path, *flags: str) -> contextlib.AbstractContextManager[Program]:
+    port = free_port()
+    command = [installed("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}", *flags]
+    return running(command, f"http://127.0.0.1:{port}", "/metrics", folder / "node_exporter.log")
+
+
+def prometheus(folder: Path, jobs: Mapping[str, Program], interval: str = "1s") -> contextlib.AbstractContextManager[Program]:
+    """A Prometheus that scrapes each program under its job name."""
+    port = free_port()
+    scrapes = "".join(
+        f"  - job_name: {job}\n    static_configs: [{{targets: ['{program.url.removeprefix('http://')}']}}]\n"
+        for job, program in jobs.items()
+    )
+    config = folder / "prometheus.yml"
+    config.write_text(f"global: {{scrape_interval: {interval}, scrape_timeout: {interval}}}\nscrape_configs:\n{scrapes}")
+    command = [
+        installed("prometheus"),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    return running(command, f"http://127.0.0.1:{port}", "/-/ready", folder / "prometheus.log")
