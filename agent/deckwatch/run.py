@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from deckwatch import __version__, log
 from deckwatch.agent import Agent, quicken_thread_switches
-from deckwatch.http_listener import ListenError, serve
+from deckwatch.http_listener import ListenError, address_of, bind, serve
 from deckwatch.server import create_app
-from deckwatch.web_config import WebConfigError, WebConfigFile
+from deckwatch.web_config import WebConfigFile
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from deckwatch.config import Config
@@ -23,23 +24,25 @@ if TYPE_CHECKING:
 
 def run(load: Callable[[], Config], registry: Registry, listen: str | None) -> int:
     """Collect and serve until SIGTERM or SIGINT. Raises ConfigError when `load()` does; 2 when it cannot listen."""
-    log.configure()
     config = load()
-    quicken_thread_switches()
-    agent = Agent(config, registry, load)
+    web = WebConfigFile(config.settings.web_config)
     try:
-        web = WebConfigFile(config.settings.web_config)
-        agent.start()
-        asyncio.run(_serve(agent, web, listen or config.settings.listen))
-    except (ListenError, WebConfigError) as wrong:
+        listening = bind(listen or config.settings.listen)
+    except (ListenError, ValueError) as wrong:
         print(wrong, file=sys.stderr)  # noqa: T201  the one line that the user is to read
         return 2
+    log.configure()
+    quicken_thread_switches()
+    agent = Agent(config, registry, load)
+    agent.start()
+    try:
+        asyncio.run(_serve(agent, web, listening))
     finally:
         agent.stop()
     return 0
 
 
-async def _serve(agent: Agent, web: WebConfigFile, listen: str) -> None:
+async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> None:
     logger = logging.getLogger("deckwatch")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,11 +56,7 @@ async def _serve(agent: Agent, web: WebConfigFile, listen: str) -> None:
         pending.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    scheme = "https" if web.uses_tls else "http"
-
-    def ready(address: str) -> None:
-        fields = {"event": "started", "version": __version__, "listen": address}
-        logger.info("Deckwatch %s answers at %s://%s/ (metrics: /metrics)", __version__, scheme, address, extra=fields)
-
-    await serve(create_app(agent, agent.config.settings.enable_lifecycle), listen, web, stop, ready)
+    url = f"{'https' if web.uses_tls else 'http'}://{address_of(listening)}"
+    logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
+    await serve(create_app(agent, agent.config.settings.enable_lifecycle), listening, web, stop)
     logger.info("stopped", extra={"event": "stopped"})

@@ -63,7 +63,7 @@ def _check(source: Source, path: FilePath | None, registry: Registry) -> Config:
         raise ConfigError(source.problems)
     values = dict(values)
     exporters = values.pop("exporters", _DEFAULT_EXPORTERS)
-    settings = _validated(source, AgentSettings, values, (), {"exporters"})
+    settings = validated(source, AgentSettings, values, (), {"exporters"})
     targets = _targets(source, exporters, registry)
     if source.problems or settings is None:
         raise ConfigError(source.problems)
@@ -122,15 +122,15 @@ def _target(source: Source, exporter: Exporter, value: Any, path: Path) -> Targe
     shared = NamedSettings if exporter.named else CommonSettings
     common_values = {key: item for key, item in value.items() if key in shared.model_fields}
     own_values = {key: item for key, item in value.items() if key not in shared.model_fields}
-    common = _validated(source, shared, common_values, path)
-    own = _validated(source, exporter.settings, own_values, path, set(shared.model_fields))
+    common = validated(source, shared, common_values, path)
+    own = validated(source, exporter.settings, own_values, path, set(shared.model_fields))
     if common is None or own is None:
         return None
     name = common.name if isinstance(common, NamedSettings) else ""
     return TargetConfig(exporter.name, name, own, common.interval, common.max_series)
 
 
-def _validated(
+def validated(
     source: Source,
     model: type[M],
     values: dict[str, Any],

@@ -40,8 +40,11 @@ class Source:
         self.problems.append(Problem(self.file, self.line(path), dotted(path), message))
 
 
-def read(path: FilePath, environ: Mapping[str, str]) -> Source:
-    """Read a config file. Raises ConfigError where there are no values to go on with; lesser faults are collected."""
+def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
+    """Read a YAML file, its `${ENV}` filled in unless `environ` is None.
+
+    Raises ConfigError where there are no values to go on with; lesser faults are collected.
+    """
     source = Source(str(path))
     try:
         text = path.read_bytes().decode("utf-8")
@@ -76,7 +79,7 @@ def _fatal(source: Source, message: str) -> ConfigError:
 
 
 class _Builder:
-    def __init__(self, source: Source, environ: Mapping[str, str]) -> None:
+    def __init__(self, source: Source, environ: Mapping[str, str] | None) -> None:
         self._source = source
         self._environ = environ
         self._scalars = yaml.SafeLoader("")
@@ -146,7 +149,8 @@ class _Builder:
 
     def _filled_in(self, node: yaml.ScalarNode, path: Path) -> Any:
         text: str = node.value
-        if "$" not in text:
+        environ = self._environ
+        if "$" not in text or environ is None:
             return text
 
         def replace(match: re.Match[str]) -> str:
@@ -156,9 +160,9 @@ class _Builder:
             if malformed is not None:
                 self._source.blame(path, f"${{{malformed}}} names no environment variable; write $$ for a plain $")
                 return ""
-            if name in self._environ:
+            if name in environ:
                 self._source.from_environment.add(path)
-                return self._environ[name]
+                return environ[name]
             if default is None:
                 self._source.blame(path, f"the environment variable {name} is not set")
                 return ""

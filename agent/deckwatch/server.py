@@ -1,0 +1,226 @@
+"""The HTTP application: what is served under which path. It asks the agent, and knows nothing of collectors.
+
+`/metrics` is answered before any routing: it is what Prometheus asks for, day and night.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from deckwatch import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+@dataclass(frozen=True)
+class Exposition:
+    """An answer to a scrape; `content_encoding` is `gzip` or empty."""
+
+    status: int
+    body: bytes
+    content_type: str
+    content_encoding: str = ""
+
+
+class Watch(Protocol):
+    """What the server asks the agent for. Everything but `reload()` answers at once, from memory."""
+
+    def scrape(
+        self, accept: str, accept_encoding: str, collect: Sequence[str], target: str | None, client: str
+    ) -> Exposition: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+    def targets(self) -> list[tuple[str, str]]: ...
+
+    def ready(self) -> bool: ...
+
+    def reload(self) -> str | None: ...
+
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+def create_app(watch: Watch, enable_lifecycle: bool = False) -> ASGIApp:
+    """The whole application. `/-/reload` is refused unless `enable_lifecycle`."""
+    routes = Routes(watch, enable_lifecycle)
+    others = Starlette(
+        routes=[
+            Route("/", routes.index),
+            Route("/sd", routes.service_discovery),
+            Route("/health", routes.health),
+            Route("/health/liveness", routes.alive),
+            Route("/health/readiness", routes.readiness),
+            Route("/health/detailed", routes.detailed),
+            Route("/health/dependencies", routes.dependencies),
+            Route("/-/healthy", routes.alive),
+            Route("/-/ready", routes.readiness),
+            Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
+            Route("/api/v1/status", routes.status),
+        ],
+        exception_handlers={HTTPException: _one_line},
+    )
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            await _metrics(watch, scope, send)
+        else:
+            await others(scope, receive, _with_security_headers(send))
+
+    return application
+
+
+async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
+    method = scope["method"]
+    if method not in ("GET", "HEAD"):
+        exposition = Exposition(405, f"{method} is not allowed here; GET and HEAD are\n".encode(), "text/plain")
+    else:
+        headers = dict(scope["headers"])
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        agent = headers.get(b"user-agent", b"").decode("latin-1")
+        exposition = watch.scrape(
+            headers.get(b"accept", b"").decode("latin-1"),
+            headers.get(b"accept-encoding", b"").decode("latin-1"),
+            [value for key, value in query if key == "collect[]"],
+            next((value for key, value in query if key == "target"), None),
+            f"{scope['client'][0] if scope['client'] else ''} {agent}",
+        )
+    answer: list[tuple[bytes, bytes]] = [
+        (b"content-type", exposition.content_type.encode("latin-1")),
+        (b"content-length", str(len(exposition.body)).encode("ascii")),
+        (b"vary", b"Accept, Accept-Encoding"),
+        *_SECURITY_HEADERS,
+    ]
+    if exposition.content_encoding:
+        answer.append((b"content-encoding", exposition.content_encoding.encode("ascii")))
+    if exposition.status == 405:
+        answer.append((b"allow", b"GET, HEAD"))
+    await send({"type": "http.response.start", "status": exposition.status, "headers": answer})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else exposition.body})
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+        await send(message)
+
+    return send_with_headers
+
+
+async def _one_line(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    what = {404: "there is nothing here; / lists what there is", 405: "that method is not allowed here"}
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return PlainTextResponse(what.get(status, str(error)) + "\n", status, headers=headers)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+class Routes:
+    """The endpoints besides `/metrics`."""
+
+    def __init__(self, watch: Watch, enable_lifecycle: bool) -> None:
+        self._watch = watch
+        self._enable_lifecycle = enable_lifecycle
+
+    async def index(self, _request: Request) -> Response:
+        page = pages.status_page(self._watch.status())
+        return Response(
+            page, media_type="text/html", headers={"content-security-policy": pages.CONTENT_SECURITY_POLICY}
+        )
+
+    async def service_discovery(self, request: Request) -> Response:
+        """Prometheus' http_sd: one group for each named target, so that each gets an `instance` of its own.
+
+        https://prometheus.io/docs/prometheus/latest/http_sd/
+        """
+        address = request.headers.get("host") or ":".join(str(part) for part in request.scope["server"] or ())
+        own = {"targets": [address], "labels": {"__meta_deckwatch_exporter": "deckwatch"}}
+        groups = [
+            {
+                "targets": [address],
+                "labels": {
+                    "__metrics_path__": "/metrics",
+                    "__param_target": name,
+                    "__meta_deckwatch_exporter": exporter,
+                    "__meta_deckwatch_target": name,
+                    "instance": name,
+                },
+            }
+            for exporter, name in self._watch.targets()
+        ]
+        return _json([own, *groups])
+
+    async def health(self, _request: Request) -> Response:
+        """Whether the agent itself works. A target that is down is no fault of the agent's: restarting it mends nothing."""
+        failing = [collector["name"] for collector in self._collectors() if collector["state"] not in ("ok", "pending")]
+        return _json({"status": "degraded" if failing else "ok", "failing": failing})
+
+    async def alive(self, _request: Request) -> Response:
+        return PlainTextResponse("Deckwatch is healthy.\n")
+
+    async def readiness(self, _request: Request) -> Response:
+        if self._watch.ready():
+            return PlainTextResponse("Deckwatch is ready.\n")
+        return PlainTextResponse("Deckwatch has not collected everything once yet.\n", 503)
+
+    async def detailed(self, _request: Request) -> Response:
+        status = self._watch.status()
+        return _json({"host": status["host"], "targets": _by_target(status["collectors"])})
+
+    async def dependencies(self, _request: Request) -> Response:
+        return _json([target for target in _by_target(self._collectors()) if target["target"]])
+
+    async def status(self, _request: Request) -> Response:
+        return _json(self._watch.status())
+
+    async def reload(self, _request: Request) -> Response:
+        if not self._enable_lifecycle:
+            return PlainTextResponse(
+                "reloading over HTTP is off; enable_lifecycle: true in the config allows it\n", 403
+            )
+        wrong = await run_in_threadpool(self._watch.reload)
+        return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")
+
+    def _collectors(self) -> list[dict[str, Any]]:
+        collectors: list[dict[str, Any]] = self._watch.status()["collectors"]
+        return collectors
+
+
+_WORST_LAST = ("ok", "pending", "failing", "hung")
+
+
+def _by_target(collectors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each exporter and target with the worst state of its collectors."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for collector in collectors:
+        key = (collector["exporter"], collector["target"])
+        known = found.setdefault(
+            key, {"exporter": key[0], "target": key[1], "state": "ok", "errors": {}, "last_run": None}
+        )
+        known["state"] = max(known["state"], collector["state"], key=_WORST_LAST.index)
+        known["last_run"] = max(known["last_run"] or 0, collector["last_run"] or 0) or None
+        if collector["error"]:
+            known["errors"][collector["name"]] = collector["error"]
+    return list(found.values())

@@ -1,0 +1,35 @@
+"""File descriptors of the whole host, from /proc/sys/fs/file-nr (proc_sys_fs(5))."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import gauge
+
+from .paths import Paths, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+ALLOCATED = gauge("node_filefd_allocated", "File descriptors in use.")
+MAXIMUM = gauge("node_filefd_maximum", "File descriptors that the host allows.")
+
+
+class FileDescriptors:
+    def __init__(self, paths: Paths) -> None:
+        self._path = paths.in_proc("sys", "fs", "file-nr")
+
+    def collect(self) -> Iterator[Sample]:
+        allocated, maximum = parse_file_nr(read_text(self._path))
+        yield ALLOCATED(allocated)
+        yield MAXIMUM(maximum)
+
+
+def parse_file_nr(text: str) -> tuple[int, int]:
+    """Allocated and maximum; the figure between them has been 0 since Linux 2.6. Raises ValueError."""
+    figures = text.split()
+    if len(figures) != 3:
+        raise ValueError(f"/proc/sys/fs/file-nr has {len(figures)} figures, not three")
+    return int(figures[0]), int(figures[2])

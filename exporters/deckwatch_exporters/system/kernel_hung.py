@@ -1,0 +1,28 @@
+"""Tasks that the kernel found hung, from /proc/sys/kernel/hung_task_detect_count (Linux 6.13 and later)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import counter
+
+from .paths import Paths, read_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+HUNG = counter("node_kernel_hung_tasks_total", "Tasks that were found hung since boot.")
+
+
+class KernelHung:
+    def __init__(self, paths: Paths) -> None:
+        self._path = paths.in_proc("sys", "kernel", "hung_task_detect_count")
+
+    def collect(self) -> Iterator[Sample]:
+        count = read_number(self._path)
+        if count is None:
+            raise NotAvailable
+        yield HUNG(count)

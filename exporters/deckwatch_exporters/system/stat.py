@@ -1,0 +1,68 @@
+"""Interrupts, context switches, forks and boot time, from /proc/stat (proc_stat(5))."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.config import Settings
+from deckwatch.metric import counter, gauge
+
+from .paths import Paths, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Metric, Sample
+
+METRICS = {
+    "intr": counter("node_intr_total", "Interrupts serviced."),
+    "ctxt": counter("node_context_switches_total", "Context switches."),
+    "processes": counter("node_forks_total", "Forks."),
+    "btime": gauge("node_boot_time_seconds", "When the host booted, in Unix seconds."),
+    "procs_running": gauge("node_procs_running", "Processes in runnable state."),
+    "procs_blocked": gauge("node_procs_blocked", "Processes blocked, waiting for I/O to complete."),
+}
+SOFTIRQS = counter("node_softirqs_total", "Soft interrupts by vector.", ["vector"])
+
+# The order of the kernel's vectors (include/linux/interrupt.h).
+VECTORS = ("hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu")
+
+
+class StatSettings(Settings):
+    """`softirq`: also export the soft interrupts of all CPUs by vector."""
+
+    softirq: bool = False
+
+
+class Stat:
+    def __init__(self, paths: Paths, settings: StatSettings) -> None:
+        self._path = paths.in_proc("stat")
+        self._softirq = settings.softirq
+
+    def collect(self) -> Iterator[Sample]:
+        fields = parse_stat(read_text(self._path))
+        for metric, value in select(fields):
+            yield metric(value)
+        if self._softirq:
+            for vector, count in zip(VECTORS, fields.get("softirq", [])[1:], strict=False):
+                yield SOFTIRQS(count, vector=vector)
+
+
+def parse_stat(text: str) -> dict[str, list[int]]:
+    """The figures of each line that is not a CPU's; of `intr`, the total alone. Raises ValueError."""
+    fields = {}
+    for line in text.split("\n"):
+        name, _, rest = line.partition(" ")
+        if not name or name.startswith("cpu"):
+            continue
+        # The line of interrupts has a figure for each of thousands, and only the first one is wanted.
+        figures = rest.split(" ", 1)[:1] if name == "intr" else rest.split()
+        fields[name] = [int(figure) for figure in figures]
+    return fields
+
+
+def select(fields: dict[str, list[int]]) -> Iterator[tuple[Metric, int]]:
+    """What is exported of the single figures."""
+    for name, metric in METRICS.items():
+        if fields.get(name):
+            yield metric, fields[name][0]
