@@ -76,7 +76,12 @@ class Program:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], url: str, ready: str, output: Path, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    url: str,
+    ready: str,
+    output: Path,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[Program]:
     """Start a program, wait until `url + ready` answers 200, and end it (TERM, then KILL) afterwards."""
     with output.open("wb") as log:
@@ -129,7 +134,9 @@ def node_exporter(folder: Path, *flags: str) -> contextlib.AbstractContextManage
     return running(command, f"http://127.0.0.1:{port}", "/metrics", folder / "node_exporter.log")
 
 
-def prometheus(folder: Path, jobs: Mapping[str, Program], interval: str = "1s") -> contextlib.AbstractContextManager[Program]:
+def prometheus(
+    folder: Path, jobs: Mapping[str, Program], interval: str = "1s"
+) -> contextlib.AbstractContextManager[Program]:
     """A Prometheus that scrapes each program under its job name."""
     port = free_port()
     scrapes = "".join(
@@ -137,7 +144,9 @@ def prometheus(folder: Path, jobs: Mapping[str, Program], interval: str = "1s") 
         for job, program in jobs.items()
     )
     config = folder / "prometheus.yml"
-    config.write_text(f"global: {{scrape_interval: {interval}, scrape_timeout: {interval}}}\nscrape_configs:\n{scrapes}")
+    config.write_text(
+        f"global: {{scrape_interval: {interval}, scrape_timeout: {interval}}}\nscrape_configs:\n{scrapes}"
+    )
     command = [
         installed("prometheus"),
         f"--config.file={config}",

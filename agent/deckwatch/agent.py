@@ -24,6 +24,7 @@ from deckwatch.server import Exposition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from deckwatch.board import Slot
     from deckwatch.collector import Exporter
     from deckwatch.config import Config, TargetConfig
     from deckwatch.metric import Sample
@@ -130,7 +131,7 @@ class Agent:
                     "name": slot.probe.name,
                     "exporter": slot.exporter,
                     "target": slot.probe.target,
-                    "state": _state(slot.overdue, slot.snapshot and slot.snapshot.error),
+                    "state": _state(slot),
                     "last_run": slot.snapshot and slot.snapshot.ended,
                     "duration": slot.snapshot and slot.snapshot.duration,
                     "samples": slot.snapshot.series if slot.snapshot and not slot.overdue else None,
@@ -211,12 +212,12 @@ def open_target(exporter: Exporter, target: TargetConfig, thresholds: dict[str, 
     return [dataclasses.replace(probe, target=target.name) for probe in exporter.open(target.settings, context)]
 
 
-def _state(overdue: bool, error: str | None) -> str:
-    if overdue:
+def _state(slot: Slot) -> str:
+    if slot.overdue:
         return "hung"
-    if error is None:
+    if slot.snapshot is None:
         return "pending"
-    return "failing" if error else "ok"
+    return "failing" if slot.snapshot.error else "ok"
 
 
 def _next_run(job: Job | None) -> float | None:

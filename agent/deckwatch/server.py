@@ -173,7 +173,7 @@ class Routes:
         return _json([own, *groups])
 
     async def health(self, _request: Request) -> Response:
-        """Whether the agent itself works. A target that is down is no fault of the agent's: restarting it mends nothing."""
+        """Whether the agent works; 200 with a target down too, since restarting the agent would mend nothing."""
         failing = [collector["name"] for collector in self._collectors() if collector["state"] not in ("ok", "pending")]
         return _json({"status": "degraded" if failing else "ok", "failing": failing})
 

@@ -101,7 +101,7 @@ class HttpSettings(Settings):
             "Strict-Transport-Security",
         ],
         Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")],
-    ] = {}
+    ] = Field(default_factory=dict)
 
 
 def _interval(value: Any) -> float:
@@ -119,7 +119,7 @@ BcryptHash = Annotated[str, Field(pattern=r"^\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}
 class WebSettings(Settings):
     tls_server_config: TlsSettings | None = None
     http_server_config: HttpSettings = HttpSettings()
-    basic_auth_users: dict[str, BcryptHash] = {}
+    basic_auth_users: dict[str, BcryptHash] = Field(default_factory=dict)
     rate_limit: RateLimitSettings = RateLimitSettings()
 
 
@@ -165,7 +165,8 @@ class _Rules:
             self.tls = _context(path.parent, tls) if tls else None
         except (OSError, ValueError) as failure:  # ssl.SSLError is an OSError
             why = getattr(failure, "strerror", None) or str(failure)
-            where = f"{failure.filename}: " if getattr(failure, "filename", None) else ""
+            file = getattr(failure, "filename", None)
+            where = f"{file}: " if file else ""
             raise ConfigError(
                 [Problem(str(path), source.line(("tls_server_config",)), "tls_server_config", where + why)]
             ) from None

@@ -139,7 +139,9 @@ def test_the_age_of_a_snapshot_is_told_anew_on_each_answer() -> None:
     assert ages == [0, 1.5, 3]
 
 
-def test_a_second_scraper_gets_the_same_answer_without_it_being_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_scraper_gets_the_same_answer_without_it_being_put_together_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     first = desk.text()
@@ -254,5 +256,7 @@ def test_the_exposition_parses_in_both_formats_and_passes_promtool() -> None:
     promtool = shutil.which("promtool")
     assert promtool, "promtool is not installed; make test installs it"
     desk.board.remove(desk.probes["postgres", "main"][0])  # the peer's name is not one that promtool would choose
-    checked = subprocess.run([promtool, "check", "metrics"], input=desk.text(), capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=desk.text(), capture_output=True, text=True, check=False
+    )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")

@@ -38,7 +38,9 @@ def test_a_good_run_gives_its_samples_encoded() -> None:
     assert snapshot.families[0].text == 'thing{n="a"} 1\nthing{n="b"} 2\n'
 
 
-@pytest.mark.parametrize("failure", [ValueError("bad"), OSError(5, "I/O error"), RuntimeError(), ZeroDivisionError("x")])
+@pytest.mark.parametrize(
+    "failure", [ValueError("bad"), OSError(5, "I/O error"), RuntimeError(), ZeroDivisionError("x")]
+)
 def test_a_run_that_raises_gives_no_samples_and_names_the_failure(failure: Exception) -> None:
     snapshot = _run(lambda: _raise(failure))
 

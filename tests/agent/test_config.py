@@ -294,14 +294,17 @@ def test_durations_are_read_as_seconds(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "15", "s", "15 s", "-5s", "0s", 0, -1, True, None, "1y", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "text", ["", "15", "s", "15 s", "-5s", "0s", 0, -1, True, None, "1y", float("nan"), float("inf")]
+)
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="a duration above 0"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("512MiB", 2**29), ("1GiB", 2**30), ("10MB", 10**7), ("1k", 1000), ("5", 5), (7, 7), ("1.5 KiB", 1536)]
+    ("text", "size"),
+    [("512MiB", 2**29), ("1GiB", 2**30), ("10MB", 10**7), ("1k", 1000), ("5", 5), (7, 7), ("1.5 KiB", 1536)],
 )
 def test_sizes_are_read_as_bytes(text: object, size: int) -> None:
     assert parse_size(text) == size
@@ -314,14 +317,17 @@ def test_what_is_no_size_is_refused(text: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "host", "port"), [("127.0.0.1:1", "127.0.0.1", 1), ("[::1]:2", "::1", 2), (":3", "", 3), ("host:0", "host", 0)]
+    ("address", "host", "port"),
+    [("127.0.0.1:1", "127.0.0.1", 1), ("[::1]:2", "::1", 2), (":3", "", 3), ("host:0", "host", 0)],
 )
 def test_listen_addresses_are_split(address: str, host: str, port: int) -> None:
     assert split_listen(address) == (host, port)
 
 
 @given(st.one_of(st.text(), st.binary()))
-def test_any_file_gives_a_config_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, content: str | bytes) -> None:
+def test_any_file_gives_a_config_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, content: str | bytes
+) -> None:
     registry = Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
     file = tmp_path_factory.getbasetemp() / "any.yml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
@@ -332,8 +338,14 @@ def test_any_file_gives_a_config_or_a_config_error(tmp_path_factory: pytest.Temp
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="ascii"), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "url", "timeout", "x"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="ascii"), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "url", "timeout", "x"]), inner)
+    ),
     max_leaves=8,
 )
 KEYS = st.sampled_from(["listen", "interval", "thresholds", "exporters", "web_config", "odd"])

@@ -97,7 +97,13 @@ def test_a_pattern_names_metrics_by_what_the_host_has() -> None:
 
 @pytest.mark.parametrize(
     ("name", "unit"),
-    [("x_seconds_total", "seconds"), ("x_bytes", "bytes"), ("x_total", ""), ("x_hit_ratio", "ratio"), ("seconds", "seconds")],
+    [
+        ("x_seconds_total", "seconds"),
+        ("x_bytes", "bytes"),
+        ("x_total", ""),
+        ("x_hit_ratio", "ratio"),
+        ("seconds", "seconds"),
+    ],
 )
 def test_the_unit_is_read_from_the_name(name: str, unit: str) -> None:
     assert unit_of(name) == unit

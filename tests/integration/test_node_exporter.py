@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SELECTORS = [
-    line for line in (Path(__file__).parent / "selectors" / "host.txt").read_text().splitlines() if line[:1] not in ("#", "")
+    line
+    for line in (Path(__file__).parent / "selectors" / "host.txt").read_text().splitlines()
+    if line[:1] not in ("#", "")
 ]
 
 #: Collectors that node_exporter has off and Deckwatch on.
@@ -42,9 +44,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Pr
 def _families(exposition: str) -> dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]]:
     """By sample name: its type, and the value by label set."""
     found: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]] = {}
-    declared = {
-        line.split()[2]: line.split()[3] for line in exposition.splitlines() if line.startswith("# TYPE ")
-    }
+    declared = {line.split()[2]: line.split()[3] for line in exposition.splitlines() if line.startswith("# TYPE ")}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             name = sample.name if sample.name in declared else sample.name.removesuffix("_total")
@@ -126,7 +126,9 @@ def test_everything_the_dashboards_select_has_data_wherever_node_exporter_has_it
 ) -> None:
     peer, ours = both
     with prometheus(tmp_path, {"peer": peer, "deckwatch": ours}) as server:
-        until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="two scrapes")
+        until(
+            lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="two scrapes"
+        )
         missing = [
             selector
             for selector in SELECTORS

@@ -1,1 +1,181 @@
-"""The host, under node_exporter's names."""
+"""The host, under node_exporter's names. One module for each subsystem; `SUBSYSTEMS` lists them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import field_validator
+
+from deckwatch.collector import Collector, Context, Exporter, Probe
+from deckwatch.config import Settings
+from deckwatch.metric import declared_in
+
+from .arp import Arp
+from .bonding import Bonding
+from .cgroup import ContainerCgroup
+from .conntrack import Conntrack
+from .cpu import Cpu
+from .cpufreq import CpuFrequency
+from .disk import Disk, DiskSettings
+from .dmi import Dmi
+from .edac import Edac
+from .entropy import Entropy
+from .filefd import FileDescriptors
+from .filesystem import Filesystem, FilesystemSettings
+from .hwmon import Hwmon
+from .interrupts import Interrupts
+from .kernel_hung import KernelHung
+from .load import Load
+from .mdadm import Mdadm
+from .memory import Memory
+from .memory_numa import MemoryNuma
+from .netclass import NetworkInterfaces
+from .netstat import Netstat, NetstatSettings
+from .network import NetworkDevices, NetworkSettings
+from .os_release import OsRelease
+from .paths import Paths
+from .power_supply import PowerSupply
+from .pressure import Pressure
+from .processes import Processes
+from .schedstat import Schedstat
+from .selinux import Selinux
+from .sockstat import Sockstat
+from .softirqs import Softirqs
+from .softnet import Softnet
+from .stat import Stat, StatSettings
+from .systemd import Systemd, SystemdSettings
+from .tcpstat import SocketStates
+from .textfile import Textfile, TextfileSettings
+from .thermal import Thermal
+from .time_of_day import TimeOfDay
+from .timex import Timex
+from .udp_queues import UdpQueues
+from .uname import Uname
+from .vmstat import Vmstat, VmstatSettings
+from .watched import ProcessGroup, WatchedProcesses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class SystemSettings(Settings):
+    """The host. The roots are for containers, where the host's file systems are mounted elsewhere."""
+
+    procfs: str = "/proc"
+    sysfs: str = "/sys"
+    rootfs: str = "/"
+    udev: str = "/run/udev/data"
+    disable: frozenset[str] = frozenset()
+    stat: StatSettings = StatSettings()
+    vmstat: VmstatSettings = VmstatSettings()
+    filesystem: FilesystemSettings = FilesystemSettings()
+    disk: DiskSettings = DiskSettings()
+    network: NetworkSettings = NetworkSettings()
+    netstat: NetstatSettings = NetstatSettings()
+    systemd: SystemdSettings = SystemdSettings()
+    textfile: TextfileSettings = TextfileSettings()
+    processes: tuple[ProcessGroup, ...] = ()
+
+    @field_validator("disable")
+    @classmethod
+    def _known(cls, names: frozenset[str]) -> frozenset[str]:
+        unknown = sorted(names - SUBSYSTEMS.keys())
+        if unknown:
+            raise ValueError(f"names out of {', '.join(SUBSYSTEMS)}; {', '.join(unknown)} is none of them")
+        return names
+
+    @field_validator("processes")
+    @classmethod
+    def _distinct(cls, groups: tuple[ProcessGroup, ...]) -> tuple[ProcessGroup, ...]:
+        names = [group.name for group in groups]
+        if len(set(names)) != len(names):
+            raise ValueError("groups with a name of their own each")
+        return groups
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.procfs, self.sysfs, self.rootfs, self.udev)
+
+
+class Subsystem(NamedTuple):
+    """How a subsystem's collector is made. Kernel files always answer; what touches anything else may block."""
+
+    make: Callable[[Paths, SystemSettings, Context], Collector]
+    may_block: bool = False
+
+
+#: By name, which is node_exporter's name of the collector where it has one.
+SUBSYSTEMS: Mapping[str, Subsystem] = {
+    "arp": Subsystem(lambda paths, _s, _c: Arp(paths)),
+    "bonding": Subsystem(lambda paths, _s, _c: Bonding(paths)),
+    "cgroup": Subsystem(lambda paths, _s, _c: ContainerCgroup(paths)),
+    "conntrack": Subsystem(lambda paths, _s, _c: Conntrack(paths)),
+    "cpu": Subsystem(lambda paths, _s, _c: Cpu(paths)),
+    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths)),
+    "diskstats": Subsystem(lambda paths, settings, _c: Disk(paths, settings.disk)),
+    "dmi": Subsystem(lambda paths, _s, _c: Dmi(paths)),
+    "edac": Subsystem(lambda paths, _s, _c: Edac(paths)),
+    "entropy": Subsystem(lambda paths, _s, _c: Entropy(paths)),
+    "filefd": Subsystem(lambda paths, _s, _c: FileDescriptors(paths)),
+    "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), may_block=True),
+    # Reading a sensor can take a driver a second or more.
+    "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), may_block=True),
+    "interrupts": Subsystem(lambda paths, _s, _c: Interrupts(paths)),
+    "kernel_hung": Subsystem(lambda paths, _s, _c: KernelHung(paths)),
+    "loadavg": Subsystem(lambda paths, _s, _c: Load(paths)),
+    "mdadm": Subsystem(lambda paths, _s, _c: Mdadm(paths)),
+    "meminfo": Subsystem(lambda paths, _s, _c: Memory(paths)),
+    "meminfo_numa": Subsystem(lambda paths, _s, _c: MemoryNuma(paths)),
+    "netclass": Subsystem(lambda paths, settings, _c: NetworkInterfaces(paths, settings.network)),
+    "netdev": Subsystem(lambda paths, settings, _c: NetworkDevices(paths, settings.network)),
+    "netstat": Subsystem(lambda paths, settings, _c: Netstat(paths, settings.netstat)),
+    "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), may_block=True),
+    "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), may_block=True),
+    "pressure": Subsystem(lambda paths, _s, _c: Pressure(paths)),
+    "processes": Subsystem(lambda paths, _s, _c: Processes(paths)),
+    "schedstat": Subsystem(lambda paths, _s, _c: Schedstat(paths)),
+    "selinux": Subsystem(lambda paths, _s, _c: Selinux(paths)),
+    "sockstat": Subsystem(lambda paths, _s, _c: Sockstat(paths)),
+    "softirqs": Subsystem(lambda paths, _s, _c: Softirqs(paths)),
+    "softnet": Subsystem(lambda paths, _s, _c: Softnet(paths)),
+    "stat": Subsystem(lambda paths, settings, _c: Stat(paths, settings.stat)),
+    "systemd": Subsystem(lambda paths, settings, _c: Systemd(paths, settings.systemd), may_block=True),
+    "tcpstat": Subsystem(lambda paths, _s, _c: SocketStates(paths)),
+    "textfile": Subsystem(
+        lambda paths, settings, context: Textfile(paths, settings.textfile, context.logger), may_block=True
+    ),
+    "thermal_zone": Subsystem(lambda paths, _s, _c: Thermal(paths), may_block=True),
+    "time": Subsystem(lambda paths, _s, _c: TimeOfDay(paths)),
+    "timex": Subsystem(lambda _paths, _s, _c: Timex()),
+    "udp_queues": Subsystem(lambda paths, _s, _c: UdpQueues(paths)),
+    "uname": Subsystem(lambda paths, _s, _c: Uname(paths)),
+    "vmstat": Subsystem(lambda paths, settings, _c: Vmstat(paths, settings.vmstat)),
+    # Reading a process's memory map waits for that process to hold still.
+    "watched": Subsystem(lambda paths, settings, _c: WatchedProcesses(paths, settings.processes), may_block=True),
+}
+
+
+def open_host(settings: SystemSettings, context: Context) -> list[Probe]:
+    """A probe for each subsystem that is not disabled; watched processes only where some are named."""
+    paths = settings.paths
+    left_out = settings.disable if settings.processes else settings.disable | {"watched"}
+    return [
+        Probe(f"system.{name}", subsystem.make(paths, settings, context), may_block=subsystem.may_block)
+        for name, subsystem in SUBSYSTEMS.items()
+        if name not in left_out
+    ]
+
+
+def _modules() -> list[Any]:
+    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+
+
+EXPORTER = Exporter(
+    name="system",
+    settings=SystemSettings,
+    open=open_host,
+    metrics=declared_in(*_modules()),
+    scrape_prefix="node",
+)

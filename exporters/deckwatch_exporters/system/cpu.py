@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from deckwatch.metric import Sample
 
 SECONDS = counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.", ["cpu", "mode"])
-GUEST = counter("node_cpu_guest_seconds_total", "Seconds the CPUs spent running guests (VMs), by mode.", ["cpu", "mode"])
+GUEST = counter(
+    "node_cpu_guest_seconds_total", "Seconds the CPUs spent running guests (VMs), by mode.", ["cpu", "mode"]
+)
 CORE_THROTTLES = counter(
     "node_cpu_core_throttles_total", "Times this CPU core has been throttled for its temperature.", ["package", "core"]
 )
@@ -106,7 +108,7 @@ def parse_stat(text: str) -> dict[str, list[int]]:
 
 def parse_cpu_list(text: str) -> list[int]:
     """`0-2,5` as [0, 1, 2, 5] (cpuset(7), list format). Raises ValueError."""
-    cpus = []
+    cpus: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         start, end = int(first), int(last or first)

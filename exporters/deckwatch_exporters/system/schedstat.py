@@ -35,7 +35,7 @@ class Schedstat:
 
 
 def parse_schedstat(text: str) -> list[tuple[str, int, int, int]]:
-    """CPU, nanoseconds running, nanoseconds waiting, timeslices: the last three of a CPU's figures. Raises ValueError."""
+    """CPU, nanoseconds running and waiting, timeslices: the last three of a CPU's figures. Raises ValueError."""
     found = []
     for line in text.split("\n"):
         if line.startswith("cpu"):

@@ -1,0 +1,215 @@
+"""As much of the D-Bus wire protocol as asking systemd takes: blocking method calls over a Unix socket.
+
+Source: the D-Bus specification, "Message Protocol" and "Authentication Protocol".
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any
+
+_METHOD_CALL, _METHOD_RETURN, _ERROR = 1, 2, 3
+_PATH, _INTERFACE, _MEMBER, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
+_LONGEST = 64 * 1024 * 1024  # bytes; the specification allows twice that
+_FIXED = {"y": ("B", 1), "b": ("I", 4), "n": ("h", 2), "q": ("H", 2), "i": ("i", 4), "u": ("I", 4), "x": ("q", 8),
+          "t": ("Q", 8), "d": ("d", 8), "h": ("I", 4)}  # fmt: skip
+
+
+class DBusError(Exception):
+    """The peer refused a call, or does not speak the protocol."""
+
+
+class Connection:
+    """A connection to a bus (`hello` introduces us) or to one peer. Raises OSError when nobody answers in time."""
+
+    def __init__(self, path: str, hello: bool, timeout: float = 2.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._serial = 0
+        self._buffer = b""
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(path)
+            self._authenticate()
+            if hello:
+                bus = "org.freedesktop.DBus"
+                self.call(bus, "/org/freedesktop/DBus", bus, "Hello")
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def call(self, destination: str, path: str, interface: str, member: str, *arguments: str) -> list[Any]:
+        """Call a method with strings as arguments; the values of its answer. Raises DBusError."""
+        serial = self.send(destination, path, interface, member, *arguments)
+        return self.reply(serial)
+
+    def send(self, destination: str, path: str, interface: str, member: str, *arguments: str) -> int:
+        """Send a call without waiting; `reply()` takes the serial that this gives. Answers come in order."""
+        self._serial += 1
+        body = b""
+        for argument in arguments:
+            body = _pad(body, 4) + _string(argument)
+        fields = [
+            (_PATH, "o", path),
+            (_INTERFACE, "s", interface),
+            (_MEMBER, "s", member),
+            (_DESTINATION, "s", destination),
+        ]
+        header = b""
+        for code, signature, value in fields:
+            header = _pad(header, 8) + bytes([code, 1]) + signature.encode() + b"\0" + _string(value)
+        if arguments:
+            signature = "s" * len(arguments)
+            header = (
+                _pad(header, 8) + bytes([_SIGNATURE, 1]) + b"g\0" + bytes([len(signature)]) + signature.encode() + b"\0"
+            )
+        fixed = struct.pack("<cBBBIII", b"l", _METHOD_CALL, 0, 1, len(body), self._serial, len(header))
+        self._socket.sendall(_pad(fixed + header, 8) + body)
+        return self._serial
+
+    def reply(self, serial: int) -> list[Any]:
+        """The values that a call was answered with; signals that come in between are passed over."""
+        while True:
+            kind, fields, body, order = self._message()
+            if fields.get(_REPLY_SERIAL) != serial:
+                continue
+            values = Reader(body, order).values(fields.get(_SIGNATURE, ""))
+            if kind == _METHOD_RETURN:
+                return values
+            if kind == _ERROR:
+                raise DBusError(str(values[0]) if values else "the call was refused")
+
+    def _authenticate(self) -> None:
+        self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+        answer = self._take_line()
+        if not answer.startswith(b"OK"):
+            raise DBusError(f"not let in: {answer[:80].decode('latin-1')}")
+        self._socket.sendall(b"BEGIN\r\n")
+
+    def _message(self) -> tuple[int, dict[int, Any], bytes, str]:
+        start = self._take(16)
+        order = {b"l": "<", b"B": ">"}.get(start[:1])
+        if order is None:
+            raise DBusError("not a D-Bus message")
+        body_length, _, fields_length = struct.unpack(order + "III", start[4:])
+        if body_length + fields_length > _LONGEST:
+            raise DBusError("a message longer than is sane")
+        fields_bytes = self._take((fields_length + 7) & ~7)[:fields_length]
+        # Alignment counts from the message's start, where the array begins at 16: as good as at 0.
+        reader = Reader(fields_bytes, order)
+        fields: dict[int, Any] = {}
+        while reader.position < fields_length:
+            code, value = reader.value("(yv)")
+            fields[code] = value
+        return start[1], fields, self._take(body_length), order
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._receive()
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+    def _take_line(self) -> bytes:
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > 4096:
+                raise DBusError("not a D-Bus server")
+            self._receive()
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    def _receive(self) -> None:
+        data = self._socket.recv(65536)
+        if not data:
+            raise DBusError("the connection was closed")
+        self._buffer += data
+
+
+class Reader:
+    """Reads values by their signature. Raises DBusError on what is too short or of an unknown type."""
+
+    def __init__(self, data: bytes, order: str) -> None:
+        self._data = data
+        self._order = order
+        self.position = 0
+
+    def values(self, signature: str) -> list[Any]:
+        values = []
+        while signature:
+            first, signature = split_signature(signature)
+            values.append(self.value(first))
+        return values
+
+    def value(self, signature: str) -> Any:
+        code = signature[0]
+        if code in _FIXED:
+            form, size = _FIXED[code]
+            return struct.unpack(self._order + form, self._take(size, size))[0]
+        if code in "so":
+            return self._text(self.value("u"))
+        if code == "g":
+            return self._text(self.value("y"))
+        if code == "v":
+            return self.value(self.value("g"))
+        if code in "({":
+            self._align(8)
+            return tuple(self.values(signature[1:-1]))
+        if code == "a":
+            return self._array(signature[1:])
+        raise DBusError(f"unknown type {signature!r}")
+
+    def _array(self, element: str) -> list[Any]:
+        length = self.value("u")
+        self._align(8 if element[0] in "({xtd" else _FIXED.get(element[0], ("", 4))[1] if element[0] not in "gv" else 1)
+        end = self.position + length
+        if end > len(self._data):
+            raise DBusError("an array ends behind its message")
+        values = []
+        while self.position < end:
+            values.append(self.value(element))
+        return values
+
+    def _text(self, length: int) -> str:
+        text = self._take(length + 1, 1)[:-1]
+        return text.decode("utf-8", "replace")
+
+    def _align(self, size: int) -> None:
+        self.position += -self.position % size
+
+    def _take(self, size: int, alignment: int) -> bytes:
+        self._align(alignment)
+        taken = self._data[self.position : self.position + size]
+        if len(taken) < size:
+            raise DBusError("a message ends within a value")
+        self.position += size
+        return taken
+
+
+def split_signature(signature: str) -> tuple[str, str]:
+    """The first complete type of a signature, and the rest. Raises DBusError."""
+    if signature[0] == "a" and len(signature) > 1:
+        element, rest = split_signature(signature[1:])
+        return "a" + element, rest
+    if signature[0] not in "({":
+        return signature[0], signature[1:]
+    depth = 0
+    for index, code in enumerate(signature):
+        depth += (code in "({") - (code in ")}")
+        if depth == 0:
+            return signature[: index + 1], signature[index + 1 :]
+    raise DBusError(f"not a signature: {signature!r}")
+
+
+def _pad(data: bytes, size: int) -> bytes:
+    return data + bytes(-len(data) % size)
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("<I", len(encoded)) + encoded + b"\0"

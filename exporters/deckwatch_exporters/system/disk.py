@@ -1,0 +1,147 @@
+"""Block devices: all of /proc/diskstats (Documentation/admin-guide/iostats.rst), and what udev knows of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deckwatch.config import Settings
+from deckwatch.metric import Metric, counter, gauge
+
+from .paths import Paths, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+_DEVICE = ("device",)
+_SECTOR = 512  # bytes; the file counts in these, whatever the device's own sectors are
+_MILLISECOND = 0.001
+
+#: In the order of the file's columns, with the factor that makes base units of them.
+COLUMNS: tuple[Metric, ...] = (
+    counter("node_disk_reads_completed_total", "Reads completed.", _DEVICE),
+    counter("node_disk_reads_merged_total", "Reads merged.", _DEVICE),
+    counter("node_disk_read_bytes_total", "Bytes read.", _DEVICE),
+    counter("node_disk_read_time_seconds_total", "Seconds spent by all reads.", _DEVICE),
+    counter("node_disk_writes_completed_total", "Writes completed.", _DEVICE),
+    counter("node_disk_writes_merged_total", "Writes merged.", _DEVICE),
+    counter("node_disk_written_bytes_total", "Bytes written.", _DEVICE),
+    counter("node_disk_write_time_seconds_total", "Seconds spent by all writes.", _DEVICE),
+    gauge("node_disk_io_now", "I/Os in progress.", _DEVICE),
+    counter("node_disk_io_time_seconds_total", "Seconds spent doing I/Os.", _DEVICE),
+    counter("node_disk_io_time_weighted_seconds_total", "Seconds spent doing I/Os, weighted by their number.", _DEVICE),
+    counter("node_disk_discards_completed_total", "Discards completed.", _DEVICE),
+    counter("node_disk_discards_merged_total", "Discards merged.", _DEVICE),
+    counter("node_disk_discarded_sectors_total", "Sectors discarded.", _DEVICE),
+    counter("node_disk_discard_time_seconds_total", "Seconds spent by all discards.", _DEVICE),
+    counter("node_disk_flush_requests_total", "Flush requests completed.", _DEVICE),
+    counter("node_disk_flush_requests_time_seconds_total", "Seconds spent by all flush requests.", _DEVICE),
+)
+_FACTORS = (1, 1, _SECTOR, _MILLISECOND, 1, 1, _SECTOR, _MILLISECOND, 1, _MILLISECOND, _MILLISECOND,
+            1, 1, 1, _MILLISECOND, 1, _MILLISECOND)  # fmt: skip
+
+INFO = gauge(
+    "node_disk_info",
+    "What udev knows of the device.",
+    ["device", "major", "minor", "path", "wwn", "model", "serial", "revision"],
+)
+FILESYSTEM_INFO = gauge(
+    "node_disk_filesystem_info", "The file system on the device.", ["device", "type", "usage", "uuid", "version"]
+)
+MAPPER_INFO = gauge(
+    "node_disk_device_mapper_info",
+    "The device-mapper device.",
+    ["device", "name", "uuid", "vg_name", "lv_name", "lv_layer"],
+)
+ATA_WRITE_CACHE = gauge("node_disk_ata_write_cache", "Whether the ATA disk has a write cache.", _DEVICE)
+ATA_WRITE_CACHE_ENABLED = gauge(
+    "node_disk_ata_write_cache_enabled", "Whether the ATA disk's write cache is enabled.", _DEVICE
+)
+ATA_ROTATION_RATE = gauge(
+    "node_disk_ata_rotation_rate_rpm", "Rotation rate of the ATA disk, in revolutions per minute; 0 for SSDs.", _DEVICE
+)
+_ATA = {
+    "ID_ATA_WRITE_CACHE": ATA_WRITE_CACHE,
+    "ID_ATA_WRITE_CACHE_ENABLED": ATA_WRITE_CACHE_ENABLED,
+    "ID_ATA_ROTATION_RATE_RPM": ATA_ROTATION_RATE,
+}
+
+
+class DiskSettings(Settings):
+    """Which devices are left out. The default is node_exporter's: partitions, loop and RAM devices."""
+
+    device_exclude: re.Pattern[str] = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+
+
+class Disk:
+    def __init__(self, paths: Paths, settings: DiskSettings) -> None:
+        self._diskstats = paths.in_proc("diskstats")
+        self._udev = paths.udev
+        self._exclude = settings.device_exclude
+
+    def collect(self) -> Iterator[Sample]:
+        for major, minor, device, figures in parse_diskstats(read_text(self._diskstats)):
+            if self._exclude.search(device):
+                continue
+            for metric, factor, figure in zip(COLUMNS, _FACTORS, figures, strict=False):
+                yield metric(figure * factor, device=device)
+            yield from self._from_udev(device, major, minor)
+
+    def _from_udev(self, device: str, major: str, minor: str) -> Iterator[Sample]:
+        try:
+            known = parse_udev(read_text(f"{self._udev}/b{major}:{minor}"))
+        except OSError:
+            known = {}  # no udev here, or none for this device: its numbers are still worth telling
+        yield INFO(
+            1,
+            device=device,
+            major=major,
+            minor=minor,
+            path=known.get("ID_PATH", ""),
+            wwn=known.get("ID_WWN", ""),
+            model=known.get("ID_MODEL", ""),
+            serial=known.get("SCSI_IDENT_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL", ""),
+            revision=known.get("ID_REVISION", ""),
+        )
+        if "ID_FS_TYPE" in known:
+            yield FILESYSTEM_INFO(
+                1,
+                device=device,
+                type=known["ID_FS_TYPE"],
+                usage=known.get("ID_FS_USAGE", ""),
+                uuid=known.get("ID_FS_UUID", ""),
+                version=known.get("ID_FS_VERSION", ""),
+            )
+        if "DM_NAME" in known:
+            yield MAPPER_INFO(
+                1,
+                device=device,
+                name=known["DM_NAME"],
+                uuid=known.get("DM_UUID", ""),
+                vg_name=known.get("DM_VG_NAME", ""),
+                lv_name=known.get("DM_LV_NAME", ""),
+                lv_layer=known.get("DM_LV_LAYER", ""),
+            )
+        if "ID_ATA" in known:
+            for key, metric in _ATA.items():
+                if known.get(key, "").isdigit():
+                    yield metric(int(known[key]), device=device)
+
+
+def parse_diskstats(text: str) -> list[tuple[str, str, str, list[int]]]:
+    """Major, minor, name, and the figures: 11 of them, more on newer kernels. Raises ValueError."""
+    devices = []
+    for line in filter(None, text.split("\n")):
+        fields = line.split()
+        if len(fields) < 14:
+            raise ValueError(f"/proc/diskstats: {len(fields)} fields, not 14 or more, in {line[:80]!r}")
+        devices.append((fields[0], fields[1], fields[2], [int(field) for field in fields[3:]]))
+    return devices
+
+
+def parse_udev(text: str) -> dict[str, str]:
+    """The properties (`E:KEY=value`) of a file in udev's database; other lines are of no interest."""
+    lines = (line[2:] for line in text.split("\n") if line.startswith("E:"))
+    return dict(line.partition("=")[::2] for line in lines)

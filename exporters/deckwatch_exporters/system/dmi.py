@@ -1,0 +1,35 @@
+"""The machine's make and model, from sysfs' DMI (Documentation/ABI/testing/sysfs-class-dmi)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import gauge
+
+from .paths import Paths, list_dir, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+_FIELDS = (
+    "bios_date", "bios_release", "bios_vendor", "bios_version", "board_asset_tag", "board_name", "board_serial",
+    "board_vendor", "board_version", "chassis_asset_tag", "chassis_serial", "chassis_vendor", "chassis_version",
+    "product_family", "product_name", "product_serial", "product_sku", "product_uuid", "product_version",
+    "system_vendor",
+)  # fmt: skip
+INFO = gauge("node_dmi_info", "Make and model of the machine, as its firmware tells them.", _FIELDS)
+
+
+class Dmi:
+    def __init__(self, paths: Paths) -> None:
+        self._folder = paths.in_sys("class", "dmi", "id")
+
+    def collect(self) -> Iterator[Sample]:
+        if not list_dir(self._folder):
+            raise NotAvailable
+        files = {field: "sys_vendor" if field == "system_vendor" else field for field in _FIELDS}
+        # Serial numbers are for root only: for others they are unknown, which an empty label says.
+        yield INFO(1, **{field: read_value(f"{self._folder}/{file}") or "" for field, file in files.items()})

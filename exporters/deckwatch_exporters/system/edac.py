@@ -1,0 +1,81 @@
+"""Memory errors that the hardware corrected or found, from sysfs' EDAC (Documentation/admin-guide/ras.rst)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import counter
+
+from .paths import Paths, list_dir, read_number, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+CONTROLLER = {
+    "ce": counter("node_edac_correctable_errors_total", "Corrected memory errors.", ["controller"]),
+    "ue": counter("node_edac_uncorrectable_errors_total", "Uncorrectable memory errors.", ["controller"]),
+}
+CSROW = {
+    "ce": counter("node_edac_csrow_correctable_errors_total", "Corrected errors of the row.", ["controller", "csrow"]),
+    "ue": counter(
+        "node_edac_csrow_uncorrectable_errors_total", "Uncorrectable errors of the row.", ["controller", "csrow"]
+    ),
+}
+CHANNEL = counter(
+    "node_edac_channel_correctable_errors_total",
+    "Corrected errors of the channel.",
+    ["controller", "csrow", "channel", "dimm_label"],
+)
+CHANNEL_UNCORRECTABLE = counter(
+    "node_edac_channel_uncorrectable_errors_total",
+    "Uncorrectable errors of the channel.",
+    ["controller", "csrow", "channel", "dimm_label"],
+)
+
+
+class Edac:
+    def __init__(self, paths: Paths) -> None:
+        self._controllers = paths.in_sys("devices", "system", "edac", "mc")
+
+    def collect(self) -> Iterator[Sample]:
+        controllers = [name for name in list_dir(self._controllers) if re.fullmatch(r"mc\d+", name)]
+        if not controllers:
+            raise NotAvailable
+        for name in controllers:
+            folder, controller = f"{self._controllers}/{name}", name.removeprefix("mc")
+            for kind in ("ce", "ue"):
+                count = read_number(f"{folder}/{kind}_count")
+                if count is not None:
+                    yield CONTROLLER[kind](count, controller=controller)
+                count = read_number(f"{folder}/{kind}_noinfo_count")
+                if count is not None:
+                    yield CSROW[kind](count, controller=controller, csrow="unknown")
+            for row in list_dir(folder):
+                if re.fullmatch(r"csrow\d+", row):
+                    yield from _row(f"{folder}/{row}", controller, row.removeprefix("csrow"))
+
+
+def _row(folder: str, controller: str, csrow: str) -> Iterator[Sample]:
+    for kind in ("ce", "ue"):
+        count = read_number(f"{folder}/{kind}_count")
+        if count is not None:
+            yield CSROW[kind](count, controller=controller, csrow=csrow)
+    for file in list_dir(folder):
+        match = re.fullmatch(r"ch(\d+)_(ce|ue)_count", file)
+        count = read_number(f"{folder}/{file}") if match else None
+        if match is None or count is None:
+            continue
+        metric = CHANNEL if match[2] == "ce" else CHANNEL_UNCORRECTABLE
+        label = dimm_label(read_value(f"{folder}/ch{match[1]}_dimm_label"))
+        yield metric(count, controller=controller, csrow=csrow, channel=match[1], dimm_label=label)
+
+
+def dimm_label(text: str | None) -> str:
+    """`CPU#0Channel#1` and the like, spelled as node_exporter does."""
+    if text is None:
+        return "unknown"
+    return text.replace("#", "").replace("csrow", "_csrow").replace("channel", "_channel")

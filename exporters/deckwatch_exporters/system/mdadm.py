@@ -1,0 +1,105 @@
+"""Software RAID, from /proc/mdstat (md(4)) and sysfs' md devices."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import gauge
+
+from .paths import Paths, read_number, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+STATES = ("active", "inactive", "recovering", "resync", "check")
+
+STATE = gauge("node_md_state", "Whether the array is in this state.", ["device", "state"])
+DISKS = gauge("node_md_disks", "Disks of the array that are active, failed or spare.", ["device", "state"])
+REQUIRED = gauge("node_md_disks_required", "Disks that the array needs.", ["device"])
+BLOCKS = gauge("node_md_blocks", "Blocks of the array.", ["device"])
+SYNCED = gauge("node_md_blocks_synced", "Blocks that are in sync.", ["device"])
+RAID_DISKS = gauge("node_md_raid_disks", "Disks that the array is made for.", ["device"])
+DEGRADED = gauge("node_md_degraded", "Disks that the array lacks.", ["device"])
+
+_PROGRESS = re.compile(r"(recovery|resync|check|reshape)\s*=\s*[\d.]+%\s*\((\d+)/(\d+)\)")
+_DELAYED = re.compile(r"(recovery|resync|check|reshape)\s*=\s*(DELAYED|PENDING|REMOTE)")
+_SIZES = re.compile(r"\[(\d+)/(\d+)\]")
+_MEMBER = re.compile(r"\[\d+\](\([A-Z]\))*$")
+_STATE_OF = {"recovery": "recovering", "resync": "resync", "check": "check", "reshape": "active"}
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array; `required` and `active` count disks, `blocks` and `synced` are in KiB as the file has them."""
+
+    name: str
+    state: str
+    required: int
+    active: int
+    failed: int
+    spare: int
+    blocks: int
+    synced: int
+
+
+class Mdadm:
+    def __init__(self, paths: Paths) -> None:
+        self._mdstat = paths.in_proc("mdstat")
+        self._block = paths.in_sys("block")
+
+    def collect(self) -> Iterator[Sample]:
+        try:
+            text = read_text(self._mdstat)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        for array in parse_mdstat(text):
+            device = array.name
+            for state in STATES:
+                yield STATE(state == array.state, device=device, state=state)
+            yield DISKS(array.active, device=device, state="active")
+            yield DISKS(array.failed, device=device, state="failed")
+            yield DISKS(array.spare, device=device, state="spare")
+            yield REQUIRED(array.required, device=device)
+            yield BLOCKS(array.blocks, device=device)
+            yield SYNCED(array.synced, device=device)
+            for file, metric in (("raid_disks", RAID_DISKS), ("degraded", DEGRADED)):
+                value = read_number(f"{self._block}/{device}/md/{file}")
+                if value is not None:
+                    yield metric(value, device=device)
+
+
+def parse_mdstat(text: str) -> list[Array]:
+    """Every array of the file. Raises ValueError."""
+    blocks = re.split(r"\n(?=md\S* *:)|\n\n", text)
+    return [_array(block) for block in blocks if re.match(r"md\S* *:", block)]
+
+
+def _array(block: str) -> Array:
+    heading, _, rest = block.partition("\n")
+    name, _, description = heading.partition(":")
+    words = description.split()
+    members = [word for word in words if _MEMBER.search(word)]
+    failed = sum("(F)" in member for member in members)
+    spare = sum("(S)" in member for member in members)
+    size = re.search(r"(\d+) blocks", rest)
+    if not words or size is None:
+        raise ValueError(f"/proc/mdstat: not an array: {heading[:80]!r}")
+    blocks = int(size.group(1))
+    state = "active" if words[0] == "active" else "inactive"
+    sizes = _SIZES.search(rest)
+    # Without redundancy (raid0, linear) the file names no numbers: every member is needed, and there.
+    required, active = (int(sizes[1]), int(sizes[2])) if sizes else (len(members), len(members) - failed - spare)
+    if state == "inactive":
+        required, active = (len(members), 0)
+    synced = blocks
+    progress, delayed = _PROGRESS.search(rest), _DELAYED.search(rest)
+    if progress is not None:
+        state, synced = _STATE_OF[progress[1]], int(progress[2])
+    elif delayed is not None:
+        state, synced = _STATE_OF[delayed[1]], 0
+    return Array(name.strip(), state, required, active, failed, spare, blocks, synced)

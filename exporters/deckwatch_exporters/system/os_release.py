@@ -1,0 +1,61 @@
+"""The operating system, from /etc/os-release (os-release(5))."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import gauge
+
+from .paths import Paths, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+_LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant", "variant_id",
+           "version", "version_codename", "version_id")  # fmt: skip
+INFO = gauge("node_os_info", "What the operating system says of itself.", _LABELS)
+VERSION = gauge("node_os_version", "Version of the operating system, its first two parts.", ["id", "id_like", "name"])
+SUPPORT_END = gauge(
+    "node_os_support_end_timestamp_seconds", "When support of the operating system ends, in Unix seconds."
+)
+
+_VERSION = re.compile(r"\d+(\.\d+)?")
+
+
+class OsRelease:
+    def __init__(self, paths: Paths) -> None:
+        self._files = [paths.in_root("/etc/os-release"), paths.in_root("/usr/lib/os-release")]
+
+    def collect(self) -> Iterator[Sample]:
+        release = parse_os_release(self._read())
+        yield INFO(1, **{label: release.get(label.upper(), "") for label in _LABELS})
+        version = _VERSION.match(release.get("VERSION_ID", ""))
+        if version is not None:
+            labels = {label: release.get(label.upper(), "") for label in ("id", "id_like", "name")}
+            yield VERSION(float(version[0]), **labels)
+        if "SUPPORT_END" in release:
+            yield SUPPORT_END(datetime.fromisoformat(release["SUPPORT_END"] + "T00:00:00+00:00").timestamp())
+
+    def _read(self) -> str:
+        for file in self._files:
+            try:
+                return read_text(file)
+            except FileNotFoundError:
+                continue
+        raise NotAvailable
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """Values by key, unquoted as a shell would. Raises ValueError."""
+    values = {}
+    for line in text.split("\n"):
+        key, equals, value = line.strip().partition("=")
+        if equals and not key.startswith("#"):
+            values[key] = "".join(shlex.split(value))
+    return values

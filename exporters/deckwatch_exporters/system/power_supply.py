@@ -1,0 +1,69 @@
+"""Batteries and chargers, from sysfs (Documentation/ABI/testing/sysfs-class-power)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import MetricPattern, gauge
+
+from .paths import Paths, list_dir, read_number, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+POWER_SUPPLY = MetricPattern("node_power_supply_*", "gauge", "The power supply's {}.", ("power_supply",))
+_TEXTS = ("capacity_level", "charge_type", "health", "manufacturer", "model_name", "serial_number", "status",
+          "technology", "type", "usb_type", "scope")  # fmt: skip
+INFO = gauge("node_power_supply_info", "What the power supply says of itself.", ["power_supply", *_TEXTS])
+
+_PLAIN = ("authentic", "calibrate", "capacity", "capacity_alert_max", "capacity_alert_min", "cyclecount", "online",
+          "present", "time_to_empty_seconds", "time_to_full_seconds")  # fmt: skip
+_MICRO = (
+    "current_boot", "current_max", "current_ampere", "energy_empty", "energy_empty_design", "energy_full",
+    "energy_full_design", "energy_watthour", "voltage_boot", "voltage_max", "voltage_max_design", "voltage_min",
+    "voltage_min_design", "voltage_volt", "voltage_ocv", "charge_control_limit", "charge_control_limit_max",
+    "charge_counter", "charge_empty", "charge_empty_design", "charge_full", "charge_full_design", "charge_ampere",
+    "charge_term_current", "constant_charge_current", "constant_charge_current_max", "constant_charge_voltage",
+    "constant_charge_voltage_max", "precharge_current", "input_current_limit", "power_watt",
+)  # fmt: skip
+_TENTHS = ("temp_celsius", "temp_alert_max_celsius", "temp_alert_min_celsius", "temp_ambient_celsius",
+           "temp_ambient_max_celsius", "temp_ambient_min_celsius", "temp_max_celsius", "temp_min_celsius")  # fmt: skip
+
+# Where the file is named otherwise than the metric.
+_FILES = {
+    "cyclecount": "cycle_count",
+    "current_ampere": "current_now",
+    "energy_watthour": "energy_now",
+    "voltage_volt": "voltage_now",
+    "charge_ampere": "charge_now",
+    "power_watt": "power_now",
+    "time_to_empty_seconds": "time_to_empty_now",
+    "time_to_full_seconds": "time_to_full_now",
+}
+_FIGURES = [
+    (name, _FILES.get(name, name.removesuffix("_celsius")), factor)
+    for names, factor in ((_PLAIN, 1.0), (_MICRO, 1e-6), (_TENTHS, 0.1))
+    for name in names
+]
+
+
+class PowerSupply:
+    def __init__(self, paths: Paths) -> None:
+        self._class = paths.in_sys("class", "power_supply")
+
+    def collect(self) -> Iterator[Sample]:
+        supplies = list_dir(self._class)
+        if not supplies:
+            raise NotAvailable
+        for supply in supplies:
+            folder = f"{self._class}/{supply}"
+            there = set(list_dir(folder))
+            for name, file, factor in _FIGURES:
+                value = read_number(f"{folder}/{file}") if file in there else None
+                if value is not None:
+                    yield POWER_SUPPLY.named(name)(value * factor, power_supply=supply)
+            texts = {name: read_value(f"{folder}/{name}") or "" for name in _TEXTS}
+            yield INFO(1, power_supply=supply, **texts)

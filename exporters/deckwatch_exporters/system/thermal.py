@@ -1,0 +1,43 @@
+"""Thermal zones and cooling devices, from sysfs (Documentation/driver-api/thermal/sysfs-api.rst)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import NotAvailable
+from deckwatch.metric import gauge
+
+from .paths import Paths, list_dir, read_number, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+ZONE = gauge("node_thermal_zone_temp", "Temperature of the zone, in degrees Celsius.", ["zone", "type"])
+CURRENT = gauge("node_cooling_device_cur_state", "How much the device cools now.", ["name", "type"])
+MAXIMUM = gauge("node_cooling_device_max_state", "How much the device can cool.", ["name", "type"])
+
+
+class Thermal:
+    def __init__(self, paths: Paths) -> None:
+        self._class = paths.in_sys("class", "thermal")
+
+    def collect(self) -> Iterator[Sample]:
+        devices = list_dir(self._class)
+        if not devices:
+            raise NotAvailable
+        for name in devices:
+            folder = f"{self._class}/{name}"
+            kind, _, number = re.sub(r"(\d+)$", r" \1", name).partition(" ")
+            type = read_value(f"{folder}/type") or ""
+            if kind == "thermal_zone":
+                millidegrees = read_number(f"{folder}/temp")
+                if millidegrees is not None:
+                    yield ZONE(millidegrees / 1000, zone=number, type=type)
+            elif kind == "cooling_device":
+                for file, metric in (("cur_state", CURRENT), ("max_state", MAXIMUM)):
+                    state = read_number(f"{folder}/{file}")
+                    if state is not None:
+                        yield metric(state, name=number, type=type)

@@ -1,0 +1,40 @@
+"""What uname(2) says of the kernel and the host."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import gauge
+
+from .paths import Paths, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+INFO = gauge(
+    "node_uname_info",
+    "What uname says of the host.",
+    ["sysname", "release", "version", "machine", "nodename", "domainname"],
+)
+
+
+class Uname:
+    def __init__(self, paths: Paths) -> None:
+        self._domainname = paths.in_proc("sys", "kernel", "domainname")
+        self._hostname = paths.in_proc("sys", "kernel", "hostname")
+
+    def collect(self) -> Iterator[Sample]:
+        uname = os.uname()
+        yield INFO(
+            1,
+            sysname=uname.sysname,
+            release=uname.release,
+            version=uname.version,
+            machine=uname.machine,
+            # The files are those of the watched host; a container has a name of its own.
+            nodename=read_value(self._hostname) or uname.nodename,
+            domainname=read_value(self._domainname) or "(none)",
+        )
