@@ -194,7 +194,7 @@ def test_what_does_not_exist_cannot_be_selected(selection: Selection) -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
 
-    with pytest.raises(UnknownSelectionError, match="unknown (target|collector)"):
+    with pytest.raises(UnknownSelectionError, match=r"unknown (target|collector)"):
         desk.text(selection)
 
 

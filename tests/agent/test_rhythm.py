@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -53,13 +54,13 @@ def test_each_scrape_finds_a_run_that_ended_less_than_a_second_ago(period: float
 def test_a_period_longer_than_the_interval_is_divided_evenly() -> None:
     runs = _runs(_scraped(15, 60), 1000, 12)[2:]
 
-    assert {round(later - earlier, 6) for earlier, later in zip(runs, runs[1:], strict=False)} == {15.0}
+    assert {round(later - earlier, 6) for earlier, later in pairwise(runs)} == {15.0}
 
 
 def test_a_fixed_interval_is_never_undercut() -> None:
     runs = _runs(_scraped(60, 15, fixed=True), 1000, 6)
 
-    assert {round(later - earlier, 6) for earlier, later in zip(runs, runs[1:], strict=False)} == {60.0}
+    assert {round(later - earlier, 6) for earlier, later in pairwise(runs)} == {60.0}
 
 
 def test_a_failing_target_is_tried_less_often_up_to_once_a_minute() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from services import Program, agent, fetch, node_exporter, prometheus, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SELECTORS = [
     line
@@ -33,17 +35,22 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Pr
     textfiles = folder / "textfiles"
     textfiles.mkdir()
     (textfiles / "backup.prom").write_text(
-        "# HELP backup_done_timestamp_seconds When.\n# TYPE backup_done_timestamp_seconds gauge\nbackup_done_timestamp_seconds 1\n"
+        "# HELP backup_done_timestamp_seconds When.\n"
+        "# TYPE backup_done_timestamp_seconds gauge\n"
+        "backup_done_timestamp_seconds 1\n"
     )
     flags = [f"--collector.{name}" for name in ALSO_ON] + [f"--collector.textfile.directory={textfiles}"]
-    config = f"exporters: {{system: {{textfile: {{directories: ['{textfiles}']}}}}}}\n"
+    config = f"interval: 1s\nexporters: {{system: {{textfile: {{directories: ['{textfiles}']}}}}}}\n"
     with node_exporter(folder, *flags) as peer, agent(folder, config) as ours:
         yield peer, ours
 
 
-def _families(exposition: str) -> dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]]:
+Families: TypeAlias = "dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]]"
+
+
+def _families(exposition: str) -> Families:
     """By sample name: its type, and the value by label set."""
-    found: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]] = {}
+    found: Families = {}
     declared = {line.split()[2]: line.split()[3] for line in exposition.splitlines() if line.startswith("# TYPE ")}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -89,36 +96,40 @@ def test_every_series_of_node_exporter_is_there(both: tuple[Program, Program]) -
     assert not missing, "\n".join(missing)
 
 
+#: Figures that go up and down: equal before and after says nothing of what was between.
+RESTLESS = (
+    "node_memory_", "node_procs_", "node_processes_", "node_sockstat_", "node_filefd_", "node_tcp_", "node_disk_io_now",
+    "node_filesystem_", "node_timex_", "node_netstat_Tcp_CurrEstab", "node_textfile_mtime",
+)  # fmt: skip
+
+
 def test_what_does_not_move_has_the_value_that_node_exporter_gives(both: tuple[Program, Program]) -> None:
-    peer_before = _families(both[0].metrics())
-    ours = _families(both[1].metrics())
-    peer_after = _families(both[0].metrics())
+    peer, ours = both
+    before = _families(peer.metrics())
+    began = time.time()
+    fresh = until(lambda: _collected_since(began, ours), what="a run of every collector")
+    after = _families(peer.metrics())
     compared, problems = 0, []
-    for name, (_, values) in sorted(peer_before.items()):
-        if not _of_the_host(name) or name.startswith(("process_", "node_textfile_mtime")):
-            continue
+    for name, (_, values) in sorted(before.items()):
+        if not _of_the_host(name) or name.startswith("process_"):
+            continue  # each tells of its own process
         for labels, value in values.items():
-            still = peer_after.get(name, ("", {}))[1].get(labels)
-            mine = ours.get(name, ("", {}))[1].get(labels)
-            if still != value or mine is None:
+            mine = fresh.get(name, ("", {}))[1].get(labels)
+            if mine is None or after.get(name, ("", {}))[1].get(labels) != value:
                 continue  # it moves, or the tests above tell
             compared += 1
-            if mine != pytest.approx(value, rel=0.02, abs=1e-9) and not _moves_slowly(name):
+            tolerance = 0.05 if name.startswith(RESTLESS) else 1e-9
+            if mine != pytest.approx(value, rel=tolerance, abs=20 if name.startswith(RESTLESS) else 1e-9):
                 problems.append(f"{name}{dict(labels)}: {mine}, not {value}")
-    assert compared > 500
+    assert compared > 400
     assert not problems, "\n".join(problems)
 
 
-def _moves_slowly(name: str) -> bool:
-    """What stood still between two scrapes a few milliseconds apart, but not since our last run."""
-    return name.startswith(
-        (
-            "node_cpu_seconds", "node_cpu_guest", "node_softnet", "node_schedstat", "node_interrupts", "node_disk_", "node_netstat",
-            "node_network_", "node_vmstat", "node_memory_", "node_load", "node_pressure", "node_processes", "node_procs", "node_sockstat",
-            "node_filefd", "node_entropy_available", "node_context", "node_forks", "node_intr", "node_tcp", "node_udp", "node_nf", "node_timex",
-            "node_filesystem", "node_arp",
-        )
-    )  # fmt: skip
+def _collected_since(moment: float, program: Program) -> Families:
+    """What is exposed, once every collector has run since then; nothing before."""
+    families = _families(program.metrics())
+    ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
+    return families if min(ends) > moment else {}
 
 
 def test_everything_the_dashboards_select_has_data_wherever_node_exporter_has_it(
@@ -129,17 +140,27 @@ def test_everything_the_dashboards_select_has_data_wherever_node_exporter_has_it
         until(
             lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="two scrapes"
         )
-        missing = [
-            selector
-            for selector in SELECTORS
-            if _result(server, _of_job(selector, "peer")) and not _result(server, _of_job(selector, "deckwatch"))
-        ]
+        missing = until_none(
+            lambda: [
+                selector
+                for selector in SELECTORS
+                if _result(server, _of_job(selector, "peer")) and not _result(server, _of_job(selector, "deckwatch"))
+            ]
+        )
         filled = sum(bool(_result(server, _of_job(selector, "peer"))) for selector in SELECTORS)
         targets = json.loads(fetch(server.url + "/api/v1/targets")[1])["data"]["activeTargets"]
 
     assert filled > 150, "the peer itself fills hardly any: the comparison says nothing"
     assert not missing, "\n".join(missing)
     assert [target["lastError"] for target in targets] == ["", ""]
+
+
+def until_none(find: Callable[[], list[str]]) -> list[str]:
+    """What is still found at the deadline: a state may have its first series a scrape later here than there."""
+    deadline = time.monotonic() + 10
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
 
 
 def _of_job(selector: str, job: str) -> str:

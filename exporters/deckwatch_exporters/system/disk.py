@@ -70,9 +70,9 @@ _ATA = {
 
 
 class DiskSettings(Settings):
-    """Which devices are left out. The default is node_exporter's: partitions, loop and RAM devices."""
+    """Which devices are left out; by default partitions, loop and RAM devices, as node_exporter 1.5 does."""
 
-    device_exclude: re.Pattern[str] = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+    device_exclude: re.Pattern[str] = re.compile(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
 
 class Disk:

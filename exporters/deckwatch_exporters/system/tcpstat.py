@@ -48,7 +48,7 @@ class SocketStates:
     def collect(self) -> Iterator[Sample]:
         counts = ask_kernel() if self._own_host else None
         if counts is None:
-            counts = Counter()
+            counts = _nothing()
             for file in ("tcp", "tcp6"):
                 try:
                     counts.update(parse_net_tcp(read_text(f"{self._folder}/{file}")))
@@ -58,9 +58,14 @@ class SocketStates:
             yield CONNECTIONS(count, state=state)
 
 
+def _nothing() -> Counter[str]:
+    """No connection in any state: that is known, and so it is 0 and not absent."""
+    return Counter(dict.fromkeys([*STATES.values(), "rx_queued_bytes", "tx_queued_bytes"], 0))
+
+
 def ask_kernel() -> Counter[str] | None:
     """Connections by state, and the bytes that wait in their queues; None where sock_diag is not to be had."""
-    counts: Counter[str] = Counter({"rx_queued_bytes": 0, "tx_queued_bytes": 0})
+    counts = _nothing()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
             diag.settimeout(_TIMEOUT)
@@ -99,7 +104,7 @@ def count_replies(message: bytes, counts: Counter[str]) -> bool | None:
 
 def parse_net_tcp(text: str) -> Counter[str]:
     """The same from /proc/net/tcp. Raises ValueError."""
-    counts: Counter[str] = Counter({"rx_queued_bytes": 0, "tx_queued_bytes": 0})
+    counts = _nothing()
     for line in filter(None, text.split("\n")[1:]):
         fields = line.split()
         if len(fields) < 5:
