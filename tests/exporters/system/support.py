@@ -1,10 +1,11 @@
-"""Runs a collector on a tree of files and prints what it yields, one `name{labels} value` a line."""
+"""Where the fixtures are, and samples in a form that is easy to compare."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deckwatch.exposition import Encoder
 from deckwatch_exporters.system.paths import Paths
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def host_paths(tree: Path = FIXTURES / "host") -> Paths:
 
 
 def exposed(samples: Iterable[Sample]) -> list[str]:
-    """The samples as text lines in the order of collection."""
-    return [f"{sample.series.text}{sample.value}" for sample in samples]
+    """The samples as the lines of an exposition, by metric in order of appearance."""
+    return "".join(family.text for family in Encoder().families(samples)).splitlines()
 
 
 def by_series(samples: Iterable[Sample]) -> dict[str, float]:

@@ -1,0 +1,219 @@
+"""The real server on a real socket, with a made-up agent behind it; certificates for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gzip
+import ipaddress
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deckwatch.http_listener import Limits, bind, serve
+from deckwatch.server import Exposition, create_app
+from deckwatch.web_config import WebConfigFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+#: Short enough for tests, long enough that a busy machine does not trip over them.
+SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
+
+
+def collector(name: str, target: str = "", state: str = "ok", error: str | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "exporter": name.partition(".")[0],
+        "target": target,
+        "state": state,
+        "last_run": None if state == "pending" else 1_700_000_000.0,
+        "duration": None if state == "pending" else 0.0123,
+        "samples": 7 if state == "ok" else None,
+        "error": error,
+        "next_run": 1_700_000_015.0,
+    }
+
+
+class FakeWatch:
+    """An agent that holds what the test puts into it, and remembers what it was asked."""
+
+    def __init__(self, body: bytes = b"up 1\n") -> None:
+        self.body = body
+        self.zipped = gzip.compress(body, 1)
+        self.collectors = [collector("deckwatch.agent"), collector("system"), collector("redis.server", "cache")]
+        self.named = [("redis", "cache"), ("postgres", "main")]
+        self.is_ready = True
+        self.wrong: str | None = None
+        self.reloads = 0
+        self.reload_gate: threading.Event | None = None
+        self.asked: list[tuple[str, str, list[str], str | None, str]] = []
+
+    def scrape(
+        self, accept: str, accept_encoding: str, collect: Sequence[str], target: str | None, client: str
+    ) -> Exposition:
+        self.asked.append((accept, accept_encoding, list(collect), target, client))
+        if target == "nobody":
+            return Exposition(400, b"unknown target 'nobody'\n", "text/plain; charset=utf-8")
+        if "gzip" in accept_encoding:
+            return Exposition(200, self.zipped, TEXT, "gzip")
+        return Exposition(200, self.body, TEXT)
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "version": "1.2.3",
+            "started": 1_700_000_000.0,
+            "config": "/etc/deckwatch.yml",
+            "config_loaded": True,
+            "collectors": self.collectors,
+            "host": {"cpu_ratio": 0.25, "memory_ratio": 0.5, "disk_ratio": None},
+        }
+
+    def targets(self) -> list[tuple[str, str]]:
+        return self.named
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def reload(self) -> str | None:
+        self.reloads += 1
+        if self.reload_gate is not None:
+            assert self.reload_gate.wait(20)
+        return self.wrong
+
+
+class Server:
+    """Where a server listens. `client()` is an httpx client for it."""
+
+    def __init__(self, port: int, scheme: str) -> None:
+        self.port = port
+        self.url = f"{scheme}://127.0.0.1:{port}"
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=10, trust_env=False, **options)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+
+@contextlib.contextmanager
+def serving(
+    watch: FakeWatch | ASGIApp,
+    web: WebConfigFile | None = None,
+    limits: Limits = SHORT,
+    lifecycle: bool = False,
+    advertise: str = "",
+) -> Iterator[Server]:
+    """The server, in a thread of its own. What it raises is raised here when it is stopped."""
+    app = create_app(watch, lifecycle, advertise) if isinstance(watch, FakeWatch) else watch
+    file = web or WebConfigFile(None)
+    listening = bind("127.0.0.1:0")
+    started = threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stop))
+        started.set()
+        await serve(app, listening, file, stop, limits)
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as failure:  # noqa: BLE001  handed on to the test
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(10)
+    loop, stop = loops[0]
+    try:
+        yield Server(listening.getsockname()[1], "https" if file.uses_tls else "http")
+    finally:
+        with contextlib.suppress(RuntimeError):  # ended by itself
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(15)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def closed_within(connection: socket.socket, seconds: float) -> bool:
+    """Whether the other side closes the connection in time; what it sends before is thrown away."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass  # reset: closed as well
+    return True
+
+
+GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Authority:
+    """A certificate authority in a folder, and what it signs."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Deckwatch test {name}")])
+        certificate = self._builder(self._name, self._key.public_key()).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *names: x509.GeneralName, password: bytes | None = None) -> tuple[Path, Path]:
+        """Certificate and key files, for 127.0.0.1 unless other names are given."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = names or (x509.IPAddress(ipaddress.ip_address("127.0.0.1")),)
+        certificate = self._builder(subject, key.public_key()).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        )
+        files = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        files[0].write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        files[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption(),
+            )
+        )
+        return files
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+
+    def trusting(self, *certificate: Path) -> ssl.SSLContext:
+        """A client's context that trusts this authority, with a certificate (and key) of its own or without."""
+        context = ssl.create_default_context(cafile=str(self.file))
+        if certificate:
+            context.load_cert_chain(*map(str, certificate))
+        return context

@@ -1,0 +1,412 @@
+"""The sockets: no client, however it behaves, costs the others their answers or us our memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deckwatch.http_connection import Connection
+from deckwatch.http_listener import Limits, ListenError, address_of, bind
+from deckwatch.web_config import WebConfigFile
+
+from .serving import GET, SHORT, Authority, FakeWatch, Server, closed_within, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+LARGE = b"x" * 20_000_000  # more than the kernel takes for a client that does not read
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[Authority, WebConfigFile]:
+    authority = Authority(tmp_path)
+    authority.issue("web")
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: web.crt, key_file: web.key}\n")
+    return authority, WebConfigFile(tmp_path / "web.yml")
+
+
+def answers(server: Server) -> bool:
+    with server.client() as client:
+        return client.get("/metrics", headers={"accept-encoding": "gzip"}).status_code == 200
+
+
+def first_line(connection: socket.socket) -> bytes:
+    with connection.makefile("rb") as stream:
+        return stream.readline()
+
+
+def test_a_client_that_sends_nothing_is_closed_and_holds_up_nobody() -> None:
+    with serving(FakeWatch()) as server, server.connect() as silent:
+        assert answers(server)
+        assert closed_within(silent, 5)
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_closed_at_the_same_time() -> None:
+    with serving(FakeWatch()) as server, server.connect() as slow:
+        began = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011  a reset or a broken pipe
+            for byte in GET[:-4] + b"\r\nX-More: " + b"x" * 200:
+                slow.sendall(bytes([byte]))
+                assert time.monotonic() - began < 5
+                time.sleep(0.05)
+        assert answers(server)
+
+
+def test_an_idle_connection_is_closed_after_its_answer() -> None:
+    with serving(FakeWatch()) as server, server.connect() as idle:
+        idle.sendall(GET)
+        assert first_line(idle) == b"HTTP/1.1 200 OK\r\n"
+        assert closed_within(idle, 5)
+
+
+def test_a_connection_serves_one_scrape_after_the_other() -> None:
+    with serving(FakeWatch()) as server, server.client() as client:
+        ports = {client.get("/metrics").extensions["network_stream"].get_extra_info("client_addr") for _ in range(20)}
+    assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17_000,
+        b"GET /" + b"a" * 17_000,
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17_000 + b"\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 200 + b"\r\n",
+    ],
+    ids=["endless header", "endless path", "long header", "many headers"],
+)
+def test_a_header_block_above_the_limit_is_refused(request_: bytes) -> None:
+    watch = FakeWatch()
+    with serving(watch) as server, server.connect() as client:
+        client.sendall(request_)
+        assert first_line(client) == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        assert closed_within(client, 5)
+    assert watch.asked == []
+
+
+def test_headers_without_end_are_refused_in_small_pieces_too() -> None:
+    with serving(FakeWatch(), limits=Limits(sweep=0.05)) as server, server.connect() as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+        with pytest.raises(OSError):  # noqa: PT011  a reset or a broken pipe
+            for _ in range(2000):
+                client.sendall(b"X-Header: y\r\n")
+                time.sleep(0.0005)
+        assert answers(server)
+
+
+def test_the_largest_header_block_that_is_allowed_is_answered() -> None:
+    head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 120
+    head += b"X: " + b"a" * (16 * 1024 - len(head) - 7) + b"\r\n\r\n"
+    assert len(head) == 16 * 1024
+    with serving(FakeWatch()) as server, server.connect() as client:
+        for _ in range(3):  # what one request took is not held against the next
+            client.sendall(head)
+            with client.makefile("rb") as stream:
+                assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+                while stream.readline() != b"\r\n":
+                    pass
+                assert stream.readline() == b"up 1\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET /metrics HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"],
+    ids=["TLS", "garbage", "no host", "version"],
+)
+def test_what_is_no_request_is_refused_and_not_logged(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), serving(FakeWatch()) as server, server.connect() as client:
+        client.sendall(request_ + b"\r\n\r\n")
+        with client.makefile("rb") as stream:
+            answer = stream.read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"x-content-type-options: nosniff" in head
+    assert body == b"Bad Request\n"
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_a_malformed_body_behind_an_answered_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), serving(FakeWatch()) as server, server.connect() as client:
+        client.sendall(b"POST /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert first_line(client) == b"HTTP/1.1 405 Method Not Allowed\r\n"
+        client.sendall(b"this is no chunk\r\n")
+        assert closed_within(client, 5)
+        assert answers(server)
+    assert caplog.records == []
+
+
+def test_a_malformed_body_while_an_answer_is_made_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    watch = FakeWatch()
+    watch.reload_gate = threading.Event()
+    with caplog.at_level(logging.INFO), serving(watch, lifecycle=True) as server, server.connect() as client:
+        client.sendall(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"this is no chunk\r\n")
+        try:
+            assert first_line(client) == b"HTTP/1.1 400 Bad Request\r\n"
+        finally:
+            watch.reload_gate.set()
+        assert answers(server)
+    assert caplog.records == []
+
+
+def test_requests_in_a_row_without_waiting_get_the_first_answer_and_a_close() -> None:
+    watch = FakeWatch()
+    with serving(watch) as server, server.connect() as client:
+        client.sendall(GET * 50)
+        with contextlib.suppress(ConnectionResetError), client.makefile("rb") as stream:
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            stream.read()
+    assert len(watch.asked) == 1
+
+
+def test_a_thousand_idle_connections_lock_no_scraper_out_and_are_all_closed() -> None:
+    limits = dataclasses.replace(SHORT, connections=100, idle=3.0)
+    with serving(FakeWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
+        idle = []
+        for number in range(1000):
+            idle.append(open_ones.enter_context(server.connect()))
+            if number % 100 == 99:
+                assert answers(server)
+        deadline = time.monotonic() + 20
+        assert all(closed_within(connection, max(0.01, deadline - time.monotonic())) for connection in idle)
+
+
+def test_the_newcomer_is_served_when_everybody_else_is_being_answered() -> None:
+    limits = dataclasses.replace(SHORT, connections=5, write=30, idle=30)
+    with serving(FakeWatch(LARGE), limits=limits) as server, contextlib.ExitStack() as open_ones:
+        for _ in range(12):
+            reader = open_ones.enter_context(server.connect())
+            reader.sendall(GET)  # and never reads
+            assert reader.recv(1, socket.MSG_PEEK) == b"H"
+            assert answers(server)
+
+
+def test_no_more_connections_are_held_than_allowed() -> None:
+    limits = dataclasses.replace(SHORT, connections=20, idle=60)
+    with serving(FakeWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
+        idle = [open_ones.enter_context(server.connect()) for _ in range(60)]
+        assert answers(server)
+        # The oldest went to make room for the others.
+        assert all(closed_within(connection, 5) for connection in idle[:40])
+        idle[-1].sendall(GET)
+        assert first_line(idle[-1]) == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_a_client_that_never_reads_its_answer_is_closed() -> None:
+    with serving(FakeWatch(LARGE)) as server, server.connect() as reader:
+        reader.sendall(GET)
+        assert answers(server)
+        time.sleep(2)  # longer than the limit; nothing is to be seen of it without reading
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := reader.recv(1 << 20):
+                received += len(chunk)
+        assert received < len(LARGE)
+
+
+def test_a_slow_reader_that_makes_progress_gets_everything(tls: tuple[Authority, WebConfigFile]) -> None:
+    authority, web = tls
+    for file, wrap in ((None, None), (web, authority.trusting())):
+        with serving(FakeWatch(LARGE), file) as server, contextlib.ExitStack() as open_ones:
+            plain = open_ones.enter_context(server.connect())
+            reader = wrap.wrap_socket(plain, server_hostname="127.0.0.1") if wrap else plain
+            open_ones.callback(reader.close)
+            reader.sendall(GET)
+            received, began = 0, time.monotonic()
+            while received < len(LARGE):
+                chunk = reader.recv(1 << 16)
+                assert chunk, f"cut off after {received} bytes"
+                received += len(chunk)
+                if received % (1 << 20) < (1 << 16):
+                    time.sleep(0.06)  # some 20 s-1 of a megabyte: longer in all than the limits of half a second
+            assert time.monotonic() - began > 2 * SHORT.write
+
+
+def test_a_client_that_is_not_read_by_costs_little_memory() -> None:
+    limits = dataclasses.replace(SHORT, write=30, idle=30)
+    with serving(FakeWatch(LARGE), limits=limits) as server, contextlib.ExitStack() as open_ones:
+        assert answers(server)
+        before = resident()
+        for _ in range(20):
+            reader = open_ones.enter_context(server.connect())
+            reader.sendall(GET)
+            assert reader.recv(1, socket.MSG_PEEK) == b"H"
+        assert answers(server)
+        assert resident() - before < 2 * len(LARGE)  # all of them together, with 20 answers of that size
+
+
+def resident() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_connections_that_are_reset_leave_nothing_behind() -> None:
+    def left() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Connection) for thing in gc.get_objects())
+
+    with serving(FakeWatch()) as server:
+        for _ in range(200):
+            with server.connect() as client:
+                client.sendall(GET)
+                client.recv(1)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        deadline = time.monotonic() + 10
+        while left() > 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tuple[Authority, WebConfigFile]) -> None:
+    authority, web = tls
+    with serving(FakeWatch(), web) as server, server.connect() as silent, server.connect() as begun:
+        begun.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01")  # the first bytes of a ClientHello
+        with server.client(verify=authority.trusting()) as client:
+            assert client.get("/metrics").status_code == 200
+        assert closed_within(silent, 5)
+        assert closed_within(begun, 5)
+
+
+def test_a_tls_client_that_sends_nothing_more_is_closed(tls: tuple[Authority, WebConfigFile]) -> None:
+    authority, web = tls
+    with serving(FakeWatch(), web) as server, server.connect() as plain:
+        with authority.trusting().wrap_socket(plain, server_hostname="127.0.0.1") as silent:
+            assert closed_within(silent, 5)
+
+
+def test_handshakes_beyond_the_limit_push_out_the_oldest_ones(tls: tuple[Authority, WebConfigFile]) -> None:
+    authority, web = tls
+    limits = dataclasses.replace(SHORT, handshakes=10, handshake=60)
+    with serving(FakeWatch(), web, limits) as server, contextlib.ExitStack() as open_ones:
+        silent = [open_ones.enter_context(server.connect()) for _ in range(50)]
+        with server.client(verify=authority.trusting()) as client:
+            assert client.get("/metrics").status_code == 200
+        assert all(closed_within(connection, 5) for connection in silent[:40])
+
+
+def test_an_answer_that_is_under_way_is_finished_when_the_agent_stops() -> None:
+    watch = FakeWatch()
+    watch.reload_gate = threading.Event()
+    with contextlib.ExitStack() as open_ones:
+        with serving(watch, lifecycle=True) as server:
+            busy = open_ones.enter_context(server.connect())
+            idle = open_ones.enter_context(server.connect())
+            busy.sendall(b"POST /-/reload HTTP/1.1\r\nHost: a\r\n\r\n")
+            deadline = time.monotonic() + 10
+            while not watch.reloads:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            threading.Timer(0.2, watch.reload_gate.set).start()
+        assert first_line(busy) == b"HTTP/1.1 200 OK\r\n"
+        assert closed_within(idle, 1)
+        with pytest.raises(OSError):  # noqa: PT011  refused
+            server.connect()
+
+
+def test_a_stop_waits_for_no_client_longer_than_its_limit() -> None:
+    with contextlib.ExitStack() as open_ones:
+        with serving(FakeWatch(LARGE), limits=dataclasses.replace(SHORT, write=60, stop=0.3)) as server:
+            reader = open_ones.enter_context(server.connect())
+            reader.sendall(GET)
+            assert reader.recv(1, socket.MSG_PEEK) == b"H"
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+
+
+def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    real = asyncio.get_event_loop_policy()  # the loop of the server's thread is made by it
+    failures = iter([OSError(24, "Too many open files")] * 3)
+
+    class Loop(asyncio.SelectorEventLoop):
+        async def sock_accept(self, sock: socket.socket) -> Any:
+            failure = next(failures, None)
+            if failure is not None:
+                raise failure
+            return await super().sock_accept(sock)
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            return Loop()
+
+    asyncio.set_event_loop_policy(Policy())
+    try:
+        with caplog.at_level(logging.INFO, "deckwatch.http"), serving(FakeWatch()) as server:
+            assert answers(server)
+    finally:
+        asyncio.set_event_loop_policy(real)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot accept connections: Too many open files; idle ones are closed"
+    ]
+
+
+def test_an_address_that_cannot_be_listened_on_is_one_clear_line() -> None:
+    with bind("127.0.0.1:0") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port}: the port is in use; .*[^\n]$"):
+            bind(f"127.0.0.1:{port}")
+    with pytest.raises(ListenError, match=r"^cannot listen on 192.0.2.1:9797: this machine has no such address$"):
+        bind("192.0.2.1:9797")
+    with pytest.raises(ListenError, match=r"^cannot listen on nowhere.invalid:1: [^\n]+$"):
+        bind("nowhere.invalid:1")
+
+
+def test_a_privileged_port_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unprivileged(socket.socket):
+        def bind(self, _address: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    with pytest.raises(ListenError, match=r"^cannot listen on 127.0.0.1:80: this port needs privileges; "):
+        bind("127.0.0.1:80")
+
+
+@pytest.mark.parametrize(
+    ("listen", "shown"),
+    [("127.0.0.1:0", "127.0.0.1:"), (":0", "localhost:"), ("0.0.0.0:0", "localhost:"), ("localhost:0", "")],
+)
+def test_the_address_is_shown_as_a_url_has_it(listen: str, shown: str) -> None:
+    with bind(listen) as listening:
+        assert address_of(listening).startswith(shown)
+        with socket.create_connection(("localhost", listening.getsockname()[1]), timeout=5):
+            pass
+
+
+def test_an_application_that_fails_is_logged_and_answered_with_500(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RuntimeError("a fault")
+
+    with caplog.at_level(logging.INFO), serving(broken) as server, server.client() as client:
+        assert client.get("/").status_code == 500
+    assert [record.name for record in caplog.records] == ["deckwatch.http.protocol"]
+
+
+def test_nobody_is_logged_for_asking(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    with caplog.at_level(logging.INFO), serving(FakeWatch()) as server, server.client() as client:
+        for path in ("/", "/metrics", "/nothing"):
+            client.get(path)
+    assert [record for record in caplog.records if not record.name.startswith("httpx")] == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_client() -> Iterator[None]:
+    level = logging.getLogger("httpx").level
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    yield
+    logging.getLogger("httpx").setLevel(level)

@@ -1,0 +1,166 @@
+"""What is asked of the running kernel: sockets by state, the clock, processes that come and go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.system.cpu import Cpu
+from deckwatch_exporters.system.paths import Paths, read_text
+from deckwatch_exporters.system.tcpstat import SocketStates, ask_kernel, count_replies, parse_net_tcp
+from deckwatch_exporters.system.timex import Timex
+from deckwatch_exporters.system.watched import ProcessGroup, WatchedProcesses
+from services import until
+
+from .support import by_series
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LISTENING = 'node_tcp_connection_states{state="listen"}'
+ESTABLISHED = 'node_tcp_connection_states{state="established"}'
+
+
+def test_listening_and_established_sockets_are_counted_by_the_kernel() -> None:
+    before = by_series(SocketStates(Paths()).collect())
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        during = by_series(SocketStates(Paths()).collect())
+
+    assert during[LISTENING] == before[LISTENING] + 1
+    assert during[ESTABLISHED] == before[ESTABLISHED] + 2
+
+
+def test_what_waits_unread_is_counted_in_bytes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        client.sendall(b"x" * 1000)
+        until(lambda: (ask_kernel() or Counter())["rx_queued_bytes"] >= 1000)
+        accepted.close()
+
+
+def test_the_files_of_the_kernel_agree_with_its_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        files = parse_net_tcp(read_text("/proc/net/tcp")) + parse_net_tcp(read_text("/proc/net/tcp6"))
+        asked = ask_kernel()
+
+    assert asked is not None
+    assert files["listen"] == asked["listen"]
+
+
+@given(st.binary())
+def test_any_answer_of_the_kernel_is_counted_or_refused(message: bytes) -> None:
+    counts: Counter[str] = Counter()
+    assert count_replies(message, counts) in (True, False, None)
+
+
+def test_the_clock_is_described() -> None:
+    series = by_series(Timex().collect())
+
+    assert 0 < series["node_timex_tick_seconds"] < 1
+    assert series["node_timex_sync_status"] in (0, 1)
+    assert 0.5 < series["node_timex_frequency_adjustment_ratio"] < 1.5
+
+
+def test_cpu_counters_never_fall_when_the_kernels_do(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    cpu = Cpu(Paths(proc=str(tmp_path), sys=str(tmp_path)))
+    stat.write_text("cpu  0 0 0 0\ncpu0 10 0 10 1000 500 0 0 0 0 0\n")
+    first = by_series(cpu.collect())
+    stat.write_text("cpu  0 0 0 0\ncpu0 11 0 10 1001 400 0 0 0 0 0\n")
+    second = by_series(cpu.collect())
+
+    assert all(second[name] >= value for name, value in first.items())
+    assert second['node_cpu_seconds_total{cpu="0",mode="user"}'] > first['node_cpu_seconds_total{cpu="0",mode="user"}']
+
+
+def test_a_cpu_that_starts_anew_starts_from_its_own_figures(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    cpu = Cpu(Paths(proc=str(tmp_path), sys=str(tmp_path)))
+    stat.write_text("cpu0 10 0 10 100000 500 0 0 0 0 0\n")
+    by_series(cpu.collect())
+    stat.write_text("cpu0 1 0 1 5 0 0 0 0 0 0\n")
+
+    assert by_series(cpu.collect())['node_cpu_seconds_total{cpu="0",mode="user"}'] == 1 / os.sysconf("SC_CLK_TCK")
+
+
+# Watched processes
+
+BUSY = "import sys, time\nwhile True:\n for _ in range(100000): pass\n time.sleep(0.001)  # {}"
+
+
+class Workers:
+    """Real processes of a group, told apart by a word in their command line."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", BUSY.format(self.word), self.word])
+        self.running.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.running.remove(process)
+
+    def stop_all(self) -> None:
+        for process in list(self.running):
+            self.stop(process)
+
+
+def test_a_groups_counters_do_not_fall_when_a_process_ends_and_restarts_are_counted() -> None:
+    workers = Workers(f"deckwatch-test-{os.getpid()}-{threading.get_ident()}")
+    watched = WatchedProcesses(Paths(), [ProcessGroup.model_validate({"name": "w", "match": workers.word})])
+    cpu = 'namedprocess_namegroup_cpu_seconds_total{groupname="w",mode="user"}'
+    number = 'namedprocess_namegroup_num_procs{groupname="w"}'
+    restarts = 'deckwatch_process_restarts_total{groupname="w"}'
+    try:
+        first = workers.start()
+        until(lambda: by_series(watched.collect())[number] == 1)
+        used = until(lambda: by_series(watched.collect())[cpu])
+        workers.stop(first)
+        gone = by_series(watched.collect())
+        assert gone[number] == 0
+        assert gone[cpu] >= used
+        assert gone[restarts] == 0
+        assert not any("memory" in name for name in gone)
+
+        workers.start()
+        back = until(lambda: (s := by_series(watched.collect()))[number] == 1 and s)
+
+        assert back is not False
+        assert back[restarts] == 1
+        assert back[cpu] >= used
+        assert back['namedprocess_namegroup_memory_bytes{groupname="w",memtype="resident"}'] > 1_000_000
+    finally:
+        workers.stop_all()
+
+
+def test_a_process_belongs_to_the_first_group_that_matches() -> None:
+    workers = Workers(f"deckwatch-first-{os.getpid()}")
+    groups = [ProcessGroup.model_validate({"name": name, "match": workers.word}) for name in ("one", "two")]
+    try:
+        workers.start()
+        series = until(
+            lambda: (
+                (s := by_series(WatchedProcesses(Paths(), groups).collect()))[
+                    'namedprocess_namegroup_num_procs{groupname="one"}'
+                ]
+                and s
+            )
+        )
+        assert isinstance(series, dict)
+        assert series['namedprocess_namegroup_num_procs{groupname="two"}'] == 0
+    finally:
+        workers.stop_all()

@@ -1,0 +1,210 @@
+"""systemd over D-Bus: the wire client against the real dbus-daemon, the collector against a strict peer."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.dbus_wire import Connection, DBusError, Reader
+from deckwatch_exporters.system.paths import Paths
+from deckwatch_exporters.system.systemd import Systemd, SystemdSettings, parse_version
+from services import installed, until
+
+from .support import by_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[str]:
+    """A real message bus on a socket of its own."""
+    path = tmp_path / "bus"
+    config = tmp_path / "bus.conf"
+    config.write_text(
+        f"<busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>"
+        '<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow own="*"/>'
+        '<allow eavesdrop="true"/></policy></busconfig>'
+    )
+    daemon = subprocess.Popen([installed("dbus-daemon"), f"--config-file={config}", "--nofork"])
+    until(path.exists)
+    yield str(path)
+    daemon.terminate()
+    daemon.wait()
+
+
+def test_the_client_speaks_with_the_real_bus(bus: str) -> None:
+    name = "org.freedesktop.DBus"
+    with Connection(bus, hello=True) as connection:
+        (names,) = connection.call(name, "/org/freedesktop/DBus", name, "ListNames")
+        (owner,) = connection.call(name, "/org/freedesktop/DBus", name, "GetNameOwner", name)
+        (features,) = connection.call(
+            name, "/org/freedesktop/DBus", "org.freedesktop.DBus.Properties", "Get", name, "Features"
+        )
+
+    assert name in names
+    assert any(re.fullmatch(r":1\.\d+", entry) for entry in names)
+    assert owner == name
+    assert isinstance(features, list)
+
+
+def test_a_call_that_the_real_bus_refuses_is_an_error_with_its_words(bus: str) -> None:
+    name = "org.freedesktop.DBus"
+    with Connection(bus, hello=True) as connection, pytest.raises(DBusError, match="nobody"):
+        connection.call(name, "/org/freedesktop/DBus", name, "GetNameOwner", "org.example.nobody")
+
+
+UNITS = [
+    ("cron.service", "Cron", "loaded", "active", "running", "", "/u/cron", 0, "", "/"),
+    ("broken.service", "Broken", "loaded", "failed", "failed", "", "/u/broken", 0, "", "/"),
+    ("gone.service", "Gone", "not-found", "inactive", "dead", "", "/u/gone", 0, "", "/"),
+    ("daily.timer", "Daily", "loaded", "active", "waiting", "", "/u/daily", 0, "", "/"),
+    ("ssh.socket", "SSH", "loaded", "active", "listening", "", "/u/ssh", 0, "", "/"),
+    ("-.mount", "Root", "loaded", "active", "mounted", "", "/u/root", 0, "", "/"),
+]
+PROPERTIES: dict[tuple[str, str], tuple[str, Any]] = {
+    ("/org/freedesktop/systemd1", "Version"): ("s", "252.39-1~deb12u1"),
+    ("/org/freedesktop/systemd1", "SystemState"): ("s", "degraded"),
+    ("/u/daily", "LastTriggerUSec"): ("t", 1_700_000_000_000_000),
+    ("/u/ssh", "NAccepted"): ("u", 7),
+    ("/u/ssh", "NConnections"): ("u", 2),
+}
+
+
+class FakeSystemd(threading.Thread):
+    """Answers ListUnits and Get as systemd's own socket does, and refuses whatever is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            with connection:
+                self.serve(connection)
+
+    def serve(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        assert stream.readline().startswith(b"\0AUTH EXTERNAL 3")
+        connection.sendall(b"OK 1234deadbeef\r\n")
+        assert stream.readline() == b"BEGIN\r\n"
+        while start := stream.read(16):
+            kind, body_length, serial, fields_length = (
+                *struct.unpack("<B", start[1:2]),
+                *struct.unpack("<III", start[4:]),
+            )
+            assert kind == 1
+            fields = Reader(stream.read((fields_length + 7) & ~7)[:fields_length], "<")
+            header = {}
+            while fields.position < fields_length:
+                code, value = fields.value("(yv)")
+                header[code] = value
+            arguments = Reader(stream.read(body_length), "<").values(header.get(8, ""))
+            connection.sendall(self.answer(serial, header[1], header[3], arguments))
+
+    def answer(self, serial: int, path: str, member: str, arguments: list[str]) -> bytes:
+        if member == "ListUnits":
+            return _message(2, serial, "a(ssssssouso)", _units())
+        kind, value = PROPERTIES.get((path, arguments[1]), ("", None))
+        if not kind:
+            return _message(3, serial, "s", _text("no such property"))
+        body = bytes([len(kind)]) + kind.encode() + b"\0"
+        if kind == "s":
+            return _message(2, serial, "v", _padded(body, 4) + _text(value))
+        size = {"t": 8, "u": 4}[kind]
+        return _message(2, serial, "v", _padded(body, size) + value.to_bytes(size, "little"))
+
+
+def _padded(data: bytes, size: int) -> bytes:
+    return data + bytes(-len(data) % size)
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<I", len(text.encode())) + text.encode() + b"\0"
+
+
+def _units() -> bytes:
+    array = b""
+    for unit in UNITS:
+        array = _padded(array, 8)
+        for value in unit:
+            array = _padded(array, 4) + (_text(value) if isinstance(value, str) else struct.pack("<I", value))
+    return struct.pack("<I", len(array)) + bytes(4) + array
+
+
+def _message(kind: int, serial: int, signature: str, body: bytes) -> bytes:
+    fields = bytes([5, 1]) + b"u\0" + struct.pack("<I", serial)
+    fields += bytes([8, 1]) + b"g\0" + bytes([len(signature)]) + signature.encode() + b"\0"
+    start = struct.pack("<cBBBIII", b"l", kind, 0, 1, len(body), 99, len(fields))
+    return _padded(start + fields, 8) + body
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "run" / "systemd" / "system").mkdir(parents=True)
+    fake = FakeSystemd(tmp_path / "run" / "systemd" / "private")
+    fake.start()
+    yield tmp_path
+    fake.server.close()
+
+
+def test_units_timers_and_sockets_are_exposed_as_node_exporter_does(host: Path) -> None:
+    series = by_series(Systemd(Paths(root=str(host)), SystemdSettings()).collect())
+
+    assert series['node_systemd_units{state="active"}'] == 4
+    assert series['node_systemd_units{state="failed"}'] == 1
+    assert series['node_systemd_unit_state{name="broken.service",state="failed",type=""}'] == 1
+    assert series['node_systemd_unit_state{name="broken.service",state="active",type=""}'] == 0
+    assert not any("gone.service" in name or "-.mount" in name for name in series)
+    assert series['node_systemd_version{version="252.39-1~deb12u1"}'] == 252.39
+    assert series["node_systemd_system_running"] == 0
+    assert series['node_systemd_timer_last_trigger_seconds{name="daily.timer"}'] == 1_700_000_000
+    assert series['node_systemd_socket_accepted_connections_total{name="ssh.socket"}'] == 7
+    assert series['node_systemd_socket_current_connections{name="ssh.socket"}'] == 2
+    assert 'node_systemd_socket_refused_connections_total{name="ssh.socket"}' not in series
+
+
+def test_a_host_without_systemd_has_no_units(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(Systemd(Paths(root=str(tmp_path)), SystemdSettings()).collect())
+
+
+def test_a_systemd_that_does_not_answer_is_an_error_in_time(tmp_path: Path) -> None:
+    (tmp_path / "run" / "systemd" / "system").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "run" / "systemd" / "private"))
+        silent.listen()
+        settings = SystemdSettings.model_validate({"timeout": "100ms"})
+
+        with pytest.raises(TimeoutError):
+            list(Systemd(Paths(root=str(tmp_path)), settings).collect())
+
+
+@given(st.binary(), st.sampled_from(["a(ssssssouso)", "v", "s", "a{sv}", "(yv)", "aat", "g"]))
+def test_any_bytes_are_read_or_refused(data: bytes, signature: str) -> None:
+    try:
+        values = Reader(data, "<").values(signature)
+    except (DBusError, RecursionError, IndexError):
+        values = [None]
+    assert len(values) == 1
+
+
+@pytest.mark.parametrize(("text", "version"), [("252.39-1~deb12u1", 252.39), ("v252", 252), ("249", 249)])
+def test_versions_are_numbers(text: str, version: float) -> None:
+    assert parse_version(text) == version
