@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-.PHONY: run test lint bench services clean help
+.PHONY: run test lint bench soak services clean help
 
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run
@@ -38,6 +38,9 @@ services:
 
 bench: $(VENV)/.installed-dev services ## CPU, memory, latency and encoding beside the peers, in one run
 	$(BIN)/python tests/bench/main.py
+
+soak: $(VENV)/.installed-dev ## A million scrapes: memory and file descriptors stay flat (some minutes)
+	$(BIN)/python tests/bench/soak.py
 
 clean: ## Remove the virtual environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).parent.parent
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -9,12 +9,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import psutil
-
 from deckwatch import __version__
 from deckwatch.board import Board, Selection, UnknownSelectionError
 from deckwatch.collector import Context, Probe, SeriesBudget
 from deckwatch.config import ConfigError, changed
+from deckwatch.host_summary import HostSummary
 from deckwatch.metric import gauge
 from deckwatch.negotiation import accepts_gzip, choose_format
 from deckwatch.schedule import Schedule
@@ -68,6 +67,7 @@ class Agent:
         self._loaded = (True, self._started)
         # One mapping for the agent's whole life: exporters see a changed threshold without being opened anew.
         self._thresholds = dict(config.thresholds)
+        self._host = HostSummary()
         self.board = Board()
         self._schedule = Schedule(self.board)
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -82,7 +82,10 @@ class Agent:
             Probe("deckwatch.agent", self, may_block=False),
             Probe("deckwatch.process", OwnProcess(), may_block=False),
         )
-        self._schedule.add(OWN, own, SeriesBudget(1000), self._config.settings.interval, exporter=OWN)
+        interval, budget = self._config.settings.interval, SeriesBudget(1000)
+        self._schedule.add(OWN, own, budget, interval, exporter=OWN)
+        # A job of its own: the root file system may be one that hangs.
+        self._schedule.add(f"{OWN}.host", [Probe("deckwatch.host", self._host)], budget, interval, exporter=OWN)
         for target in self._config.targets:
             self._add(target)
         self._schedule.start()
@@ -140,11 +143,7 @@ class Agent:
                 }
                 for slot in self.board.slots()
             ],
-            "host": {
-                "cpu_ratio": psutil.cpu_percent() / 100,
-                "memory_ratio": psutil.virtual_memory().percent / 100,
-                "disk_ratio": psutil.disk_usage("/").percent / 100,
-            },
+            "host": self._host.ratios,
         }
 
     def reload(self) -> str | None:

@@ -24,14 +24,16 @@ class TooManyChecks(Exception):
 
 
 class BasicAuth:
-    """Who may come in. Results are remembered under a keyed digest, never under the password itself."""
+    """Who may come in: `users` maps at least one name to its hash. Results are remembered under a keyed digest,
+    never under the password itself.
+    """
 
     def __init__(self, users: Mapping[str, str]) -> None:
         import bcrypt  # only those who set users pay for it
 
         self._hashes = {user: hashed.encode() for user, hashed in users.items()}
         # An unknown user costs what a known one does: the time of an answer tells nobody who exists.
-        self._nobody = next(iter(self._hashes.values()), bcrypt.hashpw(b"", bcrypt.gensalt(10)))
+        self._nobody = next(iter(self._hashes.values()))
         self._matches = bcrypt.checkpw
         self._key = os.urandom(32)
         self._results: OrderedDict[bytes, bool] = OrderedDict()

@@ -46,13 +46,12 @@ class Encoder:
     def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
         """The samples by metric, in order of first appearance. Raises TypeError on a value that is no number."""
         groups: dict[Metric, list[Sample]] = {}
+        current, group = None, []
         for sample in samples:
             metric = sample[0].metric
-            group = groups.get(metric)
-            if group is None:
-                groups[metric] = [sample]
-            else:
-                group.append(sample)
+            if metric is not current:  # samples of one metric mostly come in a row
+                current, group = metric, groups.setdefault(metric, [])
+            group.append(sample)
         encoded = tuple(self._family(metric, tuple(group)) for metric, group in groups.items())
         if self._target:
             self._forget_unused(encoded)
@@ -61,7 +60,7 @@ class Encoder:
     def _family(self, metric: Metric, samples: tuple[Sample, ...]) -> Family:
         starts = self._line_starts(samples) if self._target else [sample[0].text for sample in samples]
         numbers = format_numbers([sample[1] for sample in samples])
-        if any(sample[2] is not None for sample in samples):
+        if [sample[2] for sample in samples].count(None) != len(samples):
             text = _lines(
                 start + number + _text_timestamp(sample[2])
                 for start, number, sample in zip(starts, numbers, samples, strict=True)

@@ -1,195 +1,168 @@
-"""The HTTP server's sockets: uvicorn's HTTP/1.1 protocol behind an accept loop of our own.
+"""The HTTP server's sockets: uvicorn's protocol and TLS behind an accept loop of our own.
 
-uvicorn alone never closes a connection that sends no request, has no time limit for a TLS handshake that asyncio
-does not default, and keeps the TLS context that it was started with. Here each connection gets the context that is
-valid when it comes, and one sweep a second closes whatever is idle, slow, or does not read its answer.
+uvicorn's own loop keeps the TLS context that it was started with, and has no limit on handshakes. Here each connection
+gets the context that is in force when it comes, and one sweep a second closes whatever keeps us waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import logging
+import resource
 import socket
-from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from deckwatch.config import split_listen
+from deckwatch.http_connection import Connection, Connections, Limits, TlsHandshake
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from deckwatch.web_config import WebConfigFile
 
+__all__ = ["Limits", "ListenError", "address_of", "bind", "serve"]
+
 _log = logging.getLogger("deckwatch.http")
+
+_HINTS = {
+    errno.EADDRINUSE: "the port is in use; is another Deckwatch running? Choose another with --listen",
+    errno.EACCES: "this port needs privileges; choose one above 1023",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
 
 
 class ListenError(Exception):
     """The address cannot be listened on; the message is one line that says why."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Seconds and numbers that keep one client from harming the others."""
-
-    idle: float = 10.0  # without a complete request: after connecting, within the headers, between requests
-    handshake: float = 10.0
-    write: float = 10.0  # without any progress in sending an answer
-    connections: int = 512
-    header_bytes: int = 16 * 1024
-    stop: float = 2.0  # for answers that are under way when the agent stops
-    sweep: float = 1.0
-
-
-class _Protocol(H11Protocol):
-    """One connection, and since when it owes us something."""
-
-    def __init__(self, listener: _Listener) -> None:
-        super().__init__(config=listener.config, server_state=listener.state, app_state={})
-        self._listener = listener
-        self.waiting_since: float | None = None  # None while a request is being answered
-        self.unsent = 0
-        self.unsent_since = 0.0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        self.waiting_since = self.loop.time()
-        super().connection_made(transport)
-        if not self._listener.web.admits(transport.get_extra_info("peercert")):
-            transport.abort()
-        self._listener.make_room()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.waiting_since = None
-
-    def on_response_complete(self) -> None:
-        self.waiting_since = self.loop.time()
-        super().on_response_complete()
-
-    def is_overdue(self, now: float, limits: Limits) -> bool:
-        """Whether the client is idle, too slow with its request, or does not read."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent:
-            if unsent != self.unsent:
-                self.unsent, self.unsent_since = unsent, now
-            return now - self.unsent_since > limits.write
-        self.unsent = 0
-        return self.waiting_since is not None and now - self.waiting_since > limits.idle
-
-
 class _Listener:
     def __init__(self, app: ASGIApp, web: WebConfigFile, limits: Limits) -> None:
-        self.limits = limits
-        self.state = ServerState()
-        self.config = uvicorn.Config(
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            # The other half of the file descriptors is for what is watched.
+            limits = dataclasses.replace(limits, connections=max(1, min(limits.connections, files // 2)))
+        self._limits = limits
+        self._web = web
+        self._state = ServerState()
+        self._config = uvicorn.Config(
             web.guard(app),
-            http=_Protocol,
+            interface="asgi3",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=3600,  # the sweep closes idle connections
             h11_max_incomplete_event_size=limits.header_bytes,
         )
-        self.config.load()
-        self.web = web
-        self._handshakes: dict[asyncio.Task[None], None] = {}
-        # A malformed request is the client's affair; nobody may fill our log with it.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-
-    @property
-    def connections(self) -> list[_Protocol]:
-        return [connection for connection in self.state.connections if isinstance(connection, _Protocol)]
-
-    def make_room(self) -> None:
-        """Over the limit, close the connection that has been without a request for longest."""
-        if len(self.state.connections) <= self.limits.connections:
-            return
-        waiting = [connection for connection in self.connections if connection.waiting_since is not None]
-        if waiting:
-            min(waiting, key=lambda connection: connection.waiting_since or 0.0).transport.abort()
+        self._config.load()
+        self._connections = Connections(limits)
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._set_date()
 
     async def accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        complained = False
         while True:
             try:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as failure:
-                # Out of file descriptors or memory: the connections that there are go on, and the sweep frees some.
-                if failure.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED):
+                if failure.errno in (errno.EBADF, errno.EINVAL):
                     raise
-                await asyncio.sleep(0.1)
+                # accept(2): errors of the connection that was to be are passed on; or we are out of descriptors or
+                # memory, which those who only sit there have to give back.
+                if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._connections.make_room()
+                    if not complained:
+                        _log.error("cannot accept connections: %s; idle ones are closed", failure.strerror)
+                        complained = True
+                await asyncio.sleep(0.05)
                 continue
-            task = loop.create_task(self._take(connection))
-            self._handshakes[task] = None
-            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
-            if len(self._handshakes) > self.limits.connections:
-                next(iter(self._handshakes)).cancel()
+            task = loop.create_task(self._begin(connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+            # sock_accept() does not give way while there is somebody to accept: a flood of connections would
+            # hold up those that have a request.
+            await asyncio.sleep(0)
 
-    async def _take(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        context = self.web.tls_context()
-        timeout = self.limits.handshake if context else None
-        try:
-            await loop.connect_accepted_socket(
-                lambda: _Protocol(self), connection, ssl=context, ssl_handshake_timeout=timeout
-            )
-        except (OSError, TimeoutError):  # ssl.SSLError is an OSError: no TLS, an unknown certificate, gone meanwhile
-            connection.close()
+    async def _begin(self, accepted: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
+            unless_begun.callback(accepted.close)
+            await self._web.refresh()
+            connection = Connection(self._config, self._state, self._connections, self._web.admits)
+            context = self._web.tls_context()
+            protocol = TlsHandshake(connection, self._connections, context) if context else connection
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
+            unless_begun.pop_all()
 
     async def sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self.limits.sweep)
-            now = loop.time()
-            for connection in self.connections:
-                if connection.is_overdue(now, self.limits):
-                    connection.transport.abort()
+            await asyncio.sleep(self._limits.sweep)
+            self._set_date()
+            self._connections.sweep(loop.time())
+
+    def _set_date(self) -> None:
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode("ascii"))]
 
     async def finish(self) -> None:
         """Let the answers that are under way end, then close everything."""
-        deadline = asyncio.get_running_loop().time() + self.limits.stop
-        while any(connection.waiting_since is None for connection in self.connections):
-            if asyncio.get_running_loop().time() > deadline:
-                break
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.stop
+        for task in self._beginning:
+            task.cancel()
+        for transport in list(self._connections.handshaking.values()):
+            transport.abort()
+        for connection in list(self._connections.open):
+            connection.end()
+        while self._connections.open and loop.time() < deadline:
             await asyncio.sleep(0.01)
-        for connection in self.connections:
-            connection.transport.close()
+        for connection in list(self._connections.open):
+            connection.transport.abort()
+        await asyncio.sleep(0.01)  # the loop tells of each connection's end in its next rounds
 
 
 def bind(listen: str) -> socket.socket:
-    """A listening socket. Raises ListenError, in words."""
+    """A listening socket. Raises ListenError, in words, and ValueError for what is no address."""
     host, port = split_listen(listen)
     try:
-        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # Without a host, `::` takes IPv4 connections too.
-        family, kind, protocol, _, address = max(addresses, key=lambda found: not host and found[0] == socket.AF_INET6)
-        listening = socket.socket(family, kind, protocol)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as failure:
         raise ListenError(f"cannot listen on {listen}: {failure.strerror}") from failure
+    if not host:
+        found.sort(key=lambda address: address[0] != socket.AF_INET6)  # `::` takes IPv4 connections too
+    for number, (family, _, _, _, address) in enumerate(found, 1):
+        try:
+            return _listening(family, address, both=not host)
+        except OSError as failure:
+            if failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and number < len(found):
+                continue  # `localhost` is `::1` as well, where there is IPv6
+            why = _HINTS.get(failure.errno or 0, failure.strerror)
+            raise ListenError(f"cannot listen on {listen}: {why}") from failure
+    raise ListenError(f"cannot listen on {listen}: the name has no address")
+
+
+def _listening(family: int, address: tuple[object, ...], both: bool) -> socket.socket:
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, answers wait 40 ms for an ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
         listening.bind(address)
         listening.listen(1024)
         listening.setblocking(False)
-    except OSError as failure:
+    except OSError:
         listening.close()
-        hints = {
-            errno.EADDRINUSE: "the port is in use; is another Deckwatch running? Choose another with --listen",
-            errno.EACCES: "this port needs privileges; choose one above 1023",
-            errno.EADDRNOTAVAIL: "this machine has no such address",
-        }
-        raise ListenError(f"cannot listen on {listen}: {hints.get(failure.errno or 0, failure.strerror)}") from failure
+        raise
     return listening
 
 
@@ -220,7 +193,6 @@ async def serve(
     finally:
         for task in (*tasks, stopped):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
         listening.close()
         await listener.finish()

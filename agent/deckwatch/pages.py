@@ -42,12 +42,14 @@ def status_page(status: dict[str, Any]) -> str:
     host = ", ".join(
         f"{name} {status['host'][key]:.0%}"
         for name, key in (("CPU", "cpu_ratio"), ("memory", "memory_ratio"), ("disk", "disk_ratio"))
+        if status["host"].get(key) is not None
     )
+    host = f"{host}." if host else ""
     worst_first = sorted(collectors, key=lambda collector: (collector["state"] == "ok", collector["name"]))
     rows = "\n".join(_row(collector) for collector in worst_first)
     links = " ".join(f'<a href="{path}">{name}</a>' for path, name in _LINKS)
     config = html.escape(status["config"] or "none, the defaults")
-    if not status["config_loaded"]:
+    if not status.get("config_loaded", True):
         config += ' <strong class="failing">(the file as it is now is wrong; see the log)</strong>'
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -56,7 +58,7 @@ def status_page(status: dict[str, Any]) -> str:
 <body>
 <h1>Deckwatch</h1>
 <nav>{links}</nav>
-<p><strong class="{"failing" if bad else "ok"}">{summary}.</strong> {host}. Up since {_time(status["started"])}.<br>
+<p><strong class="{"failing" if bad else "ok"}">{summary}.</strong> {host} Up since {_time(status["started"])}.<br>
 Version {html.escape(status["version"])}, config: {config}.</p>
 <div class="wide"><table>
 <thead><tr><th>Collector</th><th>Target</th><th>State</th><th>Last run</th><th class="number">Took</th>

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Exporter
+from deckwatch.collector import Exporter, describe
 from deckwatch.ecosystem import adopt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 #: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
 ENTRY_POINTS = "deckwatch.exporters"
+
+#: What another's module may raise while it is imported, short of what must not be caught.
+_BROKEN = (
+    ImportError,
+    AttributeError,
+    NameError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    AssertionError,
+)
 
 
 class RegistryError(Exception):
@@ -25,23 +39,30 @@ class RegistryError(Exception):
 class Registry:
     """Exporters by their config key, each imported when it is first asked for.
 
-    `published` maps a key to where the exporter is (`module:attribute`) and who published it.
+    `published` maps a key to where the exporter is (`module:attribute`) and who published it; `clashes`, a key that
+    several distributions claim to their names. A built-in exporter is never replaced by another of its name.
     """
 
-    def __init__(self, published: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(
+        self, published: Mapping[str, tuple[str, str]], clashes: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
         self._published = dict(published)
+        self._clashes = dict(clashes or {})
         self.get = lru_cache(maxsize=None)(self._load)
 
     @classmethod
     def installed(cls) -> Registry:
         from deckwatch_exporters import EXPORTERS  # the exporters import this package's modules
 
-        published = {
-            entry.name: (entry.value, entry.dist.name if entry.dist else "an unknown distribution")
-            for entry in entry_points(group=ENTRY_POINTS)
-        }
+        published: dict[str, tuple[str, str]] = {}
+        clashes: dict[str, set[str]] = {}
+        for entry in entry_points(group=ENTRY_POINTS):
+            publisher = entry.dist.name if entry.dist else "an unknown distribution"
+            known = published.setdefault(entry.name, (entry.value, publisher))
+            if known[0] != entry.value:
+                clashes.setdefault(entry.name, {known[1]}).add(publisher)
         built_in = {name: (place, "deckwatch") for name, place in EXPORTERS.items()}
-        return cls({**published, **built_in})
+        return cls({**published, **built_in}, {name: who for name, who in clashes.items() if name not in built_in})
 
     def names(self) -> list[str]:
         return sorted(self._published)
@@ -53,17 +74,21 @@ class Registry:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise RegistryError(f"unknown exporter {name!r}{hint}")
         place, publisher = self._published[name]
-        module, _, attribute = place.partition(":")
+        if name in self._clashes:
+            everybody = ", ".join(sorted(self._clashes[name]))
+            raise RegistryError(f"exporter {name!r} is published more than once, by {everybody}; uninstall all but one")
         try:
-            thing = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as failure:
+            thing = EntryPoint(name, place, ENTRY_POINTS).load()
+            if isinstance(thing, type) and hasattr(thing, "collect"):
+                thing = thing()
+        except _BROKEN as failure:
             raise RegistryError(
-                f"exporter {name!r} of {publisher} cannot be loaded from {place}: {failure}"
+                f"exporter {name!r} of {publisher} cannot be loaded from {place}: {describe(failure)}"
             ) from failure
         if isinstance(thing, Exporter):
+            if thing.name != name:
+                raise RegistryError(f"exporter {name!r} of {publisher}: {place} calls itself {thing.name!r}")
             return thing
-        if isinstance(thing, type) and hasattr(thing, "collect"):
-            thing = thing()
         if callable(getattr(thing, "collect", None)):
             return adopt(name, thing)
         raise RegistryError(f"exporter {name!r} of {publisher}: {place} is neither an Exporter nor a collector")

@@ -58,5 +58,8 @@ async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> 
     loop.add_signal_handler(signal.SIGHUP, reload)
     url = f"{'https' if web.uses_tls else 'http'}://{address_of(listening)}"
     logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
-    await serve(create_app(agent, agent.config.settings.enable_lifecycle), listening, web, stop)
+    # On a wildcard address, only the one who asks knows how to reach us.
+    wildcard = listening.getsockname()[0] in ("0.0.0.0", "::")
+    app = create_app(agent, agent.config.settings.enable_lifecycle, "" if wildcard else address_of(listening))
+    await serve(app, listening, web, stop)
     logger.info("stopped", extra={"event": "stopped"})

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deckwatch import pages
+from deckwatch.http_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,17 +52,17 @@ class Watch(Protocol):
     def reload(self) -> str | None: ...
 
 
-_SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
+_CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client that does not read costs no more
+_OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
 
 
-def create_app(watch: Watch, enable_lifecycle: bool = False) -> ASGIApp:
-    """The whole application. `/-/reload` is refused unless `enable_lifecycle`."""
-    routes = Routes(watch, enable_lifecycle)
+def create_app(watch: Watch, enable_lifecycle: bool = False, advertise: str = "") -> ASGIApp:
+    """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
+
+    `advertise` (`host:port`) is the address that `/sd` gives out. Empty, as it has to be when the agent listens on all
+    addresses, it is the one that was asked for: whoever reached `/sd` there reaches `/metrics` there as well.
+    """
+    routes = Routes(watch, enable_lifecycle, advertise)
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -78,6 +79,7 @@ def create_app(watch: Watch, enable_lifecycle: bool = False) -> ASGIApp:
         ],
         exception_handlers={HTTPException: _one_line},
     )
+    others.router.redirect_slashes = False  # a redirect would repeat whatever the client says our name is
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/metrics":
@@ -91,9 +93,11 @@ def create_app(watch: Watch, enable_lifecycle: bool = False) -> ASGIApp:
 async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
     method = scope["method"]
     if method not in ("GET", "HEAD"):
-        exposition = Exposition(405, f"{method} is not allowed here; GET and HEAD are\n".encode(), "text/plain")
+        exposition = Exposition(405, b"only GET and HEAD are allowed here\n", "text/plain; charset=utf-8")
     else:
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:  # a list may be split over several headers of one name (RFC 9110, 5.3)
+            headers[name] = headers[name] + b"," + value if name in headers else value
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         agent = headers.get(b"user-agent", b"").decode("latin-1")
         exposition = watch.scrape(
@@ -107,20 +111,23 @@ async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
         (b"content-type", exposition.content_type.encode("latin-1")),
         (b"content-length", str(len(exposition.body)).encode("ascii")),
         (b"vary", b"Accept, Accept-Encoding"),
-        *_SECURITY_HEADERS,
+        *SECURITY_HEADERS,
     ]
     if exposition.content_encoding:
         answer.append((b"content-encoding", exposition.content_encoding.encode("ascii")))
     if exposition.status == 405:
         answer.append((b"allow", b"GET, HEAD"))
     await send({"type": "http.response.start", "status": exposition.status, "headers": answer})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else exposition.body})
+    body = b"" if method == "HEAD" else exposition.body
+    for start in range(0, len(body) - _CHUNK, _CHUNK):
+        await send({"type": "http.response.body", "body": body[start : start + _CHUNK], "more_body": True})
+    await send({"type": "http.response.body", "body": body[(len(body) - 1) // _CHUNK * _CHUNK :]})
 
 
 def _with_security_headers(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+            message["headers"] = [*message["headers"], *SECURITY_HEADERS]
         await send(message)
 
     return send_with_headers
@@ -140,9 +147,10 @@ def _json(content: Any, status: int = 200) -> Response:
 class Routes:
     """The endpoints besides `/metrics`."""
 
-    def __init__(self, watch: Watch, enable_lifecycle: bool) -> None:
+    def __init__(self, watch: Watch, enable_lifecycle: bool, advertise: str) -> None:
         self._watch = watch
         self._enable_lifecycle = enable_lifecycle
+        self._advertise = advertise
 
     async def index(self, _request: Request) -> Response:
         page = pages.status_page(self._watch.status())
@@ -155,26 +163,33 @@ class Routes:
 
         https://prometheus.io/docs/prometheus/latest/http_sd/
         """
-        address = request.headers.get("host") or ":".join(str(part) for part in request.scope["server"] or ())
-        own = {"targets": [address], "labels": {"__meta_deckwatch_exporter": "deckwatch"}}
+        server = ":".join(str(part) for part in request.scope["server"] or ())
+        address = self._advertise or request.headers.get("host") or server
+        common = {"__metrics_path__": "/metrics"}
+        if request.scope["scheme"] == "https":
+            common["__scheme__"] = "https"
+        own = {"targets": [address], "labels": {**common, "exporter": _OWN}}
         groups = [
             {
                 "targets": [address],
-                "labels": {
-                    "__metrics_path__": "/metrics",
-                    "__param_target": name,
-                    "__meta_deckwatch_exporter": exporter,
-                    "__meta_deckwatch_target": name,
-                    "instance": name,
-                },
+                "labels": {**common, "__param_target": name, "instance": name, "exporter": exporter},
             }
             for exporter, name in self._watch.targets()
         ]
         return _json([own, *groups])
 
     async def health(self, _request: Request) -> Response:
-        """Whether the agent works; 200 with a target down too, since restarting the agent would mend nothing."""
-        failing = [collector["name"] for collector in self._collectors() if collector["state"] not in ("ok", "pending")]
+        """Whether the agent itself works: 503 before its first collection, and when it cannot even watch itself.
+
+        A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
+        for that (an orchestrator does) mends nothing and loses the view of everything else.
+        """
+        collectors = self._collectors()
+        failing = [collector["name"] for collector in collectors if collector["state"] not in ("ok", "pending")]
+        if not self._watch.ready():
+            return _json({"status": "starting", "failing": failing}, 503)
+        if any(collector["exporter"] == _OWN and collector["name"] in failing for collector in collectors):
+            return _json({"status": "failing", "failing": failing}, 503)
         return _json({"status": "degraded" if failing else "ok", "failing": failing})
 
     async def alive(self, _request: Request) -> Response:

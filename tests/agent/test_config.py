@@ -150,8 +150,9 @@ exporters:
         "deckwatch.yml:5: exporters.system.verbos: unknown key (did you mean 'verbose'?); there are: depth, interval,"
         " max_series, verbose",
         "deckwatch.yml:7: exporters.cache[0].url: found 5; expected text",
-        "deckwatch.yml:9: exporters.cache[2].url: is missing",
-        "deckwatch.yml:10: exporters.cache[3].name: found 'b c'; expected text that matches ^[A-Za-z0-9_.-]{1,63}$",
+        "deckwatch.yml:8: exporters.cache[1].name: found 'a'; expected another name: the target in line 7 has this one",
+        "deckwatch.yml:9: exporters.cache[2].url: is missing; expected text",
+        "deckwatch.yml:10: exporters.cache[3].name: found 'b c'; expected a name of 1 to 63 letters, digits, and _ . -",
         "deckwatch.yml:10: exporters.cache[3].timeout: found 'soon'; expected a duration above 0, such as 15s, 1m30s"
         " or 500ms",
         "deckwatch.yml:11: exporters.redsi: unknown exporter; there are: cache, system",
@@ -162,7 +163,7 @@ def test_a_duplicate_target_name_names_the_first_one(tmp_path: Path, registry: R
     text = "exporters:\n  cache:\n    - {name: a, url: x}\n    - {name: a, url: y}\n"
 
     assert _faults(tmp_path, text, registry) == [
-        "deckwatch.yml:4: exporters.cache[1].name: 'a' is the name of the target in line 3 already"
+        "deckwatch.yml:4: exporters.cache[1].name: found 'a'; expected another name: the target in line 3 has this one"
     ]
 
 
@@ -175,15 +176,15 @@ def test_a_key_that_stands_twice_names_both_lines(tmp_path: Path, registry: Regi
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("- a\n- b\n", "holds a list; expected keys such as `listen` and `exporters`"),
-        ("just text", "holds 'just text'; expected keys"),
+        ("- a\n- b\n", "found a list; expected a mapping of keys such as `listen` and `exporters`"),
+        ("just text", "found a single value; expected a mapping of keys"),
         (b"\x00\x01\xff\xfe", "is not UTF-8 text"),
         ("a: [1, 2\nb: }", "is not valid YAML"),
         ("a: \x07", "is not valid YAML"),
         ("exporters: [1]", "exporters: found a list; expected a mapping of exporters"),
         ("exporters: {cache: {name: a, url: x}}", "exporters.cache: found a mapping; expected a list of targets"),
         ("exporters: {system: 5}", "exporters.system: found 5; expected a mapping of settings"),
-        ("listen: '${'", "names no environment variable"),
+        ("listen: '${'", "must be followed by the name of an environment variable"),
         ("x: &a [*a]", "nested too deeply, or an anchor contains itself"),
     ],
 )
@@ -304,9 +305,7 @@ def test_durations_are_read_as_seconds(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "15", "s", "15 s", "-5s", "0s", 0, -1, True, None, "1y", float("nan"), float("inf")]
-)
+@pytest.mark.parametrize("text", ["", "15", "s", "15 s", "-5s", "0s", 0, -1, True, None, "1y", float("nan")])
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="a duration above 0"):
         parse_duration(text)

@@ -109,7 +109,7 @@ def test_other_methods_are_refused_in_one_line_that_names_the_right_ones(client:
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/health/", "/metrics/", "/../etc/passwd", "/%00", "//evil.example/"])
+@pytest.mark.parametrize("path", ["/nothing", "/health/", "/metrics/", "/../etc/passwd", "/%00"])
 def test_unknown_paths_are_404_in_one_line_and_never_redirected(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
@@ -232,12 +232,15 @@ def test_a_fault_of_ours_is_a_500_and_the_next_request_is_answered(
     def broken() -> list[tuple[str, str]]:
         raise RuntimeError("secret detail")
 
-    with serving(watch) as server, server.client() as client:
-        monkeypatch.setattr(watch, "targets", broken)
-        answer = client.get("/sd")
+    monkeypatch.setattr(watch, "targets", broken)
+    with serving(watch) as server:
+        with server.client() as client:
+            answer = client.get("/sd")
         assert answer.status_code == 500
         assert "secret" not in answer.text
-        assert client.get("/metrics").status_code == 200
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        with server.client() as client:
+            assert client.get("/metrics").status_code == 200
 
 
 def test_the_page_shows_every_collector_and_escapes_all_that_is_not_ours(watch: FakeWatch) -> None:

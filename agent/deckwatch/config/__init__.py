@@ -4,7 +4,7 @@ from .load import find_config, load_config
 from .model import AgentSettings, Config, Difference, TargetConfig, changed, split_listen
 from .problems import ConfigError, Problem
 from .schema import json_schema
-from .values import Duration, Secret, Settings, Size, parse_duration, parse_size
+from .values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
 
 __all__ = [
     "AgentSettings",
@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "Difference",
     "Duration",
+    "DurationOrZero",
     "Problem",
     "Secret",
     "Settings",

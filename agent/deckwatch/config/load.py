@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from deckwatch.registry import RegistryError
 
 from .model import AgentSettings, CommonSettings, Config, NamedSettings, TargetConfig
-from .problems import ConfigError, shown
+from .problems import ConfigError
 from .source import Source, read
+from .validation import near, validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .problems import Path
 
-M = TypeVar("M", bound=BaseModel)
+__all__ = ["find_config", "load_config", "validated"]
 
 _SYSTEM_WIDE = FilePath("/etc/deckwatch/deckwatch.yml")
 _DEFAULT_EXPORTERS: Mapping[str, Any] = {"system": {}}
@@ -36,30 +37,53 @@ def find_config(explicit: FilePath | None, environ: Mapping[str, str], folder: F
     if environ.get("DECKWATCH_CONFIG"):
         return FilePath(environ["DECKWATCH_CONFIG"])
     candidates = (folder / "deckwatch.yml", _SYSTEM_WIDE)
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if _is_there(path)), None)
+
+
+def _is_there(path: FilePath) -> bool:
+    """Whether there is anything to read: a file that may not be looked at counts, so that reading it says why."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def load_config(path: FilePath | None, environ: Mapping[str, str], registry: Registry) -> Config:
     """The config in `path`, or the built-in default for None. Raises ConfigError with everything that is wrong."""
-    if path is None:
-        return _check(Source("built-in default", _from_environment(environ, registry)), None, registry)
-    return _check(read(path, environ), path, registry)
+    source = _from_environment(environ, registry) if path is None else read(path, environ)
+    return _check(source, path, registry)
 
 
-def _from_environment(environ: Mapping[str, str], registry: Registry) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
     """Without a file: the host, and each service whose variable is set."""
     exporters = dict(_DEFAULT_EXPORTERS)
+    source = Source("no config file", {"exporters": exporters})
     for name in registry.names():
-        variable = registry.get(name).from_environment
-        if variable and environ.get(variable):
-            exporters[name] = [{"name": name, "url": environ[variable]}]
-    return {"exporters": exporters}
+        try:
+            exporter = registry.get(name)
+        except RegistryError:
+            continue  # nobody asked for it; a config that does is told
+        variable = exporter.from_environment
+        value = environ.get(variable) if variable else None
+        if value:
+            where: Path = ("exporters", name, 0) if exporter.named else ("exporters", name)
+            exporters[name] = [{"name": name, "url": value}] if exporter.named else {"url": value}
+            source.from_environment.add((*where, "url"))
+            source.secrets.add(value)
+            source.origins[where] = f"${variable}"
+    return source
 
 
 def _check(source: Source, path: FilePath | None, registry: Registry) -> Config:
     values = {} if source.values is None else source.values
     if not isinstance(values, dict):
-        source.blame((), f"holds {shown((), values)}; expected keys such as `listen` and `exporters`")
+        # Not shown: a file that is no config may be one that holds a password.
+        found = "a list" if isinstance(values, list) else "a single value"
+        expected = "a mapping of keys such as `listen` and `exporters`"
+        source.blame((), f"found {found}; expected {expected}", found, expected)
         raise ConfigError(source.problems)
     values = dict(values)
     exporters = values.pop("exporters", _DEFAULT_EXPORTERS)
@@ -77,16 +101,20 @@ def _targets(source: Source, exporters: Any, registry: Registry) -> list[TargetC
     if exporters is None:
         return []
     if not isinstance(exporters, dict):
-        source.blame(("exporters",), f"found {shown(('exporters',), exporters)}; expected a mapping of exporters")
+        source.reject(("exporters",), exporters, "a mapping of exporters")
         return []
-    targets = []
+    targets: list[TargetConfig] = []
     for name, value in exporters.items():
         path: Path = ("exporters", name)
         if name not in registry.names():
-            near = _near(name, registry.names())
-            source.blame(path, f"unknown exporter{near}; there are: {', '.join(registry.names())}")
+            known = registry.names()
+            source.blame(path, f"unknown exporter{near(name, known)}; there are: {', '.join(known)}")
             continue
-        exporter = registry.get(name)
+        try:
+            exporter = registry.get(name)
+        except RegistryError as broken:
+            source.blame(path, str(broken))
+            continue
         if exporter.named:
             targets += _named_targets(source, exporter, value, path)
         else:
@@ -97,27 +125,26 @@ def _targets(source: Source, exporters: Any, registry: Registry) -> list[TargetC
 
 def _named_targets(source: Source, exporter: Exporter, value: Any, path: Path) -> list[TargetConfig]:
     if not isinstance(value, list):
-        source.blame(path, f"found {shown(path, value)}; expected a list of targets, each with a `name`")
+        source.reject(path, value, "a list of targets, each with a `name`")
         return []
     targets = []
     lines: dict[str, int] = {}
     for index, item in enumerate(value):
         where: Path = (*path, index)
         target = _target(source, exporter, item, where)
-        if target is None:
-            continue
-        if target.name in lines:
-            source.blame(
-                (*where, "name"), f"{target.name!r} is the name of the target in line {lines[target.name]} already"
-            )
-        lines.setdefault(target.name, source.line(where))
-        targets.append(target)
+        targets += [target] if target is not None else []
+        # As it stands there, whether the rest of the target is right or not.
+        name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and (*where, "name") not in source.fillers:
+            if name in lines:
+                source.reject((*where, "name"), name, f"another name: the target in line {lines[name]} has this one")
+            lines.setdefault(name, source.line((*where, "name")))
     return targets
 
 
 def _target(source: Source, exporter: Exporter, value: Any, path: Path) -> TargetConfig | None:
     if not isinstance(value, dict):
-        source.blame(path, f"found {shown(path, value)}; expected a mapping of settings")
+        source.reject(path, value, "a mapping of settings")
         return None
     shared = NamedSettings if exporter.named else CommonSettings
     common_values = {key: item for key, item in value.items() if key in shared.model_fields}
@@ -128,147 +155,3 @@ def _target(source: Source, exporter: Exporter, value: Any, path: Path) -> Targe
         return None
     name = common.name if isinstance(common, NamedSettings) else ""
     return TargetConfig(exporter.name, name, own, common.interval, common.max_series)
-
-
-def validated(
-    source: Source,
-    model: type[M],
-    values: dict[str, Any],
-    path: Path,
-    also_known: set[str] = frozenset(),  # type: ignore[assignment]  # an empty one
-) -> M | None:
-    """`values` as a `model`; None, and the problems with the source, where they are wrong."""
-    complete = _with_file_contents(source, model, values, path)
-    try:
-        return model.model_validate(complete)
-    except ValidationError as wrong:
-        for error in wrong.errors(include_url=False):
-            _blame(source, model, error, path, also_known)
-        return None
-
-
-def _blame(source: Source, model: type[BaseModel], error: Any, path: Path, also_known: set[str]) -> None:
-    kind = error["type"]
-    where = _place(source, path, error["loc"], kind)
-    if kind == "extra_forbidden":
-        known = sorted({*_fields_at(model, error["loc"][:-1]), *(also_known if len(error["loc"]) == 1 else ())})
-        near = _near(str(error["loc"][-1]), known)
-        source.blame(where, f"unknown key{near}" + (f"; there are: {', '.join(known)}" if known else ""))
-    elif kind == "missing":
-        source.blame(where, "is missing")
-    else:
-        found = "a value from the environment" if where in source.from_environment else shown(where, error["input"])
-        source.blame(where, f"found {found}; expected {_expected(error)}")
-
-
-def _place(source: Source, path: Path, location: tuple[str | int, ...], kind: str) -> Path:
-    """Where in the file a fault is. pydantic names union members and validators as well; those stand in no file."""
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        if (*path, part) in source.lines or (last and kind in ("missing", "extra_forbidden")) or not source.lines:
-            path = (*path, part)
-    return path
-
-
-_PLAIN = {
-    "string_type": "text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "model_type": "a mapping of settings",
-    "dict_type": "a mapping",
-    "list_type": "a list",
-    "tuple_type": "a list",
-}
-
-
-def _expected(error: Any) -> str:
-    kind, context = error["type"], error.get("ctx", {})
-    if kind in _PLAIN:
-        return _PLAIN[kind]
-    if kind == "value_error":
-        return str(context["error"])
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        word = {
-            "greater_than": "above",
-            "greater_than_equal": "not below",
-            "less_than": "below",
-            "less_than_equal": "not above",
-        }
-        return f"a number {word[kind]} {next(iter(context.values()))}"
-    if kind == "string_pattern_mismatch":
-        return f"text that matches {context['pattern']}"
-    if kind == "literal_error":
-        return f"one of {context['expected']}"
-    message: str = error["msg"]
-    return message[0].lower() + message[1:]
-
-
-def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> set[str]:
-    """The keys that the model takes at a place within it."""
-    current: Any = model
-    for part in location:
-        if isinstance(part, int) or not hasattr(current, "model_fields"):
-            continue
-        field = current.model_fields.get(part)
-        current = next(iter(_models_in(field.annotation)), None) if field else None
-    return set(current.model_fields) if hasattr(current, "model_fields") else set()
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
-
-
-def _near(word: str, known: Any) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
-
-
-def _with_file_contents(source: Source, model: type[BaseModel], values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """`password_file: PATH` as `password: <content>`, here and in the models within."""
-    complete = dict(values)
-    for name, field in model.model_fields.items():
-        if _is_secret(field.annotation):
-            key = f"{name}_file"
-            if key in complete:
-                content = _content(source, complete.pop(key), (*path, key))
-                if name in values:
-                    source.blame((*path, key), f"stands beside {name!r}; only one of the two may be given")
-                elif content is not None:
-                    complete[name] = content
-                else:
-                    complete[name] = ""  # blamed already; without it `missing` would be said as well
-        for inner in _models_in(field.annotation):
-            value = complete.get(name)
-            if isinstance(value, dict):
-                complete[name] = _with_file_contents(source, inner, value, (*path, name))
-            elif isinstance(value, list):
-                complete[name] = [
-                    _with_file_contents(source, inner, item, (*path, name, index)) if isinstance(item, dict) else item
-                    for index, item in enumerate(value)
-                ]
-    return complete
-
-
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
-
-
-def _content(source: Source, value: Any, path: Path) -> str | None:
-    if not isinstance(value, str):
-        source.blame(path, f"found {shown(path, value)}; expected the path of a file")
-        return None
-    file = FilePath(source.file).parent / value
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as failure:
-        source.blame(path, f"{value!r} cannot be read: {failure.strerror}")
-    except UnicodeDecodeError:
-        source.blame(path, f"{value!r} is not UTF-8 text")
-    return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from .values import Duration, Settings, Size
 
@@ -16,19 +18,26 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
+_LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII)
+
+
 def split_listen(address: str) -> tuple[str, int]:
     """Host (`` for all) and port of `127.0.0.1:9797`, `[::1]:9797`, `:9797`. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if (
-        not colon
-        or not port.isascii()
-        or not port.isdigit()
-        or not 0 <= int(port) <= 65535
-        or (":" in host and not bracketed)
-    ):
+    match = _LISTEN.fullmatch(address)
+    if match is None or int(match["port"]) > 65535 or not _is_host(match["v6"], match["host"]):
         raise ValueError("an address such as 127.0.0.1:9797, [::1]:9797 or :9797 (all addresses)")
-    return (host[1:-1] if bracketed else host), int(port)
+    return match["v6"] or match["host"], int(match["port"])
+
+
+def _is_host(v6: str | None, host: str | None) -> bool:
+    try:
+        if v6 is not None:
+            socket.inet_pton(socket.AF_INET6, v6.partition("%")[0])
+        elif host and not host.strip("0123456789."):
+            socket.inet_pton(socket.AF_INET, host)  # digits and dots are no name
+    except OSError:
+        return False
+    return True
 
 
 def _checked_listen(address: str) -> str:
@@ -65,10 +74,20 @@ class CommonSettings(Settings):
     max_series: Annotated[int, Field(gt=0)] | None = None
 
 
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name):
+        raise ValueError("a name of 1 to 63 letters, digits, and _ . -")
+    return name
+
+
 class NamedSettings(CommonSettings):
     """What the targets of an exporter that has a list of them take as well."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+    name: Annotated[
+        str,
+        AfterValidator(_checked_name),
+        WithJsonSchema({"type": "string", "pattern": r"^([A-Za-z0-9_.-]{1,63}|.*\$\{.*)$"}),
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,14 +117,21 @@ class Config:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a reload has to do; a target whose settings changed is in both."""
+    """What a reload has to do; a target whose settings changed is in `removed` (old) and in `added` (new)."""
 
     removed: tuple[TargetConfig, ...]
     added: tuple[TargetConfig, ...]
+    changed: tuple[tuple[TargetConfig, TargetConfig], ...] = ()  # the old and the new one, for each of those
+    unchanged: tuple[TargetConfig, ...] = ()  # keep their connections
 
 
 def changed(old: Config, new: Config) -> Difference:
+    """What becomes of each target. One that has another exporter or name is another target."""
+    before = {(target.exporter, target.name): target for target in old.targets}
+    after = {(target.exporter, target.name): target for target in new.targets}
     return Difference(
-        removed=tuple(target for target in old.targets if target not in new.targets),
-        added=tuple(target for target in new.targets if target not in old.targets),
+        removed=tuple(target for key, target in before.items() if after.get(key) != target),
+        added=tuple(target for key, target in after.items() if before.get(key) != target),
+        changed=tuple((target, after[key]) for key, target in before.items() if after.get(key, target) != target),
+        unchanged=tuple(target for key, target in after.items() if before.get(key) == target),
     )

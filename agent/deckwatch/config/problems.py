@@ -11,18 +11,32 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 
+HIDDEN = "a value (not shown)"
+
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|_key$|^key$", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=//)[^/@\s]*@")
+# Passwords stand unencoded in URLs more often than not: `/`, `@` and blanks do not end one, the last `@` does.
+_USERINFO = re.compile(r"(?<=//).*@", re.DOTALL)
+_BARE_USERINFO = re.compile(r"[^\s/:@]+:(?!//)\S*@")
+_ASSIGNED = re.compile(
+    r"""([\w-]*(?:pass|pwd|secret|token|credential|api_?key)[\w-]*\s*[=:]\s*)('[^']*'?|"[^"]*"?|[^\s&;,]+)""",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: where (`line` counts from 1, 0 is the file as a whole), what was found, what would be right."""
+    """One fault: where (`line` and `column` count from 1, 0 is unknown), what was found, what would be right.
+
+    `message` is both in a sentence; `found` and `expected` are empty where the message says all (`unknown key`).
+    """
 
     file: str
     line: int
     key: str
     message: str
+    column: int = 0
+    found: str = ""
+    expected: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -33,7 +47,8 @@ class ConfigError(Exception):
     """A config that cannot be used; `str()` is one line for each problem."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.key)))
+        # An alias repeats what it stands for, and so its faults.
+        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.key)))
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -41,20 +56,48 @@ def dotted(path: Path) -> str:
     """`exporters.redis[0].url`"""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        word = part if part.isprintable() else repr(part)[1:-1]  # a line break in a key would break the message
+        word = word if len(word) <= 60 else word[:57] + "..."
+        text += f".{word}" if text else word
     return text
+
+
+def is_secret_key(path: Path) -> bool:
+    """Whether what stands here is called like a secret."""
+    return any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path)
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords in URLs (`redis://***@host`) and in connection strings (`password=***`)."""
+    return _ASSIGNED.sub(r"\1***", _BARE_USERINFO.sub("***@", _USERINFO.sub("***@", text)))
 
 
 def shown(path: Path, value: Any) -> str:
     """A value as an error may show it: short, and without anything that looks like a secret."""
-    if any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path):
-        return "a value (not shown)"
+    if is_secret_key(path):
+        return HIDDEN
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     if value is None:
         return "nothing"
-    text = _USERINFO.sub("***@", value) if isinstance(value, str) else value
-    written = repr(text)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "a number of more than 60 digits"  # Python refuses to print very long ones
+    written = repr(redacted(str(value))) if isinstance(value, str) else repr(value)
     return written if len(written) <= 60 else written[:57] + "..."
+
+
+def without(text: str, secrets: set[str]) -> str:
+    """A text (what a validator says, say) with none of these values in it."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for form in {secret, repr(secret)[1:-1]}:
+            # A short one inside another word is no disclosure, and taking it out would leave no readable sentence.
+            pattern = re.escape(form) if len(form) >= 4 else rf"(?<!\w){re.escape(form)}(?!\w)"
+            text = re.sub(pattern, "***", text)
+    return text

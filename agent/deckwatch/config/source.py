@@ -1,4 +1,4 @@
-"""A YAML file as plain values, with the line of every key, `${ENV}` filled in and `*_file` still to be read."""
+"""A YAML file as plain values, with the place of every key, `${ENV}` filled in and `*_file` still to be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .problems import ConfigError, Problem, dotted
+from .problems import HIDDEN, ConfigError, Problem, dotted, is_secret_key, shown
+from .values import Substituted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,28 +17,55 @@ if TYPE_CHECKING:
 
     from .problems import Path
 
-_REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{([^}]*)\}?")
+_REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|\$\{")
+_QUOTED = re.compile(r"""(['"])(?![<\\])(?:(?!\1).){2,}\1""")
 _MAX_NODES = 100_000  # aliases can make a small file expand without end
+_MAX_BYTES = 4 * 1024 * 1024  # a config has kilobytes; /dev/zero has no end
 
 
 @dataclass
 class Source:
-    """The values of a file, the line of each path, and the paths that the environment filled in."""
+    """The values of a file, the place of each path, and what must not be shown of it."""
 
     file: str
     values: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
+    columns: dict[Path, int] = field(default_factory=dict)
     from_environment: set[Path] = field(default_factory=set)
+    from_file: dict[Path, Path] = field(default_factory=dict)  # a secret's path: that of the `*_file` it came from
+    origins: dict[Path, str] = field(default_factory=dict)  # what to name instead of the file
+    secrets: set[str] = field(default_factory=set)  # no message may hold one of these
     problems: list[Problem] = field(default_factory=list)
+    fillers: set[Path] = field(default_factory=set)  # what stood there is blamed; what stands there now only fills in
+
+    def known(self, path: Path) -> Path:
+        """The path, or that of the nearest thing around it that stands in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return path
 
     def line(self, path: Path) -> int:
         """The line of a path, or of the nearest thing around it."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 0)
+        return self.lines.get(self.known(path), 0)
 
-    def blame(self, path: Path, message: str) -> None:
-        self.problems.append(Problem(self.file, self.line(path), dotted(path), message))
+    def blame(self, path: Path, message: str, found: str = "", expected: str = "") -> None:
+        column = self.columns.get(self.known(path), 0)
+        message = " ".join(message.split())  # what a validator says may have several lines
+        file = next((self.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.origins), self.file)
+        self.problems.append(Problem(file, self.line(path), dotted(path), message, column, found, expected))
+
+    def reject(self, path: Path, value: Any, expected: str) -> None:
+        """Blame a value for not being what is expected."""
+        found = self.shown(path, value)
+        self.blame(path, f"found {found}; expected {expected}", found, expected)
+
+    def shown(self, path: Path, value: Any, is_path: bool = False) -> str:
+        """A value as an error may show it; that of a `*_file` is a path and no secret."""
+        if path in self.from_environment and not isinstance(value, (dict, list)):
+            return "a value from the environment"
+        if path in self.from_file:
+            return "the content of that file"
+        return shown(() if is_path else path, value)
 
 
 def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
@@ -46,8 +74,22 @@ def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
     Raises ConfigError where there are no values to go on with; lesser faults are collected.
     """
     source = Source(str(path))
+    node = _compose(source, _text(source, path))
+    if node is not None:
+        try:
+            source.values = _Builder(source, environ).build(node, ())
+        except RecursionError:
+            raise _fatal(source, "is nested too deeply, or an anchor contains itself") from None
+    return source
+
+
+def _text(source: Source, path: FilePath) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise _fatal(source, f"is larger than {_MAX_BYTES // 1024**2} MiB, so no config file")
+        return content.decode("utf-8")
     except FileNotFoundError:
         raise _fatal(source, "no such file") from None
     except IsADirectoryError:
@@ -56,22 +98,37 @@ def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
         raise _fatal(source, "is not UTF-8 text, so no YAML config") from None
     except OSError as failure:
         raise _fatal(source, f"cannot be read: {failure.strerror}") from None
+    except ValueError:
+        raise _fatal(source, "is no path: it holds a character that none may hold") from None
+
+
+def _compose(source: Source, text: str) -> yaml.Node | None:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark
-        what = f"is not valid YAML: {wrong.problem or wrong.context}"
-        raise ConfigError([Problem(source.file, mark.line + 1 if mark else 0, "", what)]) from None
-    except (yaml.YAMLError, ValueError) as wrong:
-        raise _fatal(source, f"is not valid YAML: {' '.join(str(wrong).split())[:200]}") from None
+        what = f"is not valid YAML: {_plain(wrong)}"
+        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise ConfigError([Problem(source.file, place[0], "", what, place[1])]) from None
+    except yaml.reader.ReaderError as wrong:
+        line = text.count("\n", 0, wrong.position) + 1
+        code = wrong.character if isinstance(wrong.character, int) else ord(wrong.character)
+        what = f"is not valid YAML: it holds the character U+{code:04X}, which no YAML file may"
+        raise ConfigError([Problem(source.file, line, "", what)]) from None
+    except (yaml.YAMLError, ValueError):
+        raise _fatal(source, "is not valid YAML") from None
     except RecursionError:
         raise _fatal(source, "is nested too deeply") from None
-    if node is not None:
-        try:
-            source.values = _Builder(source, environ).build(node, ())
-        except RecursionError:
-            raise _fatal(source, "is nested too deeply, or an anchor contains itself") from None
-    return source
+
+
+def _plain(wrong: yaml.MarkedYAMLError) -> str:
+    """What the parser says, without what it quotes of the file: a password may begin with `*`, `&` or `!`."""
+    problem, context = wrong.problem or "", wrong.context or ""
+    if problem.startswith("found undefined alias"):
+        return "a value that begins with * is an alias, and there is no such anchor; quote it if it is text"
+    if problem.startswith("but found another document"):
+        return "it holds a second document (after ---); a config is one"
+    return _QUOTED.sub("a word", f"{context}: {problem}" if context and problem else problem or context)
 
 
 def _fatal(source: Source, message: str) -> ConfigError:
@@ -86,98 +143,115 @@ class _Builder:
         self._nodes = 0
 
     def build(self, node: yaml.Node, path: Path) -> Any:
-        self._source.lines.setdefault(path, node.start_mark.line + 1)
-        self._nodes += 1
-        if self._nodes > _MAX_NODES:
-            raise _fatal(self._source, f"expands to more than {_MAX_NODES} values")
+        self._mark(path, node)
+        self._count()
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
+            return self._mapping(node, path, frozenset())
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         raise _fatal(self._source, f"holds a node of an unknown kind: {type(node).__name__}")
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        first: dict[str, int] = {}
-        merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                merged.update(self._merge(value_node, path, line))
-                continue
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._source.problems.append(
-                    Problem(self._source.file, line, dotted(path), "a key must be a plain word")
-                )
-                continue
-            key = key_node.value
-            where = (*path, key)
-            if key in first:
-                message = f"stands twice; the first one is in line {first[key]}"
-                self._source.problems.append(Problem(self._source.file, line, dotted(where), message))
-                continue
-            first[key] = line
-            self._source.lines[where] = line
-            values[key] = self.build(value_node, where)
-        return {**merged, **values}
+    def _mark(self, path: Path, node: yaml.Node) -> None:
+        """Remember the place: that of the key where there is one, which comes first."""
+        if path not in self._source.lines:
+            self._source.lines[path] = node.start_mark.line + 1
+            self._source.columns[path] = node.start_mark.column + 1
 
-    def _merge(self, node: yaml.Node, path: Path, line: int) -> dict[str, Any]:
-        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    def _count(self) -> None:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            raise _fatal(self._source, f"expands to more than {_MAX_NODES} values")
+
+    def _mapping(self, node: yaml.MappingNode, path: Path, overridden: frozenset[str]) -> dict[str, Any]:
+        """The mapping, without the keys that are overridden where it is merged in."""
+        own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        merges: list[tuple[yaml.Node, yaml.Node]] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                if merges:
+                    self._twice(path, "<<", key_node, merges[0][0], "; merge several with <<: [*a, *b]")
+                else:
+                    merges.append((key_node, value_node))
+            elif not isinstance(key_node, yaml.ScalarNode):
+                self._problem(key_node, path, "a key must be a plain word")
+            elif key_node.value in own:
+                self._twice((*path, key_node.value), key_node.value, key_node, own[key_node.value][0])
+            else:
+                own[key_node.value] = (key_node, value_node)
+        values: dict[str, Any] = {}
+        for key_node, value_node in merges:
+            values.update(self._merged(key_node, value_node, path, overridden | own.keys()))
+        for key, (key_node, value_node) in own.items():
+            if key not in overridden:
+                self._mark((*path, key), key_node)
+                values[key] = self.build(value_node, (*path, key))
+        return values
+
+    def _merged(self, key: yaml.Node, node: yaml.Node, path: Path, overridden: frozenset[str]) -> dict[str, Any]:
+        """What `<<` brings: of several mappings, the first one that has a key gives it."""
         merged: dict[str, Any] = {}
-        for part in reversed(nodes):
-            if not isinstance(part, yaml.MappingNode):
-                self._source.problems.append(
-                    Problem(self._source.file, line, dotted(path), "<<: takes a mapping or a list of them")
-                )
-                continue
-            merged.update(self._mapping(part, path))
+        for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            self._count()
+            if isinstance(part, yaml.MappingNode):
+                merged.update(self._mapping(part, path, overridden | merged.keys()))
+            else:
+                self._problem(key, path, "<<: takes a mapping or a list of them")
         return merged
+
+    def _twice(self, path: Path, key: str, second: yaml.Node, first: yaml.Node, remedy: str = "") -> None:
+        where = path if key != "<<" else (*path, key)
+        self._problem(second, where, f"stands twice; the first one is in line {first.start_mark.line + 1}{remedy}")
+
+    def _problem(self, node: yaml.Node, path: Path, message: str) -> None:
+        mark = node.start_mark
+        self._source.problems.append(Problem(self._source.file, mark.line + 1, dotted(path), message, mark.column + 1))
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         if node.tag == "tag:yaml.org,2002:str":
             return self._filled_in(node, path)
         try:
             value = self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError):
-            self._source.blame(path, f"{node.value!r} cannot be read; quote it if it is text")
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
+            # The last two are how PyYAML fails on `!!bool maybe`, `!!int ""` and `!!timestamp x`.
+            found = HIDDEN if is_secret_key(path) else shown((), node.value)
+            self._source.blame(path, f"{found} cannot be read; quote it if it is text")
+            self._source.fillers.add(path)
             return None
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         return node.value  # a date, say: here it is text
 
-    def _filled_in(self, node: yaml.ScalarNode, path: Path) -> Any:
+    def _filled_in(self, node: yaml.ScalarNode, path: Path) -> str:
         text: str = node.value
         environ = self._environ
         if "$" not in text or environ is None:
             return text
 
         def replace(match: re.Match[str]) -> str:
-            name, default, malformed = match.groups()
+            name, default = match.groups()
             if match.group() == "$$":
                 return "$"
-            if malformed is not None:
-                self._source.blame(path, f"${{{malformed}}} names no environment variable; write $$ for a plain $")
+            if name is None:
+                # Not quoted: in a password, what follows is a part of it.
+                self._source.blame(
+                    path,
+                    "${ must be followed by the name of an environment variable and }, or by NAME:-default};"
+                    " write $$ for a plain $",
+                )
+                self._source.fillers.add(path)
                 return ""
-            if name in environ:
+            value = environ.get(name)
+            if value or (value is not None and default is None):
                 self._source.from_environment.add(path)
-                return environ[name]
+                self._source.secrets.add(value)
+                return value
             if default is None:
                 self._source.blame(path, f"the environment variable {name} is not set")
+                self._source.fillers.add(path)
                 return ""
-            return default
+            return str(default)
 
         filled = _REFERENCE.sub(replace, text)
-        if node.style is None and filled != text and path in self._source.from_environment:
-            return _typed(filled)
-        return filled
-
-
-def _typed(text: str) -> Any:
-    """What an unquoted value from the environment would be in YAML, as far as numbers and truth values go."""
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text):
-        return int(text)
-    return text
+        return Substituted(filled) if "${" in text else filled

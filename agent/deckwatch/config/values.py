@@ -20,47 +20,97 @@ class Settings(BaseModel):
 #: A value that no log line, error, label or page shows.
 Secret = SecretStr
 
+
+class Substituted(str):
+    """Text that `${...}` was filled into: YAML has not seen it, so that a number in it is still text."""
+
+    __slots__ = ()
+
+
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]i?)?B?", re.IGNORECASE)
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))+")
+_NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_SIZE = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*([KMGTP]i?)?B?", re.IGNORECASE)
+
+_LONGEST = 100 * 365 * 86400  # beyond it, dates and the system's timers overflow
+_LARGEST = 2**63 - 1
 
 
 def parse_duration(value: Any) -> float:
     """Seconds above 0, from `15s`, `1m30s`, `500ms`, `2h`, `1d` or a number of seconds. Raises ValueError."""
-    seconds = None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str) and _DURATION.fullmatch(value.strip()):
-        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(value))
-    if seconds is None or not 0 < seconds < float("inf"):
+    seconds = _seconds(value)
+    if seconds is None or not seconds > 0:
         raise ValueError("a duration above 0, such as 15s, 1m30s or 500ms")
     return seconds
 
 
+def parse_duration_or_zero(value: Any) -> float:
+    """Like `parse_duration`, where 0 (never, no limit) has a meaning too."""
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError("0 or a duration, such as 15s, 1m30s or 500ms")
+    return seconds
+
+
+def _seconds(value: Any) -> float | None:
+    """Seconds, not below 0; None for what is no duration."""
+    seconds: int | float | None = None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = value
+    elif isinstance(value, str) and _DURATION.fullmatch(value.strip()):
+        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(value))
+    elif value == "0" or (isinstance(value, Substituted) and _NUMBER.fullmatch(value.strip())):
+        seconds = float(value)
+    if seconds is None or not seconds >= 0:
+        return None
+    if seconds > _LONGEST:
+        raise ValueError("a duration of 100 years at the most, such as 15s, 1m30s or 500ms")
+    return float(seconds)
+
+
 def parse_size(value: Any) -> int:
     """Bytes, from `512MiB`, `1GiB`, `10MB`, `1k` or a number of bytes. Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
+    size = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        whole, fraction, prefix = match.groups()
+        if prefix:
+            base = 1024 if prefix.lower().endswith("i") else 1000
+            # In whole numbers: a float is exact up to 8 PiB only.
+            factor = base ** ("kmgtp".index(prefix[0].lower()) + 1)
+            size = int(whole + (fraction or "")) * factor // 10 ** len(fraction or "")
+        elif not fraction:
+            size = int(whole)
+    if size is None or not 0 <= size <= _LARGEST:
         raise ValueError("a size such as 512MiB, 10MB or a number of bytes")
-    number, prefix = match.groups()
-    if not prefix:
-        return int(float(number))
-    base = 1024 if prefix.lower().endswith("i") else 1000
-    return int(float(number) * base ** ("kmgtp".index(prefix[0].lower()) + 1))
+    return size
 
+
+_DURATION_SCHEMA = r"^(([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+|.*\$\{.*)$"
 
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema(
         {
+            "description": "A duration: 15s, 1m30s, 500ms, 2h, 1d, or a number of seconds.",
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": _DURATION_SCHEMA}],
+        }
+    ),
+]
+DurationOrZero = Annotated[
+    float,
+    BeforeValidator(parse_duration_or_zero),
+    WithJsonSchema(
+        {
+            "description": "0, or a duration: 15s, 1m30s, 500ms, 2h, 1d, or a number of seconds.",
             "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^((\d+(\.\d+)?(ms|s|m|h|d|w))+|.*\$\{.*)$"},
-            ]
+                {"type": "number", "minimum": 0},
+                {"const": "0"},
+                {"type": "string", "pattern": _DURATION_SCHEMA},
+            ],
         }
     ),
 ]
@@ -69,10 +119,14 @@ Size = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema(
         {
+            "description": "A size: 512MiB (1024), 10MB (1000), 1k, or a number of bytes.",
             "anyOf": [
                 {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": r"^(\d+(\.\d+)?\s*([kKmMgGtTpP]i?)?[bB]?|.*\$\{.*)$"},
-            ]
+                {
+                    "type": "string",
+                    "pattern": r"^([0-9]+\s*[bB]?|[0-9]+(\.[0-9]+)?\s*[kKmMgGtTpP][iI]?[bB]?|.*\$\{.*)$",
+                },
+            ],
         }
     ),
 ]

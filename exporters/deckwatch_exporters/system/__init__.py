@@ -34,11 +34,13 @@ from .memory_numa import MemoryNuma
 from .netclass import NetworkInterfaces
 from .netstat import Netstat, NetstatSettings
 from .network import NetworkDevices, NetworkSettings
+from .nvme import Nvme
 from .os_release import OsRelease
 from .paths import Paths
 from .power_supply import PowerSupply
 from .pressure import Pressure
 from .processes import Processes
+from .rapl import Rapl
 from .schedstat import Schedstat
 from .selinux import Selinux
 from .sockstat import Sockstat
@@ -131,10 +133,12 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "netclass": Subsystem(lambda paths, settings, _c: NetworkInterfaces(paths, settings.network)),
     "netdev": Subsystem(lambda paths, settings, _c: NetworkDevices(paths, settings.network)),
     "netstat": Subsystem(lambda paths, settings, _c: Netstat(paths, settings.netstat)),
+    "nvme": Subsystem(lambda paths, _s, _c: Nvme(paths)),
     "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), may_block=True),
     "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), may_block=True),
     "pressure": Subsystem(lambda paths, _s, _c: Pressure(paths)),
     "processes": Subsystem(lambda paths, _s, _c: Processes(paths)),
+    "rapl": Subsystem(lambda paths, _s, _c: Rapl(paths)),
     "schedstat": Subsystem(lambda paths, _s, _c: Schedstat(paths)),
     "selinux": Subsystem(lambda paths, _s, _c: Selinux(paths)),
     "sockstat": Subsystem(lambda paths, _s, _c: Sockstat(paths)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import gauge
 
 from .paths import Paths, read_text
@@ -22,7 +23,11 @@ class Arp:
         self._path = paths.in_proc("net", "arp")
 
     def collect(self) -> Iterator[Sample]:
-        for device, entries in parse_arp(read_text(self._path)).items():
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        for device, entries in parse_arp(text).items():
             yield ENTRIES(entries, device=device)
 
 
@@ -31,7 +36,8 @@ def parse_arp(text: str) -> Counter[str]:
     devices: Counter[str] = Counter()
     for line in filter(None, text.split("\n")[1:]):
         fields = line.split()
-        if len(fields) < 6:
+        # Six, or five where the link has no hardware addresses (a tunnel): that column is blank then.
+        if len(fields) < 5:
             raise ValueError(f"/proc/net/arp: not an entry: {line[:80]!r}")
-        devices[fields[5]] += 1
+        devices[fields[-1]] += 1
     return devices

@@ -52,10 +52,16 @@ class Conntrack:
 
 def parse_statistics(text: str) -> dict[str, int]:
     """The sum over all CPUs of each column (hexadecimal). Raises ValueError."""
-    heading, *rows = [line.split() for line in text.split("\n") if line]
-    # `found` lost its first letters to no one; old kernels call `clashres` `new`: only names that are known are used.
-    totals = dict.fromkeys(heading, 0)
-    for row in rows:
-        for column, value in zip(heading, row, strict=False):
-            totals[column] += int(value, 16)
+    # Columns are found by name: their order and number differ between kernels (`clashres` was `searched` once).
+    heading, _, rows = text.partition("\n")
+    columns = heading.split()
+    totals = dict.fromkeys(columns, 0)
+    for row in filter(None, rows.split("\n")):
+        try:
+            for column, value in zip(columns, row.split(), strict=True):
+                totals[column] += int(value, 16)
+        except ValueError:
+            raise ValueError(
+                f"/proc/net/stat/nf_conntrack: not {len(columns)} hexadecimal figures: {row[:80]!r}"
+            ) from None
     return totals

@@ -82,9 +82,8 @@ class Disk:
         self._exclude = settings.device_exclude
 
     def collect(self) -> Iterator[Sample]:
-        for major, minor, device, figures in parse_diskstats(read_text(self._diskstats)):
-            if self._exclude.search(device):
-                continue
+        text = read_text(self._diskstats)
+        for major, minor, device, figures in parse_diskstats(text, self._exclude):
             for metric, factor, figure in zip(COLUMNS, _FACTORS, figures, strict=False):
                 yield metric(figure * factor, device=device)
             yield from self._from_udev(device, major, minor)
@@ -105,7 +104,7 @@ class Disk:
             serial=known.get("SCSI_IDENT_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL", ""),
             revision=known.get("ID_REVISION", ""),
         )
-        if "ID_FS_TYPE" in known:
+        if known.get("ID_FS_TYPE"):
             yield FILESYSTEM_INFO(
                 1,
                 device=device,
@@ -114,7 +113,7 @@ class Disk:
                 uuid=known.get("ID_FS_UUID", ""),
                 version=known.get("ID_FS_VERSION", ""),
             )
-        if "DM_NAME" in known:
+        if known.get("DM_NAME"):
             yield MAPPER_INFO(
                 1,
                 device=device,
@@ -124,21 +123,30 @@ class Disk:
                 lv_name=known.get("DM_LV_NAME", ""),
                 lv_layer=known.get("DM_LV_LAYER", ""),
             )
-        if "ID_ATA" in known:
+        if known.get("ID_ATA"):
             for key, metric in _ATA.items():
                 if known.get(key, "").isdigit():
                     yield metric(int(known[key]), device=device)
 
 
-def parse_diskstats(text: str) -> list[tuple[str, str, str, list[int]]]:
-    """Major, minor, name, and the figures: 11 of them, more on newer kernels. Raises ValueError."""
-    devices = []
+def parse_diskstats(text: str, exclude: re.Pattern[str]) -> list[tuple[str, str, str, list[int]]]:
+    """Major, minor, name, and the figures of each device: 11 of them, 15 since Linux 4.18, 17 since 5.5.
+
+    Devices whose names `exclude` finds are left out. Raises ValueError.
+    """
+    devices: dict[str, tuple[str, str, str, list[int]]] = {}
     for line in filter(None, text.split("\n")):
         fields = line.split()
         if len(fields) < 14:
             raise ValueError(f"/proc/diskstats: {len(fields)} fields, not 14 or more, in {line[:80]!r}")
-        devices.append((fields[0], fields[1], fields[2], [int(field) for field in fields[3:]]))
-    return devices
+        if exclude.search(fields[2]):
+            continue
+        try:
+            figures = [int(field) for field in fields[3:]]
+        except ValueError:
+            raise ValueError(f"/proc/diskstats: not numbers in {line[:80]!r}") from None
+        devices[fields[2]] = (fields[0], fields[1], fields[2], figures)
+    return list(devices.values())
 
 
 def parse_udev(text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.metric import Metric, gauge
 
 from .paths import Paths, list_dir, read_value
 
@@ -26,10 +26,23 @@ INFO = gauge("node_dmi_info", "Make and model of the machine, as its firmware te
 class Dmi:
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.in_sys("class", "dmi", "id")
+        self._info: Sample | None = None
 
     def collect(self) -> Iterator[Sample]:
-        if not list_dir(self._folder):
+        if self._info is None:
+            self._info = self._read()
+        yield self._info
+
+    def _read(self) -> Sample:
+        """What does not change before the next boot. Labels that the firmware or a privilege lacks are left out."""
+        there = set(list_dir(self._folder))
+        known = {}
+        for field in _FIELDS:
+            file = "sys_vendor" if field == "system_vendor" else field
+            # Serial numbers can be read by root only.
+            text = read_value(f"{self._folder}/{file}") if file in there else None
+            if text is not None:
+                known[field] = text
+        if not known:
             raise NotAvailable
-        files = {field: "sys_vendor" if field == "system_vendor" else field for field in _FIELDS}
-        # Serial numbers are for root only: for others they are unknown, which an empty label says.
-        yield INFO(1, **{field: read_value(f"{self._folder}/{file}") or "" for field, file in files.items()})
+        return Metric(INFO.name, INFO.type, INFO.help, tuple(known))(1, **known)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import gauge
 
-from .paths import Paths, read_number
+from .figures import figure
+from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +21,13 @@ POOL_SIZE = gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in b
 
 class Entropy:
     def __init__(self, paths: Paths) -> None:
-        self._folder = paths.in_proc("sys", "kernel", "random")
+        self._available = paths.in_proc("sys", "kernel", "random", "entropy_avail")
+        self._pool_size = paths.in_proc("sys", "kernel", "random", "poolsize")
 
     def collect(self) -> Iterator[Sample]:
-        for file, metric in (("entropy_avail", AVAILABLE), ("poolsize", POOL_SIZE)):
-            bits = read_number(f"{self._folder}/{file}")
-            if bits is not None:
-                yield metric(bits)
+        try:
+            available, pool_size = read_text(self._available), read_text(self._pool_size)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        yield AVAILABLE(figure(available.strip(), self._available))
+        yield POOL_SIZE(figure(pool_size.strip(), self._pool_size))

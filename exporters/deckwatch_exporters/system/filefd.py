@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import gauge
 
+from .figures import figures
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
@@ -22,14 +24,19 @@ class FileDescriptors:
         self._path = paths.in_proc("sys", "fs", "file-nr")
 
     def collect(self) -> Iterator[Sample]:
-        allocated, maximum = parse_file_nr(read_text(self._path))
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        allocated, maximum = parse_file_nr(text)
         yield ALLOCATED(allocated)
         yield MAXIMUM(maximum)
 
 
 def parse_file_nr(text: str) -> tuple[int, int]:
     """Allocated and maximum; the figure between them has been 0 since Linux 2.6. Raises ValueError."""
-    figures = text.split()
-    if len(figures) != 3:
-        raise ValueError(f"/proc/sys/fs/file-nr has {len(figures)} figures, not three")
-    return int(figures[0]), int(figures[2])
+    words = text.split()
+    if len(words) != 3:
+        raise ValueError(f"/proc/sys/fs/file-nr has {len(words)} figures, not three")
+    allocated, _, maximum = figures(words, "/proc/sys/fs/file-nr")
+    return allocated, maximum

@@ -1,8 +1,8 @@
 """Space, inodes and state of mounted file systems, from mountinfo (proc_pid_mountinfo(5)) and statvfs(3).
 
-statvfs on a dead network mount can block for ever, and nothing can interrupt it. All calls of a run are made in one
-thread; when it does not come back in time, the mount that it is stuck on is reported as an error, and left alone until
-its thread returns.
+statvfs on a dead network mount can block for ever, and nothing can interrupt it. So the calls are not made in the
+collector's own thread but in one that is left behind when it does not come back; the mount that it hangs on is reported
+as an error, and not asked again before that thread has returned.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.config import Duration, Settings
@@ -37,11 +38,14 @@ MOUNT_INFO = gauge(
     "node_filesystem_mount_info", "Device numbers of the mount.", ("device", "major", "minor", "mountpoint")
 )
 
+#: How many threads may hang at once, for all mounts together.
+_MOST_THREADS = 32
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class FilesystemSettings(Settings):
-    """Which mounts are left out, and how long (seconds) one may take to answer. Defaults are node_exporter's."""
+    """Which mounts are left out, and how long (seconds) all of them together may take. Defaults are node_exporter's."""
 
     mount_points_exclude: re.Pattern[str] = re.compile(
         r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
@@ -73,15 +77,18 @@ class Filesystem:
         self._settings = settings
         self._statvfs = statvfs
         self._stuck: dict[str, threading.Thread] = {}  # by mount point; the thread that does not come back
+        self._mountinfo = ""
+        self._wanted: tuple[Mount, ...] = ()
+        self._returned: set[str] = set()  # the mount points that answered or refused in the last run
 
     def collect(self) -> Iterator[Sample]:
-        mounts = list(self._wanted())
+        mounts = self._mounts()
         answers = self._ask([mount.point for mount in mounts])
         for mount in mounts:
             labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": mount.point}
             answer = answers.get(mount.point)
-            yield DEVICE_ERROR(answer is None, **labels)
-            yield READONLY(mount.readonly, **labels)
+            yield DEVICE_ERROR(int(answer is None), **labels)
+            yield READONLY(int(mount.readonly), **labels)
             yield MOUNT_INFO(1, device=mount.device, major=mount.major, minor=mount.minor, mountpoint=mount.point)
             if answer is None:
                 continue
@@ -91,11 +98,16 @@ class Filesystem:
             yield FILES(answer.f_files, **labels)
             yield FILES_FREE(answer.f_ffree, **labels)
 
-    def _wanted(self) -> Iterator[Mount]:
+    def _mounts(self) -> tuple[Mount, ...]:
         try:
             text = read_text(self._paths.in_proc("1", "mountinfo"))
         except (FileNotFoundError, PermissionError):
             text = read_text(self._paths.in_proc("self", "mountinfo"))
+        if text != self._mountinfo:  # mounts hardly ever change: what they were parsed from is kept with them
+            self._wanted, self._mountinfo = tuple(self._select(text)), text
+        return self._wanted
+
+    def _select(self, text: str) -> Iterator[Mount]:
         seen = set()
         prefix = "" if self._paths.root == "/" else self._paths.root.rstrip("/")
         for mount in parse_mountinfo(text):
@@ -112,48 +124,87 @@ class Filesystem:
                 yield mount._replace(point=point)
 
     def _ask(self, points: Sequence[str]) -> dict[str, os.statvfs_result]:
+        """The answers by mount point, after `timeout` seconds at the latest; one that is missing refused or hangs."""
         self._stuck = {point: thread for point, thread in self._stuck.items() if thread.is_alive()}
-        left = [point for point in points if point not in self._stuck]
-        answers: dict[str, os.statvfs_result] = {}
-        while left:
-            walk = _Walk(left, self._paths, self._statvfs)
-            walk.start()
-            walk.join(self._settings.timeout)
-            answers.update(walk.answers)
-            if not walk.is_alive():
+        left = [point for point in dict.fromkeys(points) if point not in self._stuck]
+        if len(self._stuck) >= _MOST_THREADS // 2:
+            # A server with many mounts is down. What is left of the threads is for those that answered last time.
+            left = [point for point in left if point in self._returned]
+        questions = _Questions(left, self._paths.in_root, self._statvfs)
+        deadline = time.monotonic() + self._settings.timeout
+        patience = self._settings.timeout / 10
+        taken = 0
+        while (remaining := deadline - time.monotonic()) > 0:
+            if questions.taken == taken and questions.threads + len(self._stuck) < _MOST_THREADS:
+                questions.start_thread()  # the first one; later: all those before are held up, the rest wants asking
+            taken = questions.taken
+            if not questions.threads or questions.ended.wait(min(patience, remaining)):
                 break
-            stuck = left[walk.position]
-            self._stuck[stuck] = walk
-            left = left[walk.position + 1 :]
-        return answers
+        self._stuck |= questions.close()
+        self._returned = questions.returned
+        return questions.answers
 
 
-class _Walk(threading.Thread):
-    """Asks one mount after the other. `position` is the one that it is at; read it before `answers`."""
+class _Questions:
+    """The mounts of one run, which one thread asks one after the other; more threads where that one hangs."""
 
-    def __init__(self, points: Sequence[str], paths: Paths, statvfs: Callable[[str], os.statvfs_result]) -> None:
-        super().__init__(daemon=True, name="statvfs")
+    def __init__(
+        self, points: Sequence[str], path_of: Callable[[str], str], statvfs: Callable[[str], os.statvfs_result]
+    ) -> None:
         self._points = points
-        self._paths = paths
+        self._path_of = path_of
         self._statvfs = statvfs
-        self._called_off = False
-        self.position = 0
+        self._lock = threading.Lock()
+        self._closed = False
+        self._asking: dict[threading.Thread, str] = {}
+        self.taken = 0  # how many of the points somebody has begun to ask
         self.answers: dict[str, os.statvfs_result] = {}
+        self.returned: set[str] = set()  # answered or refused
+        self.ended = threading.Event()
 
-    def join(self, timeout: float | None = None) -> None:
-        super().join(timeout)
-        self._called_off = self.is_alive()
+    @property
+    def threads(self) -> int:
+        return len(self._asking)
 
-    def run(self) -> None:
-        for position, point in enumerate(self._points):
-            self.position = position
-            try:
-                answer = self._statvfs(self._paths.in_root(point))
-            except OSError:
-                continue  # no answer is what is reported
-            if self._called_off:
+    def start_thread(self) -> None:
+        with self._lock:
+            if self.taken == len(self._points):
                 return
-            self.answers[point] = answer
+            thread = threading.Thread(target=self._work, name="statvfs", daemon=True)
+            self._asking[thread] = self._take()
+        thread.start()
+
+    def close(self) -> dict[str, threading.Thread]:
+        """Ends the run: what comes back later is not listened to. Returns who still hangs, by mount point."""
+        with self._lock:
+            self._closed = True
+            return {point: thread for thread, point in self._asking.items()}
+
+    def _take(self) -> str:
+        point = self._points[self.taken]
+        self.taken += 1
+        return point
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        point = self._asking[me]
+        while True:
+            try:
+                answer = self._statvfs(self._path_of(point))
+            except OSError:
+                answer = None  # no answer is what is reported
+            with self._lock:
+                if self._closed:
+                    return
+                self.returned.add(point)
+                if answer is not None:
+                    self.answers[point] = answer
+                if self.taken == len(self._points):
+                    del self._asking[me]
+                    if not self._asking:
+                        self.ended.set()
+                    return
+                point = self._asking[me] = self._take()
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -165,7 +216,8 @@ def parse_mountinfo(text: str) -> list[Mount]:
         if not dash or len(fields) < 6 or len(rest) < 3:
             raise ValueError(f"mountinfo: not a mount: {line[:80]!r}")
         major, _, minor = fields[2].partition(":")
-        readonly = "ro" in fields[5].split(",") or "ro" in rest[2].split(",")
+        # `emergency_ro`: ext4 has shut the file system down after an error (Documentation/filesystems/ext4).
+        readonly = "ro" in fields[5].split(",") or not {"ro", "emergency_ro"}.isdisjoint(rest[2].split(","))
         mounts.append(Mount(_plain(rest[1]), _plain(fields[4]), _plain(rest[0]), readonly, major, minor))
     return mounts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.collector import NotAvailable
@@ -12,7 +13,7 @@ from deckwatch.metric import MetricPattern, gauge
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from deckwatch.metric import Sample
 
@@ -25,40 +26,49 @@ SENSOR_LABEL = gauge("node_hwmon_sensor_label", "The sensor's label.", ["chip", 
 
 _TYPES = ("vrm", "beep_enable", "update_interval", "in", "cpu", "fan", "pwm", "temp", "curr", "power", "energy",
           "humidity", "intrusion", "freq")  # fmt: skip
-_FILE = re.compile(rf"({'|'.join(_TYPES)})(\d*)(?:_(.+))?")
+# A property needs a number before it: `temp1_max`. Folders of devices hold files such as `power_state`, too.
+_FILE = re.compile(rf"({'|'.join(_TYPES)})(?:(\d+)(?:_(.+))?)?")
 _FORBIDDEN = re.compile(r"[^a-z0-9:_]")
 
 
 class Scaled(NamedTuple):
-    """How a figure is exported: what is appended to the name, and the factor to base units."""
+    """How a figure is exported: what is appended to the name, and what makes base units of it."""
 
     suffix: str
-    factor: float
+    factor: float = 1
+    divisor: float = 1
 
 
 class Hwmon:
     def __init__(self, paths: Paths) -> None:
         self._class = paths.in_sys("class", "hwmon")
+        self._names: dict[str, str] = {}  # of chips, by folder
+        self._devices: list[str] = []
 
     def collect(self) -> Iterator[Sample]:
         chips = list_dir(self._class)
         if not chips:
             raise NotAvailable
-        seen: set[str] = set()
-        for name in chips:
-            folder = f"{self._class}/{name}"
-            chip = chip_name(folder)
-            if chip in seen:
-                # Two instances of one device: the second would repeat the first one's series.
-                chip = f"{chip}_{name}"
-            seen.add(chip)
+        folders = [f"{self._class}/{name}" for name in chips]
+        devices = [_target(folder) for folder in folders]
+        if devices != self._devices:  # a chip's name goes with its device
+            self._names, self._devices = distinct_names(folders), devices
+        for folder, chip in self._names.items():
             yield from _chip(folder, chip)
 
 
+def _target(folder: str) -> str:
+    """What `hwmon0` points to: the folder of the device in /sys/devices."""
+    try:
+        return os.readlink(folder)  # noqa: PTH115  a tenth of the cost, on each run
+    except OSError:
+        return folder
+
+
 def _chip(folder: str, chip: str) -> Iterator[Sample]:
-    name = read_value(f"{folder}/name")
+    name = clean(read_value(f"{folder}/name") or "")
     if name:
-        yield CHIP_NAME(1, chip=chip, chip_name=clean(name))
+        yield CHIP_NAME(1, chip=chip, chip_name=name)
     sensors = _read(folder)
     for sensor, values in _read(f"{folder}/device").items():
         sensors.setdefault(sensor, {}).update(values)
@@ -66,9 +76,9 @@ def _chip(folder: str, chip: str) -> Iterator[Sample]:
         label = values.pop("label", None)
         if label is not None:
             yield SENSOR_LABEL(1, chip=chip, sensor=sensor, label=label)
-        for name, value, is_energy in figures(sensor, values):
-            pattern = ENERGY if is_energy else SENSOR
-            yield pattern.named(name)(value, chip=chip, sensor=sensor)
+        for figure in figures(sensor, values, label):
+            pattern = ENERGY if figure.energy else SENSOR
+            yield pattern.named(figure.name)(figure.value, chip=chip, sensor=figure.sensor)
 
 
 def _read(folder: str) -> dict[str, dict[str, str]]:
@@ -78,58 +88,89 @@ def _read(folder: str) -> dict[str, dict[str, str]]:
         match = _FILE.fullmatch(file)
         value = read_value(f"{folder}/{file}") if match else None
         if match is not None and value is not None:
-            sensors.setdefault(match[1] + (match[2] or "0"), {})[match[3] or ""] = value
+            sensors.setdefault(f"{match[1]}{int(match[2] or 0)}", {})[match[3] or ""] = value
     return sensors
 
 
-def figures(sensor: str, values: Mapping[str, str]) -> Iterator[tuple[str, float, bool]]:
-    """Name (without prefix), value in base units, and whether it is an energy counter, for each property."""
+class Figure(NamedTuple):
+    """A value in base units, and the metric's name without its prefix (and without `_joule_total`, for energy)."""
+
+    name: str
+    sensor: str
+    value: float
+    energy: bool = False
+
+
+def figures(sensor: str, values: Mapping[str, str], label: str | None) -> Iterator[Figure]:
+    """The figures of a sensor, by property (`input`, `max`, `` for a file without any); each name comes once."""
     kind = sensor.rstrip("0123456789")
+    found: dict[str, Figure] = {}
     for prop, text in values.items():
         try:
-            value = float(text)
+            figure = _figure(kind, sensor, prop, float(text), "" in values, label)
         except ValueError:
             continue  # a driver that answers in words has no figure
+        if figure is not None:
+            found.setdefault(figure.name, figure)
+    yield from found.values()
+
+
+def _figure(kind: str, sensor: str, prop: str, value: float, has_bare: bool, label: str | None) -> Figure | None:
+    if kind in ("beep_enable", "vrm", "update_interval"):
+        if prop:
+            return None
         if kind == "beep_enable":
-            yield "beep_enabled", float(text == "1"), False
-        elif kind == "vrm":
-            yield "voltage_regulator_version", value, False
-        elif kind == "update_interval":
-            yield "update_interval_seconds", value / 1000, False
-        else:
-            # `input` is the figure itself, unless a file without any property is there too.
-            part = "" if prop == "" or (prop == "input" and "" not in values) else "_" + clean(prop)
-            scaled = _scale(kind, prop)
-            if kind == "energy" and prop not in ("fault", "alarm", "beep"):
-                yield kind + part, value * scaled.factor, True
-            else:
-                yield kind + part + scaled.suffix, value * scaled.factor, False
+            return Figure("beep_enabled", sensor, int(value == 1))
+        if kind == "vrm":
+            return Figure("voltage_regulator_version", sensor, value)
+        return Figure("update_interval_seconds", sensor, value * 0.001)
+    # `input` is the figure itself, unless a file without any property is there too.
+    part = "" if not prop or (prop == "input" and not has_bare) else "_" + clean(prop)
+    if kind == "freq" and prop == "input":
+        # Clocks of a GPU are told apart by what their labels say (sclk, mclk); without one they say nothing.
+        return Figure(f"freq{part}_freq_mhz", clean(label), value / 1_000_000) if label else None
+    scaled = _scale(kind, prop)
+    energy = kind == "energy" and prop not in ("fault", "alarm", "beep")
+    return Figure(kind + part + scaled.suffix, sensor, value * scaled.factor / scaled.divisor, energy)
 
 
 def _scale(kind: str, prop: str) -> Scaled:
     if prop in ("fault", "alarm"):
-        return Scaled("", 1)
+        return Scaled("")
     if prop == "beep":
-        return Scaled("_enabled", 1)
+        return Scaled("_enabled")
     if kind in ("in", "cpu"):
-        return Scaled("_volts", 1e-3)
+        return Scaled("_volts", 0.001)
     if kind == "temp" and prop != "type":
-        return Scaled("_celsius", 1e-3)
+        return Scaled("_celsius", 0.001)
     if kind == "curr":
-        return Scaled("_amps", 1e-3)
-    if kind == "energy":
-        return Scaled("", 1e-6)
+        return Scaled("_amps", 0.001)
+    if kind in ("energy", "humidity") or (kind == "power" and prop == "accuracy"):
+        return Scaled("", divisor=1_000_000)
     if kind == "power":
-        if prop == "accuracy":
-            return Scaled("", 1e-6)
-        return Scaled("_seconds", 1e-3) if prop.startswith("average_interval") else Scaled("_watt", 1e-6)
-    if kind == "humidity":
-        return Scaled("", 1e-6)
+        if prop in ("average_interval", "average_interval_min", "average_interval_max"):
+            return Scaled("_seconds", 0.001)
+        return Scaled("_watt", divisor=1_000_000)
     if kind == "fan" and prop in ("input", "min", "max", "target"):
-        return Scaled("_rpm", 1)
-    if kind == "freq" and prop == "input":
-        return Scaled("_freq_mhz", 1e-6)
-    return Scaled("", 1)
+        return Scaled("_rpm")
+    return Scaled("")
+
+
+def distinct_names(folders: Sequence[str]) -> dict[str, str]:
+    """A chip's name for each folder. Chips of one device get their driver's name, or their folder's, behind it."""
+    bases = {folder: chip_name(folder) for folder in folders}
+    shared = Counter(bases.values())
+    drivers = {folder: read_value(f"{folder}/name") or "" for folder in folders if shared[bases[folder]] > 1}
+    of_driver = Counter((bases[folder], driver) for folder, driver in drivers.items())
+    names = {}
+    for folder, base in bases.items():
+        if shared[base] == 1:
+            names[folder] = base
+            continue
+        driver = drivers[folder]
+        unique = of_driver[base, driver] == 1 and clean(driver)
+        names[folder] = f"{base}_{unique or clean(os.path.basename(folder))}"
+    return names
 
 
 def chip_name(folder: str) -> str:

@@ -2,56 +2,111 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metric import counter
+from deckwatch.collector import NotAvailable
+from deckwatch.config import Settings
+from deckwatch.metric import Sample, counter
 
+from .figures import figures
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metric import Series
 
 INTERRUPTS = counter("node_interrupts_total", "Interrupts serviced.", ["cpu", "type", "info", "devices"])
 
+_CPU = re.compile(r"CPU([0-9]+)")
+
+
+class InterruptsSettings(Settings):
+    """`include` and `exclude`: regular expressions for `type;info;devices`. `zeros`: also what never happened.
+
+    There is a series for each line and CPU: hosts with many of both do well to leave some out.
+    """
+
+    include: re.Pattern[str] | None = None
+    exclude: re.Pattern[str] | None = None
+    zeros: bool = True
+
+    def wants(self, interrupt: Interrupt) -> bool:
+        text = f"{interrupt.name};{interrupt.info};{interrupt.devices}"
+        return not (self.include and not self.include.search(text)) and not (self.exclude and self.exclude.search(text))
+
 
 class Interrupt(NamedTuple):
+    """A line: `name` is its number or abbreviation, `info` its controller or meaning."""
+
     name: str
     info: str
     devices: str
-    counts: list[int]  # by CPU, in the order of the heading
 
 
 class Interrupts:
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, settings: InterruptsSettings | None = None) -> None:
         self._path = paths.in_proc("interrupts")
+        self._settings = settings or InterruptsSettings()
+        # The series of each line, by CPU: with four labels they are dear to look up, and there are many of them.
+        self._series: dict[tuple[str, ...], list[Series]] = {}
 
     def collect(self) -> Iterator[Sample]:
-        for interrupt in parse_interrupts(read_text(self._path)):
-            for cpu, count in enumerate(interrupt.counts):
-                yield INTERRUPTS(
-                    count, cpu=str(cpu), type=interrupt.name, info=interrupt.info, devices=interrupt.devices
-                )
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        cpus, lines = parse_interrupts(text)
+        before, self._series = self._series, {}
+        for line, counts in lines.values():
+            key = (*cpus, *line)
+            series = before.get(key)
+            if series is None:
+                series = self._make(cpus, line)
+            self._series[key] = series
+            if self._settings.zeros:
+                yield from map(Sample, series, counts)
+            else:
+                yield from (Sample(one, count) for one, count in zip(series, counts, strict=False) if count)
+
+    def _make(self, cpus: list[str], line: Interrupt) -> list[Series]:
+        if not self._settings.wants(line):
+            return []
+        return [INTERRUPTS(0, cpu=cpu, type=line.name, info=line.info, devices=line.devices).series for cpu in cpus]
 
 
-def parse_interrupts(text: str) -> list[Interrupt]:
-    """Each line that has a figure for every CPU. Raises ValueError."""
+def parse_interrupts(text: str) -> tuple[list[str], dict[str, tuple[Interrupt, list[int]]]]:
+    """The numbers of the CPUs, and by name each line that has a figure for all of them. Raises ValueError."""
     heading, *lines = text.split("\n")
-    cpus = len(heading.split())
-    if not cpus:
-        raise ValueError("/proc/interrupts has no heading of CPUs")
-    found = []
+    cpus = parse_heading(heading, "/proc/interrupts")
+    width = len(cpus)
+    found = {}
     for line in lines:
         name, colon, rest = line.partition(":")
-        parts = rest.split()
-        # ERR and MIS have one figure for all CPUs; numbered lines have a controller and devices behind theirs.
-        if not colon or len(parts) < cpus + 1:
+        parts = rest.split(None, width)
+        # ERR and MIS have one figure for all CPUs; the others have a meaning, or controller and devices, behind theirs.
+        if not colon or len(parts) <= width:
             continue
         name = name.strip()
-        counts = [int(part) for part in parts[:cpus]]
-        if name.isdigit():
-            found.append(Interrupt(name, parts[cpus], " ".join(parts[cpus + 1 :]), counts))
+        counts = figures(parts[:width], "/proc/interrupts")
+        meaning = " ".join(parts[width].split())
+        if name.isdecimal():
+            info, _, devices = meaning.partition(" ")
+            found[name] = Interrupt(name, info, devices), counts
         else:
-            found.append(Interrupt(name, " ".join(parts[cpus:]), "", counts))
-    return found
+            found[name] = Interrupt(name, meaning, ""), counts
+    return cpus, found
+
+
+def parse_heading(heading: str, file: str) -> list[str]:
+    """`CPU0 CPU2` as ["0", "2"]: /proc/interrupts has no column for CPUs that are offline. Raises ValueError."""
+    cpus = []
+    for word in heading.split():
+        match = _CPU.fullmatch(word)
+        if match is None:
+            raise ValueError(f"{file}: not a heading of CPUs: {heading[:80]!r}")
+        cpus.append(match[1])
+    if not cpus or len(set(cpus)) != len(cpus):
+        raise ValueError(f"{file}: no heading of distinct CPUs")
+    return cpus

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from deckwatch.collector import NotAvailable
 from deckwatch.metric import counter
 
-from .paths import Paths, read_number
+from .figures import figure
+from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,8 @@ class KernelHung:
         self._path = paths.in_proc("sys", "kernel", "hung_task_detect_count")
 
     def collect(self) -> Iterator[Sample]:
-        count = read_number(self._path)
-        if count is None:
-            raise NotAvailable
-        yield HUNG(count)
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None  # an older kernel, or one without CONFIG_DETECT_HUNG_TASK
+        yield HUNG(figure(text.strip(), self._path))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deckwatch.collector import NotAvailable
 from deckwatch.metric import gauge
 
-from .paths import Paths, read_number, read_text
+from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class Mdadm:
         for array in parse_mdstat(text):
             device = array.name
             for state in STATES:
-                yield STATE(state == array.state, device=device, state=state)
+                yield STATE(int(state == array.state), device=device, state=state)
             yield DISKS(array.active, device=device, state="active")
             yield DISKS(array.failed, device=device, state="failed")
             yield DISKS(array.spare, device=device, state="spare")
@@ -68,15 +68,22 @@ class Mdadm:
             yield BLOCKS(array.blocks, device=device)
             yield SYNCED(array.synced, device=device)
             for file, metric in (("raid_disks", RAID_DISKS), ("degraded", DEGRADED)):
-                value = read_number(f"{self._block}/{device}/md/{file}")
+                value = _first_number(f"{self._block}/{device}/md/{file}")
                 if value is not None:
                     yield metric(value, device=device)
+
+
+def _first_number(path: str) -> int | None:
+    """The number that the file begins with: `raid_disks` is `4 (3)` while an array is reshaped."""
+    number = (read_value(path) or "").partition(" ")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def parse_mdstat(text: str) -> list[Array]:
     """Every array of the file. Raises ValueError."""
     blocks = re.split(r"\n(?=md\S* *:)|\n\n", text)
-    return [_array(block) for block in blocks if re.match(r"md\S* *:", block)]
+    arrays = [_array(block) for block in blocks if re.match(r"md\S* *:", block)]
+    return list({array.name: array for array in arrays}.values())
 
 
 def _array(block: str) -> Array:
@@ -95,7 +102,8 @@ def _array(block: str) -> Array:
     # Without redundancy (raid0, linear) the file names no numbers: every member is needed, and there.
     required, active = (int(sizes[1]), int(sizes[2])) if sizes else (len(members), len(members) - failed - spare)
     if state == "inactive":
-        required, active = (len(members), 0)
+        # A container of BIOS RAID (imsm, ddf) is always so, and lacks nothing: node_exporter says 0 of 0.
+        required, active = 0, 0
     synced = blocks
     progress, delayed = _PROGRESS.search(rest), _DELAYED.search(rest)
     if progress is not None:

@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
 from deckwatch.metric import MetricPattern
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from deckwatch.metric import Metric, Sample
 
 NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {}.")
-
-_PROTOCOL6 = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)(.+)")
 
 
 class NetstatSettings(Settings):
@@ -36,44 +35,76 @@ class Netstat:
     def __init__(self, paths: Paths, settings: NetstatSettings) -> None:
         self._folder = paths.in_proc("net")
         self._wanted = settings.fields
-        self._metrics: dict[str, Metric | None] = {}  # None for what is not wanted
+        # What is wanted is decided once for each line of names, not for each of some 400 fields on every run.
+        self._columns: dict[str, tuple[tuple[int, str, Metric], ...]] = {}
+        self._fields6: dict[str, Metric | None] = {}  # None for what is not wanted
 
     def collect(self) -> Iterator[Sample]:
-        fields = parse_netstat(read_text(f"{self._folder}/netstat"))
-        fields.update(parse_netstat(read_text(f"{self._folder}/snmp")))
+        # By name: a field that came twice would be one series twice.
+        samples: dict[str, Sample] = {}
+        try:
+            for file in ("netstat", "snmp"):
+                for names, figures in parse_netstat(read_text(f"{self._folder}/{file}"), f"/proc/net/{file}"):
+                    for column, name, metric in self._wanted_of(names):
+                        samples[name] = metric(_figure(figures[column], name))
+        except FileNotFoundError:
+            raise NotAvailable from None
         with contextlib.suppress(FileNotFoundError):  # without IPv6 there is no such file
-            fields.update(parse_snmp6(read_text(f"{self._folder}/snmp6")))
-        for name, value in fields.items():
-            metric = self._metrics.get(name)
-            if metric is None and name not in self._metrics:
-                metric = self._metrics[name] = NETSTAT.named(name) if self._wanted.search(name) else None
-            if metric is not None:
-                yield metric(int(value))
+            for name, text in parse_snmp6(read_text(f"{self._folder}/snmp6")).items():
+                if name not in self._fields6:
+                    self._fields6[name] = NETSTAT.named(name) if self._wanted.search(name) else None
+                wanted = self._fields6[name]
+                if wanted is not None:
+                    samples[name] = wanted(_figure(text, name))
+        yield from samples.values()
+
+    def _wanted_of(self, names: str) -> tuple[tuple[int, str, Metric], ...]:
+        wanted = self._columns.get(names)
+        if wanted is None:
+            wanted = self._columns[names] = tuple(
+                (column, name, NETSTAT.named(name))
+                for column, name in enumerate(field_names(names))
+                if self._wanted.search(name)
+            )
+        return wanted
 
 
-def parse_netstat(text: str) -> dict[str, str]:
-    """Figures by `<protocol>_<field>`: each protocol has a line of names and a line of figures. Raises ValueError."""
-    fields: dict[str, str] = {}
+def parse_netstat(text: str, file: str) -> list[tuple[str, list[str]]]:
+    """Each protocol's line of names, as it is, and its figures. Raises ValueError where the two do not fit together."""
     lines = [line for line in text.split("\n") if line]
     if len(lines) % 2:
-        raise ValueError("/proc/net/netstat: a line of names without a line of figures")
-    for names, figures in zip(lines[::2], lines[1::2], strict=True):
-        protocol, *columns = names.split()
-        figures_of, *values = figures.split()
-        if protocol != figures_of or len(columns) != len(values):
-            raise ValueError(f"/proc/net/netstat: names and figures of {protocol!r} do not fit together")
-        prefix = protocol.removesuffix(":") + "_"
-        for column, value in zip(columns, values, strict=True):
-            fields[prefix + column] = value
-    return fields
+        raise ValueError(f"{file}: {lines[-1][:80]!r} is a line of names without a line of figures")
+    protocols = []
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        protocol, *figures = values.split(" ")
+        if not names.startswith(f"{protocol} ") or names.count(" ") != len(figures):
+            raise ValueError(f"{file}: names {names[:40]!r} and figures {values[:40]!r} do not fit together")
+        protocols.append((names, figures))
+    return protocols
+
+
+def field_names(names: str) -> list[str]:
+    """`<protocol>_<field>` for each field of a line of names: `Tcp: MaxConn InSegs`."""
+    protocol, *fields = names.split(" ")
+    prefix = protocol.removesuffix(":") + "_"
+    return [prefix + field for field in fields]
 
 
 def parse_snmp6(text: str) -> dict[str, str]:
-    """Figures by `<protocol>_<field>`: `Ip6InOctets 5` is `Ip6_InOctets`."""
+    """Figures by `<protocol>_<field>`: `Ip6InOctets 5` is `Ip6_InOctets`. Lines of anything else are left out."""
     fields = {}
     for line in text.split("\n"):
-        name, _, value = line.partition(" ")
-        match = _PROTOCOL6.match(name.strip())
-        if match is not None:
-            fields[f"{match[1]}_{match[2]}"] = value.strip()
+        words = line.split()
+        if len(words) != 2:
+            continue
+        protocol, six, field = words[0].partition("6")
+        if six and field:
+            fields[f"{protocol}6_{field}"] = words[1]
     return fields
+
+
+def _figure(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"/proc/net: {name} is {text[:40]!r}, not a whole number") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
 from deckwatch.metric import Metric, counter
 
@@ -51,12 +52,16 @@ class NetworkDevices:
         self._settings = settings
 
     def collect(self) -> Iterator[Sample]:
-        for device, figures in parse_net_dev(read_text(self._dev)).items():
+        try:
+            text = read_text(self._dev)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        for device, figures in parse_net_dev(text).items():
             if not self._settings.wants(device):
                 continue
             for metric, figure in zip(COLUMNS, figures, strict=False):
                 yield metric(figure, device=device)
-            # The file adds these to the dropped ones; the kernel's own interface tells them apart.
+            # A counter of its own since Linux 4.6, which the file leaves out (net/core/net-procfs.c).
             no_handler = read_number(f"{self._class}/{device}/statistics/rx_nohandler")
             if no_handler is not None:
                 yield NO_HANDLER(no_handler, device=device)
@@ -66,10 +71,13 @@ def parse_net_dev(text: str) -> dict[str, list[int]]:
     """The sixteen figures of each device. Raises ValueError."""
     devices = {}
     for line in text.split("\n")[2:]:
-        name, colon, rest = line.rpartition(":")
         if not line.strip():
             continue
-        figures = [int(field) for field in rest.split()]
+        name, colon, rest = line.rpartition(":")  # an alias holds a colon itself: `eth0:1`
+        try:
+            figures = [int(field) for field in rest.split()]
+        except ValueError:
+            figures = []
         if not colon or len(figures) < 16:
             raise ValueError(f"/proc/net/dev: not a device: {line[:80]!r}")
         devices[name.strip()] = figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from deckwatch.collector import NotAvailable
@@ -36,11 +36,11 @@ class OsRelease:
         release = parse_os_release(self._read())
         yield INFO(1, **{label: release.get(label.upper(), "") for label in _LABELS})
         version = _VERSION.match(release.get("VERSION_ID", ""))
-        if version is not None:
+        if version is not None and float(version[0]) > 0:
             labels = {label: release.get(label.upper(), "") for label in ("id", "id_like", "name")}
             yield VERSION(float(version[0]), **labels)
         if "SUPPORT_END" in release:
-            yield SUPPORT_END(datetime.fromisoformat(release["SUPPORT_END"] + "T00:00:00+00:00").timestamp())
+            yield SUPPORT_END(parse_date(release["SUPPORT_END"]))
 
     def _read(self) -> str:
         for file in self._files:
@@ -57,5 +57,16 @@ def parse_os_release(text: str) -> dict[str, str]:
     for line in text.split("\n"):
         key, equals, value = line.strip().partition("=")
         if equals and not key.startswith("#"):
-            values[key] = "".join(shlex.split(value))
+            try:
+                values[key] = "".join(shlex.split(value))
+            except ValueError as fault:
+                raise ValueError(f"os-release: {line[:80]!r}: {fault}") from None
     return values
+
+
+def parse_date(text: str) -> float:
+    """Unix seconds of the beginning of a day (UTC), given as `2029-06-30`. Raises ValueError."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise ValueError(f"os-release: SUPPORT_END is {text[:80]!r}, not a date like 2029-06-30") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.collector import NotAvailable
-from deckwatch.metric import MetricPattern, gauge
+from deckwatch.metric import Metric, MetricPattern, gauge
 
 from .paths import Paths, list_dir, read_number, read_value
 
@@ -44,8 +44,8 @@ _FILES = {
     "time_to_full_seconds": "time_to_full_now",
 }
 _FIGURES = [
-    (name, _FILES.get(name, name.removesuffix("_celsius")), factor)
-    for names, factor in ((_PLAIN, 1.0), (_MICRO, 1e-6), (_TENTHS, 0.1))
+    (name, _FILES.get(name, name.removesuffix("_celsius")), divisor)
+    for names, divisor in ((_PLAIN, 1), (_MICRO, 1_000_000), (_TENTHS, 10))
     for name in names
 ]
 
@@ -53,6 +53,7 @@ _FIGURES = [
 class PowerSupply:
     def __init__(self, paths: Paths) -> None:
         self._class = paths.in_sys("class", "power_supply")
+        self._infos: dict[tuple[str, ...], Metric] = {}
 
     def collect(self) -> Iterator[Sample]:
         supplies = list_dir(self._class)
@@ -61,9 +62,16 @@ class PowerSupply:
         for supply in supplies:
             folder = f"{self._class}/{supply}"
             there = set(list_dir(folder))
-            for name, file, factor in _FIGURES:
+            for name, file, divisor in _FIGURES:
                 value = read_number(f"{folder}/{file}") if file in there else None
                 if value is not None:
-                    yield POWER_SUPPLY.named(name)(value * factor, power_supply=supply)
-            texts = {name: read_value(f"{folder}/{name}") or "" for name in _TEXTS}
-            yield INFO(1, power_supply=supply, **texts)
+                    yield POWER_SUPPLY.named(name)(value / divisor, power_supply=supply)
+            texts = {name: text for name in _TEXTS if name in there and (text := read_value(f"{folder}/{name}"))}
+            yield self._info(tuple(texts))(1, power_supply=supply, **texts)
+
+    def _info(self, labels: tuple[str, ...]) -> Metric:
+        """`INFO` with those of its labels that a power supply knows, as node_exporter has it."""
+        metric = self._infos.get(labels)
+        if metric is None:
+            metric = self._infos[labels] = Metric(INFO.name, INFO.type, INFO.help, ("power_supply", *labels))
+        return metric

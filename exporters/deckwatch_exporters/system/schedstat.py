@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.collector import NotAvailable
 from deckwatch.metric import counter
 
+from .figures import figures
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ WAITING = counter("node_schedstat_waiting_seconds_total", "Seconds that tasks sp
 TIMESLICES = counter("node_schedstat_timeslices_total", "Timeslices executed by the CPU.", ["cpu"])
 
 
+class RunQueue(NamedTuple):
+    """What a CPU's queue of tasks has seen: nanoseconds, nanoseconds, and a count."""
+
+    running: int
+    waiting: int
+    timeslices: int
+
+
 class Schedstat:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("schedstat")
@@ -27,20 +36,23 @@ class Schedstat:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
-            raise NotAvailable from None
-        for cpu, running, waiting, slices in parse_schedstat(text):
-            yield RUNNING(running / 1e9, cpu=cpu)
-            yield WAITING(waiting / 1e9, cpu=cpu)
-            yield TIMESLICES(slices, cpu=cpu)
+            raise NotAvailable from None  # a kernel without CONFIG_SCHEDSTATS
+        for cpu, queue in parse_schedstat(text).items():
+            yield RUNNING(queue.running / 1e9, cpu=cpu)
+            yield WAITING(queue.waiting / 1e9, cpu=cpu)
+            yield TIMESLICES(queue.timeslices, cpu=cpu)
 
 
-def parse_schedstat(text: str) -> list[tuple[str, int, int, int]]:
-    """CPU, nanoseconds running and waiting, timeslices: the last three of a CPU's figures. Raises ValueError."""
-    found = []
+def parse_schedstat(text: str) -> dict[str, RunQueue]:
+    """By CPU number: the seventh to ninth figure of its line, alike since version 15. Raises ValueError."""
+    cpus = {}
     for line in text.split("\n"):
-        if line.startswith("cpu"):
-            name, *figures = line.split()
-            if len(figures) < 9:
-                raise ValueError(f"/proc/schedstat: {name} has {len(figures)} figures, not nine or more")
-            found.append((name[3:], int(figures[6]), int(figures[7]), int(figures[8])))
-    return found
+        if not line.startswith("cpu"):
+            continue  # the version, the time, and the scheduling domains of each CPU
+        name, *words = line.split()
+        if len(words) < 9 or not name[3:].isdecimal():
+            raise ValueError(f"/proc/schedstat: not a CPU with nine figures: {line[:80]!r}")
+        cpus[name[3:]] = RunQueue(*figures(words[6:9], "/proc/schedstat"))
+    if not cpus:
+        raise ValueError("/proc/schedstat names no CPU")
+    return cpus

@@ -28,7 +28,7 @@ class Selinux:
 
     def collect(self) -> Iterator[Sample]:
         enforcing = read_number(self._enforce)
-        yield ENABLED(enforcing is not None)
+        yield ENABLED(int(enforcing is not None))
         if enforcing is None:
             return
         yield CURRENT(enforcing)

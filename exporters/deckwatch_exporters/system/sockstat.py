@@ -42,8 +42,9 @@ def parse_sockstat(text: str) -> dict[str, int]:
     for line in filter(None, text.split("\n")):
         protocol, _, rest = line.partition(":")
         words = rest.split()
-        if len(words) % 2:
-            raise ValueError(f"/proc/net/sockstat: a name without a figure in {line[:80]!r}")
-        for name, value in zip(words[::2], words[1::2], strict=True):
-            fields[f"{protocol}_{name}"] = int(value)
+        try:
+            for name, value in zip(words[::2], words[1::2], strict=True):
+                fields[f"{protocol}_{name}"] = int(value)
+        except ValueError:
+            raise ValueError(f"/proc/net/sockstat: not names and figures in turn: {line[:80]!r}") from None
     return fields

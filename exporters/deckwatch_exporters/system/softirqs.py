@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import counter
 
+from .figures import figures
+from .interrupts import parse_heading
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
@@ -21,20 +24,25 @@ class Softirqs:
         self._path = paths.in_proc("softirqs")
 
     def collect(self) -> Iterator[Sample]:
-        for kind, counts in parse_softirqs(read_text(self._path)).items():
-            for cpu, count in enumerate(counts):
-                yield SOFTIRQS(count, cpu=str(cpu), type=kind)
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        cpus, kinds = parse_softirqs(text)
+        for kind, counts in kinds.items():
+            for cpu, count in zip(cpus, counts, strict=True):
+                yield SOFTIRQS(count, cpu=cpu, type=kind)
 
 
-def parse_softirqs(text: str) -> dict[str, list[int]]:
-    """Counts by kind, one for each CPU that is there (the file has room for all that could be). Raises ValueError."""
+def parse_softirqs(text: str) -> tuple[list[str], dict[str, list[int]]]:
+    """The numbers of all CPUs that could be there, and a count for each of them by kind. Raises ValueError."""
     heading, *lines = text.split("\n")
-    cpus = len(heading.split())
-    if not cpus:
-        raise ValueError("/proc/softirqs has no heading of CPUs")
-    found = {}
-    for line in lines:
+    cpus = parse_heading(heading, "/proc/softirqs")
+    kinds = {}
+    for line in filter(None, lines):
         kind, colon, rest = line.partition(":")
-        if colon:
-            found[kind.strip()] = [int(part) for part in rest.split()[:cpus]]
-    return found
+        words = rest.split()
+        if not colon or len(words) != len(cpus):
+            raise ValueError(f"/proc/softirqs: not a kind with a figure for each of {len(cpus)} CPUs: {line[:80]!r}")
+        kinds[kind.strip()] = figures(words, "/proc/softirqs")
+    return cpus, kinds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import Metric, counter, gauge
 
 from .paths import Paths, read_text
@@ -33,7 +34,11 @@ class Softnet:
         self._path = paths.in_proc("net", "softnet_stat")
 
     def collect(self) -> Iterator[Sample]:
-        for cpu, figures in parse_softnet(read_text(self._path)).items():
+        try:
+            text = read_text(self._path)
+        except FileNotFoundError:
+            raise NotAvailable from None
+        for cpu, figures in parse_softnet(text).items():
             for column, metric in COLUMNS.items():
                 if column < len(figures):
                     yield metric(figures[column], cpu=str(cpu))
@@ -43,8 +48,11 @@ def parse_softnet(text: str) -> dict[int, list[int]]:
     """Figures (hexadecimal in the file) by CPU: newer kernels name it, else it is the line. Raises ValueError."""
     cpus = {}
     for number, line in enumerate(filter(None, text.split("\n"))):
-        figures = [int(field, 16) for field in line.split()]
+        try:
+            figures = [int(field, 16) for field in line.split()]
+        except ValueError:
+            figures = []
         if len(figures) < 3:
-            raise ValueError(f"/proc/net/softnet_stat: {len(figures)} figures, not three or more")
+            raise ValueError(f"/proc/net/softnet_stat: not three or more hexadecimal figures: {line[:80]!r}")
         cpus[figures[_INDEX] if len(figures) > _INDEX else number] = figures
     return cpus

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from deckwatch.config import Settings
 from deckwatch.metric import counter, gauge
 
+from .figures import figures
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metric import Sample
 
 METRICS = {
     "intr": counter("node_intr_total", "Interrupts serviced."),
@@ -35,34 +36,32 @@ class StatSettings(Settings):
 
 
 class Stat:
-    def __init__(self, paths: Paths, settings: StatSettings) -> None:
+    def __init__(self, paths: Paths, settings: StatSettings | None = None) -> None:
         self._path = paths.in_proc("stat")
-        self._softirq = settings.softirq
+        self._softirq = (settings or StatSettings()).softirq
 
     def collect(self) -> Iterator[Sample]:
         fields = parse_stat(read_text(self._path))
-        for metric, value in select(fields):
-            yield metric(value)
+        for name, metric in METRICS.items():
+            if name in fields:
+                yield metric(fields[name][0])
         if self._softirq:
             for vector, count in zip(VECTORS, fields.get("softirq", [])[1:], strict=False):
                 yield SOFTIRQS(count, vector=vector)
 
 
 def parse_stat(text: str) -> dict[str, list[int]]:
-    """The figures of each line that is not a CPU's; of `intr`, the total alone. Raises ValueError."""
+    """The figures of the lines that are exported, one or more each: the first is the total. Raises ValueError."""
     fields = {}
     for line in text.split("\n"):
         name, _, rest = line.partition(" ")
-        if not name or name.startswith("cpu"):
+        if name not in METRICS and name != "softirq":
             continue
         # The line of interrupts has a figure for each of thousands, and only the first one is wanted.
-        figures = rest.split(" ", 1)[:1] if name == "intr" else rest.split()
-        fields[name] = [int(figure) for figure in figures]
+        words = rest.split(" ", 1)[:1] if name == "intr" else rest.split()
+        if not words:
+            raise ValueError(f"/proc/stat: {name} has no figure")
+        fields[name] = figures(words, "/proc/stat")
+    if not fields:
+        raise ValueError("/proc/stat has none of the fields that are exported")
     return fields
-
-
-def select(fields: dict[str, list[int]]) -> Iterator[tuple[Metric, int]]:
-    """What is exported of the single figures."""
-    for name, metric in METRICS.items():
-        if fields.get(name):
-            yield metric, fields[name][0]

@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import gauge
 
 from .paths import Paths, read_text
@@ -29,14 +30,17 @@ STATES = {
 }  # fmt: skip
 
 _NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
+# The older of the two requests: it answers for IPv4 and IPv6 in one pass over the kernel's table of connections,
+# which costs more than the answer does (sock_diag_rcv_msg() in net/core/sock_diag.c).
+_TCPDIAG_GETSOCK = 18
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBxI48x")  # inet_diag_req_v2 with an empty socket id
-_REPLY = struct.Struct("=BBBB")  # how inet_diag_msg begins: family, state, ...
-_QUEUES = struct.Struct("=II")
-_QUEUES_AT = _HEADER.size + 56  # idiag_rqueue, idiag_wqueue; behind four bytes, the socket id and the expiry
+_REQUEST = struct.Struct("=4x48xII")  # inet_diag_req with an empty socket id: idiag_states, idiag_dbs
+_ALL_STATES = 0xFFF
+# A header and the beginning of inet_diag_msg: length, type, idiag_state, idiag_rqueue, idiag_wqueue.
+_SOCKET = struct.Struct("=IH11xB54xII")
+_ERROR = struct.Struct("=i")
 _TIMEOUT = 2.0  # seconds; the kernel answers at once
 
 
@@ -48,14 +52,20 @@ class SocketStates:
     def collect(self) -> Iterator[Sample]:
         counts = ask_kernel() if self._own_host else None
         if counts is None:
-            counts = _nothing()
-            for file in ("tcp", "tcp6"):
-                try:
-                    counts.update(parse_net_tcp(read_text(f"{self._folder}/{file}")))
-                except FileNotFoundError:
-                    continue  # without IPv6 there is no such file
+            counts = self._from_files()
         for state, count in counts.items():
             yield CONNECTIONS(count, state=state)
+
+    def _from_files(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for file in ("tcp", "tcp6"):
+            try:
+                counts.update(parse_net_tcp(read_text(f"{self._folder}/{file}")))
+            except FileNotFoundError:
+                continue  # without IPv6 there is no such file
+        if not counts:
+            raise NotAvailable  # neither file: nothing is known, not even that there is no connection
+        return counts
 
 
 def _nothing() -> Counter[str]:
@@ -69,48 +79,52 @@ def ask_kernel() -> Counter[str] | None:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
             diag.settimeout(_TIMEOUT)
-            for family in (socket.AF_INET, socket.AF_INET6):
-                body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0xFFF)
-                length = _HEADER.size + len(body)
-                diag.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, family, 0) + body)
-                while True:
-                    ended = count_replies(diag.recv(65536), counts)
-                    if ended is None:
-                        return None
-                    if ended:
-                        break
+            length = _HEADER.size + _REQUEST.size
+            header = _HEADER.pack(length, _TCPDIAG_GETSOCK, _NLM_F_REQUEST_DUMP, 0, 0)
+            diag.send(header + _REQUEST.pack(_ALL_STATES, 0))
+            while (ended := count_replies(diag.recv(65536), counts)) is False:
+                pass
     except OSError:
         return None
-    return counts
+    return counts if ended else None
 
 
 def count_replies(message: bytes, counts: Counter[str]) -> bool | None:
     """Add one datagram's sockets to `counts`. True at the end of the answer, None when the kernel refuses it."""
-    position = 0
-    while position + _HEADER.size <= len(message):
+    position, end = 0, len(message)
+    ended = False
+    received = sent = 0
+    while position + _HEADER.size <= end:
         length, kind, *_ = _HEADER.unpack_from(message, position)
         if kind == _NLMSG_DONE:
-            return True
-        if kind == _NLMSG_ERROR or length < _QUEUES_AT + _QUEUES.size:
+            # An end may be a refusal too: ENOENT where the module tcp_diag is not there and cannot be loaded.
+            error = position + _HEADER.size
+            if error + _ERROR.size <= end and _ERROR.unpack_from(message, error)[0] < 0:
+                return None
+            ended = True
+            break
+        if kind == _NLMSG_ERROR or length < _SOCKET.size or position + length > end:
             return None
-        _, state, *_ = _REPLY.unpack_from(message, position + _HEADER.size)
-        receive, send = _QUEUES.unpack_from(message, position + _QUEUES_AT)
+        _, _, state, receive, send = _SOCKET.unpack_from(message, position)
         counts[STATES.get(state, "unknown")] += 1
-        counts["rx_queued_bytes"] += receive
-        counts["tx_queued_bytes"] += send
+        received += receive
+        sent += send
         position += (length + 3) & ~3
-    return False
+    counts["rx_queued_bytes"] += received
+    counts["tx_queued_bytes"] += sent
+    return ended
 
 
 def parse_net_tcp(text: str) -> Counter[str]:
     """The same from /proc/net/tcp. Raises ValueError."""
     counts = _nothing()
     for line in filter(None, text.split("\n")[1:]):
-        fields = line.split()
-        if len(fields) < 5:
-            raise ValueError(f"/proc/net/tcp: not a socket: {line[:80]!r}")
-        send, _, receive = fields[4].partition(":")
-        counts[STATES.get(int(fields[3], 16), "unknown")] += 1
-        counts["rx_queued_bytes"] += int(receive, 16)
-        counts["tx_queued_bytes"] += int(send, 16)
+        try:
+            _, _, _, state, queues, *_ = line.split()
+            send, receive = (int(queue, 16) for queue in queues.split(":"))
+            counts[STATES.get(int(state, 16), "unknown")] += 1
+        except ValueError:
+            raise ValueError(f"/proc/net/tcp: not a socket: {line[:80]!r}") from None
+        counts["rx_queued_bytes"] += receive
+        counts["tx_queued_bytes"] += send
     return counts

@@ -34,10 +34,10 @@ def parse_udp(text: str) -> tuple[int, int]:
     """Bytes to be sent and bytes received but not read, of all sockets. Raises ValueError."""
     transmit = receive = 0
     for line in filter(None, text.split("\n")[1:]):
-        fields = line.split()
-        if len(fields) < 5:
-            raise ValueError(f"/proc/net/udp: not a socket: {line[:80]!r}")
-        queued, _, waiting = fields[4].partition(":")
-        transmit += int(queued, 16)
-        receive += int(waiting, 16)
+        try:
+            queued, waiting = line.split()[4].split(":")
+            transmit += int(queued, 16)
+            receive += int(waiting, 16)
+        except (IndexError, ValueError):
+            raise ValueError(f"/proc/net/udp: not a socket: {line[:80]!r}") from None
     return transmit, receive

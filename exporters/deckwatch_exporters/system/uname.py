@@ -24,7 +24,6 @@ INFO = gauge(
 class Uname:
     def __init__(self, paths: Paths) -> None:
         self._domainname = paths.in_proc("sys", "kernel", "domainname")
-        self._hostname = paths.in_proc("sys", "kernel", "hostname")
 
     def collect(self) -> Iterator[Sample]:
         uname = os.uname()
@@ -34,7 +33,8 @@ class Uname:
             release=uname.release,
             version=uname.version,
             machine=uname.machine,
-            # The files are those of the watched host; a container has a name of its own.
-            nodename=read_value(self._hostname) or uname.nodename,
+            nodename=uname.nodename,
+            # os.uname() leaves it out. The file answers for the reader's own UTS namespace, as uname(2) does,
+            # whichever /proc it is read from.
             domainname=read_value(self._domainname) or "(none)",
         )

@@ -1,0 +1,84 @@
+"""`password_file: PATH` instead of `password`: the content of the file, in every model that has a secret."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+from .annotations import files_of, is_model, is_secret, items_of, members, values_of
+
+if TYPE_CHECKING:
+    from .problems import Path
+    from .source import Source
+
+_LARGEST = 64 * 1024  # bytes; no secret is longer, a wrong path is
+
+
+def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path) -> Any:
+    """`value` with each `<secret>_file` as `<secret>`; what cannot be read is blamed, and left as an empty text."""
+    if isinstance(value, list):
+        items = items_of(kinds)
+        return [with_file_contents(source, items, item, (*path, index)) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    free = values_of(kinds)
+    complete = {key: with_file_contents(source, free, item, (*path, key)) for key, item in value.items()}
+    for model in kinds:
+        if not is_model(model):
+            continue
+        for key, secret in files_of(model).items():
+            if key in complete:
+                file = complete.pop(key)
+                if secret in value:
+                    source.blame((*path, key), f"stands beside {secret!r}; only one of the two may be given")
+                else:
+                    source.from_file[(*path, secret)] = (*path, key)
+                    content = _content(source, file, (*path, key))
+                    if content is None:
+                        source.fillers.add((*path, secret))
+                    complete[secret] = content or ""
+        for name, field in model.model_fields.items():
+            if name in complete:
+                if is_secret(field.annotation) and isinstance(complete[name], str):
+                    source.secrets.add(str(complete[name]))
+                complete[name] = with_file_contents(source, members(field.annotation), complete[name], (*path, name))
+    return complete
+
+
+def _content(source: Source, value: Any, path: Path) -> str | None:
+    """The text of the file, without the line break at its end; None, and blamed, where it cannot be had."""
+    if not isinstance(value, str) or not value:
+        source.reject(path, value, "the path of a file")
+        return None
+    found = source.shown(path, value, is_path=True)
+    try:
+        return _read(FilePath(source.file).parent / value)
+    except OSError as failure:
+        source.blame(path, f"{found} cannot be read: {failure.strerror or failure}")
+    except UnicodeDecodeError:
+        source.blame(path, f"{found} is not UTF-8 text")
+    except ValueError:
+        source.blame(path, f"{found} is no path: it holds a character that none may hold")
+    return None
+
+
+def _read(file: FilePath) -> str:
+    # Without waiting: a pipe that nobody writes to would hold up the start, and every reload.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError("it is no regular file")
+        content = b""
+        while (part := os.read(descriptor, _LARGEST)) and len(content) <= _LARGEST:
+            content += part
+    finally:
+        os.close(descriptor)
+    if len(content) > _LARGEST:
+        raise OSError(f"it is larger than {_LARGEST // 1024} KiB, which no secret is")
+    return content.decode("utf-8").rstrip("\r\n")

@@ -1,0 +1,141 @@
+"""Figures beside the peers', in one run: `make bench`. Read the ratios: machines differ."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.encoding import encoding
+from bench.measure import Scraper, cpu_seconds, quantile, resident_bytes, scrape_regularly
+from deckwatch.table import table
+from services import Program, agent, deckwatch_command, free_port, node_exporter, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAME_COVERAGE = ("processes", "interrupts", "tcpstat", "meminfo_numa", "softirqs")
+CYCLES = 60
+PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
+SCRAPES = 1000
+
+HANGS = """
+exporters:
+  system: {}
+  hangs: {}
+"""
+HANGING_EXPORTER = """
+import time
+from deckwatch.collector import Exporter, Probe
+from deckwatch.config import Settings
+
+class Hangs:
+    def collect(self):
+        time.sleep(3600)
+        return ()
+
+HANGS = Exporter(name="hangs", settings=Settings, metrics=(), open=lambda s, c: [Probe("hangs", Hangs())])
+"""
+
+
+def port_of(program: Program) -> int:
+    return int(program.url.rpartition(":")[2])
+
+
+def cpu_of_a_cycle(program: Program, scrapers: int) -> float:
+    """Milliseconds of CPU in which everything is collected once and scraped by so many scrapers."""
+    port = port_of(program)
+    clients = [Scraper(port, path="/metrics") for _ in range(scrapers)]
+    scrape_regularly(clients, PERIOD, 8)  # a scraper's period is learned within four
+    before = cpu_seconds(program.process.pid)
+    scrape_regularly(clients, PERIOD, CYCLES)
+    return (cpu_seconds(program.process.pid) - before) / CYCLES * 1000
+
+
+def latencies(program: Program) -> tuple[float, float]:
+    """Median and 99th percentile of a scrape, in milliseconds."""
+    scraper = Scraper(port_of(program))
+    scraper.scrape()
+    times = []
+    for _ in range(SCRAPES):
+        began = time.perf_counter()
+        scraper.scrape()
+        times.append((time.perf_counter() - began) * 1000)
+        time.sleep(0.002)  # scrapes do not come back to back
+    return quantile(times, 0.5), quantile(times, 0.99)
+
+
+def row(what: str, unit: str, ours: float, peer: float) -> tuple[str, ...]:
+    return what, f"{ours:.2f} {unit}", f"{peer:.2f} {unit}", f"{ours / peer:.2f}" if peer else "-"
+
+
+def host(folder: Path) -> list[tuple[str, ...]]:
+    available = _flags(folder)
+    rows = []
+    (folder / "peer").mkdir()
+    (folder / "ours").mkdir()
+    with node_exporter(folder / "peer", *available) as peer, agent(folder / "ours", "interval: 15s\n") as ours:
+        rows.append(row("CPU of a cycle, one scraper", "ms", cpu_of_a_cycle(ours, 1), cpu_of_a_cycle(peer, 1)))
+        rows.append(row("CPU of a cycle, two scrapers", "ms", cpu_of_a_cycle(ours, 2), cpu_of_a_cycle(peer, 2)))
+        (p50, p99), (peer50, peer99) = latencies(ours), latencies(peer)
+        rows.append(row("scrape, p50", "ms", p50, peer50))
+        rows.append(row("scrape, p99", "ms", p99, peer99))
+        megabytes = [resident_bytes(program.process.pid) / 1e6 for program in (ours, peer)]
+        rows.append(row("resident memory", "MB", *megabytes))
+    rows.append(_while_one_hangs(folder, peer99))
+    return rows
+
+
+def _flags(folder: Path) -> list[str]:
+    """Those of the collectors that this version of the peer has."""
+    known = subprocess.run(
+        ["prometheus-node-exporter", "--help"], capture_output=True, text=True, check=False, cwd=folder
+    )
+    text = known.stdout + known.stderr
+    return [f"--collector.{name}" for name in SAME_COVERAGE if f"--collector.{name}" in text]
+
+
+def _while_one_hangs(folder: Path, peer99: float) -> tuple[str, ...]:
+    site = folder / "site"
+    (site / "hangs-1.0.dist-info").mkdir(parents=True)
+    (site / "hangs_exporter.py").write_text(HANGING_EXPORTER)
+    (site / "hangs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1.0\n")
+    (site / "hangs-1.0.dist-info" / "entry_points.txt").write_text(
+        "[deckwatch.exporters]\nhangs = hangs_exporter:HANGS\n"
+    )
+    (folder / "hung").mkdir()
+    (folder / "hung" / "deckwatch.yml").write_text("interval: 1s\n" + HANGS)
+    port = free_port()
+    command = deckwatch_command("run", "--listen", f"127.0.0.1:{port}")
+    with running(
+        command,
+        f"http://127.0.0.1:{port}",
+        "/-/healthy",
+        folder / "hung" / "log",
+        {"PYTHONPATH": str(site)},
+        folder / "hung",
+    ) as ours:
+        time.sleep(2)
+        _, p99 = latencies(ours)
+    return row("scrape while a target hangs, p99", "ms", p99, peer99)
+
+
+def main() -> None:
+    sections: list[tuple[str, tuple[str, ...], Callable[[Path], list[tuple[str, ...]]]]] = [
+        ("The host, same coverage", ("", "DECKWATCH", "NODE_EXPORTER", "RATIO"), host),
+        ("Encoding and serving", ("SERIES", "DECKWATCH", "PROMETHEUS_CLIENT", "RATIO", "OF WHICH"), encoding),
+    ]
+    for title, header, measure in sections:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = measure(Path(folder))
+        sys.stdout.write(f"\n{title}\n\n{table(header, rows)}")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

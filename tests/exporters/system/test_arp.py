@@ -1,0 +1,50 @@
+"""Neighbours by device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.arp import Arp, parse_arp
+
+from .support import by_series, host_paths
+
+HEADING = "IP address       HW type     Flags       HW address            Mask     Device\n"
+ARP = HEADING + (
+    "192.0.2.1        0x1         0x2         02:fc:00:00:00:05     *        eth0\n"
+    "192.0.2.9        0x1         0x0         00:00:00:00:00:00     *        eth0\n"
+    "198.51.100.1     0x308       0x2              *        tun0\n"
+)
+
+
+def test_entries_are_counted_by_device_those_of_a_link_without_addresses_too(tmp_path: Path) -> None:
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/arp").write_text(ARP)
+
+    found = by_series(Arp(host_paths(tmp_path)).collect())
+
+    assert found == {'node_arp_entries{device="eth0"}': 2, 'node_arp_entries{device="tun0"}': 1}
+
+
+def test_a_kernel_without_arp_has_no_entries_and_no_fault(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(Arp(host_paths(tmp_path)).collect())
+
+
+def test_a_line_that_is_no_entry_is_named_in_the_error() -> None:
+    with pytest.raises(ValueError, match=r"^/proc/net/arp: not an entry: '192\.0\.2\.1 0x1'$"):
+        parse_arp(HEADING + "192.0.2.1 0x1\n")
+
+
+@given(st.text())
+def test_any_text_is_counts_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert all(count > 0 for count in parse_arp(HEADING + text).values())
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint.startswith("/proc/net/arp: ")

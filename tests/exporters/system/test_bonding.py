@@ -1,0 +1,26 @@
+"""Bonded interfaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.bonding import Bonding
+
+from .support import FIXTURES, by_series, host_paths
+
+
+def test_members_of_a_bond_are_counted_and_so_are_those_that_are_up() -> None:
+    assert by_series(Bonding(host_paths(FIXTURES / "hardware")).collect()) == {
+        'node_bonding_slaves{master="bond0"}': 2,
+        'node_bonding_active{master="bond0"}': 1,
+        'node_bonding_slaves{master="bond1"}': 0,
+        'node_bonding_active{master="bond1"}': 0,
+    }
+
+
+def test_a_machine_without_bonds_has_nothing_to_tell(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(Bonding(host_paths(tmp_path)).collect())

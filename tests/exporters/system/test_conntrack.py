@@ -1,0 +1,79 @@
+"""Connection tracking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.conntrack import Conntrack, parse_statistics
+
+from .support import by_series, host_paths
+
+STATISTICS = """\
+entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop search_restart
+00000005  00000001 00000002 0 00000003 00000004 0 0 00000005 00000006 00000007 00000008 0000000a
+00000005  00000000 00000010 0 00000000 00000000 0 0 00000000 00000000 00000000 00000000 00000001
+"""
+
+
+def host(tree: Path, statistics: str | None) -> Path:
+    limits = tree / "proc/sys/net/netfilter"
+    limits.mkdir(parents=True)
+    (limits / "nf_conntrack_count").write_text("5\n")
+    (limits / "nf_conntrack_max").write_text("262144\n")
+    if statistics is not None:
+        (tree / "proc/net/stat").mkdir(parents=True)
+        (tree / "proc/net/stat/nf_conntrack").write_text(statistics)
+    return tree
+
+
+def test_statistics_are_the_sum_over_all_cpus_of_hexadecimal_figures(tmp_path: Path) -> None:
+    assert by_series(Conntrack(host_paths(host(tmp_path, STATISTICS))).collect()) == {
+        "node_nf_conntrack_entries": 5,
+        "node_nf_conntrack_entries_limit": 262144,
+        "node_nf_conntrack_stat_found": 0x12,
+        "node_nf_conntrack_stat_invalid": 3,
+        "node_nf_conntrack_stat_ignore": 4,
+        "node_nf_conntrack_stat_insert": 5,
+        "node_nf_conntrack_stat_insert_failed": 6,
+        "node_nf_conntrack_stat_drop": 7,
+        "node_nf_conntrack_stat_early_drop": 8,
+        "node_nf_conntrack_stat_search_restart": 11,
+    }
+
+
+def test_a_kernel_built_without_the_statistics_still_tells_how_full_the_table_is(tmp_path: Path) -> None:
+    found = by_series(Conntrack(host_paths(host(tmp_path, None))).collect())
+
+    assert found == {"node_nf_conntrack_entries": 5, "node_nf_conntrack_entries_limit": 262144}
+
+
+def test_a_column_that_the_kernel_lacks_is_absent_and_not_zero(tmp_path: Path) -> None:
+    found = by_series(Conntrack(host_paths(host(tmp_path, "entries drop\n00000005 00000002\n"))).collect())
+
+    assert {series for series in found if "stat" in series} == {"node_nf_conntrack_stat_drop"}
+
+
+def test_a_host_that_tracks_no_connections_has_no_metrics_and_no_fault(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(Conntrack(host_paths(tmp_path)).collect())
+
+
+@pytest.mark.parametrize("row", ["1", "1 zz", "1 2 3"])
+def test_a_row_that_does_not_fit_its_heading_is_named_in_the_error(row: str) -> None:
+    with pytest.raises(ValueError, match=f"^/proc/net/stat/nf_conntrack: not 2 hexadecimal figures: '{row}'$"):
+        parse_statistics(f"entries drop\n{row}\n")
+
+
+@given(st.text())
+def test_any_text_is_sums_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert all(isinstance(total, int) for total in parse_statistics(text).values())
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint.startswith("/proc/net/stat/nf_conntrack: ")

@@ -1,0 +1,236 @@
+"""CPU time, its counters that the kernel lets fall, and what sysfs says of the CPUs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.system.cpu import (
+    MODES,
+    Cpu,
+    CpuSettings,
+    never_falling,
+    parse_cpu_list,
+    parse_cpuinfo,
+    parse_stat,
+)
+
+from .support import FIXTURES, by_series, host_paths
+
+NUMA = FIXTURES / "numa"
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+TICKS = st.lists(st.integers(0, 2**50), min_size=10, max_size=10)
+
+
+def only(name: str, found: dict[str, float]) -> dict[str, float]:
+    return {series.removeprefix(name): value for series, value in found.items() if series.startswith(name + "{")}
+
+
+def copied(tree: Path) -> Path:
+    return Path(shutil.copytree(NUMA, tree / "numa"))
+
+
+def test_the_time_of_each_cpu_is_split_by_mode_in_seconds() -> None:
+    found = only("node_cpu_seconds_total", by_series(Cpu(host_paths(NUMA)).collect()))
+
+    ticks = (260000, 500, 80000, 10300000, 5000, 0, 2000, 200)
+    assert {series: value for series, value in found.items() if 'cpu="0"' in series} == {
+        f'{{cpu="0",mode="{mode}"}}': pytest.approx(n * TICK) for mode, n in zip(MODES, ticks, strict=True)
+    }
+    assert len(found) == 4 * len(MODES)  # and none for the line of all CPUs
+
+
+def test_time_in_guests_is_told_apart_and_can_be_left_out() -> None:
+    found = only("node_cpu_guest_seconds_total", by_series(Cpu(host_paths(NUMA)).collect()))
+
+    assert found['{cpu="3",mode="user"}'] == pytest.approx(3000 * TICK)
+    assert found['{cpu="3",mode="nice"}'] == pytest.approx(100 * TICK)
+    without = by_series(Cpu(host_paths(NUMA), CpuSettings(guest=False)).collect())
+    assert only("node_cpu_guest_seconds_total", without) == {}
+
+
+def test_throttles_are_counted_once_for_each_core_and_package() -> None:
+    found = by_series(Cpu(host_paths(NUMA)).collect())
+
+    assert only("node_cpu_core_throttles_total", found) == {
+        '{package="0",core="0"}': 10,
+        '{package="0",core="1"}': 11,
+        '{package="1",core="0"}': 12,
+        '{package="1",core="1"}': 13,
+    }
+    assert only("node_cpu_package_throttles_total", found) == {'{package="0"}': 30, '{package="1"}': 40}
+
+
+def test_the_threads_of_a_core_share_its_counter(tmp_path: Path) -> None:
+    tree = copied(tmp_path)
+    for cpu in ("cpu1", "cpu2", "cpu3"):
+        (tree / f"sys/devices/system/cpu/{cpu}/topology/physical_package_id").write_text("0\n")
+        (tree / f"sys/devices/system/cpu/{cpu}/topology/core_id").write_text("0\n")
+
+    found = by_series(Cpu(host_paths(tree)).collect())
+
+    assert only("node_cpu_core_throttles_total", found) == {'{package="0",core="0"}': 10}
+    assert only("node_cpu_package_throttles_total", found) == {'{package="0"}': 30}
+
+
+def test_a_cpu_whose_place_is_not_known_has_no_throttles(tmp_path: Path) -> None:
+    tree = copied(tmp_path)
+    shutil.rmtree(tree / "sys/devices/system/cpu/cpu0/topology")
+    (tree / "sys/devices/system/cpu/cpu1/topology/physical_package_id").write_text("-1\n")
+
+    found = by_series(Cpu(host_paths(tree)).collect())
+
+    assert set(only("node_cpu_core_throttles_total", found)) == {'{package="1",core="0"}', '{package="1",core="1"}'}
+
+
+def test_a_processor_that_counts_for_its_package_alone_shows_that(tmp_path: Path) -> None:
+    tree = copied(tmp_path)
+    for cpu in range(4):
+        (tree / f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count").unlink()
+
+    found = by_series(Cpu(host_paths(tree)).collect())
+
+    assert only("node_cpu_core_throttles_total", found) == {}
+    assert only("node_cpu_package_throttles_total", found) == {'{package="0"}': 30, '{package="1"}': 40}
+
+
+def test_isolated_cpus_are_marked_and_no_others() -> None:
+    assert only("node_cpu_isolated", by_series(Cpu(host_paths(NUMA)).collect())) == {'{cpu="2"}': 1, '{cpu="3"}': 1}
+
+
+def test_a_cpu_that_goes_offline_keeps_its_state_and_loses_its_figures(tmp_path: Path) -> None:
+    tree = copied(tmp_path)
+    stat = tree / "proc/stat"
+    device = tree / "sys/devices/system/cpu/cpu3"
+    cpu = Cpu(host_paths(tree))
+    assert only("node_cpu_online", by_series(cpu.collect())) == {'{cpu="1"}': 1, '{cpu="2"}': 1, '{cpu="3"}': 1}
+
+    whole = stat.read_text()
+    stat.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith("cpu3")))
+    (device / "online").write_text("0\n")
+    shutil.rmtree(device / "topology")
+    shutil.rmtree(device / "thermal_throttle")
+    found = by_series(cpu.collect())
+
+    assert only("node_cpu_online", found) == {'{cpu="1"}': 1, '{cpu="2"}': 1, '{cpu="3"}': 0}
+    assert not any('cpu="3"' in series for series in only("node_cpu_seconds_total", found))
+    assert '{package="1",core="1"}' not in only("node_cpu_core_throttles_total", found)
+
+
+def test_a_cpu_that_comes_back_online_counts_from_its_own_figures(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    stat = tmp_path / "proc/stat"
+    cpu = Cpu(host_paths(tmp_path))
+    for line in ("cpu1 50 0 0 100 0 0 0 0 0 0\n", "", "cpu1 7 0 0 90 0 0 0 0 0 0\n"):
+        stat.write_text("cpu0 1 0 0 100 0 0 0 0 0 0\n" + line)
+        found = only("node_cpu_seconds_total", by_series(cpu.collect()))
+
+    assert found['{cpu="1",mode="user"}'] == pytest.approx(7 * TICK)
+
+
+def test_a_cpu_that_is_plugged_in_later_is_seen_before_it_is_online(tmp_path: Path) -> None:
+    tree = copied(tmp_path)
+    cpu = Cpu(host_paths(tree))
+    by_series(cpu.collect())
+    folder = tree / "sys/devices/system/cpu"
+    (folder / "cpu4").mkdir()
+    (folder / "cpu4/online").write_text("0\n")
+    (folder / "present").write_text("0-4\n")
+
+    assert only("node_cpu_online", by_series(cpu.collect()))['{cpu="4"}'] == 0
+
+
+def test_the_make_of_the_cpus_is_exported_only_when_asked_for() -> None:
+    asked = by_series(Cpu(host_paths(NUMA), CpuSettings(info=True)).collect())
+
+    info = only("node_cpu_info", asked)
+    assert len(info) == 4
+    assert info[
+        '{package="1",core="0",cpu="2",vendor="GenuineIntel",family="6",model="85",'
+        'model_name="Intel(R) Xeon(R) Silver 4210 CPU @ 2.20GHz",microcode="0x5003604",stepping="7",'
+        'cachesize="14080 KB"}'
+    ]
+    assert only("node_cpu_flag_info", asked) == {}
+    assert only("node_cpu_info", by_series(Cpu(host_paths(NUMA)).collect())) == {}
+
+
+def test_flags_and_bugs_are_exported_as_far_as_they_match() -> None:
+    settings = CpuSettings.model_validate({"flags_include": "^avx", "bugs_include": "^mds$"})
+    found = by_series(Cpu(host_paths(NUMA), settings).collect())
+
+    assert only("node_cpu_flag_info", found) == {'{flag="avx"}': 1, '{flag="avx2"}': 1, '{flag="avx512f"}': 1}
+    assert only("node_cpu_bug_info", found) == {'{bug="mds"}': 1}
+
+
+def test_this_machines_cpus_are_those_that_python_counts() -> None:
+    found = only("node_cpu_seconds_total", by_series(Cpu(host_paths(Path("/"))).collect()))
+
+    assert len(found) == len(MODES) * (os.cpu_count() or 0)
+
+
+@given(before=TICKS, now=TICKS)
+def test_no_figure_falls_unless_the_cpu_starts_anew(before: list[int], now: list[int]) -> None:
+    kept = never_falling(before, now)
+
+    anew = (before[3] - now[3]) * TICK >= 3
+    assert kept == (now if anew else [max(pair) for pair in zip(before, now, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "/proc/stat names no CPU"),
+        ("cpu  1 2 3 4\nintr 5\n", "/proc/stat names no CPU"),
+        ("cpu0 1 2 3\n", "/proc/stat: cpu0 has 3 figures, not four or more"),
+        ("cpu0 1 2 3 x\n", "/proc/stat: not figures: '1 2 3 x'"),
+        ("cpu0 1 2 3 -4\n", "/proc/stat: not figures: '1 2 3 -4'"),
+        ("cpu0 1 2 3 99999999999999999999\n", "/proc/stat: not figures: '1 2 3 99999999999999999999'"),
+        ("cpuset 1 2 3 4\n", "/proc/stat: not a CPU: 'cpuset'"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_said(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
+        parse_stat(text)
+
+
+@given(st.one_of(st.text(), st.text(alphabet="cpu0123 -\n").map(lambda text: "cpu0 " + text)))
+def test_any_text_is_figures_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert all(4 <= len(ticks) <= 10 and min(ticks) >= 0 for ticks in parse_stat(text).values())
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint.startswith("/proc/stat")
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_a_list_of_cpus_is_read_back(cpus: set[int]) -> None:
+    text = ",".join(f"{cpu}-{cpu + 2}" if cpu % 2 else str(cpu) for cpu in sorted(cpus))
+
+    assert set(parse_cpu_list(text)) == {n for cpu in cpus for n in range(cpu, cpu + (3 if cpu % 2 else 1))}
+
+
+def test_a_cpu_that_is_listed_twice_is_one() -> None:
+    assert parse_cpu_list("0-2,1-3") == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["a", "1-", "3-1", "0-99999999", "-1", "0-70000", "1 2"])
+def test_what_is_no_list_of_cpus_is_named_in_the_error(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^isolated: not a list of CPUs: '{text}'$"):
+        parse_cpu_list(text, "isolated")
+
+
+@given(st.text())
+def test_any_text_is_processors_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert all("processor" in fields for fields in parse_cpuinfo("processor: 0\n" + text))
+        parse_cpuinfo(text)
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint == "/proc/cpuinfo names no processor"

@@ -1,0 +1,83 @@
+"""CPU frequencies and governors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.cpufreq import CpuFrequency
+
+from .support import FIXTURES, by_series, exposed, host_paths
+
+NUMA = FIXTURES / "numa"
+
+
+def of_cpu(cpu: str, tree: Path) -> dict[str, float]:
+    found = by_series(CpuFrequency(host_paths(tree)).collect())
+    return {series: value for series, value in found.items() if f'cpu="{cpu}"' in series}
+
+
+def test_frequencies_are_in_hertz_though_the_kernel_has_kilohertz() -> None:
+    assert of_cpu("0", NUMA) == {
+        'node_cpu_frequency_hertz{cpu="0"}': 2_201_500_000,
+        'node_cpu_frequency_avg_hertz{cpu="0"}': 2_100_000_000,
+        'node_cpu_frequency_min_hertz{cpu="0"}': 800_000_000,
+        'node_cpu_frequency_max_hertz{cpu="0"}': 3_200_000_000,
+        'node_cpu_scaling_frequency_hertz{cpu="0"}': 2_200_000_000,
+        'node_cpu_scaling_frequency_min_hertz{cpu="0"}': 1_000_000_000,
+        'node_cpu_scaling_frequency_max_hertz{cpu="0"}': 3_000_000_000,
+        'node_cpu_scaling_governor{cpu="0",governor="performance"}': 0,
+        'node_cpu_scaling_governor{cpu="0",governor="schedutil"}': 1,
+        'node_cpu_scaling_governor{cpu="0",governor="powersave"}': 0,
+    }
+
+
+def test_what_a_driver_has_no_file_for_or_does_not_know_is_absent() -> None:
+    found = of_cpu("3", NUMA)
+
+    assert 'node_cpu_frequency_hertz{cpu="3"}' not in found
+    assert 'node_cpu_frequency_avg_hertz{cpu="3"}' not in found
+    assert found['node_cpu_scaling_frequency_hertz{cpu="3"}'] == 2_203_000_000
+
+
+def test_the_governor_is_printed_as_a_number() -> None:
+    lines = exposed(CpuFrequency(host_paths(NUMA)).collect())
+
+    assert 'node_cpu_scaling_governor{cpu="0",governor="schedutil"} 1' in lines
+
+
+def test_a_governor_that_is_listed_twice_is_one_series(tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
+    folder = tree / "sys/devices/system/cpu/cpu1/cpufreq"
+    (folder / "scaling_available_governors").write_text("schedutil schedutil\n")
+
+    governors = [s for s in CpuFrequency(host_paths(tree)).collect() if 'cpu="1",governor' in s.series.text]
+
+    assert [(sample.series.labels[1], sample.value) for sample in governors] == [(("governor", "schedutil"), 1)]
+
+
+def test_a_cpu_without_frequencies_does_not_hide_the_others(tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
+    shutil.rmtree(tree / "sys/devices/system/cpu/cpu0/cpufreq")
+
+    assert of_cpu("0", tree) == {}
+    assert of_cpu("1", tree)['node_cpu_scaling_frequency_hertz{cpu="1"}'] == 2_201_000_000
+
+
+def test_frequencies_of_garbage_and_governors_without_a_name_are_absent(tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
+    for file in tree.glob("sys/devices/system/cpu/cpu*/cpufreq/*"):
+        file.write_bytes(b"\xff\x00" if file.name.endswith("_freq") else b"")
+
+    with pytest.raises(NotAvailable):
+        list(CpuFrequency(host_paths(tree)).collect())
+
+
+def test_a_host_that_does_not_scale_its_cpus_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "sys/devices/system/cpu/cpu0").mkdir(parents=True)
+
+    with pytest.raises(NotAvailable):
+        list(CpuFrequency(host_paths(tmp_path)).collect())

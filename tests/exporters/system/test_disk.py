@@ -1,0 +1,80 @@
+"""Block devices: figures in base units, and what udev knows of them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.system.disk import Disk, DiskSettings, parse_diskstats, parse_udev
+
+from .support import FIXTURES, by_series, host_paths
+
+NOTHING = re.compile("(?!)")
+LINE = "8 0 sda 1 2 3 4 5 6 7 8 9 10 11"
+
+
+@pytest.fixture
+def series() -> dict[str, float]:
+    return by_series(Disk(host_paths(FIXTURES / "hardware"), DiskSettings()).collect())
+
+
+def test_sectors_are_bytes_and_milliseconds_are_seconds(series: dict[str, float]) -> None:
+    assert series['node_disk_read_bytes_total{device="sda"}'] == 1003346126 * 512
+    assert series['node_disk_read_time_seconds_total{device="sda"}'] == pytest.approx(18492.372)
+    assert series['node_disk_io_now{device="sda"}'] == 2
+    assert series['node_disk_discarded_sectors_total{device="sda"}'] == 13
+    assert series['node_disk_flush_requests_time_seconds_total{device="nvme0n1"}'] == 3
+
+
+def test_figures_that_an_older_kernel_lacks_are_absent(series: dict[str, float]) -> None:
+    assert 'node_disk_io_time_weighted_seconds_total{device="dm-0"}' in series
+    assert 'node_disk_discards_completed_total{device="dm-0"}' not in series
+
+
+def test_partitions_and_loop_devices_are_left_out_by_default(series: dict[str, float]) -> None:
+    devices = {line.partition('device="')[2].partition('"')[0] for line in series}
+
+    assert devices == {"sda", "nvme0n1", "dm-0"}
+
+
+def test_what_udev_knows_becomes_labels(series: dict[str, float]) -> None:
+    info = [line for line in series if line.startswith("node_disk_info")]
+
+    assert info[0] == (
+        'node_disk_info{device="sda",major="8",minor="0",path="pci-0000:00:1f.2-ata-1.0",wwn="0x50014ee2b1234567",'
+        'model="WDC_WD40EFRX-68N32N0",serial="WD-WCC7K1234567",revision="82.00A82"}'
+    )
+    assert series['node_disk_ata_rotation_rate_rpm{device="sda"}'] == 5400
+    assert series['node_disk_ata_write_cache_enabled{device="sda"}'] == 0
+    assert 'node_disk_ata_write_cache{device="nvme0n1"}' not in series
+    assert [line for line in series if line.startswith("node_disk_device_mapper_info")] == [
+        'node_disk_device_mapper_info{device="dm-0",name="vg0-data",uuid="LVM-AbCdEf0123456789AbCdEf0123456789'
+        'AbCdEf0123456789AbCdEf0123456789",vg_name="vg0",lv_name="data",lv_layer=""}'
+    ]
+
+
+@pytest.mark.parametrize("text", ["8 0 sda 1 2", LINE.replace("7", "seven"), "garbage"])
+def test_a_malformed_line_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^/proc/diskstats: .* in '"):
+        parse_diskstats(text, NOTHING)
+
+
+def test_a_device_that_stands_twice_comes_once() -> None:
+    assert len(parse_diskstats(f"{LINE}\n{LINE}\n", NOTHING)) == 1
+
+
+@given(st.text())
+def test_any_diskstats_gives_devices_or_a_value_error(text: str) -> None:
+    try:
+        devices = parse_diskstats(text, NOTHING)
+    except ValueError:
+        devices = []
+    assert all(len(figures) >= 11 for _, _, _, figures in devices)
+
+
+@given(st.text())
+def test_any_udev_file_gives_properties(text: str) -> None:
+    assert all(f"E:{key}" in text for key in parse_udev(text))

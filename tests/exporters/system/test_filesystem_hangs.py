@@ -1,0 +1,144 @@
+"""Mounts that hang: one timeout for all of them, a bounded number of threads, and nobody else is held up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deckwatch_exporters.system.filesystem import Filesystem, FilesystemSettings
+from deckwatch_exporters.system.paths import Paths
+
+from .support import by_series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ANSWER = os.statvfs_result((4096, 4096, 1000, 400, 300, 5000, 4000, 4000, 0, 255))
+MOST_THREADS = 32
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What hanging mounts wait for."""
+    release = threading.Event()
+    yield release
+    release.set()
+
+
+def _host(tree: Path, points: list[str]) -> Paths:
+    (tree / "proc" / "1").mkdir(parents=True)
+    lines = [f"{n} 1 0:{n} / {point} rw shared:1 - nfs4 nas:{point} rw" for n, point in enumerate(points, 30)]
+    (tree / "proc" / "1" / "mountinfo").write_text("\n".join(lines) + "\n")
+    return Paths(proc=str(tree / "proc"))
+
+
+def _errors(collector: Filesystem) -> dict[str, float]:
+    """device_error by mount point."""
+    return {
+        series.partition('mountpoint="')[2].rstrip('"}'): value
+        for series, value in by_series(collector.collect()).items()
+        if series.startswith("node_filesystem_device_error")
+    }
+
+
+def _collector(paths: Paths, timeout: str, statvfs: Callable[[str], os.statvfs_result]) -> Filesystem:
+    return Filesystem(paths, FilesystemSettings.model_validate({"timeout": timeout}), statvfs)
+
+
+def test_many_mounts_that_hang_cost_one_timeout_together(tmp_path: Path, release: threading.Event) -> None:
+    def statvfs(path: str) -> os.statvfs_result:
+        if path.startswith("/dead"):
+            release.wait(60)
+        return ANSWER
+
+    points = ["/dead1", "/alive1", "/dead2", "/dead3", "/alive2", "/dead4", "/alive3"]
+    collector = _collector(_host(tmp_path, points), "2s", statvfs)
+
+    began = time.monotonic()
+    errors = _errors(collector)
+    took = time.monotonic() - began
+
+    assert errors == {point: int(point.startswith("/dead")) for point in points}
+    assert took < 4, "four dead mounts cost more than one timeout"
+
+
+def test_a_mount_that_is_slow_holds_nobody_up_and_is_no_error(tmp_path: Path) -> None:
+    other_was_asked = threading.Event()
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if path == "/slow":
+            assert other_was_asked.wait(20)  # only another thread can ask the other one now
+        else:
+            other_was_asked.set()
+        return ANSWER
+
+    assert _errors(_collector(_host(tmp_path, ["/slow", "/other"]), "5s", statvfs)) == {"/slow": 0, "/other": 0}
+
+
+def test_healthy_mounts_are_asked_by_one_thread_and_each_once(tmp_path: Path) -> None:
+    asked: list[tuple[str, threading.Thread]] = []
+
+    def statvfs(path: str) -> os.statvfs_result:
+        asked.append((path, threading.current_thread()))
+        return ANSWER
+
+    points = [f"/mnt{number}" for number in range(50)]
+    collector = _collector(_host(tmp_path, [*points, "/mnt7"]), "60s", statvfs)
+
+    assert set(_errors(collector).values()) == {0}
+    assert [path for path, _ in asked] == points
+    assert len({thread for _, thread in asked}) == 1
+    assert threading.current_thread() not in {thread for _, thread in asked}
+
+
+def test_threads_are_bounded_and_the_first_mounts_go_on_being_asked(tmp_path: Path, release: threading.Event) -> None:
+    hanging = []
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if path.startswith("/dead"):
+            hanging.append(path)
+            release.wait(60)
+        return ANSWER
+
+    points = ["/", *(f"/dead{number}" for number in range(100))]
+    collector = _collector(_host(tmp_path, points), "100ms", statvfs)
+
+    for _ in range(8):
+        errors = _errors(collector)
+        assert errors["/"] == 0
+        assert sum(errors.values()) == 100
+
+    assert 1 < len(hanging) <= MOST_THREADS
+    assert len(set(hanging)) == len(hanging), "a mount was asked again while it hung"
+
+
+def test_a_run_ends_at_once_when_nobody_is_left_to_ask(tmp_path: Path, release: threading.Event) -> None:
+    def statvfs(_path: str) -> os.statvfs_result:
+        release.wait(60)
+        return ANSWER
+
+    collector = _collector(_host(tmp_path, ["/dead"]), "2s", statvfs)
+    _errors(collector)
+
+    began = time.monotonic()
+    assert _errors(collector) == {"/dead": 1}
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_read_only_mount_is_one_by_its_own_or_its_super_block_s_options(tmp_path: Path) -> None:
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    (tmp_path / "proc" / "1" / "mountinfo").write_text(
+        "30 1 8:1 / /a rw - ext4 /dev/a rw\n31 1 8:2 / /b ro - ext4 /dev/b rw\n"
+        "32 1 8:3 / /c rw - ext4 /dev/c ro\n33 1 8:4 / /d rw - ext4 /dev/d rw,emergency_ro\n"
+        "34 1 8:5 / /e rw - ext4 /dev/e rw,errors=remount-ro\n"
+    )
+
+    series = by_series(_collector(Paths(proc=str(tmp_path / "proc")), "60s", lambda _path: ANSWER).collect())
+
+    readonly = [value for line, value in series.items() if line.startswith("node_filesystem_readonly")]
+    assert readonly == [0, 1, 1, 1, 0]

@@ -1,0 +1,192 @@
+"""Interrupts and soft interrupts by CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.interrupts import Interrupt, Interrupts, InterruptsSettings, parse_interrupts
+from deckwatch_exporters.system.softirqs import Softirqs, parse_softirqs
+
+from .support import FIXTURES, by_series, exposed, host_paths
+
+PATHS = host_paths(FIXTURES / "numa")
+
+
+def lines_of(text: str, tree: Path, settings: InterruptsSettings | None = None) -> dict[str, float]:
+    (tree / "proc").mkdir(exist_ok=True)
+    (tree / "proc/interrupts").write_text(text)
+    return by_series(Interrupts(host_paths(tree), settings).collect())
+
+
+def test_a_numbered_interrupt_has_its_controller_and_its_devices() -> None:
+    found = by_series(Interrupts(PATHS).collect())
+
+    assert found['node_interrupts_total{cpu="0",type="0",info="IO-APIC",devices="2-edge timer"}'] == 44
+    shared = 'type="16",info="IO-APIC",devices="16-fasteoi ehci_hcd:usb1, snd_hda_intel:card0"'
+    assert found[f'node_interrupts_total{{cpu="1",{shared}}}'] == 9
+    assert found['node_interrupts_total{cpu="3",type="121",info="dummy",devices=""}'] == 0
+
+
+def test_a_named_interrupt_has_its_meaning_and_no_devices() -> None:
+    found = by_series(Interrupts(PATHS).collect())
+
+    assert found['node_interrupts_total{cpu="2",type="LOC",info="Local timer interrupts",devices=""}'] == 16543210
+
+
+def test_lines_without_a_figure_for_every_cpu_are_left_out() -> None:
+    found = "\n".join(exposed(Interrupts(PATHS).collect()))
+
+    assert "ERR" not in found
+    assert "MIS" not in found
+    assert found.count("\n") + 1 == 7 * 4
+
+
+def test_on_a_single_cpu_too_the_errors_are_left_out(tmp_path: Path) -> None:
+    assert lines_of("  CPU0\n 1: 5 IO-APIC 1-edge i8042\nERR: 0\nMIS: 0\n", tmp_path) == {
+        'node_interrupts_total{cpu="0",type="1",info="IO-APIC",devices="1-edge i8042"}': 5
+    }
+
+
+def test_columns_are_named_by_the_heading_since_cpus_that_are_offline_have_none(tmp_path: Path) -> None:
+    assert lines_of("  CPU0 CPU2\nNMI: 5 6 Non-maskable interrupts\n", tmp_path) == {
+        'node_interrupts_total{cpu="0",type="NMI",info="Non-maskable interrupts",devices=""}': 5,
+        'node_interrupts_total{cpu="2",type="NMI",info="Non-maskable interrupts",devices=""}': 6,
+    }
+
+
+def test_an_arm_kernel_that_leaves_no_space_behind_the_name_is_understood() -> None:
+    _, lines = parse_interrupts(
+        "  CPU0 CPU1\nIPI0:1234567890 7 Rescheduling interrupts\n11:  3 4 GICv3 27 Level arch_timer\n"
+    )
+
+    assert lines == {
+        "IPI0": (Interrupt("IPI0", "Rescheduling interrupts", ""), [1234567890, 7]),
+        "11": (Interrupt("11", "GICv3", "27 Level arch_timer"), [3, 4]),
+    }
+
+
+def test_a_line_that_changes_its_device_or_goes_does_so_in_the_next_run(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    file = tmp_path / "proc/interrupts"
+    collector = Interrupts(host_paths(tmp_path))
+    file.write_text("  CPU0\n 9: 1 IO-APIC 9-edge eth0\n 10: 2 IO-APIC 10-edge usb\n")
+    assert len(by_series(collector.collect())) == 2
+    file.write_text("  CPU0\n 9: 3 IO-APIC 9-edge eth7\n")
+
+    assert by_series(collector.collect()) == {
+        'node_interrupts_total{cpu="0",type="9",info="IO-APIC",devices="9-edge eth7"}': 3
+    }
+
+
+def test_a_cpu_that_goes_offline_takes_its_column_along(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    file = tmp_path / "proc/interrupts"
+    collector = Interrupts(host_paths(tmp_path))
+    file.write_text("  CPU0 CPU1 CPU2\nNMI: 1 2 3 Non-maskable interrupts\n")
+    assert len(by_series(collector.collect())) == 3
+    file.write_text("  CPU0 CPU2\nNMI: 4 5 Non-maskable interrupts\n")
+
+    assert by_series(collector.collect()) == {
+        'node_interrupts_total{cpu="0",type="NMI",info="Non-maskable interrupts",devices=""}': 4,
+        'node_interrupts_total{cpu="2",type="NMI",info="Non-maskable interrupts",devices=""}': 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "types"),
+    [
+        ({"include": "eth0|^LOC;"}, {"120", "LOC"}),
+        ({"exclude": "IO-APIC|dummy"}, {"120", "NMI", "LOC"}),
+        ({"include": "IO-APIC", "exclude": "timer"}, {"8", "16"}),
+    ],
+)
+def test_lines_can_be_chosen_by_name_meaning_and_devices(settings: dict[str, str], types: set[str]) -> None:
+    samples = Interrupts(PATHS, InterruptsSettings.model_validate(settings)).collect()
+
+    assert {dict(sample.series.labels)["type"] for sample in samples} == types
+
+
+def test_what_never_happened_can_be_left_out() -> None:
+    found = by_series(Interrupts(PATHS, InterruptsSettings(zeros=False)).collect())
+
+    assert {series: value for series, value in found.items() if 'type="120"' in series} == {
+        'node_interrupts_total{cpu="0",type="120",info="PCI-MSI",devices="1572864-edge eth0-TxRx-0"}': 3200456,
+        'node_interrupts_total{cpu="2",type="120",info="PCI-MSI",devices="1572864-edge eth0-TxRx-0"}': 812345,
+    }
+
+
+@pytest.mark.parametrize("collector", [Interrupts, Softirqs])
+def test_a_kernel_without_the_file_has_no_figures_and_no_fault(
+    collector: type[Interrupts | Softirqs], tmp_path: Path
+) -> None:
+    with pytest.raises(NotAvailable):
+        list(collector(host_paths(tmp_path)).collect())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "/proc/interrupts: no heading of distinct CPUs"),
+        ("CPU0 CPU0\n", "/proc/interrupts: no heading of distinct CPUs"),
+        ("1: 2 3 IO-APIC\n", "/proc/interrupts: not a heading of CPUs: '1: 2 3 IO-APIC'"),
+        ("CPU0\n1: x IO-APIC\n", "/proc/interrupts: not figures: 'x'"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_said(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
+        parse_interrupts(text)
+
+
+@given(st.text(), st.text(alphabet="0123: Cx\nPU"))
+def test_any_text_is_interrupts_or_a_value_error_that_names_the_file(any_text: str, tail: str) -> None:
+    for text in (any_text, " CPU0 CPU1\n" + tail):
+        complaint = ""
+        try:
+            cpus, lines = parse_interrupts(text)
+            assert all(len(counts) == len(cpus) for _, counts in lines.values())
+        except ValueError as fault:
+            complaint = str(fault)
+        assert not complaint or complaint.startswith("/proc/interrupts: ")
+
+
+# Soft interrupts
+
+
+def test_soft_interrupts_are_counted_by_cpu_and_kind() -> None:
+    found = by_series(Softirqs(PATHS).collect())
+
+    assert found['node_softirqs_functions_total{cpu="0",type="HI"}'] == 3
+    assert found['node_softirqs_functions_total{cpu="3",type="TIMER"}'] == 2550757
+    assert found['node_softirqs_functions_total{cpu="2",type="IRQ_POLL"}'] == 0
+    assert len(found) == 10 * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "/proc/softirqs: no heading of distinct CPUs"),
+        ("CPU0 CPU1\nHI: 1\n", "/proc/softirqs: not a kind with a figure for each of 2 CPUs: 'HI: 1'"),
+        ("CPU0\nHI 1\n", "/proc/softirqs: not a kind with a figure for each of 1 CPUs: 'HI 1'"),
+        ("CPU0\nHI: x\n", "/proc/softirqs: not figures: 'x'"),
+    ],
+)
+def test_what_is_wrong_with_soft_interrupts_is_said(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
+        parse_softirqs(text)
+
+
+@given(st.text(), st.text(alphabet="0123: Hx\nI"))
+def test_any_text_is_soft_interrupts_or_a_value_error_that_names_the_file(any_text: str, tail: str) -> None:
+    for text in (any_text, " CPU0 CPU1\nHI:" + tail):
+        complaint = ""
+        try:
+            cpus, kinds = parse_softirqs(text)
+            assert all(len(counts) == len(cpus) for counts in kinds.values())
+        except ValueError as fault:
+            complaint = str(fault)
+        assert not complaint or complaint.startswith("/proc/softirqs: ")

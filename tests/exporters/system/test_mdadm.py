@@ -1,0 +1,93 @@
+"""Software RAID: states, members and progress of arrays, as md prints them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.system.mdadm import STATES, Mdadm, parse_mdstat
+
+from .support import FIXTURES, by_series, host_paths
+
+
+@pytest.fixture
+def series() -> dict[str, float]:
+    return by_series(Mdadm(host_paths(FIXTURES / "hardware")).collect())
+
+
+def _disks(series: dict[str, float], device: str) -> tuple[float, ...]:
+    """Required, active, failed, spare."""
+    members = [series[f'node_md_disks{{device="{device}",state="{state}"}}'] for state in ("active", "failed", "spare")]
+    return (series[f'node_md_disks_required{{device="{device}"}}'], *members)
+
+
+@pytest.mark.parametrize(
+    ("device", "state"),
+    [
+        ("md0", "active"),
+        ("md1", "recovering"),
+        ("md2", "active"),
+        ("md3", "check"),
+        ("md4", "resync"),
+        ("md10", "active"),
+        ("md127", "inactive"),
+    ],
+)
+def test_an_array_is_in_exactly_one_state(series: dict[str, float], device: str, state: str) -> None:
+    states = {name: series[f'node_md_state{{device="{device}",state="{name}"}}'] for name in STATES}
+
+    assert states == {name: int(name == state) for name in STATES}
+
+
+@pytest.mark.parametrize(
+    ("device", "disks"),
+    [
+        ("md0", (2, 2, 0, 0)),
+        ("md1", (2, 1, 0, 0)),  # a disk is being filled
+        ("md2", (4, 3, 1, 1)),  # one failed, one stands by
+        ("md10", (2, 2, 0, 0)),  # striped: every member is needed
+        ("md127", (0, 0, 0, 2)),  # a container of BIOS RAID lacks nothing
+    ],
+)
+def test_members_are_counted(series: dict[str, float], device: str, disks: tuple[int, ...]) -> None:
+    assert _disks(series, device) == disks
+
+
+@pytest.mark.parametrize(
+    ("device", "synced", "blocks"),
+    [
+        ("md0", 248896, 248896),
+        ("md1", 16775552, 195310144),
+        ("md3", 114176, 3986944),
+        ("md4", 0, 4190208),  # waits for another array's resync
+    ],
+)
+def test_progress_is_in_blocks(series: dict[str, float], device: str, synced: int, blocks: int) -> None:
+    assert series[f'node_md_blocks_synced{{device="{device}"}}'] == synced
+    assert series[f'node_md_blocks{{device="{device}"}}'] == blocks
+
+
+def test_what_sysfs_adds_is_there_for_the_arrays_that_have_it(series: dict[str, float]) -> None:
+    assert series['node_md_degraded{device="md2"}'] == 1
+    assert series['node_md_raid_disks{device="md2"}'] == 4  # `4 (3)`: it is being reshaped
+    assert 'node_md_degraded{device="md10"}' not in series
+
+
+def test_an_array_without_a_size_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^/proc/mdstat: not an array: 'md0 : active raid1 sda1\[0\]'"):
+        parse_mdstat("md0 : active raid1 sda1[0]\n")
+
+
+def test_no_arrays_are_no_samples() -> None:
+    assert parse_mdstat("Personalities : \nunused devices: <none>\n") == []
+
+
+@given(st.one_of(st.text(), st.from_regex(r"md[0-9] : (in)?active raid[0-9](.|\n){0,40}[0-9] blocks.{0,20}\n")))
+def test_any_mdstat_gives_distinct_arrays_or_a_value_error(text: str) -> None:
+    try:
+        arrays = parse_mdstat(text)
+    except ValueError:
+        arrays = []
+    assert len({array.name for array in arrays}) == len(arrays)
+    assert all(array.state in STATES for array in arrays)

@@ -1,0 +1,94 @@
+"""Traffic of network devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.network import NetworkDevices, NetworkSettings, parse_net_dev
+
+from .support import by_series, host_paths
+
+DEV = """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100     1 0 0 0 0 0 0
+  eth0:18446744073709551615 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+eth0:1:       7       0    0    0    0     0          0         0        0     0 0 0 0 0 0 0
+"""
+
+
+def host(tree: Path, dev: str = DEV) -> Path:
+    (tree / "proc/net").mkdir(parents=True)
+    (tree / "proc/net/dev").write_text(dev)
+    return tree
+
+
+def test_each_column_goes_to_the_metric_that_node_exporter_has_for_it(tmp_path: Path) -> None:
+    found = by_series(NetworkDevices(host_paths(host(tmp_path)), NetworkSettings()).collect())
+
+    received = ["bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast"]
+    sent = ["bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed"]
+    of_eth0 = [found[f'node_network_receive_{name}_total{{device="eth0"}}'] for name in received]
+    of_eth0 += [found[f'node_network_transmit_{name}_total{{device="eth0"}}'] for name in sent]
+    assert of_eth0 == [2**64 - 1, *range(2, 17)]
+
+
+def test_an_alias_with_a_colon_in_its_name_is_a_device_of_its_own(tmp_path: Path) -> None:
+    found = by_series(NetworkDevices(host_paths(host(tmp_path)), NetworkSettings()).collect())
+
+    assert found['node_network_receive_bytes_total{device="eth0:1"}'] == 7
+
+
+def test_packets_that_nobody_wanted_come_from_sysfs_and_are_absent_where_it_lacks_them(tmp_path: Path) -> None:
+    tree = host(tmp_path)
+    statistics = tree / "sys/class/net/eth0/statistics"
+    statistics.mkdir(parents=True)
+    (statistics / "rx_nohandler").write_text("42\n")
+
+    found = by_series(NetworkDevices(host_paths(tree), NetworkSettings()).collect())
+
+    no_handler = {series: value for series, value in found.items() if "nohandler" in series}
+    assert no_handler == {'node_network_receive_nohandler_total{device="eth0"}': 42}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "devices"),
+    [
+        ({"device_exclude": "^(lo|eth0:.*)$"}, {"eth0"}),
+        ({"device_include": "^lo$"}, {"lo"}),
+        ({"device_include": "^eth", "device_exclude": ":"}, {"eth0"}),
+        ({}, {"lo", "eth0", "eth0:1"}),
+    ],
+)
+def test_devices_are_chosen_by_regular_expressions(chosen: dict[str, str], devices: set[str], tmp_path: Path) -> None:
+    collector = NetworkDevices(host_paths(host(tmp_path)), NetworkSettings.model_validate(chosen))
+
+    assert {dict(sample.series.labels)["device"] for sample in collector.collect()} == devices
+
+
+def test_a_kernel_without_networking_has_no_devices_and_no_fault(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(NetworkDevices(host_paths(tmp_path), NetworkSettings()).collect())
+
+
+@pytest.mark.parametrize("line", ["eth0: 1 2 3", "eth0: 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15 16", "no colon here"])
+def test_a_line_that_is_no_device_is_named_in_the_error(line: str) -> None:
+    with pytest.raises(ValueError, match=r"^/proc/net/dev: not a device: '" + line[:9]):
+        parse_net_dev(f"\n\n{line}\n")
+
+
+@given(st.text())
+def test_any_text_is_either_devices_with_all_figures_or_a_value_error(text: str) -> None:
+    complaint = ""
+    try:
+        devices = parse_net_dev("\n\n" + text)
+    except ValueError as fault:
+        complaint = str(fault)
+    else:
+        assert all(len(figures) >= 16 for figures in devices.values())
+    assert not complaint or complaint.startswith("/proc/net/dev: ")

@@ -1,0 +1,83 @@
+"""The operating system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.os_release import OsRelease, parse_date, parse_os_release
+
+from .support import by_series, host_paths
+
+RELEASE = """\
+# a comment
+NAME="Debian GNU/Linux"
+VERSION_ID="12"
+ID=debian
+SUPPORT_END=2028-06-30
+PRETTY_NAME='Debian "bookworm"'
+"""
+
+
+def collected(tree: Path, file: str, text: str) -> dict[str, float]:
+    path = tree / "root" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return by_series(OsRelease(host_paths(tree)).collect())
+
+
+def test_what_the_file_says_becomes_labels_and_what_it_does_not_say_is_empty(tmp_path: Path) -> None:
+    assert collected(tmp_path, "etc/os-release", RELEASE) == {
+        'node_os_info{build_id="",id="debian",id_like="",image_id="",image_version="",name="Debian GNU/Linux",'
+        'pretty_name="Debian \\"bookworm\\"",variant="",variant_id="",version="",version_codename="",'
+        'version_id="12"}': 1,
+        'node_os_version{id="debian",id_like="",name="Debian GNU/Linux"}': 12,
+        "node_os_support_end_timestamp_seconds": 1_845_936_000,  # date -u -d 2028-06-30 +%s
+    }
+
+
+def test_the_vendors_file_is_read_where_there_is_none_in_etc(tmp_path: Path) -> None:
+    found = collected(tmp_path, "usr/lib/os-release", "ID=vendor\nVERSION_ID=1\n")
+    assert found['node_os_version{id="vendor",id_like="",name=""}'] == 1
+
+    found = collected(tmp_path, "etc/os-release", "ID=admin\nVERSION_ID=2\n")
+    assert found['node_os_version{id="admin",id_like="",name=""}'] == 2
+
+
+@pytest.mark.parametrize(("version", "figure"), [("9.2", 9.2), ("22.04.1", 22.04), ("40beta", 40)])
+def test_the_version_is_its_first_two_parts(version: str, figure: float, tmp_path: Path) -> None:
+    found = collected(tmp_path, "etc/os-release", f"ID=x\nVERSION_ID={version}\n")
+
+    assert found['node_os_version{id="x",id_like="",name=""}'] == figure
+
+
+@pytest.mark.parametrize("line", ["", "VERSION_ID=sid", "VERSION_ID=0"])
+def test_a_rolling_release_has_no_version(line: str, tmp_path: Path) -> None:
+    found = collected(tmp_path, "etc/os-release", f"ID=x\n{line}\n")
+
+    assert {series.partition("{")[0] for series in found} == {"node_os_info"}
+
+
+def test_a_root_without_the_file_has_no_metrics_and_no_fault(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(OsRelease(host_paths(tmp_path)).collect())
+
+
+@pytest.mark.parametrize("date", ["soon", "2028-13-01", "20280630"])
+def test_a_date_that_is_none_is_named_in_the_error(date: str) -> None:
+    with pytest.raises(ValueError, match=f"^os-release: SUPPORT_END is '{date}', not a date like"):
+        parse_date(date)
+
+
+@given(st.text())
+def test_any_text_is_values_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert all(isinstance(value, str) for value in parse_os_release(text).values())
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint.startswith("os-release: ")

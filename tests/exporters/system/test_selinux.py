@@ -1,0 +1,44 @@
+"""SELinux: enabled or not, and its modes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.system.selinux import Selinux, parse_config
+
+from .support import FIXTURES, by_series, host_paths
+
+
+def test_the_mode_in_force_and_the_configured_one_are_told_apart() -> None:
+    assert by_series(Selinux(host_paths(FIXTURES / "hardware")).collect()) == {
+        "node_selinux_enabled": 1,
+        "node_selinux_current_mode": 1,
+        "node_selinux_config_mode": 0,
+    }
+
+
+def test_a_machine_without_selinux_says_so_and_no_more(tmp_path: Path) -> None:
+    assert by_series(Selinux(host_paths(tmp_path)).collect()) == {"node_selinux_enabled": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("SELINUX=enforcing\n", 1),
+        ("# SELINUX=enforcing\n  SELINUX = Permissive\n", 0),
+        ("SELINUXTYPE=targeted\nSELINUX=disabled", -1),
+        ("SELINUX=maybe\n", None),
+        ("", None),
+    ],
+)
+def test_the_configured_mode_is_read_as_selinux_reads_it(text: str, mode: int | None) -> None:
+    assert parse_config(text) == mode
+
+
+@given(st.text())
+def test_any_config_gives_a_mode_or_none(text: str) -> None:
+    assert parse_config(text) in (1, 0, -1, None)

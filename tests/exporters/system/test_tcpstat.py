@@ -1,0 +1,185 @@
+"""TCP connections by state."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system import tcpstat
+from deckwatch_exporters.system.paths import Paths
+from deckwatch_exporters.system.tcpstat import SocketStates, ask_kernel, count_replies, parse_net_tcp
+
+from .support import by_series, host_paths
+
+HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+TCP = HEADING + (
+    "   0: 00000000:07E8 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 1654 1 0 100 0 0 10 0\n"
+    "   1: 0100007F:8F4F 0100007F:B3DC 06 00000000:00000000 03:00000D9C 00000000     0        0 0 3 0\n"
+    "   2: 0100007F:8F50 0100007F:B3DD 01 00000010:00000A00 03:00000D9C 00000000     0        0 0 3 0\n"
+)
+ENOENT = 2
+DONE, ERROR = 3, 2
+
+
+def diag_message(state: int, receive: int = 0, send: int = 0, attributes: bytes = b"") -> bytes:
+    """One socket as sock_diag(7) tells of it: nlmsghdr, then inet_diag_msg, then attributes, in fours."""
+    body = struct.pack("=BBBB48xIIIII", socket.AF_INET, state, 0, 0, 0, receive, send, 0, 0) + attributes
+    message = struct.pack("=IHHII", 16 + len(body), 20, 0, 0, 0) + body
+    return message + bytes(-len(message) % 4)
+
+
+def end(code: int = 0, kind: int = DONE) -> bytes:
+    return struct.pack("=IHHIIi", 20, kind, 0, 0, 0, code)
+
+
+def listening(family: socket.AddressFamily) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+    except OSError as fault:
+        listener.close()
+        pytest.skip(f"no {family.name} here: {fault}")
+    listener.listen()
+    return listener
+
+
+def local_sockets(port: int) -> Counter[str]:
+    """The states of the sockets that have this port at either end, from /proc/net/tcp and tcp6."""
+    found: Counter[str] = Counter()
+    for file in ("tcp", "tcp6"):
+        for line in (Path("/proc/net") / file).read_text().splitlines()[1:]:
+            _, local, remote, state, *_ = line.split()
+            if f"{port:04X}" in (local.rpartition(":")[2], remote.rpartition(":")[2]):
+                found[tcpstat.STATES[int(state, 16)]] += 1
+    return found
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_hundred_real_sockets_are_all_in_what_the_kernel_answers(family: socket.AddressFamily) -> None:
+    with listening(family) as listener:
+        clients = [socket.create_connection(listener.getsockname()[:2]) for _ in range(50)]
+        servers = [listener.accept()[0] for _ in clients]
+        try:
+            clients[0].sendall(b"x" * 1000)  # nobody reads it
+            counted = ask_kernel()
+            mine = local_sockets(listener.getsockname()[1])
+        finally:
+            for one in clients + servers:
+                one.close()
+
+    assert mine == {"listen": 1, "established": 100}
+    assert counted is not None
+    # Others on this machine may open and close sockets of their own meanwhile: at least these are there.
+    assert counted["established"] >= 100
+    assert counted["listen"] >= 1
+    assert counted["rx_queued_bytes"] >= 1000
+
+
+def test_the_kernel_and_its_files_tell_the_same_of_a_state_that_nobody_else_uses() -> None:
+    # CLOSE_WAIT: the peer has closed, and this end has not.
+    with listening(socket.AF_INET) as listener:
+        before = ask_kernel()
+        client = socket.create_connection(listener.getsockname()[:2])
+        server, _ = listener.accept()
+        with server:
+            client.close()
+            assert server.recv(1) == b""  # the end has arrived: the state has changed
+            after = ask_kernel()
+            states = local_sockets(listener.getsockname()[1])
+
+    assert states["close_wait"] == 1
+    assert before is not None
+    assert after is not None
+    assert after["close_wait"] >= 1
+
+
+def test_a_watched_host_elsewhere_is_read_from_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "proc/net"
+    folder.mkdir(parents=True)
+    (folder / "tcp").write_text(TCP)
+    (folder / "tcp6").write_text(TCP)
+
+    found = by_series(SocketStates(host_paths(tmp_path)).collect())
+
+    assert {series.split('"')[1]: value for series, value in found.items() if value} == {
+        "listen": 2,
+        "time_wait": 2,
+        "established": 2,
+        "rx_queued_bytes": 2 * 0xA03,
+        "tx_queued_bytes": 2 * 0x10,
+    }
+
+
+def test_a_state_without_connections_is_zero_since_the_kernel_told_of_all(tmp_path: Path) -> None:
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/tcp").write_text(TCP)
+
+    assert by_series(SocketStates(host_paths(tmp_path)).collect())['node_tcp_connection_states{state="syn_recv"}'] == 0
+
+
+def test_a_host_without_either_file_has_no_states_and_not_zeros(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable):
+        list(SocketStates(host_paths(tmp_path)).collect())
+
+
+def test_the_files_are_read_where_the_kernel_refuses_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(1, "Operation not permitted")
+
+    with listening(socket.AF_INET):
+        monkeypatch.setattr("deckwatch_exporters.system.tcpstat.socket.socket", refused)
+        found = by_series(SocketStates(Paths()).collect())
+
+    assert ask_kernel() is None
+    assert found['node_tcp_connection_states{state="listen"}'] >= 1
+
+
+def test_sockets_are_counted_over_several_datagrams_until_the_end() -> None:
+    counts: Counter[str] = Counter()
+
+    first = count_replies(diag_message(1, receive=5) + diag_message(10, send=128, attributes=b"\5\0\10\0\0"), counts)
+    last = count_replies(diag_message(1) + end(), counts)
+
+    assert [first, last] == [False, True]
+    assert counts == {"established": 2, "listen": 1, "rx_queued_bytes": 5, "tx_queued_bytes": 128}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        end(-ENOENT),  # the module tcp_diag is not there
+        end(-ENOENT, kind=ERROR),
+        diag_message(1)[:40],  # cut off
+        struct.pack("=IHHII", 0, 20, 0, 0, 0),  # would never get on
+    ],
+)
+def test_a_refusal_or_a_broken_answer_is_not_taken_for_a_host_without_connections(refusal: bytes) -> None:
+    assert count_replies(refusal, Counter()) is None
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_of_an_answer_come_to_an_end(message: bytes) -> None:
+    assert count_replies(message, Counter()) in (True, False, None)
+
+
+@pytest.mark.parametrize("line", ["0: a b 0A", "0: a b 0A 00000000", "0: a b zz 0:0", "0: a b 0A x:y"])
+def test_a_line_that_is_no_socket_is_named_in_the_error(line: str) -> None:
+    with pytest.raises(ValueError, match=f"^/proc/net/tcp: not a socket: '{line}'$"):
+        parse_net_tcp(HEADING + line)
+
+
+@given(st.text())
+def test_any_text_is_counts_or_a_value_error_that_names_the_file(text: str) -> None:
+    complaint = ""
+    try:
+        assert "established" in parse_net_tcp(HEADING + text)
+    except ValueError as fault:
+        complaint = str(fault)
+    assert not complaint or complaint.startswith("/proc/net/tcp: ")

@@ -1,0 +1,64 @@
+"""How well the clock is synchronised."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwatch.collector import NotAvailable
+from deckwatch_exporters.system.timex import Timex, TimexStruct, adjtimex
+
+from .support import by_series
+
+NANO = 0x2000
+TIME_OK, TIME_ERROR = 0, 5
+
+
+def collected(state: int, **figures: int) -> dict[str, float]:
+    return by_series(Timex(lambda: (state, TimexStruct(**figures))).collect())
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(NANO, 1.5e-6), (0, 1.5e-3)])
+def test_the_offset_and_the_jitter_are_in_the_unit_that_the_status_names(status: int, seconds: float) -> None:
+    found = collected(TIME_OK, status=status, offset=1500, jitter=3000)
+
+    assert found["node_timex_offset_seconds"] == pytest.approx(seconds)
+    assert found["node_timex_pps_jitter_seconds"] == pytest.approx(2 * seconds)
+
+
+def test_errors_and_ticks_are_in_microseconds_whatever_the_status_says() -> None:
+    found = collected(TIME_OK, status=NANO, maxerror=16_000_000, esterror=250, tick=10_000)
+
+    assert found["node_timex_maxerror_seconds"] == 16
+    assert found["node_timex_estimated_error_seconds"] == pytest.approx(0.00025)
+    assert found["node_timex_tick_seconds"] == pytest.approx(0.01)
+
+
+def test_the_frequency_is_a_ratio_around_one_from_parts_per_million_with_a_16_bit_fraction() -> None:
+    found = collected(TIME_OK, freq=-50 * 65536)  # 50 ppm slower
+
+    assert found["node_timex_frequency_adjustment_ratio"] == pytest.approx(0.99995)
+
+
+@pytest.mark.parametrize(("state", "synchronised"), [(TIME_OK, 1), (1, 1), (TIME_ERROR, 0)])
+def test_only_the_error_state_means_that_the_clock_is_not_synchronised(state: int, synchronised: int) -> None:
+    assert collected(state)["node_timex_sync_status"] == synchronised
+
+
+def test_a_system_call_filter_that_refuses_makes_it_unavailable_and_no_fault() -> None:
+    def refused() -> tuple[int, TimexStruct]:
+        raise PermissionError(1, "Operation not permitted")
+
+    with pytest.raises(NotAvailable):
+        list(Timex(refused).collect())
+
+
+def test_the_struct_is_laid_out_as_the_kernel_fills_it() -> None:
+    try:
+        state, figures = adjtimex()
+    except PermissionError:
+        pytest.skip("adjtimex is filtered here")
+
+    assert state in range(6)
+    # The kernel holds a tick within a tenth of 1 s / USER_HZ: a shifted layout would give anything else.
+    assert 9_000 <= figures.tick <= 11_000
+    assert figures.time.tv_sec > 1_700_000_000

@@ -1,0 +1,188 @@
+"""The command line: what works prints what was asked for, what is wrong gives one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from services import ROOT, deckwatch_command, installed
+
+
+def deckwatch(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        deckwatch_command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environ},
+        timeout=60,
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr of a command that was refused."""
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("listne: :1\n", "deckwatch.yml:1: listne: unknown key (did you mean 'listen'?)"),
+        ("interval: soon\n", "deckwatch.yml:1: interval: found 'soon'; expected a duration above 0"),
+        ("exporters: {sytem: {}}\n", "deckwatch.yml:1: exporters.sytem: unknown exporter (did you mean 'system'?)"),
+        (
+            "exporters: {system: {processes: [{name: a, match: x}, {name: a, match: y}]}}\n",
+            "exporters.system.processes: found a list; expected groups with a name of their own each",
+        ),
+        ("exporters: {system: {disable: [cpuu]}}\n", "cpuu is none of them"),
+        (
+            "exporters: {system: {processes: [{name: a, match: '('}]}}\n",
+            "exporters.system.processes[0].match: found '('",
+        ),
+        ("listen: '${NO_SUCH_VARIABLE}'\n", "the environment variable NO_SUCH_VARIABLE is not set"),
+        ("web_config: none.yml\n", "none.yml: no such file"),
+        ("a: [", "deckwatch.yml:"),
+    ],
+)
+def test_a_wrong_config_is_refused_with_its_place(tmp_path: Path, content: str, line: str) -> None:
+    (tmp_path / "deckwatch.yml").write_text(content)
+
+    assert line in refused(deckwatch("run", cwd=tmp_path))
+
+
+def test_a_missing_config_a_directory_and_a_binary_are_told_apart(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(bytes(range(256)))
+
+    assert "no such file" in refused(deckwatch("run", "--config", "none.yml", cwd=tmp_path))
+    assert "is a directory" in refused(deckwatch("run", "--config", str(tmp_path), cwd=tmp_path))
+    assert "is not UTF-8 text" in refused(deckwatch("run", "--config", str(binary), cwd=tmp_path))
+    assert "/proc/self/mem: cannot be read" in refused(deckwatch("run", "--config", "/proc/self/mem", cwd=tmp_path))
+    assert "no such file" in refused(deckwatch("check", cwd=tmp_path, DECKWATCH_CONFIG="/not/there.yml"))
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "deckwatch.yml").write_text("")
+
+    done = deckwatch("once", "system.loadavg", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nnode_load1 " in done.stdout
+
+
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        assert "the port is in use" in refused(deckwatch("run", "--listen", address, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("address", ["nowhere", "1.2.3.4:http", "127.0.0.1:99999", "203.0.113.7:9797"])
+def test_an_address_that_cannot_be_listened_on_is_told_in_one_line(tmp_path: Path, address: str) -> None:
+    assert refused(deckwatch("run", "--listen", address, cwd=tmp_path))
+
+
+def test_once_prints_an_exposition_that_promtool_reads(tmp_path: Path) -> None:
+    done = deckwatch("once", "system", cwd=tmp_path)
+    checked = subprocess.run(
+        [installed("promtool"), "check", "metrics"], input=done.stdout, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0
+    # Exit code 3 stands for opinions about names, 1 for what cannot be parsed. The names are node_exporter's own.
+    assert checked.returncode in (0, 3), checked.stderr
+    assert all(line.startswith(("node_", "process_")) for line in checked.stderr.splitlines() if line.strip())
+
+
+def test_once_with_an_unknown_name_says_what_there_is(tmp_path: Path) -> None:
+    line = refused(deckwatch("once", "system.cpuu", cwd=tmp_path))
+
+    assert "unknown collector 'system.cpuu'" in line
+    assert "system.cpu," in line
+
+
+def test_check_prints_a_table_and_succeeds_on_this_host(tmp_path: Path) -> None:
+    done = deckwatch("check", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout
+    assert any(line.split()[:3] == ["system.cpu", "-", "ok"] for line in done.stdout.splitlines())
+
+
+def test_check_names_what_fails_and_exits_with_2(tmp_path: Path) -> None:
+    (tmp_path / "deckwatch.yml").write_text(f"exporters: {{system: {{procfs: {tmp_path}}}}}\n")
+
+    done = deckwatch("check", cwd=tmp_path)
+
+    assert done.returncode == 2
+    row = next(line for line in done.stdout.splitlines() if line.startswith("system.cpu "))
+    assert "failed" in row
+    assert "FileNotFoundError" in row
+
+
+def test_the_catalogue_is_a_list_of_what_design_promises(tmp_path: Path) -> None:
+    done = deckwatch("metrics", "--format", "json", cwd=tmp_path)
+
+    entries = json.loads(done.stdout)
+    assert {frozenset(entry) for entry in entries} == {
+        frozenset(("name", "type", "labels", "unit", "help", "exporter"))
+    }
+    by_name = {entry["name"]: entry for entry in entries}
+    assert by_name["node_cpu_seconds_total"]["labels"] == ["cpu", "mode"]
+    assert by_name["node_cpu_seconds_total"]["unit"] == "seconds"
+    assert by_name["deckwatch_snapshot_age_seconds"]["exporter"] == "deckwatch"
+    assert all(entry["help"].endswith(".") for entry in entries)
+
+
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_the_catalogue_is_readable_too(tmp_path: Path, format: str) -> None:
+    assert "node_load1" in deckwatch("metrics", "--format", format, cwd=tmp_path).stdout
+
+
+def test_the_readmes_example_config_is_valid_by_the_schema_and_by_the_agent(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    example = readme.split("listen: 127.0.0.1:9797")[1].split("```")[0]
+    (tmp_path / "deckwatch.yml").write_text("listen: 127.0.0.1:9797" + example)
+    schema = json.loads(deckwatch("config", "schema", cwd=tmp_path).stdout)
+
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load((tmp_path / "deckwatch.yml").read_text()))
+    assert deckwatch("check", cwd=tmp_path).returncode == 0
+
+
+def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = {line.split("`")[1] for line in readme.splitlines() if line.startswith("| `deckwatch ")}
+
+    for command in commands:
+        words = [word for word in command.split()[1:] if word.islower()]
+        assert deckwatch(*words, "--help", cwd=tmp_path).returncode == 0, command
+
+
+def test_an_unknown_command_is_refused_without_a_traceback(tmp_path: Path) -> None:
+    done = deckwatch("walk", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "invalid choice: 'walk'" in done.stderr
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert deckwatch("version", cwd=tmp_path).stdout.startswith("deckwatch 0.")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    command = " ".join([*deckwatch_command("metrics"), "| head -1"])
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    assert done.stderr == ""
