@@ -16,7 +16,7 @@ from .arp import Arp
 from .bonding import Bonding
 from .cgroup import ContainerCgroup
 from .conntrack import Conntrack
-from .cpu import Cpu
+from .cpu import Cpu, CpuSettings
 from .cpufreq import CpuFrequency
 from .disk import Disk, DiskSettings
 from .dmi import Dmi
@@ -25,7 +25,7 @@ from .entropy import Entropy
 from .filefd import FileDescriptors
 from .filesystem import Filesystem, FilesystemSettings
 from .hwmon import Hwmon
-from .interrupts import Interrupts
+from .interrupts import Interrupts, InterruptsSettings
 from .kernel_hung import KernelHung
 from .load import Load
 from .mdadm import Mdadm
@@ -70,6 +70,8 @@ class SystemSettings(Settings):
     rootfs: str = "/"
     udev: str = "/run/udev/data"
     disable: frozenset[str] = frozenset()
+    cpu: CpuSettings = CpuSettings()
+    interrupts: InterruptsSettings = InterruptsSettings()
     stat: StatSettings = StatSettings()
     vmstat: VmstatSettings = VmstatSettings()
     filesystem: FilesystemSettings = FilesystemSettings()
@@ -102,10 +104,14 @@ class SystemSettings(Settings):
 
 
 class Subsystem(NamedTuple):
-    """How a subsystem's collector is made. Kernel files always answer; what touches anything else may block."""
+    """How a subsystem's collector is made. Kernel files always answer; what touches anything else may block.
+
+    `max_series` keeps one that grows with the machine (a line for each interrupt and CPU) from using up the budget.
+    """
 
     make: Callable[[Paths, SystemSettings, Context], Collector]
     may_block: bool = False
+    max_series: int | None = None
 
 
 #: By name, which is node_exporter's name of the collector where it has one.
@@ -114,8 +120,9 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "bonding": Subsystem(lambda paths, _s, _c: Bonding(paths)),
     "cgroup": Subsystem(lambda paths, _s, _c: ContainerCgroup(paths)),
     "conntrack": Subsystem(lambda paths, _s, _c: Conntrack(paths)),
-    "cpu": Subsystem(lambda paths, _s, _c: Cpu(paths)),
-    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths)),
+    "cpu": Subsystem(lambda paths, settings, _c: Cpu(paths, settings.cpu)),
+    # Before Linux 5.18, reading the current frequency can sleep.
+    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths), may_block=True),
     "diskstats": Subsystem(lambda paths, settings, _c: Disk(paths, settings.disk)),
     "dmi": Subsystem(lambda paths, _s, _c: Dmi(paths)),
     "edac": Subsystem(lambda paths, _s, _c: Edac(paths)),
@@ -124,7 +131,7 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), may_block=True),
     # Reading a sensor can take a driver a second or more.
     "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), may_block=True),
-    "interrupts": Subsystem(lambda paths, _s, _c: Interrupts(paths)),
+    "interrupts": Subsystem(lambda paths, settings, _c: Interrupts(paths, settings.interrupts), max_series=10_000),
     "kernel_hung": Subsystem(lambda paths, _s, _c: KernelHung(paths)),
     "loadavg": Subsystem(lambda paths, _s, _c: Load(paths)),
     "mdadm": Subsystem(lambda paths, _s, _c: Mdadm(paths)),
@@ -166,7 +173,12 @@ def open_host(settings: SystemSettings, context: Context) -> list[Probe]:
     paths = settings.paths
     left_out = settings.disable if settings.processes else settings.disable | {"watched"}
     return [
-        Probe(f"system.{name}", subsystem.make(paths, settings, context), may_block=subsystem.may_block)
+        Probe(
+            f"system.{name}",
+            subsystem.make(paths, settings, context),
+            may_block=subsystem.may_block,
+            max_series=subsystem.max_series,
+        )
         for name, subsystem in SUBSYSTEMS.items()
         if name not in left_out
     ]

@@ -32,21 +32,23 @@ class Vmstat:
     def __init__(self, paths: Paths, settings: VmstatSettings | None = None) -> None:
         self._path = paths.in_proc("vmstat")
         self._wanted = (settings or VmstatSettings()).fields
-        self._names: list[str] = []
-        self._metrics: dict[str, Metric] = {}  # the fields of the last run that are exported
+        self._names: list[str] = []  # those of the last run, in the file's order
+        self._exported: list[tuple[int, Metric]] = []  # and where among them what is exported stands
 
     def collect(self) -> Iterator[Sample]:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        fields = parse_vmstat(text)
-        names = list(fields)
-        if names != self._names:  # never, but for the first run
-            self._metrics = {name: VMSTAT.named(name) for name in names if self._wanted.search(name)}
-            self._names = names
-        for name, metric in self._metrics.items():
-            yield metric(figure(fields[name], "/proc/vmstat"))
+        words = text.split()
+        # The same 200 names come on each run: then lines need not be told apart.
+        if words[::2] != self._names or len(words) != 2 * len(self._names):
+            self._names = list(parse_vmstat(text))
+            self._exported = [
+                (place, VMSTAT.named(name)) for place, name in enumerate(self._names) if self._wanted.search(name)
+            ]
+        for place, metric in self._exported:
+            yield metric(figure(words[2 * place + 1], "/proc/vmstat"))
 
 
 def parse_vmstat(text: str) -> dict[str, str]:

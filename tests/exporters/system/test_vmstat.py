@@ -51,6 +51,23 @@ def test_a_field_that_appears_between_two_runs_is_exported_and_one_that_goes_is_
     assert by_series(collector.collect()) == {"node_vmstat_oom_kill": 6}
 
 
+@pytest.mark.parametrize("broken", ["", "pgpgin 1\n", "pgpgin 1\npgpgout\n", "pgpgin 1\npgpgout 2 3\n", "2 pgpgin\n"])
+def test_a_file_that_breaks_between_two_runs_gives_no_figure_of_another_field(broken: str, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    vmstat = tmp_path / "proc/vmstat"
+    collector = Vmstat(host_paths(tmp_path))
+    vmstat.write_text("pgpgin 1\npgpgout 2\n")
+    assert by_series(collector.collect()) == {"node_vmstat_pgpgin": 1, "node_vmstat_pgpgout": 2}
+    vmstat.write_text(broken)
+    try:
+        found = by_series(collector.collect())
+    except ValueError:
+        found = {}
+    assert found == ({"node_vmstat_pgpgin": 1} if broken == "pgpgin 1\n" else {})
+    vmstat.write_text("pgpgin 3\npgpgout 4\n")
+    assert by_series(collector.collect()) == {"node_vmstat_pgpgin": 3, "node_vmstat_pgpgout": 4}
+
+
 def test_a_kernel_without_the_file_has_no_figures_and_no_fault(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Vmstat(host_paths(tmp_path)).collect())
