@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 _REMEMBERED = 5  # arrivals of each client; three regular gaps are believed
 _CLIENTS = 16
-_MIN_PERIOD, _MAX_PERIOD = 1.0, 600.0
+# Nobody scrapes more often than once a second on purpose; half of that leaves room for jitter.
+_MIN_PERIOD, _MAX_PERIOD = 0.5, 600.0
 
 
 class Beat(NamedTuple):

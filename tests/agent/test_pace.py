@@ -73,5 +73,5 @@ def test_any_number_of_clients_takes_bounded_memory() -> None:
     assert len(pace._clients) <= 16
 
 
-def test_arrivals_faster_than_a_second_are_no_scraper() -> None:
+def test_arrivals_that_come_back_to_back_are_no_scraper() -> None:
     assert _pace(("bench", [100 + 0.01 * n for n in range(50)])).next_beat(101) is None

@@ -50,7 +50,7 @@ def port_of(program: Program) -> int:
 def cpu_of_a_cycle(program: Program, scrapers: int) -> float:
     """Milliseconds of CPU in which everything is collected once and scraped by so many scrapers."""
     port = port_of(program)
-    clients = [Scraper(port, path="/metrics") for _ in range(scrapers)]
+    clients = [Scraper(port, name=str(number)) for number in range(scrapers)]
     scrape_regularly(clients, PERIOD, 8)  # a scraper's period is learned within four
     before = cpu_seconds(program.process.pid)
     scrape_regularly(clients, PERIOD, CYCLES)

@@ -35,10 +35,10 @@ def open_files(pid: int) -> int:
 class Scraper:
     """A keep-alive connection that asks for /metrics as Prometheus does, and takes no answer apart."""
 
-    def __init__(self, port: int, accept: str = PROMETHEUS_ACCEPT, path: str = "/metrics") -> None:
+    def __init__(self, port: int, accept: str = PROMETHEUS_ACCEPT, name: str = "bench") -> None:
         self._port = port
         self._request = (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Prometheus/bench\r\n"
+            f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Prometheus/{name}\r\n"
             f"Accept: {accept}\r\nAccept-Encoding: gzip\r\n\r\n"
         ).encode()
         self._socket: socket.socket | None = None
