@@ -35,7 +35,7 @@ class Connection:
             if hello:
                 bus = "org.freedesktop.DBus"
                 self.call(bus, "/org/freedesktop/DBus", bus, "Hello")
-        except BaseException:
+        except (OSError, DBusError):
             self._socket.close()
             raise
 
