@@ -11,6 +11,11 @@ prometheus-node-exporter:prometheus-node-exporter
 prometheus-process-exporter:prometheus-process-exporter
 dbus-daemon:dbus
 chromium:chromium
+redis-server:redis-server
+prometheus-redis-exporter:prometheus-redis-exporter
+/usr/lib/postgresql/*/bin/initdb:postgresql
+prometheus-postgres-exporter:prometheus-postgres-exporter
+pgbouncer:pgbouncer
 "
 
 missing=""
@@ -18,7 +23,8 @@ commands=""
 for pair in $WANTED; do
     command=${pair%%:*}
     package=${pair##*:}
-    if ! command -v "$command" >/dev/null 2>&1; then
+    # A path may hold a version: the shell fills it in, unless there is none.
+    if ! command -v $command >/dev/null 2>&1; then
         commands="$commands $command"
         case " $missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac
     fi
@@ -28,7 +34,8 @@ done
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need these programs on the PATH, and this is no Debian or Ubuntu to install them on:$commands" >&2
     echo "Install Prometheus (with promtool), node_exporter (as prometheus-node-exporter), process-exporter" >&2
-    echo "(as prometheus-process-exporter), dbus and Chromium with your system's package manager." >&2
+    echo "(as prometheus-process-exporter), dbus, Chromium, Redis, PostgreSQL with contrib, PgBouncer, redis_exporter and" >&2
+    echo "postgres_exporter (each as prometheus-...) with your system's package manager." >&2
     exit 1
 fi
 as_root=""

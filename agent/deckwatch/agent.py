@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch import __version__
-from deckwatch.board import Board, Selection, UnknownSelectionError
+from deckwatch.board import NO_TARGET, Board, Selection, UnknownSelectionError
 from deckwatch.collector import Context, Probe, SeriesBudget
 from deckwatch.config import ConfigError, changed
 from deckwatch.host_summary import HostSummary
@@ -113,7 +113,7 @@ class Agent:
         except UnknownSelectionError as unknown:
             return Exposition(400, f"{unknown}\n".encode(), "text/plain; charset=utf-8", "")
         if not collect:
-            self._schedule.arrival(client, target or "")
+            self._schedule.arrival(client, "" if target is None or target == NO_TARGET else target)
         return Exposition(200, body, chosen.content_type, "gzip" if compress else "")
 
     def ready(self) -> bool:
@@ -181,11 +181,13 @@ class Agent:
         exporter = self._registry.get(target.exporter)
         budget = SeriesBudget(target.max_series or exporter.max_series)
         probes = open_target(exporter, target, self._thresholds)
-        prompt = [probe for probe in probes if not probe.may_block and probe.interval is None]
-        jobs = [("", prompt)] if prompt else []
-        jobs += [(probe.name, [probe]) for probe in probes if probe not in prompt]
+        jobs: dict[tuple[str, float | None], list[Probe]] = {}
+        for probe in probes:
+            share = probe.group or ("" if not probe.may_block and probe.interval is None else probe.name)
+            jobs.setdefault((share, probe.interval), []).append(probe)
         names = []
-        for part, members in jobs:
+        for (share, every), members in jobs.items():
+            part = f"{share}@{every:g}s" if probes[0].group and every else share
             name = "/".join(filter(None, (target.exporter, target.name, part)))
             interval = target.interval or members[0].interval
             self._schedule.add(

@@ -93,9 +93,16 @@ class Slot:
         yield from self.meta
 
 
+#: The target of a selection that asks for what belongs to none; no target may bear it as its name.
+NO_TARGET = "-"
+
+
 @dataclass(frozen=True)
 class Selection:
-    """Which part of the board a scrape wants: all, some collectors, or one target (without its label)."""
+    """Which part of the board a scrape wants: all, some collectors, or one target (without its label).
+
+    `NO_TARGET` is what belongs to no named target: with one scrape for each of those, it is the rest.
+    """
 
     collect: tuple[str, ...] = ()
     target: str | None = None
@@ -184,7 +191,8 @@ class Board:
     def _choose(self, selection: Selection) -> list[Slot]:
         slots = list(self._slots.values())
         if selection.target is not None:
-            slots = [slot for slot in slots if slot.probe.target == selection.target]
+            wanted = "" if selection.target == NO_TARGET else selection.target
+            slots = [slot for slot in slots if slot.probe.target == wanted]
             if not slots or not selection.target:
                 raise UnknownSelectionError(f"unknown target {selection.target!r}")
         for name in selection.collect:

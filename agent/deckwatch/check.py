@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from deckwatch.agent import open_target
-from deckwatch.collector import SeriesBudget, run_once
+from deckwatch.collector import Finding, SeriesBudget, describe, run_once
 from deckwatch.exposition import Encoder
 from deckwatch.table import table
 
 if TYPE_CHECKING:
-    from deckwatch.collector import Exporter, Finding, Probe, Snapshot
+    from deckwatch.collector import Exporter, Probe, Snapshot
     from deckwatch.config import Config, TargetConfig
     from deckwatch.registry import Registry
 
@@ -48,7 +48,10 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO) -> in
 
 
 def _findings(exporter: Exporter, target: TargetConfig) -> list[Finding]:
-    return list(exporter.check(target.settings))
+    try:
+        return list(exporter.check(target.settings))
+    except Exception as failure:  # noqa: BLE001  a third party's check() must not take the whole table away
+        return [Finding("failed", describe(failure))]
 
 
 def _try(probe: Probe, max_series: int, timeout: float) -> _Tried:

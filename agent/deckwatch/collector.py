@@ -31,19 +31,30 @@ class NotAvailable(Exception):
     """
 
 
+class Unreachable(Exception):
+    """Raised by `collect()` when the target does not answer. The run fails; `samples` (`redis_up 0`) are exposed."""
+
+    def __init__(self, message: str, samples: Iterable[Sample] = ()) -> None:
+        super().__init__(message)
+        self.samples = tuple(samples)
+
+
 @dataclass(frozen=True, eq=False)
 class Probe:
     """A collector and how it is run.
 
     `name` is `exporter` or `exporter.part` (`postgres.statements`). `may_block` is False only for what reads nothing
-    but kernel files that always answer: such probes of one target share a thread and a job. `interval` (seconds)
-    overrides the agent's; `max_series` overrides the exporter's budget. `close()` is called once when the probe goes.
+    but kernel files that always answer: such probes of one target share a thread and a job. So do those of one
+    `group`, which share a connection: they run one after the other, in the order in which they were made. `interval`
+    (seconds) overrides the agent's; `max_series` overrides the exporter's budget. `close()` is called once when the
+    probe goes.
     """
 
     name: str
     collector: Collector
     target: str = ""
     may_block: bool = True
+    group: str = ""
     interval: float | None = None
     max_series: int | None = None
     close: Callable[[], None] = lambda: None
@@ -66,6 +77,19 @@ class Context:
     thresholds: Mapping[str, float] = field(default_factory=dict)  # by the name they have in the config, in base units
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("deckwatch.exporter"))
 
+    def event(self, name: str, message: str, **fields: object) -> None:
+        """Log what happened at the target (`redis.slow_command`), with fields for whoever searches the log."""
+        self.logger.info(message, extra={"event": name, "target": self.target, **fields})
+
+
+@dataclass(frozen=True)
+class FromEnvironment:
+    """Without a config file, this variable switches an exporter on: its value becomes the setting `key`."""
+
+    variable: str
+    key: str = "url"
+    settings: Mapping[str, object] = field(default_factory=dict)  # what else the target needs
+
 
 @dataclass(frozen=True)
 class Exporter:
@@ -84,7 +108,7 @@ class Exporter:
     named: bool = False
     scrape_prefix: str = ""
     max_series: int = 20_000
-    from_environment: str = ""  # without a config file, this variable (a URL) switches the exporter on
+    from_environment: FromEnvironment | None = None
     check: Callable[[Any], Iterable[Finding]] = lambda _settings: ()
 
 
@@ -107,7 +131,7 @@ class SeriesBudget:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one run of a probe gave. A failed one (`error` is set) carries no families: a run is all or nothing."""
+    """What one run of a probe gave. A run is all or nothing: a failed one (`error` is set) carries what says so."""
 
     probe: str
     target: str
@@ -139,6 +163,10 @@ def run_once(
         families = encoder.families(samples)
     except NotAvailable:
         families, dropped = (), 0
+    except Unreachable as failure:
+        families = encoder.families(failure.samples)
+        budget.hold(probe.name, len(failure.samples))
+        return Snapshot(probe.name, probe.target, clock(), stopwatch() - began, families, error=describe(failure))
     except Exception as failure:  # noqa: BLE001  the failure boundary: whatever a collector raises ends here
         budget.hold(probe.name, 0)
         return Snapshot(probe.name, probe.target, clock(), stopwatch() - began, error=describe(failure))

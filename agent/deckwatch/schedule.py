@@ -82,16 +82,16 @@ class Job:
 
     def _run(self) -> None:
         self.running_since = began = self._clock()
-        ok = True
+        ok = False
         for probe in self.probes:
             if self._removed.is_set():
                 break
             snapshot = run_once(probe, self._encoders[probe], self._budget, self._clock)
-            ok = ok and not snapshot.error
+            ok = ok or not snapshot.error
             self._log_change(snapshot)
             self._board.post(snapshot, self.valid_for)
-        # Back-off is for a target that keeps failing; probes that share a job watch the machine itself.
-        self.rhythm.ran(self._clock() - began, ok or len(self.probes) > 1)
+        # Back-off is for a target that keeps failing, not for one that lacks a privilege for some figure.
+        self.rhythm.ran(self._clock() - began, ok)
         self.running_since = None
 
     def _close(self) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deckwatch import pages
+from deckwatch.board import NO_TARGET
 from deckwatch.http_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -168,13 +169,15 @@ class Routes:
         common = {"__metrics_path__": "/metrics"}
         if request.scope["scheme"] == "https":
             common["__scheme__"] = "https"
-        own = {"targets": [address], "labels": {**common, "exporter": _OWN}}
+        targets = self._watch.targets()
+        rest = {"__param_target": NO_TARGET} if targets else {}  # those have groups of their own
+        own = {"targets": [address], "labels": {**common, **rest, "exporter": _OWN}}
         groups = [
             {
                 "targets": [address],
                 "labels": {**common, "__param_target": name, "instance": name, "exporter": exporter},
             }
-            for exporter, name in self._watch.targets()
+            for exporter, name in targets
         ]
         return _json([own, *groups])
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from deckwatch.board import Board, Selection, UnknownSelectionError
+from deckwatch.board import NO_TARGET, Board, Selection, UnknownSelectionError
 from deckwatch.collector import Probe, SeriesBudget, run_once
 from deckwatch.exposition import Encoder
 from deckwatch.metric import Metric, Sample, counter, gauge
@@ -93,6 +93,17 @@ def test_a_failed_run_takes_the_samples_of_its_collector_away_at_once_and_no_oth
     assert series['redis_up{target="sessions"}'] == 1
     assert series['deckwatch_collector_success{target="cache",collector="redis"}'] == 0
     assert series['deckwatch_collector_success{target="sessions",collector="redis"}'] == 1
+
+
+def test_what_belongs_to_no_target_can_be_asked_for_by_itself() -> None:
+    desk = Desk()
+    desk.post("system.load", Fixed(UP(1)))
+    desk.post("redis", Fixed(UP(0)), "cache")
+
+    series = desk.series(Selection(target=NO_TARGET))
+
+    assert series["redis_up"] == 1
+    assert 'deckwatch_collector_success{collector="redis"}' not in series
 
 
 def test_a_snapshot_that_no_newer_one_follows_in_time_is_taken_away_and_marked() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.collector import NotAvailable, Probe, SeriesBudget, Snapshot, run_once
+from deckwatch.collector import NotAvailable, Probe, SeriesBudget, Snapshot, Unreachable, run_once
 from deckwatch.exposition import Encoder
 from deckwatch.metric import Sample, gauge
 
@@ -46,6 +46,13 @@ def test_a_run_that_raises_gives_no_samples_and_names_the_failure(failure: Excep
 
     assert snapshot.families == ()
     assert snapshot.error.startswith(type(failure).__name__)
+
+
+def test_a_target_that_does_not_answer_gives_only_the_samples_that_say_so() -> None:
+    snapshot = _run(lambda: _raise(Unreachable("connection refused", [THING(0, n="up")])))
+
+    assert snapshot.error == "Unreachable: connection refused"
+    assert [family.text for family in snapshot.families] == ['thing{n="up"} 0\n']
 
 
 def test_an_error_is_one_line() -> None:

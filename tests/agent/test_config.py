@@ -48,9 +48,11 @@ def registry() -> Registry:
     return Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
 
 
-from deckwatch.collector import Exporter  # noqa: E402  beside the exporters it declares
+from deckwatch.collector import Exporter, FromEnvironment  # noqa: E402  beside the exporters it declares
 
-CACHE = Exporter("cache", CacheSettings, lambda _s, _c: (), (), named=True, from_environment="CACHE_URL")
+CACHE = Exporter(
+    "cache", CacheSettings, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("CACHE_URL")
+)
 HOST = Exporter("system", HostSettings, lambda _s, _c: (), ())
 
 

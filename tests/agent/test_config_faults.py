@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from deckwatch.collector import Exporter
+from deckwatch.collector import Exporter, FromEnvironment
 from deckwatch.config import Config, ConfigError, Duration, Secret, Settings, Size, find_config, load_config
 from deckwatch.registry import Registry, RegistryError
 
@@ -63,8 +63,10 @@ class HostSettings(Settings):
     pass
 
 
-BROKER = Exporter("broker", BrokerSettings, lambda _s, _c: (), (), named=True, from_environment="BROKER_URL")
-VAULT = Exporter("vault", VaultSettings, lambda _s, _c: (), (), from_environment="VAULT_URL")
+BROKER = Exporter(
+    "broker", BrokerSettings, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("BROKER_URL")
+)
+VAULT = Exporter("vault", VaultSettings, lambda _s, _c: (), (), from_environment=FromEnvironment("VAULT_URL"))
 HOST = Exporter("system", HostSettings, lambda _s, _c: (), ())
 PUBLISHED = {
     "broker": (f"{__name__}:BROKER", "tests"),
@@ -144,7 +146,9 @@ def test_a_service_variable_that_is_wrong_is_named_and_its_value_is_not_shown() 
         url: int
 
     registry = Registry(PUBLISHED)
-    numbered = Exporter("broker", Numbered, lambda _s, _c: (), (), named=True, from_environment="BROKER_URL")
+    numbered = Exporter(
+        "broker", Numbered, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("BROKER_URL")
+    )
     registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # an exporter of this test's own
 
     with pytest.raises(ConfigError) as caught:

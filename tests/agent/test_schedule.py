@@ -171,3 +171,18 @@ def test_scrapes_of_one_target_set_the_pace_of_that_target_alone(schedule: Sched
 
     assert cache.rhythm.gap(time.time()) == pytest.approx(5, abs=0.1)
     assert sessions.rhythm.gap(time.time()) == 600
+
+
+def test_probes_that_share_a_job_back_off_when_all_of_them_fail_and_not_before(schedule: Schedule) -> None:
+    first, second = Counting("first"), Counting("second")
+    first.fail = True
+    probes = [Probe("postgres.first", first, group="main"), Probe("postgres.second", second, group="main")]
+    schedule.add("postgres", probes, SeriesBudget(10), 0.05, exporter="postgres")
+    (job,) = schedule.jobs()
+    until(lambda: second.runs >= 4)
+    assert job.rhythm.wanted_gap == 0.05
+
+    second.fail = True
+
+    until(lambda: job.rhythm.wanted_gap > 0.05)
+    assert first.runs == pytest.approx(second.runs, abs=1)

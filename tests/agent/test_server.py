@@ -122,7 +122,10 @@ def test_sd_gives_each_named_target_an_instance_of_its_own(client: httpx.Client)
     address = str(client.base_url).removeprefix("http://").rstrip("/")
     assert client.get("/sd").headers["content-type"] == "application/json"
     assert client.get("/sd").json() == [
-        {"targets": [address], "labels": {"__metrics_path__": "/metrics", "exporter": "deckwatch"}},
+        {
+            "targets": [address],
+            "labels": {"__metrics_path__": "/metrics", "exporter": "deckwatch", "__param_target": "-"},
+        },
         *(
             {
                 "targets": [address],

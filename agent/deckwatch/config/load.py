@@ -66,14 +66,15 @@ def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
             exporter = registry.get(name)
         except RegistryError:
             continue  # nobody asked for it; a config that does is told
-        variable = exporter.from_environment
-        value = environ.get(variable) if variable else None
-        if value:
+        wanted = exporter.from_environment
+        value = environ.get(wanted.variable) if wanted else None
+        if wanted and value:
             where: Path = ("exporters", name, 0) if exporter.named else ("exporters", name)
-            exporters[name] = [{"name": name, "url": value}] if exporter.named else {"url": value}
-            source.from_environment.add((*where, "url"))
+            settings = {**wanted.settings, wanted.key: value}
+            exporters[name] = [{"name": name, **settings}] if exporter.named else settings
+            source.from_environment.add((*where, wanted.key))
             source.secrets.add(value)
-            source.origins[where] = f"${variable}"
+            source.origins[where] = f"${wanted.variable}"
     return source
 
 

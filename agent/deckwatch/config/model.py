@@ -75,7 +75,8 @@ class CommonSettings(Settings):
 
 
 def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name) or name == "-":
+        # `/metrics?target=-` asks for what belongs to no target.
         raise ValueError("a name of 1 to 63 letters, digits, and _ . -")
     return name
 

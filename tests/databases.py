@@ -1,0 +1,240 @@
+"""Real Redis and PostgreSQL servers for the tests, and the exporters of the peers beside them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import getpass
+import glob
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+
+from services import Program, free_port, installed, running, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass
+class Server:
+    """A server that a test may stop, start again, freeze and kill."""
+
+    command: Sequence[str]
+    folder: Path
+    port: int
+    as_user: str = ""
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        assert self.process is None
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                list(self.command), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, user=self.as_user or None
+            )
+        until(self.answers, 30, f"{self.command[0]} answering")
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End it the quick and orderly way: it says goodbye to its clients."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        self._signal_all(process, signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def freeze(self) -> None:
+        """`kill -STOP`: connections stay open, nothing answers."""
+        assert self.process is not None
+        self._signal_all(self.process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self._signal_all(self.process, signal.SIGCONT)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text()
+
+    @staticmethod
+    def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        """The server and its children: PostgreSQL has a process for each session."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (process.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@dataclass
+class RedisServer(Server):
+    """A redis-server without persistence, unless the flags say otherwise."""
+
+    password: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> redis.Redis:
+        options.setdefault("password", self.password or None)
+        return redis.Redis(host="127.0.0.1", port=self.port, **options)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            assert self.process is None or self.process.poll() is None, self.log
+            return False
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *flags: str, password: str = "", start: bool = True) -> Iterator[RedisServer]:
+    """A Redis of its own: `flags` as on its command line (`"--maxmemory", "10mb"`)."""
+    port = free_port()
+    home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))
+    command = [installed("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
+    command += ["--requirepass", password] if password else []
+    server = RedisServer([*command, *flags], home, port, password=password)
+    if start:
+        server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
+class PostgresServer(Server):
+    """A PostgreSQL cluster of its own; superuser `postgres`, everybody on 127.0.0.1 trusted unless told otherwise."""
+
+    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres", user: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
+        """An autocommit connection of the test's own, named so that it can be told apart."""
+        options.setdefault("application_name", "test")
+        return psycopg.connect(self.dsn(database, user), autocommit=True, **options)
+
+    def execute(self, *statements: str, database: str = "postgres") -> None:
+        with self.connect(database) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def value(self, query: str, database: str = "postgres") -> Any:
+        with self.connect(database) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            assert row is not None
+            return row[0]
+
+    def answers(self) -> bool:
+        try:
+            with self.connect(connect_timeout=2):
+                return True
+        except psycopg.OperationalError:
+            assert self.process is None or self.process.poll() is None, self.log
+            return False
+
+
+def postgres_program(name: str) -> str:
+    """`initdb`, `postgres`, `pgbench` ...: Debian keeps them out of the PATH, by version."""
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: float(path.split("/")[4]))
+    return found[-1] if found else installed(name)
+
+
+def _postgres_user() -> str:
+    """PostgreSQL refuses to run as root."""
+    return "postgres" if os.getuid() == 0 else getpass.getuser()
+
+
+@functools.cache
+def _fresh_cluster() -> Path:
+    """A cluster that initdb made once, for the tests to copy."""
+    home = Path(tempfile.mkdtemp(prefix="deckwatch-initdb-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    user = _postgres_user()
+    if os.getuid() == 0:
+        shutil.chown(home, user)
+    flags = ["-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(
+        [postgres_program("initdb"), "-D", str(home / "data"), *flags],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        user=user,
+        cwd="/",
+    )
+    return home / "data"
+
+
+@contextlib.contextmanager
+def postgres_server(start: bool = True, **settings: str) -> Iterator[PostgresServer]:
+    """A PostgreSQL with pg_stat_statements loaded; `settings` as in postgresql.conf.
+
+    It lives right under /tmp: its user may not enter the folders that pytest makes.
+    """
+    port = free_port()
+    home = Path(tempfile.mkdtemp(prefix="deckwatch-postgres-"))
+    data = home / "data"
+    shutil.copytree(_fresh_cluster(), data, symlinks=True)
+    user = _postgres_user()
+    if os.getuid() == 0:
+        account = pwd.getpwnam(user)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    data.chmod(0o700)
+    chosen = {
+        "shared_preload_libraries": "pg_stat_statements",
+        "fsync": "off",
+        "unix_socket_directories": str(home),
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        **settings,
+    }
+    command = [postgres_program("postgres"), "-D", str(data)]
+    command += [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+    server = PostgresServer(command, home, port, as_user=user if os.getuid() == 0 else "")
+    try:
+        if start:
+            server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def redis_exporter(folder: Path, url: str, *flags: str) -> contextlib.AbstractContextManager[Program]:
+    port = free_port()
+    command = [installed("prometheus-redis-exporter"), "-redis.addr", url]
+    command += ["-web.listen-address", f"127.0.0.1:{port}", *flags]
+    return running(command, f"http://127.0.0.1:{port}", "/metrics", folder / "redis_exporter.log")
+
+
+def postgres_exporter(folder: Path, dsn: str, *flags: str) -> contextlib.AbstractContextManager[Program]:
+    port = free_port()
+    command = [installed("prometheus-postgres-exporter"), f"--web.listen-address=127.0.0.1:{port}", *flags]
+    environ = {"DATA_SOURCE_NAME": f"{dsn}?sslmode=disable"}
+    return running(command, f"http://127.0.0.1:{port}", "/metrics", folder / "postgres_exporter.log", environ)
