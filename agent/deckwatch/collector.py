@@ -84,11 +84,15 @@ class Context:
 
 @dataclass(frozen=True)
 class FromEnvironment:
-    """Without a config file, this variable switches an exporter on: its value becomes the setting `key`."""
+    """Without a config file, this variable switches an exporter on: its value becomes the setting `key`.
+
+    Only a value that begins with one of `schemes`, where there are any: the variable may mean another product.
+    """
 
     variable: str
     key: str = "url"
     settings: Mapping[str, object] = field(default_factory=dict)  # what else the target needs
+    schemes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
             continue  # nobody asked for it; a config that does is told
         wanted = exporter.from_environment
         value = environ.get(wanted.variable) if wanted else None
-        if wanted and value:
+        if wanted and value and value.startswith(wanted.schemes or ""):
             where: Path = ("exporters", name, 0) if exporter.named else ("exporters", name)
             settings = {**wanted.settings, wanted.key: value}
             exporters[name] = [{"name": name, **settings}] if exporter.named else settings

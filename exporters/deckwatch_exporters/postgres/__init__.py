@@ -1,0 +1,83 @@
+"""PostgreSQL, under postgres_exporter's names: one connection for each server, and one for its other databases."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from deckwatch.collector import Exporter, FromEnvironment, Probe
+from deckwatch.metric import declared_in
+
+from .activity import Activity, ActivityCollector, DetailedActivityCollector
+from .background import BackgroundCollector, WalCollector
+from .configuration import ConfigurationCollector
+from .database import DatabaseCollector
+from .findings import findings
+from .locks import BlockedCollector, LocksCollector
+from .plans import Plans
+from .progress import VacuumCollector
+from .replication import ReplicationCollector
+from .server import Server, ServerCollector
+from .settings import PostgresSettings
+from .slow_queries import SlowQueriesCollector
+from .statements import StatementsCollector
+from .tables import OtherDatabasesCollector, TablesCollector
+
+if TYPE_CHECKING:
+    from deckwatch.collector import Collector, Context
+
+
+def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
+    """The probes of one server, in the order in which they run: the first connects, others read what it left."""
+    server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
+    exclude = settings.exclude_databases
+    activity = Activity(server, context.thresholds)
+    sessions = DetailedActivityCollector if settings.detailed_activity else ActivityCollector
+    collectors: dict[str, Collector] = {
+        "server": ServerCollector(server),
+        "database": DatabaseCollector(server, exclude),
+        "stat_activity": sessions(server, activity, exclude),
+        "locks": LocksCollector(server, activity, exclude),
+        "bgwriter": BackgroundCollector(server),
+        "wal": WalCollector(server),
+        "replication": ReplicationCollector(server),
+        "settings": ConfigurationCollector(server),
+        "stat_progress_vacuum": VacuumCollector(server),
+    }
+    if settings.tables.enabled:
+        collectors["stat_user_tables"] = TablesCollector(server, settings.tables)
+    statements = None
+    if settings.statements.enabled:
+        statements = StatementsCollector(server, settings.statements, context)
+        collectors["stat_statements"] = statements
+    if settings.slow_queries.enabled:
+        plans = Plans(server) if settings.slow_queries.explain else None
+        collectors["blocked"] = BlockedCollector(server, activity, context, settings.slow_queries)
+        collectors["slow_queries"] = SlowQueriesCollector(
+            server, activity, statements, context, settings.slow_queries, plans
+        )
+    probes = [Probe(f"postgres.{name}", collector, group="server") for name, collector in collectors.items()]
+    probes[-1] = Probe(probes[-1].name, probes[-1].collector, group="server", close=server.session.close)
+    if settings.databases:
+        others = OtherDatabasesCollector(settings)
+        probes.append(Probe("postgres.databases", others, interval=settings.databases_interval))
+    return probes
+
+
+def _modules() -> list[Any]:
+    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+
+
+EXPORTER = Exporter(
+    name="postgres",
+    settings=PostgresSettings,
+    open=open_server,
+    metrics=declared_in(*_modules()),
+    named=True,
+    scrape_prefix="pg",
+    from_environment=FromEnvironment(
+        "DATABASE_URL", "dsn", schemes=("postgres://", "postgresql://", "postgresql+", "postgis://")
+    ),
+    check=findings,
+)

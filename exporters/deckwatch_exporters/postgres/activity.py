@@ -1,0 +1,262 @@
+"""pg_stat_activity, read once a cycle: sessions by state, the oldest of each kind, waits, autovacuum workers.
+
+https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from deckwatch.metric import gauge, histogram
+
+from .session import APPLICATION_NAME, MARK, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from deckwatch.metric import Sample
+
+    from .server import Server
+    from .session import Row
+
+_LABELS = ("server", "datname", "state")
+COUNT = gauge("pg_stat_activity_count", "Sessions in this state.", _LABELS)
+MAX_TRANSACTION = gauge(
+    "pg_stat_activity_max_tx_duration", "How long the oldest transaction of this state has run, in seconds.", _LABELS
+)
+OLDEST_TRANSACTION = gauge(
+    "pg_stat_activity_oldest_transaction_start_timestamp_seconds",
+    "When the oldest transaction of sessions in this state began, in Unix seconds.",
+    _LABELS,
+)
+OLDEST_QUERY = gauge(
+    "pg_stat_activity_oldest_query_start_timestamp_seconds",
+    "When the oldest query of active sessions began, in Unix seconds.",
+    ["server", "datname"],
+)
+WAITS = gauge(
+    "pg_stat_activity_wait_events", "Active sessions by what they wait for; `none` runs on a CPU.",
+    ["server", "datname", "wait_event_type"],
+)  # fmt: skip
+BACKENDS = gauge("pg_stat_activity_backends", "Server processes of this type.", ["server", "backend_type"])
+LONG_TRANSACTIONS = gauge("pg_long_running_transactions", "Transactions that are open.", ["server"])
+LONGEST_TRANSACTION = gauge(
+    "pg_long_running_transactions_oldest_timestamp_seconds",
+    "How long the oldest open transaction has run, in seconds (an age, whatever the name says).",
+    ["server"],
+)
+IDLE = histogram(
+    "pg_process_idle_seconds", "How long idle sessions have been idle, in seconds.",
+    ["server", "state", "application_name"],
+)  # fmt: skip
+AUTOVACUUM = gauge(
+    "pg_stat_activity_autovacuum_timestamp_seconds",
+    "When the autovacuum worker on this table started, in Unix seconds.",
+    ["server", "relname"],
+)
+AUTOVACUUM_WORKERS = gauge("pg_autovacuum_workers", "Autovacuum workers at work.", ["server", "datname"])
+
+#: The states that the peer has a series for, whether there is a session in them or not.
+STATES = (
+    "active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled",
+)  # fmt: skip
+_IDLE_BOUNDS = (1, 2, 5, 15, 30, 60, 90, 120, 300)
+#: Applications name themselves, some after a process id: beyond these, they are `other`.
+_MOST_APPLICATIONS = 50
+
+_TIMES = ("backend_start", "xact_start", "query_start", "state_change")
+_COLUMNS = ", ".join(f"extract(epoch FROM a.{column})" for column in _TIMES)
+# Texts only of what runs for longer than {slow} seconds: they may be long, and nobody asks for the others.
+_QUERY = """SELECT {mark}
+    extract(epoch FROM clock_timestamp()), a.pid, a.datname, a.usename, a.application_name, a.client_addr,
+    a.backend_type, a.state, a.wait_event_type, a.wait_event, {columns}, {query_id},
+    CASE WHEN a.backend_type = 'autovacuum worker' THEN left(a.query, 256)
+         WHEN a.state = 'active' AND a.query_start < clock_timestamp() - interval '{slow} s'
+           OR a.wait_event_type = 'Lock' THEN left(a.query, {length}) END
+FROM pg_stat_activity AS a
+WHERE a.pid <> pg_backend_pid() AND a.application_name <> '{own}'"""
+_DATABASES_QUERY = f"SELECT {MARK} datname FROM pg_database"
+
+
+class Backend(NamedTuple):
+    """A row of pg_stat_activity. Times are Unix seconds of the server's clock; None is NULL."""
+
+    pid: int
+    datname: str
+    usename: str
+    application_name: str
+    client_addr: str
+    backend_type: str
+    state: str
+    wait_event_type: str
+    wait_event: str
+    backend_start: float | None
+    xact_start: float | None
+    query_start: float | None
+    state_change: float | None
+    query_id: str
+    query: str
+
+
+class Activity:
+    """The sessions as they were at `now` (Unix seconds of the server), without Deckwatch's own."""
+
+    def __init__(self, server: Server, thresholds: Mapping[str, float], text_bytes: int = 4096) -> None:
+        self._server = server
+        self._thresholds = thresholds
+        self._text_bytes = text_bytes
+        self.now = 0.0
+        self.backends: list[Backend] = []
+        self.databases: list[str] = []
+
+    def read(self) -> None:
+        server = self._server
+        self.backends = []
+        query = _QUERY.format(
+            mark=MARK,
+            columns=_COLUMNS,
+            query_id="a.query_id" if server.version >= 140000 else "NULL",
+            slow=f"{self._thresholds.get('slow_query', 1.0):g}",
+            length=self._text_bytes,
+            own=APPLICATION_NAME,
+        )
+        sessions, databases = server.session.queries((query, _DATABASES_QUERY))
+        self.databases = [text(name) for (name,) in databases]
+        self.now = float(sessions.rows[0][0] or 0) if sessions.rows else 0.0
+        self.backends = [_backend(row) for row in sessions]
+
+
+def _backend(row: Row) -> Backend:
+    (_, pid, datname, usename, application, address, kind, state, wait_type, wait) = row[:10]
+    times = [None if value is None else float(value) for value in row[10:14]]
+    return Backend(
+        int(pid or 0), text(datname), text(usename), text(application), text(address), text(kind), text(state),
+        text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[14]), text(row[15]),
+    )  # fmt: skip
+
+
+class ActivityCollector:
+    """Reads the activity for itself and for those that run after it. Absent without pg_read_all_stats."""
+
+    def __init__(self, server: Server, activity: Activity, exclude: frozenset[str] = frozenset()) -> None:
+        self._server = server
+        self._activity = activity
+        self._exclude = exclude
+
+    def collect(self) -> Iterator[Sample]:
+        self._activity.backends = []
+        self._server.needs_all_stats()
+        self._activity.read()
+        label, now = self._server.label, self._activity.now
+        backends = [it for it in self._activity.backends if it.datname not in self._exclude]
+        databases = [name for name in self._activity.databases if name not in self._exclude]
+        yield from self._by_state(label, now, backends, databases)
+        yield from _long_transactions(label, now, backends)
+        yield from _idle(label, now, backends)
+        yield from _autovacuum(label, backends)
+        for kind, count in Counter(it.backend_type for it in backends).items():
+            yield BACKENDS(count, server=label, backend_type=kind or "unknown")
+
+    def _by_state(self, label: str, now: float, backends: list[Backend], databases: list[str]) -> Iterable[Sample]:
+        counts: Counter[tuple[str, str]] = Counter()
+        waits: Counter[tuple[str, str]] = Counter()
+        transactions: dict[tuple[str, str], float] = {}
+        queries: dict[str, float] = {}
+        for it in backends:
+            if not it.datname or not it.state:
+                continue  # background processes
+            key = it.datname, it.state
+            counts[key] += 1
+            if it.xact_start is not None:
+                transactions[key] = min(it.xact_start, transactions.get(key, it.xact_start))
+            if it.state == "active":
+                waits[it.datname, it.wait_event_type or "none"] += 1
+                if it.query_start is not None:
+                    queries[it.datname] = min(it.query_start, queries.get(it.datname, it.query_start))
+        for datname in databases:
+            for state in STATES:
+                labels = {"server": label, "datname": datname, "state": state}
+                oldest = transactions.get((datname, state))
+                yield COUNT(counts.get((datname, state), 0), **labels)
+                yield MAX_TRANSACTION(0.0 if oldest is None else max(0.0, now - oldest), **labels)
+                if oldest is not None:
+                    yield OLDEST_TRANSACTION(oldest, **labels)
+        for (datname, kind), count in waits.items():
+            yield WAITS(count, server=label, datname=datname, wait_event_type=kind)
+        for datname, oldest in queries.items():
+            yield OLDEST_QUERY(oldest, server=label, datname=datname)
+
+
+class DetailedActivityCollector(ActivityCollector):
+    """With the labels that postgres_exporter has since 0.17: as many series as there are kinds of sessions."""
+
+    LABELS = (*_LABELS, "usename", "application_name", "backend_type", "wait_event_type", "wait_event")
+    COUNT = gauge(COUNT.name, COUNT.help, LABELS)
+    MAX_TRANSACTION = gauge(MAX_TRANSACTION.name, MAX_TRANSACTION.help, LABELS)
+
+    def _by_state(self, label: str, now: float, backends: list[Backend], databases: list[str]) -> Iterable[Sample]:
+        counts: Counter[tuple[str, ...]] = Counter()
+        oldest: dict[tuple[str, ...], float] = {}
+        for it in backends:
+            if not it.datname or not it.state:
+                continue
+            key = _kind_of(it)
+            counts[key] += 1
+            oldest[key] = min(oldest.get(key, now), it.xact_start or now)
+        present = {key[:2] for key in counts}
+        for datname in databases:
+            for state in STATES:
+                if (datname, state) not in present:
+                    counts[datname, state, "", "", "", "", ""] = 0
+        for key, count in counts.items():
+            labels = dict(zip(self.LABELS, (label, *key), strict=True))
+            yield self.COUNT(count, **labels)
+            yield self.MAX_TRANSACTION(max(0.0, now - oldest.get(key, now)), **labels)
+
+
+def _kind_of(it: Backend) -> tuple[str, ...]:
+    session = it.datname, it.state, it.usename, it.application_name, it.backend_type
+    return (*session, it.wait_event_type, it.wait_event)
+
+
+def _long_transactions(label: str, now: float, backends: list[Backend]) -> Iterable[Sample]:
+    starts = [
+        it.xact_start
+        for it in backends
+        if it.xact_start is not None and it.state != "idle" and it.backend_type != "autovacuum worker"
+    ]
+    yield LONG_TRANSACTIONS(len(starts), server=label)
+    yield LONGEST_TRANSACTION(max(0.0, now - min(starts)) if starts else 0.0, server=label)
+
+
+def _idle(label: str, now: float, backends: list[Backend]) -> Iterable[Sample]:
+    idle: dict[tuple[str, str], list[float]] = defaultdict(list)
+    applications = Counter(it.application_name for it in backends if it.state.startswith("idle"))
+    named = {name for name, _ in applications.most_common(_MOST_APPLICATIONS)}
+    for it in backends:
+        if it.state.startswith("idle") and it.state_change is not None:
+            application = it.application_name if it.application_name in named else "other"
+            idle[it.state, application].append(max(0.0, now - it.state_change))
+    for (state, application), ages in idle.items():
+        buckets: dict[float, float] = {bound: sum(age <= bound for age in ages) for bound in _IDLE_BOUNDS}
+        buckets[float("inf")] = len(ages)
+        labels = {"server": label, "state": state, "application_name": application}
+        yield from IDLE.distribution(buckets, float(sum(map(int, ages))), **labels)
+
+
+def _autovacuum(label: str, backends: list[Backend]) -> Iterable[Sample]:
+    started: dict[str, float] = {}
+    workers: Counter[str] = Counter()
+    for it in backends:
+        if it.backend_type != "autovacuum worker":
+            continue
+        workers[it.datname] += 1
+        # "autovacuum: VACUUM public.orders (to prevent wraparound)"
+        relation = it.query.partition(".")[2]
+        if it.xact_start is not None and relation:
+            started[relation] = min(it.xact_start, started.get(relation, it.xact_start))
+    for datname, count in workers.items():
+        yield AUTOVACUUM_WORKERS(count, server=label, datname=datname)
+    for relation, when in started.items():
+        yield AUTOVACUUM(when, server=label, relname=relation)

@@ -1,0 +1,140 @@
+"""The server's own work: background writer, checkpointer, archiver, and the WAL on disk.
+
+PostgreSQL 17 moved the checkpoints from pg_stat_bgwriter to pg_stat_checkpointer, and what backends write themselves to
+pg_stat_io. What a version does not have is absent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import counter, gauge
+
+from .session import MARK, Missing, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from deckwatch.metric import Metric, Sample
+
+    from .server import Server
+    from .session import Result
+
+
+def _bgwriter(column: str, help: str) -> Metric:
+    return counter(f"pg_stat_bgwriter_{column}_total", help, ["server"])
+
+
+def _checkpointer(column: str, help: str) -> Metric:
+    return counter(f"pg_stat_checkpointer_{column}_total", help, ["server"])
+
+
+#: By column of pg_stat_bgwriter, 13 to 18. The first six are gone or elsewhere from 17 on.
+BGWRITER: Mapping[str, Metric] = {
+    "checkpoints_timed": _bgwriter("checkpoints_timed", "Checkpoints that were due."),
+    "checkpoints_req": _bgwriter("checkpoints_req", "Checkpoints that were asked for."),
+    "checkpoint_write_time": _bgwriter(
+        "checkpoint_write_time", "Time that checkpoints spent writing files, in milliseconds."
+    ),
+    "checkpoint_sync_time": _bgwriter(
+        "checkpoint_sync_time", "Time that checkpoints spent syncing files, in milliseconds."
+    ),
+    "buffers_checkpoint": _bgwriter("buffers_checkpoint", "Buffers that checkpoints wrote."),
+    "buffers_backend": _bgwriter("buffers_backend", "Buffers that backends wrote themselves."),
+    "buffers_backend_fsync": _bgwriter("buffers_backend_fsync", "Times that a backend had to sync a file itself."),
+    "buffers_clean": _bgwriter("buffers_clean", "Buffers that the background writer wrote."),
+    "maxwritten_clean": _bgwriter("maxwritten_clean", "Rounds that the background writer ended at its limit."),
+    "buffers_alloc": _bgwriter("buffers_alloc", "Buffers that were allocated."),
+    "stats_reset": _bgwriter("stats_reset", "When these statistics were last reset, in Unix seconds."),
+}
+#: By column of pg_stat_checkpointer, 17 and 18.
+CHECKPOINTER: Mapping[str, Metric] = {
+    "num_timed": _checkpointer("num_timed", "Checkpoints that were due."),
+    "num_requested": _checkpointer("num_requested", "Checkpoints that were asked for."),
+    "num_done": _checkpointer("num_done", "Checkpoints that were completed."),
+    "restartpoints_timed": _checkpointer("restartpoints_timed", "Restartpoints that were due."),
+    "restartpoints_req": _checkpointer("restartpoints_req", "Restartpoints that were asked for."),
+    "restartpoints_done": _checkpointer("restartpoints_done", "Restartpoints that were performed."),
+    "write_time": _checkpointer("write_time", "Time that checkpoints spent writing files, in milliseconds."),
+    "sync_time": _checkpointer("sync_time", "Time that checkpoints spent syncing files, in milliseconds."),
+    "buffers_written": _checkpointer("buffers_written", "Buffers that checkpoints and restartpoints wrote."),
+    "slru_written": _checkpointer("slru_written", "SLRU buffers that checkpoints and restartpoints wrote."),
+    "stats_reset": _checkpointer("stats_reset", "When these statistics were last reset, in Unix seconds."),
+}
+ARCHIVED = counter("pg_stat_archiver_archived_count", "WAL files that were archived.", ["server"])
+ARCHIVE_FAILURES = counter("pg_stat_archiver_failed_count", "Attempts to archive a WAL file that failed.", ["server"])
+ARCHIVE_AGE = gauge(
+    "pg_stat_archiver_last_archive_age", "Time since a WAL file was last archived, in seconds.", ["server"]
+)
+ARCHIVE_TIME = gauge(
+    "pg_stat_archiver_last_archived_timestamp_seconds",
+    "When a WAL file was last archived, in Unix seconds.",
+    ["server"],
+)
+ARCHIVE_FAILURE_TIME = gauge(
+    "pg_stat_archiver_last_failed_timestamp_seconds", "When archiving last failed, in Unix seconds.", ["server"]
+)
+WAL_SEGMENTS = gauge("pg_wal_segments", "WAL files on disk.", ["server"])
+WAL_SIZE = gauge("pg_wal_size_bytes", "Size of the WAL files on disk, in bytes.", ["server"])
+WAL_POSITION = counter(
+    "pg_wal_position_bytes_total",
+    "WAL written by a primary or replayed by a replica, as its position in bytes.",
+    ["server"],
+)
+
+_BGWRITER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_bgwriter"
+_CHECKPOINTER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_checkpointer"
+_ARCHIVER_QUERY = f"""SELECT {MARK} archived_count, failed_count, extract(epoch FROM now() - last_archived_time),
+    extract(epoch FROM last_archived_time), extract(epoch FROM last_failed_time)
+FROM pg_stat_archiver"""
+_POSITION_QUERY = f"""SELECT {MARK} pg_wal_lsn_diff(
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0')"""
+_WAL_QUERY = f"SELECT {MARK} count(*), sum(size) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$'"
+
+
+class BackgroundCollector:
+    """Named `bgwriter`, as the peer's."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Sample]:
+        label = self._server.label
+        statements = [_BGWRITER_QUERY, _ARCHIVER_QUERY, _POSITION_QUERY]
+        if self._server.version >= 170000:
+            statements.append(_CHECKPOINTER_QUERY)
+        bgwriter, archiver, position, *rest = self._server.session.queries(statements)
+        yield from _columns(bgwriter, BGWRITER, label)
+        for checkpointer in rest:
+            yield from _columns(checkpointer, CHECKPOINTER, label)
+        metrics = (ARCHIVED, ARCHIVE_FAILURES, ARCHIVE_AGE, ARCHIVE_TIME, ARCHIVE_FAILURE_TIME)
+        for metric, value in zip(metrics, archiver.rows[0], strict=True):
+            if (figure := number(value)) is not None:
+                yield metric(figure, server=label)
+        if (written := number(position.rows[0][0])) is not None:
+            yield WAL_POSITION(written, server=label)
+
+
+def _columns(result: Result, metrics: Mapping[str, Metric], label: str) -> Iterator[Sample]:
+    for row in result.dicts():
+        if "stats_reset_epoch" in row:
+            row["stats_reset"] = row["stats_reset_epoch"]
+        for column, metric in metrics.items():
+            value = row.get(column)
+            if value is not None:
+                yield metric(float(value), server=label)
+
+
+class WalCollector:
+    """Lists the folder of the WAL, which takes pg_monitor."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Sample]:
+        if not self._server.sees_all:
+            raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"')
+        ((segments, size),) = self._server.session.query(_WAL_QUERY)
+        yield WAL_SEGMENTS(float(segments or 0), server=self._server.label)
+        if size is not None:
+            yield WAL_SIZE(float(size), server=self._server.label)

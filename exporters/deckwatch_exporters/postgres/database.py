@@ -1,0 +1,187 @@
+"""pg_stat_database, sizes, connection limits, conflicts and the distance to transaction id wraparound.
+
+https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import MetricPattern, counter, gauge, untyped
+
+from .session import MARK, number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from deckwatch.metric import Metric, Sample
+
+    from .server import Server
+
+_LABELS = ("server", "datid", "datname")
+
+
+def _counter(column: str, help: str) -> Metric:
+    return counter(f"pg_stat_database_{column}", help, _LABELS)
+
+
+#: By column of pg_stat_database. The peer's types, also where it leaves a column untyped.
+STATISTICS: Mapping[str, Metric] = {
+    "numbackends": gauge("pg_stat_database_numbackends", "Sessions connected to this database.", _LABELS),
+    "xact_commit": _counter("xact_commit", "Transactions of this database that were committed."),
+    "xact_rollback": _counter("xact_rollback", "Transactions of this database that were rolled back."),
+    "blks_read": _counter("blks_read", "Blocks of this database that were read from disk."),
+    "blks_hit": _counter("blks_hit", "Blocks of this database that were found in the buffer cache."),
+    "tup_returned": _counter("tup_returned", "Rows that scans of this database returned."),
+    "tup_fetched": _counter("tup_fetched", "Rows that index scans of this database fetched."),
+    "tup_inserted": _counter("tup_inserted", "Rows inserted into this database."),
+    "tup_updated": _counter("tup_updated", "Rows updated in this database."),
+    "tup_deleted": _counter("tup_deleted", "Rows deleted from this database."),
+    "conflicts": _counter("conflicts", "Queries that were cancelled for a conflict with recovery."),
+    "temp_files": _counter("temp_files", "Temporary files that queries of this database made."),
+    "temp_bytes": _counter("temp_bytes", "Data that queries of this database wrote to temporary files, in bytes."),
+    "deadlocks": _counter("deadlocks", "Deadlocks found in this database."),
+    "blk_read_time": _counter("blk_read_time", "Time spent reading blocks, in milliseconds (track_io_timing)."),
+    "blk_write_time": _counter("blk_write_time", "Time spent writing blocks, in milliseconds (track_io_timing)."),
+    "stats_reset": _counter("stats_reset", "When these statistics were last reset, in Unix seconds."),
+    "checksum_failures": untyped(
+        "pg_stat_database_checksum_failures", "Pages with a wrong checksum in this database.", _LABELS
+    ),
+    "checksum_last_failure": untyped(
+        "pg_stat_database_checksum_last_failure", "When a page with a wrong checksum was last found.", _LABELS
+    ),
+    "session_time": untyped(
+        "pg_stat_database_session_time", "Time that sessions of this database lasted, in milliseconds.", _LABELS
+    ),
+    "active_time": untyped(
+        "pg_stat_database_active_time", "Time spent executing statements in this database, in milliseconds.", _LABELS
+    ),
+    "idle_in_transaction_time": untyped(
+        "pg_stat_database_idle_in_transaction_time",
+        "Time that sessions of this database were idle in a transaction, in milliseconds.",
+        _LABELS,
+    ),
+    "sessions": untyped("pg_stat_database_sessions", "Sessions of this database so far.", _LABELS),
+    "sessions_abandoned": untyped(
+        "pg_stat_database_sessions_abandoned", "Sessions that ended because the client was gone.", _LABELS
+    ),
+    "sessions_fatal": untyped("pg_stat_database_sessions_fatal", "Sessions that a fatal error ended.", _LABELS),
+    "sessions_killed": untyped("pg_stat_database_sessions_killed", "Sessions that an operator ended.", _LABELS),
+}
+#: The spelling of newer peers.
+ACTIVE_SECONDS = counter(
+    "pg_stat_database_active_time_seconds_total", "Time spent executing statements, in seconds.", _LABELS
+)
+#: What a future version adds (18 has parallel_workers_*).
+OTHER = MetricPattern("pg_stat_database_*", "unknown", "Column {} of pg_stat_database.", _LABELS)
+CONFLICTS = MetricPattern(
+    "pg_stat_database_conflicts_*", "counter", "Queries cancelled for a conflict with recovery: {}.", _LABELS
+)
+SIZE = gauge("pg_database_size_bytes", "Disk space that the database takes, in bytes.", ["server", "datname"])
+CONNECTION_LIMIT = gauge(
+    "pg_database_connection_limit", "Sessions that the database allows; -1 for no limit.", ["server", "datname"]
+)
+XID_AGE = gauge(
+    "pg_database_wraparound_age_datfrozenxid_seconds",
+    "Transactions since the oldest one that is not frozen (a number, whatever the name says).",
+    ["server", "datname"],
+)
+MULTIXACT_AGE = gauge(
+    "pg_database_wraparound_age_datminmxid_seconds",
+    "Multixacts since the oldest one that is in use (a number, whatever the name says).",
+    ["server", "datname"],
+)
+XID_RATIO = gauge(
+    "pg_database_wraparound_ratio",
+    "How much of the transaction ids is used up before the server refuses to write (1 is the end).",
+    ["server", "datname"],
+)
+ROLE_LIMIT = gauge(
+    "pg_roles_connection_limit", "Sessions that the role allows; -1 for no limit.", ["server", "rolname"]
+)
+
+_TIMES = ("stats_reset", "checksum_last_failure")
+_EPOCH = "_epoch"  # how a timestamp looks depends on DateStyle: the epoch beside it does not
+_STATISTICS_QUERY = f"SELECT {MARK} *, {', '.join(f'extract(epoch FROM {time}) AS {time}{_EPOCH}' for time in _TIMES)}"
+_STATISTICS_QUERY += " FROM pg_stat_database"
+_CONFLICTS_QUERY = f"SELECT {MARK} * FROM pg_stat_database_conflicts"
+_CATALOG_QUERY = f"""SELECT {MARK}
+    datname, datconnlimit, CASE WHEN datallowconn THEN age(datfrozenxid) END,
+    CASE WHEN datallowconn THEN mxid_age(datminmxid) END
+FROM pg_database"""
+# A database that one may not enter has no size for us, and must not take the others' away.
+_SIZE_QUERY = f"""SELECT {MARK} datname,
+    CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+           OR has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END
+FROM pg_database"""
+_ROLES_QUERY = f"SELECT {MARK} rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin AND rolconnlimit <> -1"
+
+#: Sizes come from looking at every file of the database: not more often than this (seconds).
+SIZE_INTERVAL = 60.0
+# The server stops writing 3 million transactions before the 2**31 that can be told apart.
+_XID_LIMIT = 2**31 - 3_000_000
+
+
+class DatabaseCollector:
+    def __init__(
+        self, server: Server, exclude: frozenset[str] = frozenset(), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._exclude = exclude
+        self._clock = clock
+        self._sizes: list[Sample] = []
+        self._sized = (-1, 0.0)  # by which connection, and when
+
+    def collect(self) -> Iterable[Sample]:
+        session, label = self._server.session, self._server.label
+        statistics, conflicts, catalog, roles = session.queries(
+            (_STATISTICS_QUERY, _CONFLICTS_QUERY, _CATALOG_QUERY, _ROLES_QUERY)
+        )
+        for row in statistics.dicts():
+            datname = text(row.pop("datname"))
+            labels = {"server": label, "datid": text(row.pop("datid")), "datname": datname}
+            if datname not in self._exclude:
+                yield from _statistics(row, labels)
+        for row in conflicts.dicts():
+            datname = text(row.pop("datname"))
+            labels = {"server": label, "datid": text(row.pop("datid")), "datname": datname}
+            if datname not in self._exclude:
+                for column, value in row.items():
+                    if (count := number(value)) is not None:
+                        yield CONFLICTS.named(column)(count, **labels)
+        for name, limit, xids, multixacts in catalog:
+            datname = text(name)
+            if datname in self._exclude:
+                continue
+            yield CONNECTION_LIMIT(float(limit or b"-1"), server=label, datname=datname)
+            if xids is not None and multixacts is not None:
+                yield XID_AGE(float(xids), server=label, datname=datname)
+                yield MULTIXACT_AGE(float(multixacts), server=label, datname=datname)
+                yield XID_RATIO(float(xids) / _XID_LIMIT, server=label, datname=datname)
+        for name, limit in roles:
+            yield ROLE_LIMIT(float(limit or b"-1"), server=label, rolname=text(name))
+        yield from self._size()
+
+    def _size(self) -> list[Sample]:
+        session = self._server.session
+        generation, when = self._sized
+        if generation != session.generation or self._clock() - when > SIZE_INTERVAL - 1:
+            self._sizes = [
+                SIZE(float(size), server=self._server.label, datname=text(name))
+                for name, size in session.query(_SIZE_QUERY)
+                if size is not None and text(name) not in self._exclude
+            ]
+            self._sized = (session.generation, self._clock())
+        return self._sizes
+
+
+def _statistics(row: dict[str, bytes | None], labels: dict[str, str]) -> Iterable[Sample]:
+    for column, value in row.items():
+        if value is None or column in _TIMES:
+            continue
+        figure = float(value)
+        column = column.removesuffix(_EPOCH)
+        yield (STATISTICS.get(column) or OTHER.named(column))(figure, **labels)
+        if column == "active_time":
+            yield ACTIVE_SECONDS(figure / 1000, **labels)

@@ -1,0 +1,73 @@
+"""What a server lacks for all the figures to be there, and the statement that mends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import Finding
+
+from .server import Server
+from .session import MARK, Missing, NotConnected, QueryError, text
+from .statement_counts import find_extension
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .settings import PostgresSettings
+
+_SETTINGS_QUERY = f"SELECT {MARK} name, setting FROM pg_settings WHERE name IN ('track_io_timing', 'compute_query_id')"
+
+
+def findings(settings: PostgresSettings) -> Iterator[Finding]:
+    """Nothing, when the server does not answer: the collectors say that already."""
+    server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
+    try:
+        server.session.connect()
+        yield from _of(server, settings)
+    except (NotConnected, QueryError):
+        return
+    finally:
+        server.session.close()
+
+
+def _of(server: Server, settings: PostgresSettings) -> Iterator[Finding]:
+    if server.sees_all:
+        yield Finding("ok", f"{server.user} sees the sessions and statements of all users")
+    else:
+        yield Finding(
+            "missing",
+            f"{server.user} sees only its own sessions and statements",
+            f'GRANT pg_monitor TO "{server.user}";',
+        )
+    if settings.statements.enabled:
+        yield _statements(server)
+    values = {text(name): text(value) for name, value in server.session.query(_SETTINGS_QUERY)}
+    if values.get("track_io_timing") == "off":
+        yield Finding("ok", "track_io_timing is off: no times of reading and writing blocks")
+    if values.get("compute_query_id") == "off":
+        yield Finding(
+            "missing",
+            "compute_query_id is off: sessions and statements have no queryid",
+            "ALTER SYSTEM SET compute_query_id = 'auto'; SELECT pg_reload_conf();",
+        )
+
+
+def _statements(server: Server) -> Finding:
+    try:
+        extension = find_extension(server.session, server.database)
+        server.session.query(extension.counts_query)
+    except Missing:
+        return Finding(
+            "missing",
+            f"pg_stat_statements is not in database {server.database}",
+            "CREATE EXTENSION pg_stat_statements;  -- with it in shared_preload_libraries",
+        )
+    except QueryError as failure:
+        if failure.sqlstate == "55000":
+            return Finding(
+                "missing",
+                "pg_stat_statements is not loaded",
+                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';  -- and restart the server",
+            )
+        return Finding("failed", f"pg_stat_statements: {failure}")
+    return Finding("ok", f"pg_stat_statements {extension.version} counts statements")

@@ -1,0 +1,67 @@
+"""How far running VACUUMs are.
+
+https://www.postgresql.org/docs/current/progress-reporting.html#VACUUM-PROGRESS-REPORTING
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import gauge
+
+from .session import MARK, number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metric import Sample
+
+    from .server import Server
+
+_LABELS = ("server", "datname", "relname")
+PHASE = gauge("pg_stat_progress_vacuum_phase", "1 for the phase that the VACUUM is in.", [*_LABELS, "phase"])
+#: By column of pg_stat_progress_vacuum, in all versions. 17 counts bytes of dead tuples instead of the tuples.
+COLUMNS = {
+    "heap_blks_total": gauge("pg_stat_progress_vacuum_heap_blks", "Blocks of the table.", _LABELS),
+    "heap_blks_scanned": gauge("pg_stat_progress_vacuum_heap_blks_scanned", "Blocks that were scanned.", _LABELS),
+    "heap_blks_vacuumed": gauge("pg_stat_progress_vacuum_heap_blks_vacuumed", "Blocks that were vacuumed.", _LABELS),
+    "index_vacuum_count": gauge("pg_stat_progress_vacuum_index_vacuums", "Completed rounds over the indexes.", _LABELS),
+    "max_dead_tuples": gauge(
+        "pg_stat_progress_vacuum_max_dead_tuples", "Dead tuples that fit until a round over the indexes.", _LABELS
+    ),
+    "num_dead_tuples": gauge("pg_stat_progress_vacuum_num_dead_tuples", "Dead tuples found so far.", _LABELS),
+    "max_dead_tuple_bytes": gauge(
+        "pg_stat_progress_vacuum_max_dead_tuple_bytes", "Dead tuples that fit, in bytes.", _LABELS
+    ),
+    "dead_tuple_bytes": gauge(
+        "pg_stat_progress_vacuum_dead_tuple_bytes", "Dead tuples found so far, in bytes.", _LABELS
+    ),
+}
+PHASES = (
+    "initializing", "scanning heap", "vacuuming indexes", "vacuuming heap", "cleaning up indexes", "truncating heap",
+    "performing final cleanup",
+)  # fmt: skip
+
+_QUERY = f"""SELECT {MARK} v.*, coalesce(c.relname, v.relid::text) AS relname
+FROM pg_stat_progress_vacuum AS v LEFT JOIN pg_class AS c ON c.oid = v.relid AND v.datname = current_database()"""
+
+
+class VacuumCollector:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Sample]:
+        self._server.needs_all_stats()
+        seen: set[tuple[str, str]] = set()
+        for row in self._server.session.query(_QUERY).dicts():
+            name = text(row["datname"]), text(row["relname"])
+            if name in seen:
+                continue  # tables of one name in two schemas
+            seen.add(name)
+            labels = {"server": self._server.label, "datname": name[0], "relname": name[1]}
+            now = text(row["phase"])
+            for phase in PHASES:
+                yield PHASE(phase == now, **labels, phase=phase)
+            for column, metric in COLUMNS.items():
+                if (value := number(row.get(column))) is not None:
+                    yield metric(value, **labels)

@@ -1,0 +1,289 @@
+"""One connection to a PostgreSQL server: every query read-only, with timeouts on both sides, in one round trip.
+
+The simple query protocol is spoken. Behind a pooler the limits are set by `SET LOCAL` in the same message as the query:
+nothing of them outlives it, so that a PgBouncer in transaction mode, which gives the server connection to somebody else
+next, passes nothing on. The wait for an answer is our own (`poll` on the socket with a deadline): a server whose
+processes are frozen keeps its TCP connections open, and neither `statement_timeout` nor TCP notices.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import psycopg
+    from psycopg.pq.abc import PGconn, PGresult
+
+APPLICATION_NAME = "deckwatch"
+#: In each of our own statements, so that pg_stat_statements' entries for them are known and left out of the figures.
+MARK = "/* deckwatch */"
+
+#: How long a connection may owe an answer before it is given up for a new one (seconds).
+_PATIENCE = 60.0
+_MARGIN = 1.0  # the server's own timeout comes first, where it can
+
+Row = tuple["bytes | None", ...]
+
+
+class NotConnected(Exception):
+    """There is no connection, and this is not the query that makes one."""
+
+
+class QueryError(Exception):
+    """The server refused a query. `sqlstate` is PostgreSQL's five-character code (appendix A of its manual)."""
+
+    def __init__(self, sqlstate: str, message: str) -> None:
+        super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
+        self.sqlstate = sqlstate
+
+
+class Missing(Exception):
+    """A figure needs a privilege or an extension that is not there. The message ends in the statement that mends it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a query gave: rows of undecoded text, None for NULL."""
+
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def dicts(self) -> Iterator[dict[str, bytes | None]]:
+        for row in self.rows:
+            yield dict(zip(self.columns, row, strict=True))
+
+
+def number(value: bytes | None) -> float | None:
+    """A number or truth value of PostgreSQL's text output; None for NULL."""
+    if value is None:
+        return None
+    if value == b"t":
+        return 1.0
+    if value == b"f":
+        return 0.0
+    return float(value)
+
+
+def text(value: bytes | None) -> str:
+    """Text as the server sent it; `` for NULL. A database in SQL_ASCII may hold bytes that are no UTF-8."""
+    return "" if value is None else value.decode("utf-8", "replace")
+
+
+@dataclass
+class Cost:
+    """What watching costs the server, since the agent started."""
+
+    queries: int = 0
+    failures: int = 0
+    connections: int = 0
+
+
+class Session:
+    """A connection that is kept, and rebuilt when it breaks. Used by one thread at a time.
+
+    `timeout` is how long a statement may run and `lock_timeout` how long it may wait for a lock (seconds). `setup` is
+    run on each new connection, and is what a caller knows of the server.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        timeout: float,
+        lock_timeout: float = 0.1,
+        *,
+        limits: bool = True,
+        setup: Callable[[Session], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._conninfo = conninfo
+        self._timeout = timeout
+        self._settings = {
+            "statement_timeout": f"{timeout * 1000:.0f}",
+            "lock_timeout": f"{lock_timeout * 1000:.0f}",
+            "default_transaction_read_only": "on",
+        }
+        self._has_limits = limits
+        self._prefix = ""
+        self._setup = setup
+        self._clock = clock
+        self._connection: psycopg.Connection[Any] | None = None
+        self._pgconn: PGconn | None = None
+        self._poll = select.poll()
+        self._owes_since: float | None = None
+        self.cost = Cost()
+        self.busy = 0.0  # seconds spent waiting for answers, since somebody set it to 0
+        self.server = ""  # host:port, as the peer's `server` label has it
+        self.version = 0  # 150004 for 15.4
+        self.generation = 0  # counts connections: what was learnt from an older one may be wrong
+
+    def connect(self) -> None:
+        """Make sure that there is a connection that can be used. Raises NotConnected with the reason."""
+        if self._pgconn is not None:
+            self._settle()
+        if self._pgconn is None:
+            self._open()
+
+    def query(self, sql: str) -> Result:
+        """The rows of one SELECT or SHOW. Raises NotConnected, QueryError."""
+        return self.queries((sql,))[0]
+
+    def queries(self, statements: Sequence[str]) -> list[Result]:
+        """The rows of each statement, asked for in one message: all of them, or the failure of the first that fails."""
+        pgconn = self._pgconn
+        if pgconn is None or self._owes_since is not None:
+            raise NotConnected("no connection to the server")
+        self.cost.queries += len(statements)
+        asked = self._clock()
+        try:
+            pgconn.send_query((self._prefix + ";".join(statements)).encode())
+            results = self._read(pgconn, asked + self._timeout + _MARGIN)
+        except QueryError:
+            self.cost.failures += 1
+            raise
+        finally:
+            self.busy += self._clock() - asked
+        # The answers to SET have no columns.
+        return results[-len(statements) :]
+
+    def close(self) -> None:
+        connection, self._connection, self._pgconn, self._owes_since = self._connection, None, None, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> None:
+        try:
+            import psycopg
+        except ImportError as missing:
+            raise NotConnected(f"{missing}; pip install 'deckwatch[postgres]'") from None
+        try:
+            connection = psycopg.connect(
+                self._conninfo,
+                autocommit=True,
+                application_name=APPLICATION_NAME,
+                client_encoding="utf-8",
+                connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 for 2
+                # A host that is gone tells nobody: TCP has to ask.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=20_000,
+            )
+        except (psycopg.Error, OSError) as failure:
+            raise NotConnected(_first_line(failure)) from None
+        self._connection, self._pgconn = connection, connection.pgconn
+        self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
+        self._owes_since = None
+        info = connection.info
+        self.server = f"{info.host}:{info.port}"
+        self.version = self._pgconn.server_version
+        self.generation += 1
+        self.cost.connections += 1
+        try:
+            if self._has_limits:
+                self._set_limits(self._pgconn)
+            if self._setup is not None:
+                self._setup(self)
+        except (NotConnected, QueryError):
+            self.close()
+            raise
+
+    def _set_limits(self, pgconn: PGconn) -> None:
+        """Once for the session, unless a pooler stands between: then with each message, for its transaction.
+
+        A pooler tells its clients a process id of its own making.
+        """
+        self._prefix = ""
+        ((pid,),) = self.query(f"SELECT {MARK} pg_backend_pid()")
+        if int(pid or 0) == pgconn.backend_pid:
+            pgconn_settings = ";".join(f"SET {MARK} {name}={value}" for name, value in self._settings.items())
+            self.queries((f"{pgconn_settings};SELECT {MARK} 1",))
+            return
+        local = {**self._settings, "transaction_read_only": "on"}
+        del local["default_transaction_read_only"]
+        # One message is one implicit transaction: what is set here is gone when the answer is complete.
+        self._prefix = "".join(f"SET LOCAL {MARK} {name}={value};" for name, value in local.items())
+
+    def _settle(self) -> None:
+        """Take in the answer that is still owed. A frozen server is not asked anew, or its sessions would pile up."""
+        assert self._pgconn is not None
+        if self._owes_since is None:
+            # A server that went away in the meantime has said so on the socket.
+            if self._poll.poll(0):
+                self._read_notices()
+            return
+        try:
+            self._read(self._pgconn, self._clock() + self._timeout)
+        except QueryError:
+            pass  # the timeout that the server noticed in the end
+        except NotConnected:
+            if self._pgconn is not None and self._clock() - self._owes_since > _PATIENCE:
+                self.close()
+            if self._pgconn is not None:
+                raise
+
+    def _read_notices(self) -> None:
+        from psycopg import OperationalError
+
+        assert self._pgconn is not None
+        try:
+            self._pgconn.consume_input()
+        except OperationalError:
+            self.close()
+
+    def _read(self, pgconn: PGconn, deadline: float) -> list[Result]:
+        from psycopg import OperationalError, pq
+
+        results: list[Result] = []
+        error: QueryError | None = None
+        try:
+            while True:
+                while pgconn.is_busy():
+                    left = deadline - self._clock()
+                    if left <= 0 or not self._poll.poll(left * 1000):
+                        self._owes_since = self._owes_since or self._clock()
+                        raise NotConnected(f"no answer within {self._timeout:g} s")
+                    pgconn.consume_input()
+                result = pgconn.get_result()
+                if result is None:
+                    break
+                if result.status == pq.ExecStatus.TUPLES_OK:
+                    results.append(_rows(result))
+                elif result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY):
+                    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+                    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+                    error = QueryError(text(state), text(message) or result.get_error_message())
+        except OperationalError as failure:
+            self.close()
+            raise NotConnected(_first_line(failure)) from None
+        self._owes_since = None
+        if pgconn.status != pq.ConnStatus.OK:
+            self.close()
+            raise NotConnected(str(error or "the connection broke"))
+        if error is not None:
+            raise error
+        return results
+
+
+def _rows(result: PGresult) -> Result:
+    get, columns = result.get_value, range(result.nfields)
+    return Result(
+        tuple((result.fname(column) or b"").decode() for column in columns),
+        [tuple([get(row, column) for column in columns]) for row in range(result.ntuples)],
+    )
+
+
+def _first_line(failure: BaseException) -> str:
+    """What libpq says, without the hints that follow. It names host, port and user, never the password."""
+    return str(failure).strip().split("\n", 1)[0]

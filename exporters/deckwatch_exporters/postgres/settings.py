@@ -1,0 +1,80 @@
+"""The settings of one PostgreSQL server."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from deckwatch.config import Duration, Secret, Settings, Size
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class StatementsSettings(Settings):
+    """pg_stat_statements. `top` is by total time; those by calls and by blocks read are kept beside them."""
+
+    enabled: bool = True
+    top: Annotated[int, Field(ge=1, le=1000)] = 50
+    top_by_calls: Annotated[int, Field(ge=0, le=1000)] = 10
+    top_by_io: Annotated[int, Field(ge=0, le=1000)] = 10
+    query_text: Literal["log", "label", "off"] = "log"
+    text_bytes: Size = 4096
+    redact: bool = True
+    interval: Duration | None = None
+
+
+class SlowQueriesSettings(Settings):
+    """Queries that take longer than `thresholds.slow_query`."""
+
+    enabled: bool = True
+    redact: bool = True
+    explain: bool = False
+    blocked_after: Duration = 1.0
+
+
+class TablesSettings(Settings):
+    """Tables and indexes: of each database the `top` largest ones."""
+
+    enabled: bool = True
+    top: Annotated[int, Field(ge=1, le=10_000)] = 100
+    top_indexes: Count = 100
+    sizes_interval: Duration = 60.0
+
+
+class PostgresSettings(Settings):
+    """A PostgreSQL server, through any of its databases."""
+
+    dsn: Secret
+    password: Secret | None = None
+    databases: Literal["all"] | tuple[str, ...] = ()
+    exclude_databases: frozenset[str] = frozenset()
+    databases_interval: Duration = 60.0
+    timeout: Duration = 4.0
+    lock_timeout: Duration = 0.1
+    detailed_activity: bool = False
+    statements: StatementsSettings = StatementsSettings()
+    slow_queries: SlowQueriesSettings = SlowQueriesSettings()
+    tables: TablesSettings = TablesSettings()
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_a_dsn(cls, dsn: Secret) -> Secret:
+        value = libpq_form(dsn.get_secret_value())
+        if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
+            raise ValueError("a DSN such as postgresql://user@host:5432/database, or host=... user=... dbname=...")
+        return Secret(value)
+
+    @property
+    def conninfo(self) -> str:
+        """What libpq takes, the password filled in. Raises psycopg.ProgrammingError."""
+        from psycopg.conninfo import make_conninfo
+
+        password = self.password.get_secret_value() if self.password else None
+        return make_conninfo(self.dsn.get_secret_value(), **({"password": password} if password else {}))
+
+
+def libpq_form(dsn: str) -> str:
+    """SQLAlchemy's and Django's `postgresql+psycopg://` as libpq has it."""
+    return re.sub(r"^(postgres(?:ql)?|postgis)(\+\w+)?://", "postgresql://", dsn)

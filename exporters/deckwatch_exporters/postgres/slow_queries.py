@@ -1,0 +1,220 @@
+"""Queries that took longer than `thresholds.slow_query`: an event each, a histogram and a counter.
+
+Two views see them: pg_stat_activity while they run, pg_stat_statements when they have ended, also those that began and
+ended between two runs. A query that both have seen is told of when it is found running, and again when it has ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import counter, gauge, histogram
+
+from .sql_text import cut, fingerprint, one_line, redacted
+from .statement_counts import StatementKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from deckwatch.collector import Context
+    from deckwatch.metric import Sample
+
+    from .activity import Activity, Backend
+    from .plans import Plans
+    from .server import Server
+    from .settings import SlowQueriesSettings
+    from .statement_counts import Delta
+    from .statements import StatementsCollector
+
+_LABELS = ("server", "datname", "user")
+DURATION = histogram("pg_slow_query_duration_seconds", "How long slow queries took, in seconds.", _LABELS)
+TOTAL = counter("pg_slow_queries_total", "Queries that took longer than the threshold.", _LABELS)
+RUNNING = gauge("pg_slow_queries_running", "Queries that run for longer than the threshold.", _LABELS[:2])
+UNTOLD = counter(
+    "pg_slow_query_events_dropped_total", "Slow queries that were counted without an event of their own.", ["server"]
+)
+
+_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_EVENTS_A_RUN = 100
+_MOST_USERS = 200  # pairs of database and user; beyond, they are `other`
+_TEXT_BYTES = 4096
+
+#: The events' text says this much, the fields the rest.
+_RUNNING, _FINISHED = "running", "finished"
+
+
+class SlowQueriesCollector:
+    def __init__(
+        self,
+        server: Server,
+        activity: Activity,
+        statements: StatementsCollector | None,
+        context: Context,
+        settings: SlowQueriesSettings,
+        plans: Plans | None = None,
+    ) -> None:
+        self._server = server
+        self._activity = activity
+        self._statements = statements
+        self._context = context
+        self._settings = settings
+        self._plans = plans
+        self._running: dict[tuple[int, float], Backend] = {}  # by process and start of the query
+        self._seen = 0.0  # when those were seen, by the server's clock
+        self._durations: dict[tuple[str, str], Counter[float]] = {}
+        self._sums: Counter[tuple[str, str]] = Counter()
+        self._untold = 0
+        self._events_left = 0
+
+    def collect(self) -> Iterator[Sample]:
+        self._server.needs_all_stats()
+        self._events_left = _EVENTS_A_RUN
+        threshold = self._context.thresholds.get("slow_query", 1.0)
+        slow = {delta.key: delta for delta in self._deltas() if _longest(delta) >= threshold}
+        ended, running = self._follow(threshold, slow)
+        for it, duration in ended:
+            self._finished(it, duration, slow.pop(_key(it), None))
+        for delta in slow.values():
+            self._from_statements(delta, threshold)
+        self._running = running
+        self._seen = self._activity.now
+        yield from self._samples()
+
+    def _deltas(self) -> list[Delta]:
+        return self._statements.deltas if self._statements is not None else []
+
+    def _follow(
+        self, threshold: float, slow: Mapping[StatementKey, Delta]
+    ) -> tuple[list[tuple[Backend, float]], dict[tuple[int, float], Backend]]:
+        """Which of the queries that were running have ended, and after how long; and which run now."""
+        now = self._activity.now
+        present = {it.pid: it for it in self._activity.backends}
+        running: dict[tuple[int, float], Backend] = {}
+        ended: list[tuple[Backend, float]] = []
+        for it in present.values():
+            if it.state != "active" or it.query_start is None or it.backend_type != "client backend":
+                continue
+            if now - it.query_start < threshold:
+                continue
+            key = it.pid, it.query_start
+            delta = slow.get(_key(it))
+            if delta is not None and (delta.longest or 0.0) >= now - it.query_start:
+                ended.append((it, delta.longest or 0.0))  # between the look at the sessions and that at the statements
+                continue
+            running[key] = it
+            if key not in self._running:
+                self._event(
+                    _RUNNING,
+                    it.usename,
+                    it.datname,
+                    now - it.query_start,
+                    it.query_id,
+                    self._query_of(it),
+                    **_of_session(it),
+                )
+        for (pid, start), it in self._running.items():
+            if (pid, start) in running or any(one is present.get(pid) for one, _ in ended):
+                continue
+            last = present.get(pid)
+            exact = last is not None and last.query_start == start and last.state_change is not None
+            end = last.state_change if exact and last is not None and last.state_change is not None else self._seen
+            ended.append((it, max(0.0, end - start)))
+        return ended, running
+
+    def _finished(self, it: Backend, duration: float, delta: Delta | None) -> None:
+        if delta is not None:
+            one = delta.figures.calls == 1
+            duration = max(duration, delta.figures.seconds if one else delta.longest or 0.0)
+        fields = _of_session(it) | (_of_statement(delta) if delta is not None else {})
+        self._event(_FINISHED, it.usename, it.datname, duration, it.query_id, self._query_of(it), **fields)
+        self._observe(it.datname, it.usename, duration, 1)
+
+    def _from_statements(self, delta: Delta, threshold: float) -> None:
+        user, datname, queryid = delta.key
+        mean = delta.figures.seconds / max(1.0, delta.figures.calls)
+        longest = max(mean, delta.longest or 0.0)
+        text = self._statements.text_of(queryid) if self._statements is not None else ""
+        self._event(
+            _FINISHED, user, datname, longest, queryid, text, mean_seconds=round(mean, 6), **_of_statement(delta)
+        )
+        if mean >= threshold:
+            self._observe(datname, user, mean, int(delta.figures.calls))
+        else:
+            self._observe(datname, user, longest, 1)
+
+    def _query_of(self, it: Backend) -> str:
+        return cut(redacted(it.query) if self._settings.redact else one_line(it.query), _TEXT_BYTES)
+
+    def _event(
+        self, state: str, user: str, datname: str, seconds: float, queryid: str, query: str, **fields: object
+    ) -> None:
+        if not self._events_left:
+            self._untold += 1
+            return
+        self._events_left -= 1
+        plan = self._plans.of(datname, queryid) if self._plans is not None and queryid else None
+        self._context.event(
+            "postgres.slow_query",
+            f"a query of {user} on {datname} {'runs' if state == _RUNNING else 'took'} {seconds:.3f} s",
+            state=state,
+            user=user,
+            database=datname,
+            duration_seconds=round(seconds, 6),
+            queryid=queryid or None,
+            fingerprint=fingerprint(query) if query else None,
+            query=query or None,
+            **({"plan": plan} if plan is not None else {}),
+            **fields,
+        )
+
+    def _observe(self, datname: str, user: str, seconds: float, times: int) -> None:
+        key = datname, user
+        if key not in self._durations and len(self._durations) >= _MOST_USERS:
+            key = "other", "other"
+        buckets = self._durations.setdefault(key, Counter())
+        buckets[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += times
+        self._sums[key] += seconds * times  # type: ignore[assignment]  # Counter is declared over int alone
+
+    def _samples(self) -> Iterator[Sample]:
+        label = self._server.label
+        for (datname, user), counts in self._durations.items():
+            cumulative, total = {}, 0
+            for bound in (*_BOUNDS, float("inf")):
+                total += counts[bound]
+                cumulative[bound] = float(total)
+            labels = {"server": label, "datname": datname, "user": user}
+            yield from DURATION.distribution(cumulative, float(self._sums[datname, user]), **labels)
+            yield TOTAL(total, **labels)
+        running = Counter(it.datname for it in self._running.values())
+        for datname in self._activity.databases:
+            yield RUNNING(running[datname], server=label, datname=datname)
+        yield UNTOLD(self._untold, server=label)
+
+
+def _key(it: Backend) -> StatementKey:
+    return StatementKey(it.usename, it.datname, it.query_id)
+
+
+def _longest(delta: Delta) -> float:
+    return max(delta.longest or 0.0, delta.figures.seconds / max(1.0, delta.figures.calls))
+
+
+def _of_session(it: Backend) -> dict[str, object]:
+    return {
+        "pid": it.pid,
+        "application": it.application_name or None,
+        "client": it.client_addr or None,
+        "wait_event": f"{it.wait_event_type}:{it.wait_event}" if it.wait_event_type else None,
+    }
+
+
+def _of_statement(delta: Delta) -> dict[str, object]:
+    figures = delta.figures
+    return {
+        "calls": int(figures.calls),
+        "rows": int(figures.rows),
+        "blocks_hit": int(figures.blocks_hit),
+        "blocks_read": int(figures.blocks_read),
+        "temp_blocks_written": int(figures.temp_blocks_written),
+    }

@@ -1,0 +1,71 @@
+"""Which of many things have series of their own: the top by some figures, without a change at every run.
+
+A series that comes and goes with each new order of a ranking is of no use to `rate()`, and costs Prometheus more than
+one that stays. So a member stays until somebody else has clearly overtaken it, for a good while.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+K = TypeVar("K", bound="Hashable")
+
+_HALF_LIFE = 1800.0  # seconds after which what was done counts half
+_OVERTAKEN = 1.5  # by this factor
+_STAY = 600.0  # seconds that a member has at least
+_FORGOTTEN = 1e-6  # of the largest score: not worth remembering
+
+
+class StickyTop(Generic[K]):
+    """The `size` members with the highest score; a score is what was done lately."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._scores: dict[K, float] = {}
+        self._members: dict[K, float] = {}  # since when
+        self._updated: float | None = None
+
+    @property
+    def members(self) -> frozenset[K]:
+        return frozenset(self._members)
+
+    def update(self, done: Mapping[K, float], now: float) -> None:
+        """Take in what was done since the last update (by key; above 0), at `now` (seconds, of any clock)."""
+        self._decay(now)
+        for key, amount in done.items():
+            self._scores[key] = self._scores.get(key, 0.0) + amount
+        if not self._size:
+            return
+        # Only who did something now can overtake anybody.
+        rising = sorted((key for key in done if key not in self._members), key=self._score, reverse=True)
+        for key in rising[: self._size]:
+            if len(self._members) < self._size:
+                self._members[key] = now
+                continue
+            leaving = min(
+                (member for member, since in self._members.items() if now - since >= _STAY),
+                key=self._score,
+                default=None,
+            )
+            if leaving is None or self._score(key) <= _OVERTAKEN * self._score(leaving):
+                break
+            del self._members[leaving]
+            self._members[key] = now
+
+    def _score(self, key: K) -> float:
+        return self._scores.get(key, 0.0)
+
+    def _decay(self, now: float) -> None:
+        since = 0.0 if self._updated is None else now - self._updated
+        self._updated = now
+        if since <= 0 or not self._scores:
+            return
+        factor = math.exp2(-since / _HALF_LIFE)
+        least = max(self._scores.values()) * _FORGOTTEN
+        self._scores = {
+            key: score * factor for key, score in self._scores.items() if score > least or key in self._members
+        }

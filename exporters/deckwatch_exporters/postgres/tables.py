@@ -1,0 +1,243 @@
+"""Tables and indexes of a database: scans, changes, vacuums, blocks read, sizes. The largest ones of each database.
+
+https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ALL-TABLES-VIEW
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from deckwatch.metric import counter, gauge
+
+from .session import MARK, NotConnected, QueryError, Session, number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from deckwatch.metric import Metric, Sample
+
+    from .server import Server
+    from .session import Row
+    from .settings import PostgresSettings, TablesSettings
+
+_TABLE = ("server", "datname", "schemaname", "relname")
+_INDEX = (*_TABLE, "indexrelname")
+
+
+def _table(kind: Callable[..., Metric], column: str, help: str) -> Metric:
+    return kind(f"pg_stat_user_tables_{column}", help, _TABLE)
+
+
+#: By column of pg_stat_user_tables, with the expression where it is not the column itself.
+TABLE: Mapping[str, Metric] = {
+    "seq_scan": _table(counter, "seq_scan", "Scans of the table from end to end."),
+    "seq_tup_read": _table(counter, "seq_tup_read", "Rows read by scans from end to end."),
+    "idx_scan": _table(counter, "idx_scan", "Scans of the table's indexes."),
+    "idx_tup_fetch": _table(counter, "idx_tup_fetch", "Rows fetched by index scans."),
+    "n_tup_ins": _table(counter, "n_tup_ins", "Rows inserted."),
+    "n_tup_upd": _table(counter, "n_tup_upd", "Rows updated."),
+    "n_tup_del": _table(counter, "n_tup_del", "Rows deleted."),
+    "n_tup_hot_upd": _table(counter, "n_tup_hot_upd", "Rows updated without a change to an index."),
+    "n_live_tup": _table(gauge, "n_live_tup", "Estimated live rows."),
+    "n_dead_tup": _table(gauge, "n_dead_tup", "Estimated dead rows."),
+    "n_mod_since_analyze": _table(gauge, "n_mod_since_analyze", "Estimated rows changed since the last ANALYZE."),
+    "last_vacuum": _table(gauge, "last_vacuum", "When somebody last ran VACUUM, in Unix seconds."),
+    "last_autovacuum": _table(gauge, "last_autovacuum", "When autovacuum last vacuumed, in Unix seconds."),
+    "last_analyze": _table(gauge, "last_analyze", "When somebody last ran ANALYZE, in Unix seconds."),
+    "last_autoanalyze": _table(gauge, "last_autoanalyze", "When autovacuum last analyzed, in Unix seconds."),
+    "vacuum_count": _table(counter, "vacuum_count", "Times that somebody ran VACUUM."),
+    "autovacuum_count": _table(counter, "autovacuum_count", "Times that autovacuum vacuumed."),
+    "analyze_count": _table(counter, "analyze_count", "Times that somebody ran ANALYZE."),
+    "autoanalyze_count": _table(counter, "autoanalyze_count", "Times that autovacuum analyzed."),
+}
+_IO = {
+    "heap_blks_read": "Blocks of the table that were read from disk.",
+    "heap_blks_hit": "Blocks of the table that were found in the buffer cache.",
+    "idx_blks_read": "Blocks of the table's indexes that were read from disk.",
+    "idx_blks_hit": "Blocks of the table's indexes that were found in the buffer cache.",
+    "toast_blks_read": "Blocks of the table's TOAST that were read from disk.",
+    "toast_blks_hit": "Blocks of the table's TOAST that were found in the buffer cache.",
+    "tidx_blks_read": "Blocks of the TOAST's index that were read from disk.",
+    "tidx_blks_hit": "Blocks of the TOAST's index that were found in the buffer cache.",
+}
+#: By column of pg_statio_user_tables: `_blocks_` since version 0.13 of the peer, `_blks_` in its older queries.
+TABLE_IO = {
+    column: counter(f"pg_statio_user_tables_{column.replace('_blks_', '_blocks_')}", help, _TABLE)
+    for column, help in _IO.items()
+}
+TABLE_IO_OLD = {column: counter(f"pg_statio_user_tables_{column}", help, _TABLE) for column, help in _IO.items()}
+#: By column of pg_stat_user_indexes and pg_statio_user_indexes.
+INDEX = {
+    "idx_scan": counter("pg_stat_user_indexes_idx_scan_total", "Scans of the index.", _INDEX),
+    "idx_tup_read": counter("pg_stat_user_indexes_idx_tup_read_total", "Entries that scans returned.", _INDEX),
+    "idx_tup_fetch": counter("pg_stat_user_indexes_idx_tup_fetch_total", "Rows that scans fetched.", _INDEX),
+    "idx_blks_read": counter("pg_statio_user_indexes_idx_blks_read_total", "Blocks read from disk.", _INDEX),
+    "idx_blks_hit": counter("pg_statio_user_indexes_idx_blks_hit_total", "Blocks found in the buffer cache.", _INDEX),
+}
+SIZE = gauge("pg_stat_user_tables_size_bytes", "Size of the table with its indexes and TOAST, in bytes.", _TABLE)
+TABLE_SIZE = gauge("pg_stat_user_tables_table_size_bytes", "Size of the table with its TOAST, in bytes.", _TABLE)
+INDEXES_SIZE = gauge("pg_stat_user_tables_index_size_bytes", "Size of the table's indexes, in bytes.", _TABLE)
+INDEX_SIZE = gauge("pg_index_size_bytes", "Size of the index, in bytes.", _INDEX)
+TABLES = gauge("pg_user_tables", "Tables of the database, those without series of their own included.", _TABLE[:2])
+TABLES_LEFT_OUT = gauge(
+    "pg_user_tables_left_out", "Tables that have no series of their own, since `tables.top` is lower.", _TABLE[:2]
+)
+READ = gauge("pg_database_tables_read", "Whether the database's tables could be read.", _TABLE[:2])
+
+_TIMES = {"last_vacuum", "last_autovacuum", "last_analyze", "last_autoanalyze"}
+_TABLE_COLUMNS = ", ".join(f"extract(epoch FROM t.{name})" if name in _TIMES else f"t.{name}" for name in TABLE)
+_IO_COLUMNS = ", ".join(f"io.{name}" for name in _IO)
+# Largest first by what ANALYZE last saw: to measure them would take a lock on each.
+_TABLES_QUERY = f"""SELECT {MARK} t.relid, t.schemaname, t.relname, {_TABLE_COLUMNS}, {_IO_COLUMNS}
+FROM pg_stat_user_tables AS t JOIN pg_statio_user_tables AS io USING (relid) JOIN pg_class AS c ON c.oid = t.relid
+ORDER BY c.relpages DESC, t.n_live_tup DESC, t.relid LIMIT {{top}}"""
+_COUNT_QUERY = f"SELECT {MARK} count(*) FROM pg_stat_user_tables"
+_INDEXES_QUERY = f"""SELECT {MARK} i.indexrelid, i.schemaname, i.relname, i.indexrelname, i.idx_scan, i.idx_tup_read,
+    i.idx_tup_fetch, io.idx_blks_read, io.idx_blks_hit
+FROM pg_stat_user_indexes AS i JOIN pg_statio_user_indexes AS io USING (indexrelid)
+JOIN pg_class AS c ON c.oid = i.indexrelid
+ORDER BY c.relpages DESC, i.indexrelid LIMIT {{top}}"""
+# The size functions lock what they measure. What somebody has locked for good (ALTER TABLE, VACUUM FULL) is left out.
+_UNLOCKED = """NOT EXISTS (SELECT FROM pg_locks AS l JOIN pg_class AS k ON k.oid = l.relation
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.database = (
+        SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.relation = r.oid OR l.relation IN (
+        SELECT indexrelid FROM pg_index WHERE indrelid = r.oid
+        UNION SELECT indrelid FROM pg_index WHERE indexrelid = r.oid)))"""
+_SIZES_QUERY = f"""SELECT {MARK} r.oid, pg_table_size(r.oid), pg_indexes_size(r.oid)
+FROM pg_class AS r WHERE r.oid = ANY('{{{{{{oids}}}}}}') AND {_UNLOCKED}"""
+_INDEX_SIZES_QUERY = f"""SELECT {MARK} r.oid, pg_relation_size(r.oid)
+FROM pg_class AS r WHERE r.oid = ANY('{{{{{{oids}}}}}}') AND {_UNLOCKED}"""
+
+
+class _Sizes:
+    """Sizes by oid, measured once in a while."""
+
+    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._due = 0.0
+        self._generation = -1
+        self._sizes: dict[bytes, tuple[float, ...]] = {}
+
+    def of(self, session: Session, query: str, oids: list[bytes]) -> Mapping[bytes, tuple[float, ...]]:
+        if self._generation == session.generation and self._clock() < self._due:
+            return self._sizes
+        try:
+            rows = session.query(query.format(oids=b",".join(oids).decode())) if oids else ()
+        except QueryError as failure:
+            if failure.sqlstate not in ("55P03", "42P01", "XX000"):
+                raise
+            rows = ()  # locked or dropped between the look at the locks and the measuring: the next time
+        self._sizes = {
+            row[0]: tuple(float(size) for size in row[1:] if size is not None) for row in rows if row[0] is not None
+        }
+        self._generation, self._due = session.generation, self._clock() + self._interval - 1
+        return self._sizes
+
+
+class Tables:
+    """The tables and indexes of the database that a session is in."""
+
+    def __init__(self, settings: TablesSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._sizes = _Sizes(settings.sizes_interval, clock)
+        self._index_sizes = _Sizes(settings.sizes_interval, clock)
+
+    def read(self, session: Session, label: str, datname: str) -> Iterator[Sample]:
+        """Raises NotConnected and QueryError."""
+        queries = [_TABLES_QUERY.format(top=self._settings.top), _COUNT_QUERY]
+        if self._settings.top_indexes:
+            queries.append(_INDEXES_QUERY.format(top=self._settings.top_indexes))
+        tables, count, *indexes = session.queries(queries)
+        total = number(count.rows[0][0]) or 0.0
+        yield TABLES(total, server=label, datname=datname)
+        yield TABLES_LEFT_OUT(max(0.0, total - len(tables)), server=label, datname=datname)
+        sizes = self._sizes.of(session, _SIZES_QUERY, [row[0] for row in tables if row[0]])
+        for row in tables:
+            labels = dict(zip(_TABLE, (label, datname, text(row[1]), text(row[2])), strict=True))
+            yield from _table_samples(row, labels, sizes.get(row[0] or b"", ()))
+        for result in indexes:
+            sizes = self._index_sizes.of(session, _INDEX_SIZES_QUERY, [row[0] for row in result if row[0]])
+            for row in result:
+                names = (label, datname, text(row[1]), text(row[2]), text(row[3]))
+                labels = dict(zip(_INDEX, names, strict=True))
+                for metric, value in zip(INDEX.values(), row[4:], strict=True):
+                    if value is not None:
+                        yield metric(float(value), **labels)
+                for size in sizes.get(row[0] or b"", ()):
+                    yield INDEX_SIZE(size, **labels)
+
+
+def _table_samples(row: Row, labels: dict[str, str], sizes: tuple[float, ...]) -> Iterator[Sample]:
+    figures = row[3 : 3 + len(TABLE)]
+    for metric, value in zip(TABLE.values(), figures, strict=True):
+        if value is not None:
+            yield metric(float(value), **labels)
+    for column, value in zip(TABLE_IO, row[3 + len(TABLE) :], strict=True):
+        if value is not None:
+            yield TABLE_IO[column](float(value), **labels)
+            yield TABLE_IO_OLD[column](float(value), **labels)
+    if len(sizes) == 2:
+        yield TABLE_SIZE(sizes[0], **labels)
+        yield INDEXES_SIZE(sizes[1], **labels)
+        yield SIZE(sizes[0] + sizes[1], **labels)
+
+
+class TablesCollector:
+    """The tables of the database that the DSN names."""
+
+    def __init__(self, server: Server, settings: TablesSettings) -> None:
+        self._server = server
+        self._tables = Tables(settings)
+
+    def collect(self) -> Iterable[Sample]:
+        return self._tables.read(self._server.session, self._server.label, self._server.database)
+
+
+_LIST_QUERY = f"SELECT {MARK} datname, current_database() FROM pg_database WHERE datallowconn AND NOT datistemplate"
+
+
+class OtherDatabasesCollector:
+    """The tables of the other databases, one after the other, over a connection of their own for each.
+
+    A database that cannot be entered has a `pg_database_tables_read` of 0, and takes nothing from the others.
+    """
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        self._tables: dict[str, Tables] = {}
+
+    def collect(self) -> Iterator[Sample]:
+        settings = self._settings
+        home = self._session(None)
+        try:
+            home.connect()
+            rows = home.query(_LIST_QUERY).rows
+            label = home.server
+        finally:
+            home.close()
+        own = {text(row[1]) for row in rows}
+        present = sorted({text(row[0]) for row in rows} - own - settings.exclude_databases)
+        wanted = present if settings.databases == "all" else [it for it in settings.databases if it not in own]
+        self._tables = {name: self._tables.get(name) or Tables(settings.tables) for name in wanted}
+        for datname, tables in self._tables.items():
+            session = self._session(datname)
+            try:
+                session.connect()
+                samples = list(tables.read(session, label, datname))
+            except (NotConnected, QueryError):
+                samples = []
+            finally:
+                session.close()
+            yield READ(bool(samples), server=label, datname=datname)
+            yield from samples
+
+    def _session(self, datname: str | None) -> Session:
+        from psycopg.conninfo import make_conninfo
+
+        conninfo = self._settings.conninfo
+        if datname is not None:
+            conninfo = make_conninfo(conninfo, dbname=datname)
+        return Session(conninfo, self._settings.timeout, self._settings.lock_timeout)
