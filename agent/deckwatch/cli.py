@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--format", choices=["text", "openmetrics"], default="text")
     once.set_defaults(command=_once)
 
+    advise = commands.add_parser("advise", parents=[with_config], help="what could be better at a target, and how")
+    advise.add_argument("exporter", metavar="EXPORTER", help="postgres")
+    advise.add_argument("name", metavar="NAME", nargs="?", help="the target's name; all of them without it")
+    advise.set_defaults(command=_advise)
+
     metrics = commands.add_parser("metrics", help="print the catalogue of metrics")
     metrics.add_argument("--format", choices=["table", "json", "markdown"], default="table")
     metrics.set_defaults(command=_metrics)
@@ -123,6 +128,13 @@ def _once(options: argparse.Namespace) -> int:
     for error in errors:
         print(error, file=sys.stderr)  # noqa: T201  this is the command line
     return 1 if errors else 0
+
+
+def _advise(options: argparse.Namespace) -> int:
+    from deckwatch.advise import advise
+
+    registry = Registry.installed()
+    return advise(_load(options, registry), registry, options.exporter, options.name, sys.stdout)
 
 
 def _metrics(options: argparse.Namespace) -> int:

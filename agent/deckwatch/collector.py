@@ -70,6 +70,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """Something that costs a target time or space: the figure that says so, and the statement that would mend it."""
+
+    kind: str  # unused index, setting ...
+    subject: str
+    figure: str
+    remedy: str
+
+
+@dataclass(frozen=True)
 class Context:
     """What an exporter is told of the agent that it runs in."""
 
@@ -102,7 +112,8 @@ class Exporter:
     `settings` is the (frozen) model of one target; with `named` the config holds a list of them, each with a `name`
     of its own, else one mapping. `open()` makes the probes of a target and may not block: connecting belongs into
     `collect()`. `scrape_prefix` is the prefix of the peer's `<prefix>_scrape_collector_success`, where it has one.
-    `check()` looks for what a target lacks; that it answers at all is checked without it.
+    `check()` looks for what a target lacks; that it answers at all is checked without it. `advise()`, where an exporter
+    has it, looks for what could be better at the target, however long that takes.
     """
 
     name: str
@@ -114,6 +125,7 @@ class Exporter:
     max_series: int = 20_000
     from_environment: FromEnvironment | None = None
     check: Callable[[Any], Iterable[Finding]] = lambda _settings: ()
+    advise: Callable[[Any], Iterable[Advice]] | None = None
 
 
 class SeriesBudget:

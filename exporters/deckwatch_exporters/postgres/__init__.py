@@ -10,6 +10,7 @@ from deckwatch.collector import Exporter, FromEnvironment, Probe
 from deckwatch.metric import declared_in
 
 from .activity import Activity, ActivityCollector, DetailedActivityCollector
+from .advice import advice
 from .background import BackgroundCollector, WalCollector
 from .configuration import ConfigurationCollector
 from .database import DatabaseCollector
@@ -18,6 +19,7 @@ from .locks import BlockedCollector, LocksCollector
 from .plans import Plans
 from .progress import VacuumCollector
 from .replication import ReplicationCollector
+from .schema import SchemaCollector
 from .server import Server, ServerCollector
 from .settings import PostgresSettings
 from .slow_queries import SlowQueriesCollector
@@ -47,6 +49,7 @@ def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
     }
     if settings.tables.enabled:
         collectors["stat_user_tables"] = TablesCollector(server, settings.tables)
+        collectors["schema"] = SchemaCollector(server)
     statements = None
     if settings.statements.enabled:
         statements = StatementsCollector(server, settings.statements, context)
@@ -80,4 +83,5 @@ EXPORTER = Exporter(
         "DATABASE_URL", "dsn", schemes=("postgres://", "postgresql://", "postgresql+", "postgis://")
     ),
     check=findings,
+    advise=advice,
 )

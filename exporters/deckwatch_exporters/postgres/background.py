@@ -132,6 +132,7 @@ class WalCollector:
         self._server = server
 
     def collect(self) -> Iterator[Sample]:
+        self._server.session.ensure()
         if not self._server.sees_all:
             raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"')
         ((segments, size),) = self._server.session.query(_WAL_QUERY)

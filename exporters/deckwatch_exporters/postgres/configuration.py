@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 SETTING = MetricPattern("pg_settings_*", "gauge", "Setting of the server: {}.", ("server",))
 
-_QUERY = f"""SELECT {MARK} name, setting, unit, vartype, short_desc
+# What this very session has set (its timeouts, read only) says nothing of the server's.
+_QUERY = f"""SELECT {MARK} name,
+    CASE WHEN source = 'session' OR name = 'transaction_read_only' THEN reset_val ELSE setting END,
+    unit, vartype, short_desc
 FROM pg_settings WHERE vartype IN ('bool', 'integer', 'real')"""
 
 #: Settings change seldom, and take the server as long to list as everything else: not more often than this (seconds).

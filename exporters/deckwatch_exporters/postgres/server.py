@@ -59,6 +59,7 @@ class Server:
 
     def needs_all_stats(self) -> None:
         """Raises Missing where other users' sessions are hidden: figures over the rest would be wrong."""
+        self.session.ensure()
         if not self.sees_all:
             raise Missing(f'the role sees only its own sessions; GRANT pg_monitor TO "{self.user}"')
 

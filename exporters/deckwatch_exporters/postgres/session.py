@@ -25,7 +25,8 @@ MARK = "/* deckwatch */"
 
 #: How long a connection may owe an answer before it is given up for a new one (seconds).
 _PATIENCE = 60.0
-_MARGIN = 1.0  # the server's own timeout comes first, where it can
+_MARGIN = 1.0  # the server's own timeout comes first, where it has one
+_AGAIN = 2.0  # seconds after which a connection that failed is worth another try within a cycle
 
 Row = tuple["bytes | None", ...]
 
@@ -121,6 +122,7 @@ class Session:
         self._pgconn: PGconn | None = None
         self._poll = select.poll()
         self._owes_since: float | None = None
+        self._tried = float("-inf")  # when a connection was last tried for
         self.cost = Cost()
         self.busy = 0.0  # seconds spent waiting for answers, since somebody set it to 0
         self.server = ""  # host:port, as the peer's `server` label has it
@@ -132,7 +134,17 @@ class Session:
         if self._pgconn is not None:
             self._settle()
         if self._pgconn is None:
-            self._open()
+            try:
+                self._open()
+            finally:
+                self._tried = self._clock()
+
+    def ensure(self) -> None:
+        """Connect, unless that was tried a moment ago: a dead server costs a cycle one timeout. Raises NotConnected."""
+        if self._pgconn is None and self._clock() - self._tried > _AGAIN:
+            self.connect()
+        if self._pgconn is None or self._owes_since is not None:
+            raise NotConnected("no connection to the server")
 
     def query(self, sql: str) -> Result:
         """The rows of one SELECT or SHOW. Raises NotConnected, QueryError."""
@@ -140,20 +152,26 @@ class Session:
 
     def queries(self, statements: Sequence[str]) -> list[Result]:
         """The rows of each statement, asked for in one message: all of them, or the failure of the first that fails."""
+        self.ensure()
+        import psycopg  # loaded by now
+
         pgconn = self._pgconn
-        if pgconn is None or self._owes_since is not None:
-            raise NotConnected("no connection to the server")
+        assert pgconn is not None
         self.cost.queries += len(statements)
         asked = self._clock()
         try:
             pgconn.send_query((self._prefix + ";".join(statements)).encode())
-            results = self._read(pgconn, asked + self._timeout + _MARGIN)
+            results = self._read(pgconn, asked + self._timeout + (_MARGIN if self._has_limits else 0.0))
+        except psycopg.OperationalError as failure:
+            self.close()
+            raise NotConnected(_first_line(failure)) from None
         except QueryError:
             self.cost.failures += 1
             raise
         finally:
             self.busy += self._clock() - asked
-        # The answers to SET have no columns.
+        if len(results) < len(statements):  # the answers to SET have no columns
+            raise QueryError("", "the server answered without a table")
         return results[-len(statements) :]
 
     def close(self) -> None:
@@ -179,6 +197,9 @@ class Session:
                 keepalives_count=3,
                 tcp_user_timeout=20_000,
             )
+        except psycopg.ProgrammingError:
+            # What libpq says of it quotes the DSN, and with it perhaps the password.
+            raise NotConnected("the DSN is not one that libpq understands") from None
         except (psycopg.Error, OSError) as failure:
             raise NotConnected(_first_line(failure)) from None
         self._connection, self._pgconn = connection, connection.pgconn
@@ -207,8 +228,8 @@ class Session:
         self._prefix = ""
         ((pid,),) = self.query(f"SELECT {MARK} pg_backend_pid()")
         if int(pid or 0) == pgconn.backend_pid:
-            pgconn_settings = ";".join(f"SET {MARK} {name}={value}" for name, value in self._settings.items())
-            self.queries((f"{pgconn_settings};SELECT {MARK} 1",))
+            statements = ";".join(f"SET {MARK} {name}={value}" for name, value in self._settings.items())
+            self.queries((f"{statements};SELECT {MARK} 1",))
             return
         local = {**self._settings, "transaction_read_only": "on"}
         del local["default_transaction_read_only"]

@@ -64,11 +64,21 @@ class PostgresSettings(Settings):
         value = libpq_form(dsn.get_secret_value())
         if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
             raise ValueError("a DSN such as postgresql://user@host:5432/database, or host=... user=... dbname=...")
+        try:
+            from psycopg import ProgrammingError
+            from psycopg.conninfo import conninfo_to_dict
+        except ImportError:
+            return Secret(value)  # the first connection says what to install
+        try:
+            conninfo_to_dict(value)
+        except ProgrammingError:
+            # What libpq says of it quotes the DSN, and with it perhaps the password.
+            raise ValueError("a DSN that libpq understands: see its list of connection parameters") from None
         return Secret(value)
 
     @property
     def conninfo(self) -> str:
-        """What libpq takes, the password filled in. Raises psycopg.ProgrammingError."""
+        """What libpq takes, the password filled in. Raises ImportError without psycopg."""
         from psycopg.conninfo import make_conninfo
 
         password = self.password.get_secret_value() if self.password else None

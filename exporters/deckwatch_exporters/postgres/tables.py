@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import counter, gauge
 
+from .schema import read_schema, schema_samples
 from .session import MARK, NotConnected, QueryError, Session, number, text
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ class OtherDatabasesCollector:
             try:
                 session.connect()
                 samples = list(tables.read(session, label, datname))
+                samples += schema_samples(read_schema(session), label, datname)
             except (NotConnected, QueryError):
                 samples = []
             finally:

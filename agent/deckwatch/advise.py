@@ -1,0 +1,55 @@
+"""`deckwatch advise`: what could be better at a target, the figure that says so, and what would mend it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deckwatch.board import UnknownSelectionError
+from deckwatch.collector import describe
+
+if TYPE_CHECKING:
+    from deckwatch.config import Config
+    from deckwatch.registry import Registry
+
+_WIDTH_OF_A_PIPE = 160
+
+
+def advise(config: Config, registry: Registry, exporter_name: str, name: str | None, out: TextIO) -> int:
+    """Print a table for each target of the exporter, or for the named one. 0, or 1 when a target did not answer.
+
+    Raises UnknownSelectionError when the config has no such target, or the exporter no advice.
+    """
+    look = registry.get(exporter_name).advise if exporter_name in registry.names() else None
+    if look is None:
+        raise UnknownSelectionError(f"there is no advice on {exporter_name!r}")
+    targets = [target for target in config.targets if target.exporter == exporter_name and name in (None, target.name)]
+    if not targets:
+        known = ", ".join(sorted(target.name for target in config.targets if target.exporter == exporter_name))
+        wanted = f"target {name!r} of {exporter_name}" if name else f"target of {exporter_name}"
+        raise UnknownSelectionError(f"there is no {wanted} in the config; it has: {known or 'none'}")
+    console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_PIPE, highlight=False)
+    code = 0
+    for target in targets:
+        title = f"{target.exporter} {target.name}".strip()
+        try:
+            found = list(look(target.settings))
+        except Exception as failure:  # noqa: BLE001  whatever the target's client raises, the others are still asked
+            console.print(Text(f"{title}: {describe(failure)}"))
+            code = 1
+            continue
+        if not found:
+            console.print(Text(f"{title}: nothing to mend"))
+            continue
+        table = Table(
+            "What", "Where", "Figure", "What would mend it", title=title, box=box.SIMPLE_HEAD, title_justify="left"
+        )
+        for advice in found:
+            # As text: a bracket in a query is no markup.
+            table.add_row(*(Text(part) for part in (advice.kind, advice.subject, advice.figure, advice.remedy)))
+        console.print(table)
+    return code

@@ -1,0 +1,100 @@
+"""Beside the real postgres_exporter: every name it has we have, with its type, its labels and its value."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comparison import Exposed, changed_values, differences, exposed, missing_series
+from databases import PostgresServer, postgres_exporter, postgres_program, postgres_server
+from services import Program, agent, fetch, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Program, Program]]:
+    """A server with a load behind it, the peer, and the agent."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with postgres_server(track_io_timing="on", wal_level="logical") as server:
+        server.execute(
+            "CREATE EXTENSION pg_stat_statements",
+            "CREATE DATABASE shop",
+            "CREATE ROLE monitor LOGIN IN ROLE pg_monitor CONNECTION LIMIT 5",
+            "SELECT pg_create_physical_replication_slot('standby', true)",
+        )
+        pgbench = [postgres_program("pgbench"), "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "shop"]
+        subprocess.run([*pgbench, "-i", "-q"], check=True, capture_output=True)
+        subprocess.run([*pgbench, "-t", "50", "-c", "2"], check=True, capture_output=True)
+        config = (
+            "interval: 1s\n"
+            "exporters:\n"
+            "  postgres:\n"
+            f"    - {{name: main, dsn: 'postgresql://monitor@127.0.0.1:{server.port}/postgres',"
+            " databases: all, databases_interval: 1s}\n"
+        )
+        with postgres_exporter(folder, server.dsn()) as peer, agent(folder, config) as ours:
+            until(lambda: "pgbench_accounts" in ours.metrics(), what="the tables of the other database")
+            until(lambda: "pg_exporter_last_scrape_error" in ours.metrics(), what="a second cycle")
+            yield server, peer, ours
+
+
+#: About the peer's own program or session, whose driver asks for longer floats.
+OF_THE_PEER = ("pg_exporter_", "pg_scrape_collector_", "pg_settings_extra_float_digits")
+
+
+def _of_the_server(name: str) -> bool:
+    return name.startswith("pg_") and not name.startswith(OF_THE_PEER)
+
+
+def _ours(program: Program) -> Exposed:
+    return exposed(fetch(program.url + "/metrics?target=main")[1])
+
+
+def test_every_metric_of_postgres_exporter_is_there_with_its_type_and_label_names(
+    three: tuple[PostgresServer, Program, Program],
+) -> None:
+    _, peer, ours = three
+    problems = differences(exposed(peer.metrics()), _ours(ours), lambda name: name.startswith("pg_"))
+    assert not problems, "\n".join(problems)
+
+
+def test_every_series_of_postgres_exporter_is_there(three: tuple[PostgresServer, Program, Program]) -> None:
+    _, peer, ours = three
+    missing = missing_series(exposed(peer.metrics()), _ours(ours), _of_the_server)
+    assert not missing, "\n".join(missing)
+
+
+def test_what_does_not_move_has_the_value_that_postgres_exporter_gives(
+    three: tuple[PostgresServer, Program, Program],
+) -> None:
+    _, peer, ours = three
+    before = exposed(peer.metrics())
+    began = time.time()
+
+    def fresh() -> Exposed:
+        families = _ours(ours)
+        ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
+        return families if min(ends) > began else {}
+
+    mine = until(fresh, what="a run of every collector")
+    after = exposed(peer.metrics())
+    # Each leaves its own session and its own locks out.
+    tolerance = {"pg_stat_activity_count": 1.0, "pg_stat_activity_max_tx_duration": 1.0, "pg_locks_count": 2.0,
+                 "pg_stat_database_numbackends": 1.0}  # fmt: skip
+    compared, problems = changed_values(before, after, mine, _of_the_server, tolerance)
+    assert compared > 300
+    assert not problems, "\n".join(problems)
+
+
+def test_the_tables_of_every_database_are_there(three: tuple[PostgresServer, Program, Program]) -> None:
+    server, _, ours = three
+    series = _ours(ours)["pg_stat_user_tables_n_tup_ins"][1]
+    inserted = {dict(labels)["relname"]: value for (_, labels), value in series.items()}
+    assert inserted["pgbench_accounts"] == server.value(
+        "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'pgbench_accounts'", "shop"
+    )
