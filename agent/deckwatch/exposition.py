@@ -7,8 +7,7 @@ to text; negotiation of the format is in `negotiation.py`, what is served is put
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 _TEXT_TYPES = {"unknown": "untyped", "info": "gauge", "stateset": "gauge", "gaugehistogram": "untyped"}
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """The samples of one metric from one run, and their lines in both formats (one string where they are equal)."""
 
     metric: Metric
@@ -42,9 +40,14 @@ class Encoder:
     def __init__(self, target: str = "") -> None:
         self._target = target
         self._starts: dict[Series, str] = {}
+        self._samples: list[Sample] = []
+        self._families: tuple[Family, ...] = ()
 
     def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
         """The samples by metric, in order of first appearance. Raises TypeError on a value that is no number."""
+        samples = list(samples)
+        if samples == self._samples:  # much of what is watched stands still
+            return self._families
         groups: dict[Metric, list[Sample]] = {}
         current, group = None, []
         for sample in samples:
@@ -52,26 +55,23 @@ class Encoder:
             if metric is not current:  # samples of one metric mostly come in a row
                 current, group = metric, groups.setdefault(metric, [])
             group.append(sample)
-        encoded = tuple(self._family(metric, tuple(group)) for metric, group in groups.items())
+        # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
+        flat = [sample for group in groups.values() for sample in group]
+        starts = self._line_starts(flat) if self._target else [sample[0].text for sample in flat]
+        lines = list(map(str.__add__, starts, format_numbers([sample[1] for sample in flat])))
+        has_extras = [sample[2] for sample in flat].count(None) != len(flat)
+        families, end = [], 0
+        for metric, group in groups.items():
+            begin, end = end, end + len(group)
+            if has_extras:
+                families.append(_with_extras(metric, group, lines[begin:end]))
+                continue
+            text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
+            families.append(Family(metric, tuple(group), text, text))
         if self._target:
-            self._forget_unused(encoded)
-        return encoded
-
-    def _family(self, metric: Metric, samples: tuple[Sample, ...]) -> Family:
-        starts = self._line_starts(samples) if self._target else [sample[0].text for sample in samples]
-        numbers = format_numbers([sample[1] for sample in samples])
-        if [sample[2] for sample in samples].count(None) != len(samples):
-            text = _lines(
-                start + number + _text_timestamp(sample[2])
-                for start, number, sample in zip(starts, numbers, samples, strict=True)
-            )
-            openmetrics = _lines(
-                start + number + _openmetrics_extra(sample[2])
-                for start, number, sample in zip(starts, numbers, samples, strict=True)
-            )
-            return Family(metric, samples, text, openmetrics)
-        text = _lines(map(str.__add__, starts, numbers))
-        return Family(metric, samples, text, text)
+            self._forget_unused(flat)
+        self._samples, self._families = samples, tuple(families)
+        return self._families
 
     def _line_starts(self, samples: Sequence[Sample]) -> list[str]:
         known, target = self._starts, self._target
@@ -84,15 +84,17 @@ class Encoder:
             starts.append(start)
         return starts
 
-    def _forget_unused(self, families: Sequence[Family]) -> None:
-        used = sum(len(family.samples) for family in families)
-        if len(self._starts) > 2 * used + 64:
-            live = [sample[0] for family in families for sample in family.samples]
-            self._starts = {series: self._starts[series] for series in live}
+    def _forget_unused(self, samples: Sequence[Sample]) -> None:
+        if len(self._starts) > 2 * len(samples) + 64:
+            self._starts = {sample[0]: self._starts[sample[0]] for sample in samples}
 
 
-def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines) + "\n"
+def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]) -> Family:
+    text = "".join(line + _text_timestamp(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True))
+    openmetrics = "".join(
+        line + _openmetrics_extra(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True)
+    )
+    return Family(metric, tuple(samples), text, openmetrics)
 
 
 def format_numbers(values: Sequence[float]) -> list[str]:
@@ -105,10 +107,17 @@ def format_numbers(values: Sequence[float]) -> list[str]:
         joined = orjson.dumps(values)
     except TypeError:  # integers above 64 bits, and what is no number at all
         return [format_number(value) for value in values]
-    if b"u" in joined or b"l" in joined or b'"' in joined or b"{" in joined or joined.rfind(b"[") > 0:
-        # null (not finite), true, false, and what is no number at all
+    if b'"' in joined or b"{" in joined or joined.rfind(b"[") > 0:
         return [format_number(value) for value in values]
-    return joined[1:-1].decode("ascii").split(",")
+    written = joined[1:-1].decode("ascii").split(",") if values else []
+    if b"l" in joined:  # null (not finite) and false; true
+        return [format_number(value) if text in _WORDS else text for text, value in zip(written, values, strict=True)]
+    if b"u" in joined:
+        return ["1" if text == "true" else text for text in written]
+    return written
+
+
+_WORDS = frozenset(("null", "true", "false"))
 
 
 def format_number(value: float) -> str:
