@@ -191,7 +191,7 @@ def _fresh_cluster() -> Path:
 
 
 @contextlib.contextmanager
-def postgres_server(start: bool = True, **settings: str) -> Iterator[PostgresServer]:
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
     """A PostgreSQL with pg_stat_statements loaded; `settings` as in postgresql.conf.
 
     It lives right under /tmp: its user may not enter the folders that pytest makes.
@@ -218,8 +218,7 @@ def postgres_server(start: bool = True, **settings: str) -> Iterator[PostgresSer
     command += [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
     server = PostgresServer(command, home, port, as_user=user if os.getuid() == 0 else "")
     try:
-        if start:
-            server.start()
+        server.start()
         yield server
     finally:
         server.stop()

@@ -40,7 +40,7 @@ def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
         "server": ServerCollector(server),
         "database": DatabaseCollector(server, exclude),
         "stat_activity": sessions(server, activity, exclude),
-        "locks": LocksCollector(server, activity, exclude),
+        "locks": LocksCollector(server, exclude),
         "bgwriter": BackgroundCollector(server),
         "wal": WalCollector(server),
         "replication": ReplicationCollector(server),

@@ -67,13 +67,14 @@ _MOST_APPLICATIONS = 50
 
 _TIMES = ("backend_start", "xact_start", "query_start", "state_change")
 _COLUMNS = ", ".join(f"extract(epoch FROM a.{column})" for column in _TIMES)
-# Texts only of what runs for longer than {slow} seconds: they may be long, and nobody asks for the others.
+# Texts only of what runs for longer than {slow} seconds: they may be long, and nobody asks for the others. As bytes:
+# those of a database in another encoding may be no text in this one's, and left() would fail for all.
 _QUERY = """SELECT {mark}
     extract(epoch FROM clock_timestamp()), a.pid, a.datname, a.usename, a.application_name, a.client_addr,
     a.backend_type, a.state, a.wait_event_type, a.wait_event, {columns}, {query_id},
-    CASE WHEN a.backend_type = 'autovacuum worker' THEN left(a.query, 256)
-         WHEN a.state = 'active' AND a.query_start < clock_timestamp() - interval '{slow} s'
-           OR a.wait_event_type = 'Lock' THEN left(a.query, {length}) END
+    CASE WHEN a.backend_type = 'autovacuum worker' OR a.wait_event_type = 'Lock'
+           OR a.state = 'active' AND a.query_start < clock_timestamp() - interval '{slow} s'
+         THEN encode(substring(textsend(a.query) FROM 1 FOR {length}), 'hex') END
 FROM pg_stat_activity AS a
 WHERE a.pid <> pg_backend_pid() AND a.application_name <> '{own}'"""
 _DATABASES_QUERY = f"SELECT {MARK} datname FROM pg_database"
@@ -117,7 +118,7 @@ class Activity:
             mark=MARK,
             columns=_COLUMNS,
             query_id="a.query_id" if server.version >= 140000 else "NULL",
-            slow=f"{self._thresholds.get('slow_query', 1.0):g}",
+            slow=f"{self._thresholds.get('slow_query', 1.0):.6f}",
             length=self._text_bytes,
             own=APPLICATION_NAME,
         )
@@ -132,7 +133,8 @@ def _backend(row: Row) -> Backend:
     times = [None if value is None else float(value) for value in row[10:14]]
     return Backend(
         int(pid or 0), text(datname), text(usename), text(application), text(address), text(kind), text(state),
-        text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[14]), text(row[15]),
+        text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[14]),
+        text(bytes.fromhex(text(row[15]))),
     )  # fmt: skip
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deckwatch.collector import NotAvailable
 from deckwatch.metric import counter, gauge
 
-from .session import MARK, Missing, number
+from .session import MARK, Missing, QueryError, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from deckwatch.metric import Metric, Sample
 
     from .server import Server
-    from .session import Result
+    from .session import Result, Session
 
 
 def _bgwriter(column: str, help: str) -> Metric:
@@ -82,6 +83,9 @@ WAL_POSITION = counter(
     ["server"],
 )
 
+#: In the order of the query's columns.
+ARCHIVER = (ARCHIVED, ARCHIVE_FAILURES, ARCHIVE_AGE, ARCHIVE_TIME, ARCHIVE_FAILURE_TIME)
+
 _BGWRITER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_bgwriter"
 _CHECKPOINTER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_checkpointer"
 _ARCHIVER_QUERY = f"""SELECT {MARK} archived_count, failed_count, extract(epoch FROM now() - last_archived_time),
@@ -92,31 +96,69 @@ _POSITION_QUERY = f"""SELECT {MARK} pg_wal_lsn_diff(
 _WAL_QUERY = f"SELECT {MARK} count(*), sum(size) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$'"
 
 
+#: feature_not_supported, and what Aurora answers for its WAL: "wal_level must be set to 'logical'".
+_NOT_SUPPORTED = ("0A000", "55000")
+
+
+class Supported:
+    """Asks what not every provider's server can answer; what was refused is not asked again on the same connection.
+
+    On Aurora all that has to do with the WAL fails: https://github.com/DataDog/integrations-core/issues/20356
+    """
+
+    def __init__(self) -> None:
+        self._refused: set[str] = set()
+        self._generation = -1
+
+    def queries(self, session: Session, statements: Sequence[str]) -> list[Result | None]:
+        """As `session.queries()`, in one message where all are supported. None for what is not."""
+        session.ensure()
+        if self._generation != session.generation:
+            self._refused, self._generation = set(), session.generation
+        wanted = [statement for statement in statements if statement not in self._refused]
+        try:
+            answers = dict(zip(wanted, session.queries(wanted), strict=True)) if wanted else {}
+        except QueryError as failure:
+            if failure.sqlstate not in _NOT_SUPPORTED:
+                raise
+            answers = {}
+            for statement in wanted:
+                try:
+                    answers[statement] = session.query(statement)
+                except QueryError as one:
+                    if one.sqlstate not in _NOT_SUPPORTED:
+                        raise
+                    self._refused.add(statement)
+        return [answers.get(statement) for statement in statements]
+
+
 class BackgroundCollector:
     """Named `bgwriter`, as the peer's."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._supported = Supported()
 
     def collect(self) -> Iterator[Sample]:
+        session = self._server.session
+        session.ensure()
         label = self._server.label
         statements = [_BGWRITER_QUERY, _ARCHIVER_QUERY, _POSITION_QUERY]
         if self._server.version >= 170000:
             statements.append(_CHECKPOINTER_QUERY)
-        bgwriter, archiver, position, *rest = self._server.session.queries(statements)
+        bgwriter, archiver, position, *rest = self._supported.queries(session, statements)
         yield from _columns(bgwriter, BGWRITER, label)
         for checkpointer in rest:
             yield from _columns(checkpointer, CHECKPOINTER, label)
-        metrics = (ARCHIVED, ARCHIVE_FAILURES, ARCHIVE_AGE, ARCHIVE_TIME, ARCHIVE_FAILURE_TIME)
-        for metric, value in zip(metrics, archiver.rows[0], strict=True):
-            if (figure := number(value)) is not None:
-                yield metric(figure, server=label)
-        if (written := number(position.rows[0][0])) is not None:
-            yield WAL_POSITION(written, server=label)
+        for result, metrics in ((archiver, ARCHIVER), (position, (WAL_POSITION,))):
+            for row in result or ():
+                for metric, value in zip(metrics, row, strict=True):
+                    if (figure := number(value)) is not None:
+                        yield metric(figure, server=label)
 
 
-def _columns(result: Result, metrics: Mapping[str, Metric], label: str) -> Iterator[Sample]:
-    for row in result.dicts():
+def _columns(result: Result | None, metrics: Mapping[str, Metric], label: str) -> Iterator[Sample]:
+    for row in result.dicts() if result is not None else ():
         if "stats_reset_epoch" in row:
             row["stats_reset"] = row["stats_reset_epoch"]
         for column, metric in metrics.items():
@@ -130,12 +172,18 @@ class WalCollector:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._supported = Supported()
 
     def collect(self) -> Iterator[Sample]:
-        self._server.session.ensure()
-        if not self._server.sees_all:
-            raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"')
-        ((segments, size),) = self._server.session.query(_WAL_QUERY)
+        try:
+            (files,) = self._supported.queries(self._server.session, (_WAL_QUERY,))
+        except QueryError as failure:
+            if failure.sqlstate != "42501":
+                raise
+            raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"') from None
+        if files is None:
+            raise NotAvailable("the server has no folder of WAL files")
+        ((segments, size),) = files
         yield WAL_SEGMENTS(float(segments or 0), server=self._server.label)
         if size is not None:
             yield WAL_SIZE(float(size), server=self._server.label)

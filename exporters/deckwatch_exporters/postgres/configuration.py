@@ -5,12 +5,13 @@ https://www.postgresql.org/docs/current/view-pg-settings.html
 
 from __future__ import annotations
 
+import string
 import time
 from typing import TYPE_CHECKING
 
 from deckwatch.metric import MetricPattern
 
-from .session import MARK, number, text
+from .session import MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +25,8 @@ SETTING = MetricPattern("pg_settings_*", "gauge", "Setting of the server: {}.", 
 
 # What this very session has set (its timeouts, read only) says nothing of the server's.
 _QUERY = f"""SELECT {MARK} name,
-    CASE WHEN source = 'session' OR name = 'transaction_read_only' THEN reset_val ELSE setting END,
+    CASE WHEN source = 'session' OR name = 'transaction_read_only' AND NOT pg_is_in_recovery()
+         THEN reset_val ELSE setting END,
     unit, vartype, short_desc
 FROM pg_settings WHERE vartype IN ('bool', 'integer', 'real')"""
 
@@ -61,6 +63,14 @@ def in_base_units(value: float, unit: str) -> tuple[float, str]:
     return (value if value == -1 else value * count * factor), base
 
 
+def parsed(setting: str, unit: str) -> tuple[float, str]:
+    """As `in_base_units()`. Aurora writes the unit into some values (`16MB`): that one counts then."""
+    value = setting.rstrip(string.ascii_letters)
+    own_unit = setting[len(value) :]
+    _, base = in_base_units(0, unit)
+    return in_base_units(float(value), own_unit or unit)[0], base
+
+
 class ConfigurationCollector:
     """Named `settings`, as the peer's. What was read stays for a minute, unless the connection is a new one."""
 
@@ -72,19 +82,22 @@ class ConfigurationCollector:
 
     def collect(self) -> Iterable[Sample]:
         session = self._server.session
+        session.ensure()
         generation, when = self._read
         if generation != session.generation or self._clock() - when > INTERVAL - 1:
-            self._samples = [sample for row in session.query(_QUERY) for sample in self._sample(row)]
+            samples = [sample for row in session.query(_QUERY) for sample in self._sample(row)]
+            # Names that differ in a character that no metric may have: one of them is better than none at all.
+            self._samples = list({sample.series.text: sample for sample in samples}.values())
             self._read = (session.generation, self._clock())
         return self._samples
 
     def _sample(self, row: Row) -> Iterable[Sample]:
         name, setting, unit, kind, description = row
+        if setting is None:
+            return
         try:
-            value = float(setting == b"on") if kind == b"bool" else number(setting)
-            figure, base = in_base_units(value, text(unit)) if value is not None else (None, "")
+            figure, base = (float(setting == b"on"), "") if kind == b"bool" else parsed(text(setting), text(unit))
         except ValueError:
-            return  # a provider's own settings follow no rule (RDS writes units into the value)
-        if figure is not None:
-            metric = SETTING.named(f"{text(name)}_{base}" if base else text(name), text(description) or None)
-            yield metric(figure, server=self._server.label)
+            return  # a provider's own settings follow no rule
+        metric = SETTING.named(f"{text(name)}_{base}" if base else text(name), text(description) or None)
+        yield metric(figure, server=self._server.label)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import MetricPattern, counter, gauge, untyped
 
-from .session import MARK, number, text
+from .session import MARK, QueryError, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +119,9 @@ _ROLES_QUERY = f"SELECT {MARK} rolname, rolconnlimit FROM pg_roles WHERE rolcanl
 
 #: Sizes come from looking at every file of the database: not more often than this (seconds).
 SIZE_INTERVAL = 60.0
+# The statement timeout, for there are too many files; a database that was dropped in the meantime. Neither may take the
+# statistics away, and neither is tried again at once.
+_SIZE_FAILURES = ("57014", "3D000")
 # The server stops writing 3 million transactions before the 2**31 that can be told apart.
 _XID_LIMIT = 2**31 - 3_000_000
 
@@ -134,7 +137,9 @@ class DatabaseCollector:
         self._sized = (-1, 0.0)  # by which connection, and when
 
     def collect(self) -> Iterable[Sample]:
-        session, label = self._server.session, self._server.label
+        session = self._server.session
+        session.ensure()
+        label = self._server.label
         statistics, conflicts, catalog, roles = session.queries(
             (_STATISTICS_QUERY, _CONFLICTS_QUERY, _CATALOG_QUERY, _ROLES_QUERY)
         )
@@ -167,12 +172,18 @@ class DatabaseCollector:
         session = self._server.session
         generation, when = self._sized
         if generation != session.generation or self._clock() - when > SIZE_INTERVAL - 1:
+            self._sizes, self._sized = [], (session.generation, self._clock())
+            try:
+                rows = session.query(_SIZE_QUERY).rows
+            except QueryError as failure:
+                if failure.sqlstate not in _SIZE_FAILURES:
+                    raise
+                rows = []
             self._sizes = [
                 SIZE(float(size), server=self._server.label, datname=text(name))
-                for name, size in session.query(_SIZE_QUERY)
+                for name, size in rows
                 if size is not None and text(name) not in self._exclude
             ]
-            self._sized = (session.generation, self._clock())
         return self._sizes
 
 
@@ -180,7 +191,10 @@ def _statistics(row: dict[str, bytes | None], labels: dict[str, str]) -> Iterabl
     for column, value in row.items():
         if value is None or column in _TIMES:
             continue
-        figure = float(value)
+        try:
+            figure = float(value)
+        except ValueError:
+            continue  # a kind of column that no version has so far
         column = column.removesuffix(_EPOCH)
         yield (STATISTICS.get(column) or OTHER.named(column))(figure, **labels)
         if column == "active_time":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import counter, gauge
 
-from .session import MARK, text
+from .session import MARK, NotConnected, text
 from .sql_text import redacted
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ MODES = (
 )  # fmt: skip
 
 _LOCKS_QUERY = f"""SELECT {MARK} d.datname, lower(l.mode), count(*)
-FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
-WHERE l.pid IS DISTINCT FROM pg_backend_pid()
+FROM pg_database AS d LEFT JOIN pg_locks AS l ON l.database = d.oid AND l.pid IS DISTINCT FROM pg_backend_pid()
 GROUP BY 1, 2"""
 # pg_blocking_pids() takes every lock of the lock manager: only for those who wait, and not for a whole crowd.
 _MOST_ASKED_FOR = 20
@@ -53,21 +52,16 @@ FROM pg_stat_activity WHERE pid = ANY('{{{pids}}}')"""
 
 
 class LocksCollector:
-    def __init__(self, server: Server, activity: Activity, exclude: frozenset[str] = frozenset()) -> None:
+    def __init__(self, server: Server, exclude: frozenset[str] = frozenset()) -> None:
         self._server = server
-        self._activity = activity
         self._exclude = exclude
 
     def collect(self) -> Iterator[Sample]:
-        held = {(text(datname), text(mode)): float(count or 0) for datname, mode, count in self._query()}
-        databases = self._activity.databases or sorted({datname for datname, _ in held})
-        for datname in databases:
-            if datname not in self._exclude:
-                for mode in MODES:
-                    yield LOCKS(held.get((datname, mode), 0), server=self._server.label, datname=datname, mode=mode)
-
-    def _query(self) -> Iterator[tuple[bytes | None, ...]]:
-        return iter(self._server.session.query(_LOCKS_QUERY))
+        rows = self._server.session.query(_LOCKS_QUERY)
+        held = {(text(datname), text(mode)): float(count or 0) for datname, mode, count in rows}
+        for datname in sorted({datname for datname, _ in held} - self._exclude):
+            for mode in MODES:
+                yield LOCKS(held.get((datname, mode), 0), server=self._server.label, datname=datname, mode=mode)
 
 
 class BlockedCollector:
@@ -88,9 +82,13 @@ class BlockedCollector:
         self._text_bytes = text_bytes
         self._told: set[tuple[int, float | None]] = set()  # waits, by process and start of the query
         self._totals: Counter[str] = Counter()
+        self._seen = 0.0
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
+        if self._activity.now == self._seen:
+            raise NotConnected("the sessions could not be read")  # nobody waiting would be a made-up figure
+        self._seen = self._activity.now
         now, label = self._activity.now, self._server.label
         waiting = [it for it in self._activity.backends if it.wait_event_type == "Lock" and it.datname]
         self._told &= {(it.pid, it.query_start) for it in waiting}

@@ -52,9 +52,12 @@ class Plans:
             extension = find_extension(session, self._server.database)
             rows = session.query(extension.texts_query([queryid], _LONGEST_TEXT)).rows
             sql = text(rows[0][1]) if rows else ""
-            if not _EXPLAINABLE.match(sql) or len(sql) >= _LONGEST_TEXT:
+            # A `;` could end the EXPLAIN, and what follows would be executed.
+            if not _EXPLAINABLE.match(sql) or len(sql) >= _LONGEST_TEXT or ";" in sql:
                 return None
-            answer = session.query(f"EXPLAIN {MARK} (GENERIC_PLAN, FORMAT JSON) {sql}")
+            # Its tables are found where the database's and the role's search_path say, not where ours does.
+            path = f"SET LOCAL {MARK} search_path TO DEFAULT"
+            answer = session.query(f"{path};EXPLAIN {MARK} (GENERIC_PLAN, FORMAT JSON) {sql}")
         except QueryError:
             return None  # a table that is gone, a parameter whose type cannot be told, a lack of privilege
         written = text(answer.rows[0][0]) if answer.rows else ""

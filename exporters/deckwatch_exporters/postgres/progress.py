@@ -42,8 +42,12 @@ PHASES = (
     "performing final cleanup",
 )  # fmt: skip
 
-_QUERY = f"""SELECT {MARK} v.*, coalesce(c.relname, v.relid::text) AS relname
-FROM pg_stat_progress_vacuum AS v LEFT JOIN pg_class AS c ON c.oid = v.relid AND v.datname = current_database()"""
+# The table as ::regclass has it, whatever the search_path is. Those of other databases are known by number alone.
+_QUERY = f"""SELECT {MARK} v.*, CASE WHEN c.oid IS NULL THEN v.relid::text
+    WHEN n.nspname IN ('public', 'pg_catalog') THEN quote_ident(c.relname)
+    ELSE quote_ident(n.nspname) || '.' || quote_ident(c.relname) END AS relname
+FROM pg_stat_progress_vacuum AS v LEFT JOIN pg_class AS c ON c.oid = v.relid AND v.datname = current_database()
+    LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace"""
 
 
 class VacuumCollector:
@@ -52,13 +56,8 @@ class VacuumCollector:
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
-        seen: set[tuple[str, str]] = set()
         for row in self._server.session.query(_QUERY).dicts():
-            name = text(row["datname"]), text(row["relname"])
-            if name in seen:
-                continue  # tables of one name in two schemas
-            seen.add(name)
-            labels = {"server": self._server.label, "datname": name[0], "relname": name[1]}
+            labels = {"server": self._server.label, "datname": text(row["datname"]), "relname": text(row["relname"])}
             now = text(row["phase"])
             for phase in PHASES:
                 yield PHASE(phase == now, **labels, phase=phase)

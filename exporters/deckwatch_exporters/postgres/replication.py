@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metric import counter, gauge
 
+from .background import Supported
 from .session import MARK, number, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from deckwatch.metric import Sample
+    from deckwatch.metric import Metric, Sample
 
     from .server import Server
+    from .session import Row
 
 LAG = gauge("pg_replication_lag_seconds", "How far this server is behind its primary, in seconds.", ["server"])
 IS_REPLICA = gauge("pg_replication_is_replica", "Whether this server is a replica.", ["server"])
@@ -66,27 +68,44 @@ SLOT_STATUS = {
 }  # fmt: skip
 
 _RECEIVER = ("server", "upstream_host", "slot_name", "status")
-RECEIVER = {
-    column: gauge(f"pg_stat_walreceiver_{column}", help, _RECEIVER)
-    for column, help in {
-        "receive_start_lsn": "Position at which the receiver was started, in bytes.",
-        "flushed_lsn": "Position up to which WAL was received and flushed, in bytes.",
-        "receive_start_tli": "Timeline on which the receiver was started.",
-        "received_tli": "Timeline of the WAL that was received last.",
-        "last_msg_send_time": "When the last message was sent by the primary, in Unix seconds.",
-        "last_msg_receipt_time": "When the last message was received, in Unix seconds.",
-        "latest_end_lsn": "Position that was last reported to the primary, in bytes.",
-        "latest_end_time": "When a position was last reported to the primary, in Unix seconds.",
-        "upstream_node": "Node of repmgr that this one follows, from the name of the slot.",
-    }.items()
+
+
+def _receiver(kind: Callable[..., Metric], column: str, help: str) -> Metric:
+    return kind(f"pg_stat_wal_receiver_{column}", help, _RECEIVER)
+
+
+#: By column of the query. The peer's types.
+RECEIVER: Mapping[str, Metric] = {
+    "receive_start_lsn": _receiver(
+        counter, "receive_start_lsn", "Position at which the receiver was started, in bytes."
+    ),
+    "flushed_lsn": _receiver(counter, "flushed_lsn", "Position up to which WAL was received and flushed, in bytes."),
+    "receive_start_tli": _receiver(gauge, "receive_start_tli", "Timeline on which the receiver was started."),
+    "received_tli": _receiver(gauge, "received_tli", "Timeline of the WAL that was received last."),
+    "last_msg_send_time": _receiver(
+        counter, "last_msg_send_time", "When the last message was sent by the primary, in Unix seconds."
+    ),
+    "last_msg_receipt_time": _receiver(
+        counter, "last_msg_receipt_time", "When the last message was received, in Unix seconds."
+    ),
+    "latest_end_lsn": _receiver(counter, "latest_end_lsn", "Position that was last reported to the primary, in bytes."),
+    "latest_end_time": _receiver(
+        counter, "latest_end_time", "When a position was last reported to the primary, in Unix seconds."
+    ),
+    "upstream_node": _receiver(
+        gauge, "upstream_node", "Node of repmgr that this one follows, from the name of the slot."
+    ),
 }
 
 _HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
+_REPLICA_QUERY = f"SELECT {MARK} pg_is_in_recovery()"
+# greatest() passes over NULL: a replica that has replayed nothing yet would be 0 seconds behind.
+_REPLAYED = """CASE WHEN pg_last_xact_replay_timestamp() IS NOT NULL
+    THEN greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) END"""
 _LAG_QUERY = f"""SELECT {MARK}
     CASE WHEN NOT pg_is_in_recovery() THEN 0
-         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-         ELSE greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) END,
-    pg_is_in_recovery(), greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp()))"""
+         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 ELSE {_REPLAYED} END,
+    CASE WHEN pg_is_in_recovery() THEN {_REPLAYED} END"""
 _STANDBYS_QUERY = f"""SELECT {MARK}
     r.application_name, r.client_addr, s.slot_name, r.state, pg_wal_lsn_diff({_HERE}, '0/0'),
     pg_wal_lsn_diff({_HERE}, r.replay_lsn), extract(epoch FROM r.write_lag), extract(epoch FROM r.flush_lag),
@@ -109,26 +128,29 @@ FROM pg_stat_wal_receiver"""
 class ReplicationCollector:
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._supported = Supported()
 
     def collect(self) -> Iterator[Sample]:
-        label = self._server.label
-        lag, standbys, slots, receiver = self._server.session.queries(
-            (_LAG_QUERY, _STANDBYS_QUERY, _SLOTS_QUERY, _RECEIVER_QUERY)
+        replica, lag, standbys, slots, receiver = self._supported.queries(
+            self._server.session, (_REPLICA_QUERY, _LAG_QUERY, _STANDBYS_QUERY, _SLOTS_QUERY, _RECEIVER_QUERY)
         )
-        for metric, value in zip((LAG, IS_REPLICA, LAST_REPLAY), lag.rows[0], strict=True):
-            if (figure := number(value)) is not None:
-                yield metric(figure, server=label)
+        label = self._server.label
+        for result, metrics in ((replica, (IS_REPLICA,)), (lag, (LAG, LAST_REPLAY))):
+            for row in result or ():
+                for metric, value in zip(metrics, row, strict=True):
+                    if (figure := number(value)) is not None:
+                        yield metric(figure, server=label)
         if self._server.sees_all:  # else all but the names are NULL
-            yield from self._standbys(label, standbys.rows)
-            for link in receiver.dicts():
+            yield from self._standbys(label, standbys or ())
+            for link in receiver.dicts() if receiver is not None else ():
                 labels = {name: text(link.pop(name)) for name in _RECEIVER[1:]}
                 for column, value in link.items():
                     if (figure := number(value)) is not None:
                         yield RECEIVER[column](figure, server=label, **labels)
-        for row in slots:
+        for row in slots or ():
             yield from _slot(label, row)
 
-    def _standbys(self, label: str, rows: list[tuple[bytes | None, ...]]) -> Iterator[Sample]:
+    def _standbys(self, label: str, rows: Iterable[Row]) -> Iterator[Sample]:
         seen: set[tuple[str, ...]] = set()
         for application, address, slot, state, current, behind, *lags, pid in rows:
             names = (text(application), text(address), text(slot), text(state))

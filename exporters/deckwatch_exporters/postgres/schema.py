@@ -165,6 +165,7 @@ class SchemaCollector:
 
     def collect(self) -> Iterable[Sample]:
         session = self._server.session
+        session.ensure()
         generation, when = self._read
         if generation != session.generation or self._clock() - when > INTERVAL - 1:
             schema = read_schema(session)

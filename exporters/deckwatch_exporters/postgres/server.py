@@ -35,7 +35,7 @@ class Server:
     """What all collectors of one server share: the connection, and what was learnt from it when it was made."""
 
     def __init__(self, conninfo: str, timeout: float, lock_timeout: float) -> None:
-        self.session = Session(conninfo, timeout, lock_timeout, setup=self._learn)
+        self.session = Session(conninfo, timeout, lock_timeout, setup=self.learn)
         self.version_text = ""
         self.started = 0.0  # Unix seconds
         self.database = ""
@@ -50,10 +50,12 @@ class Server:
     def version(self) -> int:
         return self.session.version
 
-    def _learn(self, session: Session) -> None:
+    def learn(self, session: Session) -> None:
         (row,) = session.query(_WHO)
-        self.version_text = text(row[0])
-        self.started = number(row[1]) or 0.0
+        started = number(row[1]) or 0.0
+        if started != self.started:
+            session.generation += 1  # a connection to a pooler outlives the server behind it
+        self.version_text, self.started = text(row[0]), started
         self.database, self.user = text(row[2]), text(row[3])
         self.sees_all = row[4] == b"t"
 
@@ -82,6 +84,8 @@ class ServerCollector:
         self._began = time.monotonic()
         try:
             session.connect()
+            if not server.sees_all:
+                server.learn(session)  # it may have been granted since
         except (NotConnected, QueryError) as failure:
             raise Unreachable(str(failure), [UP(0)]) from None
         self._scrapes += 1

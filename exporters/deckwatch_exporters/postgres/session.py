@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 APPLICATION_NAME = "deckwatch"
 #: In each of our own statements, so that pg_stat_statements' entries for them are known and left out of the figures.
 MARK = "/* deckwatch */"
+# Comments do not count for a queryid. This is nothing that anybody else asks, as a plain SELECT 1 would be.
+_PID_QUERY = f"SELECT {MARK} pg_backend_pid(), '{APPLICATION_NAME}'"
 
 #: How long a connection may owe an answer before it is given up for a new one (seconds).
 _PATIENCE = 60.0
@@ -77,8 +79,12 @@ def number(value: bytes | None) -> float | None:
 
 
 def text(value: bytes | None) -> str:
-    """Text as the server sent it; `` for NULL. A database in SQL_ASCII may hold bytes that are no UTF-8."""
-    return "" if value is None else value.decode("utf-8", "replace")
+    """Text as the server sent it; `` for NULL.
+
+    A database in SQL_ASCII may hold bytes that are no UTF-8. They become escapes, so that names that differ in them
+    still differ.
+    """
+    return "" if value is None else value.decode("utf-8", "backslashreplace")
 
 
 @dataclass
@@ -133,7 +139,10 @@ class Session:
         """Make sure that there is a connection that can be used. Raises NotConnected with the reason."""
         if self._pgconn is not None:
             self._settle()
-        if self._pgconn is None:
+        if self._pgconn is not None:
+            if self._prefix and self._setup is not None:
+                self._setup(self)  # behind a pooler, another server may answer by now
+        else:
             try:
                 self._open()
             finally:
@@ -226,12 +235,16 @@ class Session:
         A pooler tells its clients a process id of its own making.
         """
         self._prefix = ""
-        ((pid,),) = self.query(f"SELECT {MARK} pg_backend_pid()")
+        settings = self._settings
+        if pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+            # Its bytes may be no UTF-8, and one name that is none would fail all that are asked for with it.
+            settings = settings | {"client_encoding": "SQL_ASCII"}
+        ((pid, _),) = self.query(_PID_QUERY)
         if int(pid or 0) == pgconn.backend_pid:
-            statements = ";".join(f"SET {MARK} {name}={value}" for name, value in self._settings.items())
-            self.queries((f"{statements};SELECT {MARK} 1",))
+            statements = ";".join(f"SET {MARK} {name}={value}" for name, value in settings.items())
+            self.queries((f"{statements};{_PID_QUERY}",))
             return
-        local = {**self._settings, "transaction_read_only": "on"}
+        local = {**settings, "transaction_read_only": "on"}
         del local["default_transaction_read_only"]
         # One message is one implicit transaction: what is set here is gone when the answer is complete.
         self._prefix = "".join(f"SET LOCAL {MARK} {name}={value};" for name, value in local.items())
@@ -241,8 +254,7 @@ class Session:
         assert self._pgconn is not None
         if self._owes_since is None:
             # A server that went away in the meantime has said so on the socket.
-            if self._poll.poll(0):
-                self._read_notices()
+            self._read_notices()
             return
         try:
             self._read(self._pgconn, self._clock() + self._timeout)
@@ -259,7 +271,8 @@ class Session:
 
         assert self._pgconn is not None
         try:
-            self._pgconn.consume_input()
+            while self._poll.poll(0):  # its last words first, then the end of the stream
+                self._pgconn.consume_input()
         except OperationalError:
             self.close()
 
@@ -270,12 +283,7 @@ class Session:
         error: QueryError | None = None
         try:
             while True:
-                while pgconn.is_busy():
-                    left = deadline - self._clock()
-                    if left <= 0 or not self._poll.poll(left * 1000):
-                        self._owes_since = self._owes_since or self._clock()
-                        raise NotConnected(f"no answer within {self._timeout:g} s")
-                    pgconn.consume_input()
+                self._await(pgconn, deadline)
                 result = pgconn.get_result()
                 if result is None:
                     break
@@ -295,6 +303,16 @@ class Session:
         if error is not None:
             raise error
         return results
+
+    def _await(self, pgconn: PGconn, deadline: float) -> None:
+        """Wait for a result. What of the query did not fit into the socket's buffer is sent meanwhile."""
+        while (is_unsent := pgconn.flush()) or pgconn.is_busy():
+            left = deadline - self._clock()
+            self._poll.modify(pgconn.socket, select.POLLIN | select.POLLOUT if is_unsent else select.POLLIN)
+            if left <= 0 or not self._poll.poll(left * 1000):
+                self._owes_since = self._owes_since or self._clock()
+                raise NotConnected(f"no answer within {self._timeout:g} s")
+            pgconn.consume_input()
 
 
 def _rows(result: PGresult) -> Result:

@@ -69,11 +69,13 @@ class PostgresSettings(Settings):
             from psycopg.conninfo import conninfo_to_dict
         except ImportError:
             return Secret(value)  # the first connection says what to install
+        # What libpq says of a wrong one (of a wrong port when it connects) quotes it, and perhaps the password.
         try:
-            conninfo_to_dict(value)
+            parameters = conninfo_to_dict(value)
         except ProgrammingError:
-            # What libpq says of it quotes the DSN, and with it perhaps the password.
             raise ValueError("a DSN that libpq understands: see its list of connection parameters") from None
+        if not re.fullmatch(r"\d*(,\d*)*", str(parameters.get("port") or "")):
+            raise ValueError("a DSN whose port is a number (write : / @ of a password as %3A %2F %40)")
         return Secret(value)
 
     @property

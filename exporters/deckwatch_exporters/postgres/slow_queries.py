@@ -2,20 +2,23 @@
 
 Two views see them: pg_stat_activity while they run, pg_stat_statements when they have ended, also those that began and
 ended between two runs. A query that both have seen is told of when it is found running, and again when it has ended.
+The statements are read a moment after the sessions: what they have of a statement that was still running then is held
+until the next run, which knows whether that was it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from deckwatch.metric import counter, gauge, histogram
 
+from .session import NotConnected
 from .sql_text import cut, fingerprint, one_line, redacted
-from .statement_counts import StatementKey
+from .statement_counts import Delta, StatementKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from deckwatch.collector import Context
     from deckwatch.metric import Sample
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from .plans import Plans
     from .server import Server
     from .settings import SlowQueriesSettings
-    from .statement_counts import Delta
     from .statements import StatementsCollector
 
 _LABELS = ("server", "datname", "user")
@@ -62,6 +64,7 @@ class SlowQueriesCollector:
         self._plans = plans
         self._running: dict[tuple[int, float], Backend] = {}  # by process and start of the query
         self._seen = 0.0  # when those were seen, by the server's clock
+        self._held: dict[StatementKey, Delta] = {}
         self._durations: dict[tuple[str, str], Counter[float]] = {}
         self._sums: Counter[tuple[str, str]] = Counter()
         self._untold = 0
@@ -69,14 +72,25 @@ class SlowQueriesCollector:
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
+        if self._activity.now == self._seen:
+            raise NotConnected("the sessions could not be read")  # or all that run would seem to have ended
         self._events_left = _EVENTS_A_RUN
         threshold = self._context.thresholds.get("slow_query", 1.0)
-        slow = {delta.key: delta for delta in self._deltas() if _longest(delta) >= threshold}
-        ended, running = self._follow(threshold, slow)
+        ended, running = self._follow(threshold)
+        new = {delta.key: delta for delta in self._deltas()}
+        held, self._held = self._held, {}
+        done = defaultdict(list)
         for it, duration in ended:
-            self._finished(it, duration, slow.pop(_key(it), None))
-        for delta in slow.values():
-            self._from_statements(delta, threshold)
+            done[self._key_of(it, held.keys() | new.keys())].append((it, duration))
+        still_running = {self._key_of(it, new.keys()) for it in running.values()}
+        for key in dict.fromkeys((*done, *held, *new)):
+            delta = _together(held.get(key), new.get(key))
+            took = [self._finished(it, duration, key, delta, len(done[key])) for it, duration in done[key]]
+            if delta is not None and (rest := _without(delta, took)) and _longest(rest) >= threshold:
+                if key in still_running and key not in held:
+                    self._held[key] = rest
+                else:
+                    self._from_statements(rest, threshold)
         self._running = running
         self._seen = self._activity.now
         yield from self._samples()
@@ -84,9 +98,17 @@ class SlowQueriesCollector:
     def _deltas(self) -> list[Delta]:
         return self._statements.deltas if self._statements is not None else []
 
-    def _follow(
-        self, threshold: float, slow: Mapping[StatementKey, Delta]
-    ) -> tuple[list[tuple[Backend, float]], dict[tuple[int, float], Backend]]:
+    def _key_of(self, it: Backend, known: Collection[StatementKey]) -> StatementKey:
+        """Before PostgreSQL 14 sessions have no queryid: there it is the statement with the same text."""
+        if it.query_id or self._statements is None:
+            return StatementKey(it.usename, it.datname, it.query_id)
+        shape = fingerprint(it.query)
+        for key in known:
+            if key[:2] == (it.usename, it.datname) and fingerprint(self._statements.text_of(key.queryid)) == shape:
+                return key
+        return StatementKey(it.usename, it.datname, "")
+
+    def _follow(self, threshold: float) -> tuple[list[tuple[Backend, float]], dict[tuple[int, float], Backend]]:
         """Which of the queries that were running have ended, and after how long; and which run now."""
         now = self._activity.now
         present = {it.pid: it for it in self._activity.backends}
@@ -98,10 +120,6 @@ class SlowQueriesCollector:
             if now - it.query_start < threshold:
                 continue
             key = it.pid, it.query_start
-            delta = slow.get(_key(it))
-            if delta is not None and (delta.longest or 0.0) >= now - it.query_start:
-                ended.append((it, delta.longest or 0.0))  # between the look at the sessions and that at the statements
-                continue
             running[key] = it
             if key not in self._running:
                 self._event(
@@ -114,26 +132,28 @@ class SlowQueriesCollector:
                     **_of_session(it),
                 )
         for (pid, start), it in self._running.items():
-            if (pid, start) in running or any(one is present.get(pid) for one, _ in ended):
+            if (pid, start) in running:
                 continue
             last = present.get(pid)
-            exact = last is not None and last.query_start == start and last.state_change is not None
-            end = last.state_change if exact and last is not None and last.state_change is not None else self._seen
+            end = self._seen  # at least
+            if last is not None and last.query_start == start and last.state_change is not None:
+                end = last.state_change
             ended.append((it, max(0.0, end - start)))
         return ended, running
 
-    def _finished(self, it: Backend, duration: float, delta: Delta | None) -> None:
-        if delta is not None:
-            one = delta.figures.calls == 1
-            duration = max(duration, delta.figures.seconds if one else delta.longest or 0.0)
+    def _finished(self, it: Backend, duration: float, key: StatementKey, delta: Delta | None, together: int) -> float:
+        """Tell of a query that was running, one of so many of its statement. Returns its duration in seconds."""
+        if delta is not None and delta.figures.calls == together == 1:
+            duration = max(duration, delta.figures.seconds)
         fields = _of_session(it) | (_of_statement(delta) if delta is not None else {})
-        self._event(_FINISHED, it.usename, it.datname, duration, it.query_id, self._query_of(it), **fields)
+        self._event(_FINISHED, it.usename, it.datname, duration, key.queryid, self._query_of(it), **fields)
         self._observe(it.datname, it.usename, duration, 1)
+        return duration
 
     def _from_statements(self, delta: Delta, threshold: float) -> None:
         user, datname, queryid = delta.key
         mean = delta.figures.seconds / max(1.0, delta.figures.calls)
-        longest = max(mean, delta.longest or 0.0)
+        longest = _longest(delta)
         text = self._statements.text_of(queryid) if self._statements is not None else ""
         self._event(
             _FINISHED, user, datname, longest, queryid, text, mean_seconds=round(mean, 6), **_of_statement(delta)
@@ -192,8 +212,22 @@ class SlowQueriesCollector:
         yield UNTOLD(self._untold, server=label)
 
 
-def _key(it: Backend) -> StatementKey:
-    return StatementKey(it.usename, it.datname, it.query_id)
+def _together(held: Delta | None, new: Delta | None) -> Delta | None:
+    if held is None or new is None:
+        return held or new
+    longest = max(filter(None, (held.longest, new.longest)), default=None)
+    return Delta(new.key, new.figures.plus(held.figures), longest)
+
+
+def _without(delta: Delta, took: list[float]) -> Delta | None:
+    """What is left of a statement's executions without those that took so long (seconds)."""
+    if not took:
+        return delta
+    figures = delta.figures._replace(
+        calls=delta.figures.calls - len(took), seconds=max(0.0, delta.figures.seconds - sum(took))
+    )
+    # The longest was most likely one of them.
+    return Delta(delta.key, figures, None) if figures.calls > 0 else None
 
 
 def _longest(delta: Delta) -> float:

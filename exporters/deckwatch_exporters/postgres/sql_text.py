@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 
+# Quantifiers are possessive: the time is linear in the length, and a literal that was cut never matches as less.
 _TOKEN = re.compile(
     r"""
-      (?P<space>\s+|--[^\n]*)
+      (?P<space>\s+|--[^\n\r]*)
     | (?P<comment>/\*)
-    | (?P<quoted>"(?:[^"]|"")*(?:"|$))
-    | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*(?:'|$))
-    | (?P<string>(?:\b(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*(?:'|$))
+    | (?P<quoted>"(?:[^"]|"")*+(?:"|\Z))
+    # Of two strings with a line's end between them the second continues the first, escapes included.
+    | (?P<escaped>[eE]'(?:[^'\\]|\\(?:.|\Z)|''|'(?:[ \t\f\v]|--[^\n\r]*)*+[\n\r](?:\s|--[^\n\r]*)*+')*+(?:'|\Z))
+    | (?P<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*+(?:'|\Z))
     | (?P<parameter>\$\d+)
-    | (?P<dollar>\$(?P<tag>[A-Za-z_\x80-\uffff][\w\x80-\uffff]*)?\$)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
+    | (?P<dollar>\$(?P<tag>[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*+)?\$)
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*+)
     | (?P<number>(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?))
     | (?P<other>.)
     """,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .session import MARK, Missing, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from .session import Session
 
@@ -155,29 +155,31 @@ class Readings:
         return len(self._entries or ())
 
     def changes(
-        self, entries: Mapping[bytes, bytes], identity: object, reset: bool
+        self, entries: Mapping[bytes, bytes], identity: object, reset: bool, ignored: Collection[bytes] = ()
     ) -> dict[bytes, tuple[Figures, float | None]]:
-        """By key what each entry did since the last reading.
+        """By key what each entry did since the reading that was last taken, without those that are `ignored`.
 
         `identity` is the server's: another one's entries (after a fail-over) have nothing to do with those that are
         known, and are a first reading again. After a `reset` of the server's statistics all entries began at 0.
         """
         known = self._entries
         if known is None or identity != self._identity:
-            self._entries, self._identity = dict(entries), identity
             return {}
         changed = {}
         for key, entry in entries.items():
             before = None if reset else known.get(key)
-            if before != entry:
+            if before != entry and key not in ignored:
                 difference = _difference(before, entry)
                 if any(difference[0]):
                     changed[key] = difference
-        self._entries = dict(entries)
         return changed
 
+    def take(self, entries: Mapping[bytes, bytes], identity: object) -> None:
+        """Count from these entries on."""
+        self._entries, self._identity = dict(entries), identity
+
     def forget(self, key: bytes, before: Mapping[bytes, bytes]) -> None:
-        """Take a change back: it will come again, with what is done until then."""
+        """Take back one change of the reading that was taken: it will come again, with what is done until then."""
         assert self._entries is not None
         if key in before:
             self._entries[key] = before[key]

@@ -43,7 +43,7 @@ COUNTERS: Mapping[str, Metric] = {
 }
 ALL_CALLS = counter("pg_stat_statements_all_calls_total", "Executions of all statements together.", ["server"])
 ALL_SECONDS = counter("pg_stat_statements_all_seconds_total", "Time that all statements took, in seconds.", ["server"])
-QUERY = gauge(
+QUERY = counter(
     "pg_stat_statements_query_id", "1; the text of a statement that has series.", ["server", "queryid", "query"]
 )
 ENTRIES = gauge("pg_stat_statements_entries", "Entries of pg_stat_statements.", ["server"])
@@ -62,6 +62,7 @@ _NAMES_QUERY = f"SELECT {MARK} 'u', oid, rolname FROM pg_roles UNION ALL SELECT 
 #: Texts that one run fetches. The others' figures wait for theirs, since it tells whose they are.
 _TEXTS_A_RUN = 1000
 _TEXTS_REMEMBERED = 20_000
+_FORMER_REMEMBERED = 5000
 
 
 class StatementsCollector:
@@ -82,7 +83,12 @@ class StatementsCollector:
         self._names: dict[tuple[str, bytes], str] = {}
         self._readings = Readings()
         self._texts: OrderedDict[str, str | None] = OrderedDict()  # by queryid; None is one of our own
+        self._own: set[bytes] = set()  # keys of what Deckwatch itself asks
         self._reset: float | None = None
+        self._deallocations = 0.0
+        self._deallocations_read = 0.0
+        self._members: list[StatementKey] = []
+        # Former members' too: one that comes back goes on where it left, or its counters would fall.
         self._totals: dict[StatementKey, Figures] = {}
         self._other = NOTHING
         self._all = NOTHING
@@ -96,27 +102,35 @@ class StatementsCollector:
         self._server.needs_all_stats()
         extension = self._find_extension()
         session, label = self._server.session, self._server.label
-        counts, info = session.queries((extension.counts_query, extension.info_query))
+        # In this order a reset in between costs no more than what was done since: a look back at old counts as if they
+        # had begun at 0 would be worse.
+        info, counts = session.queries((extension.info_query, extension.counts_query))
         deallocations, reset = (number(value) for value in info.rows[0])
         entries = {key: figures for key, figures in counts if key is not None and figures is not None}
         self.deltas = self._differences(extension, entries, reset)
         self._count(self.deltas)
         yield ENTRIES(len(entries), server=label)
-        yield TRACKED(len(self._totals), server=label)
+        yield TRACKED(len(self._members), server=label)
         if deallocations is not None:
-            yield DEALLOCATIONS(deallocations, server=label)
+            yield DEALLOCATIONS(self._add_deallocations(deallocations), server=label)
         if reset is not None:
             yield RESET(reset, server=label)
         yield ALL_CALLS(self._all.calls, server=label)
         yield ALL_SECONDS(self._all.seconds, server=label)
-        for key, figures in (*self._totals.items(), (OTHER, self._other)):
+        for key, figures in (*((key, self._totals[key]) for key in self._members), (OTHER, self._other)):
             labels = {"server": label, **key._asdict()}
             for metric, value in zip(COUNTERS.values(), figures, strict=True):
                 yield metric(value, **labels)
         if self._settings.query_text == "label":
-            for queryid in sorted({key.queryid for key in self._totals}):
+            for queryid in sorted({key.queryid for key in self._members}):
                 if query := self._texts.get(queryid):
                     yield QUERY(1, server=label, queryid=queryid, query=query)
+
+    def _add_deallocations(self, read: float) -> float:
+        """The server's own count begins at 0 again when it is reset."""
+        before, self._deallocations_read = self._deallocations_read, read
+        self._deallocations += read - before if read >= before else read
+        return self._deallocations
 
     def text_of(self, queryid: str) -> str:
         """The text as it may be shown; `` where it is not known."""
@@ -132,15 +146,19 @@ class StatementsCollector:
     def _differences(self, extension: Extension, entries: dict[bytes, bytes], reset: float | None) -> list[Delta]:
         before = self._readings.entries
         was_reset = reset is not None and self._reset is not None and reset > self._reset
-        self._reset = reset
-        changes = self._readings.changes(entries, self._server.started, was_reset)
+        identity = self._server.started
+        self._own &= entries.keys()
+        changes = self._readings.changes(entries, identity, was_reset, self._own)
         slowest_first = sorted(changes, key=lambda raw: -changes[raw][0].seconds)
         parts = {raw: raw.split(b" ") for raw in slowest_first}  # userid, dbid, queryid, toplevel
-        new = self._learn_texts(extension, [text(part[2]) for part in parts.values()])
         if any(("u", part[0]) not in self._names or ("d", part[1]) not in self._names for part in parts.values()):
             self._names = {
                 (text(kind), oid or b""): text(name) for kind, oid, name in self._server.session.query(_NAMES_QUERY)
             }
+        new = self._learn_texts(extension, [text(part[2]) for part in parts.values()])
+        # From here on nothing is asked of the server: what failed so far is counted by the next run.
+        self._readings.take(entries, identity)
+        self._reset = reset
         merged: dict[StatementKey, Delta] = {}
         for raw, (userid, dbid, queryid, _toplevel) in parts.items():
             figures, longest = changes[raw]
@@ -151,7 +169,8 @@ class StatementsCollector:
                 self._readings.forget(raw, {} if was_reset else before)
                 continue
             if self._texts[key.queryid] is None:
-                continue  # our own
+                self._own.add(raw)
+                continue
             if sql := new.pop(key.queryid, ""):
                 self._tell(key, sql)
             delta = merged.get(key)
@@ -163,14 +182,15 @@ class StatementsCollector:
 
     def _learn_texts(self, extension: Extension, queryids: list[str]) -> dict[str, str]:
         """Fetch the texts that are not known yet. Returns them as they came."""
-        unknown = [queryid for queryid in dict.fromkeys(queryids) if queryid not in self._texts][:_TEXTS_A_RUN]
+        # Not known either: what was evicted before its text could be fetched, and has come back.
+        unknown = [queryid for queryid in dict.fromkeys(queryids) if self._texts.get(queryid, "") == ""][:_TEXTS_A_RUN]
         if not unknown:
             return {}
         # Redacting may make a text shorter: what it is cut to afterwards is filled as far as it goes.
         query = extension.texts_query(unknown, 2 * self._settings.text_bytes)
         found = {text(queryid): text(sql) for queryid, sql in self._server.session.query(query)}
         for queryid in unknown:
-            sql = found.get(queryid, "")  # evicted since
+            sql = found.get(queryid, "")
             self._texts[queryid] = None if MARK in sql else self._shown(sql)
         while len(self._texts) > _TEXTS_REMEMBERED:
             self._texts.popitem(last=False)
@@ -204,10 +224,13 @@ class StatementsCollector:
             now,
         )
         members = self._by_time.members | self._by_calls.members | self._by_io.members
-        self._totals = {key: self._totals.get(key, NOTHING) for key in sorted(members)}
+        self._members = sorted(members)
         for delta in deltas:
             self._all = self._all.plus(delta.figures)
-            if delta.key in self._totals:
-                self._totals[delta.key] = self._totals[delta.key].plus(delta.figures)
+            if delta.key in members:
+                self._totals[delta.key] = self._totals.get(delta.key, NOTHING).plus(delta.figures)
             else:
                 self._other = self._other.plus(delta.figures)
+        former = [key for key in self._totals if key not in members]
+        for key in former[: max(0, len(former) - _FORMER_REMEMBERED)]:
+            del self._totals[key]

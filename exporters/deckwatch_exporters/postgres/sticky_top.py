@@ -16,7 +16,8 @@ K = TypeVar("K", bound="Hashable")
 
 _HALF_LIFE = 1800.0  # seconds after which what was done counts half
 _OVERTAKEN = 1.5  # by this factor
-_STAY = 600.0  # seconds that a member has at least
+_OVERTAKEN_EARLY = 10.0  # by this factor as long as a member is new
+_NEW = 600.0  # seconds
 _FORGOTTEN = 1e-6  # of the largest score: not worth remembering
 
 
@@ -46,15 +47,15 @@ class StickyTop(Generic[K]):
             if len(self._members) < self._size:
                 self._members[key] = now
                 continue
-            leaving = min(
-                (member for member, since in self._members.items() if now - since >= _STAY),
-                key=self._score,
-                default=None,
-            )
-            if leaving is None or self._score(key) <= _OVERTAKEN * self._score(leaving):
+            leaving = min(self._members, key=lambda member: self._to_beat(member, now))
+            if self._score(key) <= self._to_beat(leaving, now):
                 break
             del self._members[leaving]
             self._members[key] = now
+
+    def _to_beat(self, member: K, now: float) -> float:
+        factor = _OVERTAKEN if now - self._members[member] >= _NEW else _OVERTAKEN_EARLY
+        return factor * self._score(member)
 
     def _score(self, key: K) -> float:
         return self._scores.get(key, 0.0)

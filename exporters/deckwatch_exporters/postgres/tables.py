@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deckwatch.metric import counter, gauge
 
 from .schema import read_schema, schema_samples
-from .session import MARK, NotConnected, QueryError, Session, number, text
+from .session import MARK, NotConnected, QueryError, Session, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deckwatch.metric import Metric, Sample
 
     from .server import Server
-    from .session import Row
+    from .session import Result, Row
     from .settings import PostgresSettings, TablesSettings
 
 _TABLE = ("server", "datname", "schemaname", "relname")
@@ -89,86 +89,124 @@ READ = gauge("pg_database_tables_read", "Whether the database's tables could be 
 _TIMES = {"last_vacuum", "last_autovacuum", "last_analyze", "last_autoanalyze"}
 _TABLE_COLUMNS = ", ".join(f"extract(epoch FROM t.{name})" if name in _TIMES else f"t.{name}" for name in TABLE)
 _IO_COLUMNS = ", ".join(f"io.{name}" for name in _IO)
-# Largest first by what ANALYZE last saw: to measure them would take a lock on each.
+# Which are the largest, by what VACUUM or ANALYZE last saw: to measure them would take a lock on each. The views are
+# then asked for these alone: over ten thousand tables that is a fiftieth of their cost.
+_USERS = """n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+    AND c.relpersistence <> 't'"""
+_LARGEST_TABLES_QUERY = f"""SELECT {MARK} c.oid, count(*) OVER ()
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'p') AND {_USERS}
+ORDER BY c.relpages DESC, pg_stat_get_live_tuples(c.oid) DESC, c.oid LIMIT {{top}}"""
+_LARGEST_INDEXES_QUERY = f"""SELECT {MARK} c.oid, count(*) OVER ()
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind = 'i' AND {_USERS}
+ORDER BY c.relpages DESC, c.oid LIMIT {{top}}"""
 _TABLES_QUERY = f"""SELECT {MARK} t.relid, t.schemaname, t.relname, {_TABLE_COLUMNS}, {_IO_COLUMNS}
-FROM pg_stat_user_tables AS t JOIN pg_statio_user_tables AS io USING (relid) JOIN pg_class AS c ON c.oid = t.relid
-ORDER BY c.relpages DESC, t.n_live_tup DESC, t.relid LIMIT {{top}}"""
-_COUNT_QUERY = f"SELECT {MARK} count(*) FROM pg_stat_user_tables"
+FROM pg_stat_user_tables AS t JOIN pg_statio_user_tables AS io USING (relid)
+WHERE t.relid = ANY(ARRAY[{{oids}}]::oid[]) AND io.relid = ANY(ARRAY[{{oids}}]::oid[])"""
 _INDEXES_QUERY = f"""SELECT {MARK} i.indexrelid, i.schemaname, i.relname, i.indexrelname, i.idx_scan, i.idx_tup_read,
     i.idx_tup_fetch, io.idx_blks_read, io.idx_blks_hit
 FROM pg_stat_user_indexes AS i JOIN pg_statio_user_indexes AS io USING (indexrelid)
-JOIN pg_class AS c ON c.oid = i.indexrelid
-ORDER BY c.relpages DESC, i.indexrelid LIMIT {{top}}"""
-# The size functions lock what they measure. What somebody has locked for good (ALTER TABLE, VACUUM FULL) is left out.
-_UNLOCKED = """NOT EXISTS (SELECT FROM pg_locks AS l JOIN pg_class AS k ON k.oid = l.relation
-    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.database = (
-        SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (l.relation = r.oid OR l.relation IN (
-        SELECT indexrelid FROM pg_index WHERE indrelid = r.oid
-        UNION SELECT indrelid FROM pg_index WHERE indexrelid = r.oid)))"""
-_SIZES_QUERY = f"""SELECT {MARK} r.oid, pg_table_size(r.oid), pg_indexes_size(r.oid)
-FROM pg_class AS r WHERE r.oid = ANY('{{{{{{oids}}}}}}') AND {_UNLOCKED}"""
-_INDEX_SIZES_QUERY = f"""SELECT {MARK} r.oid, pg_relation_size(r.oid)
-FROM pg_class AS r WHERE r.oid = ANY('{{{{{{oids}}}}}}') AND {_UNLOCKED}"""
+WHERE i.indexrelid = ANY(ARRAY[{{oids}}]::oid[]) AND io.indexrelid = ANY(ARRAY[{{oids}}]::oid[])"""
+# The size functions lock what they measure. What somebody has locked for good (ALTER TABLE, VACUUM FULL, REINDEX) is
+# left out, with the indexes of a locked table and the table of a locked index.
+_BUSY = f"""WITH {MARK} held AS MATERIALIZED (
+    SELECT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), busy AS MATERIALIZED (
+    SELECT relation FROM held
+    UNION SELECT indrelid FROM pg_index WHERE indexrelid IN (SELECT relation FROM held)
+    UNION SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT relation FROM held)
+)"""
+_UNLOCKED = "FROM pg_class AS r WHERE r.oid = ANY(ARRAY[{oids}]::oid[]) AND r.oid NOT IN (SELECT relation FROM busy)"
+_SIZES_QUERY = f"{_BUSY} SELECT r.oid, pg_table_size(r.oid), pg_indexes_size(r.oid) {_UNLOCKED}"
+_INDEX_SIZES_QUERY = f"{_BUSY} SELECT r.oid, pg_relation_size(r.oid) {_UNLOCKED}"
+# Locked or dropped between the look at the locks and the measuring, or too many files for one statement: the next time.
+_SIZE_FAILURES = ("55P03", "42P01", "XX000", "57014")
 
 
-class _Sizes:
-    """Sizes by oid, measured once in a while."""
+class _Largest:
+    """The largest relations of a database with their sizes, looked up once in a while."""
 
-    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+    def __init__(self, query: str, sizes_query: str, interval: float, clock: Callable[[], float]) -> None:
+        self._query = query
+        self._sizes_query = sizes_query
         self._interval = interval
         self._clock = clock
         self._due = 0.0
         self._generation = -1
-        self._sizes: dict[bytes, tuple[float, ...]] = {}
+        self.oids: list[bytes] = []  # largest first
+        self.total = 0.0  # of all relations of the kind
+        self.sizes: Mapping[bytes, tuple[float, ...]] = {}
 
-    def of(self, session: Session, query: str, oids: list[bytes]) -> Mapping[bytes, tuple[float, ...]]:
+    @property
+    def as_array(self) -> str:
+        return b",".join(self.oids).decode()
+
+    def look(self, session: Session) -> None:
+        """Raises NotConnected, QueryError."""
+        session.ensure()
         if self._generation == session.generation and self._clock() < self._due:
-            return self._sizes
+            return
+        rows = session.query(self._query).rows
+        self.oids = [row[0] for row in rows if row[0] is not None]
+        self.total = float(rows[0][1] or 0) if rows else 0.0
         try:
-            rows = session.query(query.format(oids=b",".join(oids).decode())) if oids else ()
+            sizes = session.query(self._sizes_query.format(oids=self.as_array)) if self.oids else ()
         except QueryError as failure:
-            if failure.sqlstate not in ("55P03", "42P01", "XX000"):
+            if failure.sqlstate not in _SIZE_FAILURES:
                 raise
-            rows = ()  # locked or dropped between the look at the locks and the measuring: the next time
-        self._sizes = {
-            row[0]: tuple(float(size) for size in row[1:] if size is not None) for row in rows if row[0] is not None
+            sizes = ()
+        self.sizes = {
+            row[0]: tuple(float(size) for size in row[1:] if size is not None) for row in sizes if row[0] is not None
         }
         self._generation, self._due = session.generation, self._clock() + self._interval - 1
-        return self._sizes
+
+    def found(self, result: Result | None) -> Iterator[tuple[Row, tuple[float, ...]]]:
+        """The rows, which begin with an oid, largest first, and the sizes. What was dropped since is left out."""
+        rows = {row[0]: row for row in result or ()}
+        for oid in self.oids:
+            if oid in rows:
+                yield rows[oid], self.sizes.get(oid, ())
 
 
 class Tables:
     """The tables and indexes of the database that a session is in."""
 
     def __init__(self, settings: TablesSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings
-        self._sizes = _Sizes(settings.sizes_interval, clock)
-        self._index_sizes = _Sizes(settings.sizes_interval, clock)
+        interval = settings.sizes_interval
+        tables, indexes = (
+            (query.format(top=top), sizes)
+            for query, sizes, top in (
+                (_LARGEST_TABLES_QUERY, _SIZES_QUERY, settings.top),
+                (_LARGEST_INDEXES_QUERY, _INDEX_SIZES_QUERY, settings.top_indexes),
+            )
+        )
+        self._tables = _Largest(*tables, interval, clock)
+        self._indexes = _Largest(*indexes, interval, clock) if settings.top_indexes else None
 
     def read(self, session: Session, label: str, datname: str) -> Iterator[Sample]:
         """Raises NotConnected and QueryError."""
-        queries = [_TABLES_QUERY.format(top=self._settings.top), _COUNT_QUERY]
-        if self._settings.top_indexes:
-            queries.append(_INDEXES_QUERY.format(top=self._settings.top_indexes))
-        tables, count, *indexes = session.queries(queries)
-        total = number(count.rows[0][0]) or 0.0
-        yield TABLES(total, server=label, datname=datname)
-        yield TABLES_LEFT_OUT(max(0.0, total - len(tables)), server=label, datname=datname)
-        sizes = self._sizes.of(session, _SIZES_QUERY, [row[0] for row in tables if row[0]])
-        for row in tables:
+        tables, indexes = self._tables, self._indexes
+        tables.look(session)
+        queries = [_TABLES_QUERY.format(oids=tables.as_array)]
+        if indexes is not None:
+            indexes.look(session)
+            queries.append(_INDEXES_QUERY.format(oids=indexes.as_array))
+        answers = session.queries(queries)
+        yield TABLES(tables.total, server=label, datname=datname)
+        yield TABLES_LEFT_OUT(tables.total - len(tables.oids), server=label, datname=datname)
+        for row, sizes in tables.found(answers[0]):
             labels = dict(zip(_TABLE, (label, datname, text(row[1]), text(row[2])), strict=True))
-            yield from _table_samples(row, labels, sizes.get(row[0] or b"", ()))
-        for result in indexes:
-            sizes = self._index_sizes.of(session, _INDEX_SIZES_QUERY, [row[0] for row in result if row[0]])
-            for row in result:
-                names = (label, datname, text(row[1]), text(row[2]), text(row[3]))
-                labels = dict(zip(_INDEX, names, strict=True))
-                for metric, value in zip(INDEX.values(), row[4:], strict=True):
-                    if value is not None:
-                        yield metric(float(value), **labels)
-                for size in sizes.get(row[0] or b"", ()):
-                    yield INDEX_SIZE(size, **labels)
+            yield from _table_samples(row, labels, sizes)
+        for row, sizes in indexes.found(answers[1]) if indexes is not None else ():
+            names = (label, datname, text(row[1]), text(row[2]), text(row[3]))
+            labels = dict(zip(_INDEX, names, strict=True))
+            for metric, value in zip(INDEX.values(), row[4:], strict=True):
+                if value is not None:
+                    yield metric(float(value), **labels)
+            for size in sizes:
+                yield INDEX_SIZE(size, **labels)
 
 
 def _table_samples(row: Row, labels: dict[str, str], sizes: tuple[float, ...]) -> Iterator[Sample]:
@@ -194,6 +232,7 @@ class TablesCollector:
         self._tables = Tables(settings)
 
     def collect(self) -> Iterable[Sample]:
+        self._server.session.ensure()
         return self._tables.read(self._server.session, self._server.label, self._server.database)
 
 
@@ -228,12 +267,17 @@ class OtherDatabasesCollector:
             try:
                 session.connect()
                 samples = list(tables.read(session, label, datname))
-                samples += schema_samples(read_schema(session), label, datname)
+            except (NotConnected, QueryError):
+                session.close()
+                samples = []
+            yield READ(bool(samples), server=label, datname=datname)
+            yield from samples
+            try:
+                samples = list(schema_samples(read_schema(session), label, datname)) if samples else []
             except (NotConnected, QueryError):
                 samples = []
             finally:
                 session.close()
-            yield READ(bool(samples), server=label, datname=datname)
             yield from samples
 
     def _session(self, datname: str | None) -> Session:

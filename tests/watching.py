@@ -1,0 +1,147 @@
+"""An agent that watches databases, as tests look at it: its series, its events, what it says of its collectors."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services import Program, agent, fetch, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+import contextlib
+
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True)
+class Series:
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass
+class Watch:
+    """A running agent. Its targets have names; `main` unless a test says otherwise."""
+
+    program: Program
+    folder: Path
+
+    def series(self, name: str = "", **labels: str) -> list[Series]:
+        """The series of this name (all without one) that have these labels."""
+        found = []
+        for line in self.program.metrics().splitlines():
+            if line.startswith("#") or (name and not line.startswith(name)):
+                continue
+            series = _series(line)
+            if (not name or series.name == name) and labels.items() <= series.labels.items():
+                found.append(series)
+        return found
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of the one series of this name with these labels; None where there is none."""
+        found = self.series(name, **labels)
+        assert len(found) <= 1, found
+        return found[0].value if found else None
+
+    def sum(self, name: str, **labels: str) -> float:
+        return sum(series.value for series in self.series(name, **labels))
+
+    def of_target(self, target: str = "main") -> set[str]:
+        """The names of the target's own series, without what the agent says of its collectors."""
+        return {
+            series.name
+            for series in self.series(target=target)
+            if not series.name.startswith(("deckwatch_", "pg_scrape_"))
+        }
+
+    def counters(self, prefix: str = "pg_", target: str = "main") -> dict[str, float]:
+        """The values of all counters and histograms whose names begin so, by the whole series."""
+        text = self.program.metrics()
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+        found = {}
+        for line in text.splitlines():
+            if line.startswith(prefix) and f'target="{target}"' in line:
+                series, value = line.rsplit(" ", 1)
+                name = series.partition("{")[0]
+                family = re.sub(r"_(bucket|sum|count)$", "", name)
+                if kinds.get(name) == "counter" or kinds.get(family) == "histogram":
+                    found[series] = float(value)
+        return found
+
+    def is_up(self, target: str = "main") -> bool:
+        return self.value("pg_up", target=target) == 1
+
+    def is_down(self, target: str = "main") -> bool:
+        return self.value("pg_up", target=target) == 0
+
+    def failing(self, target: str = "main") -> set[str]:
+        """The collectors of the target that have not succeeded."""
+        return {
+            series.labels["collector"]
+            for series in self.series("deckwatch_collector_success", target=target)
+            if series.value == 0
+        }
+
+    def errors(self, target: str = "main") -> dict[str, str]:
+        """What the status API says, by collector."""
+        status = json.loads(fetch(self.program.url + "/api/v1/status")[1])
+        return {it["name"]: it["error"] for it in status["collectors"] if it["target"] == target and it["error"]}
+
+    def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
+        """The events of this name so far that have these fields."""
+        lines = [line for line in self.program.printed.splitlines() if f'"{name}"' in line and line.endswith("}")]
+        return [
+            event
+            for event in map(json.loads, lines)
+            if event.get("event") == name and all(event.get(key) == value for key, value in fields.items())
+        ]
+
+    def cycles(self, count: int, target: str = "main") -> None:
+        """Wait until the target's server has been read so many times more."""
+
+        def scrapes() -> float:
+            return self.value("pg_exporter_scrapes_total", target=target) or 0.0
+
+        before = scrapes()
+        until(lambda: scrapes() >= before + count, 30, f"{count} more cycles")
+
+    def reload(self, config: str) -> None:
+        """Give the agent another config file, and wait until it has taken it over."""
+        stamp = "deckwatch_config_last_reload_success_timestamp_seconds"
+        before = self.value(stamp)
+        (self.folder / "deckwatch.yml").write_text(config)
+        self.program.process.send_signal(signal.SIGHUP)
+        until(lambda: self.value(stamp) != before, what="the reload")
+
+
+def _series(line: str) -> Series:
+    name, labels, value = re.fullmatch(r"([\w:]+)(?:\{(.*)\})? (\S+)", line).groups()  # type: ignore[union-attr]
+    found = {
+        label: re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], text)
+        for label, text in _LABEL.findall(labels or "")
+    }
+    return Series(name, found, float(value))
+
+
+def config(*targets: Mapping[str, Any], interval: str = "1s", **more: Any) -> str:
+    """A config file that watches these PostgreSQL servers. JSON is YAML."""
+    named = [{"name": "main", **target} for target in targets]
+    return json.dumps({"interval": interval, **more, "exporters": {"system": {}, "postgres": named}})
+
+
+@contextlib.contextmanager
+def watching(folder: Path, config: str) -> Iterator[Watch]:
+    with agent(folder, config) as program:
+        yield Watch(program, folder)
+
+
+def fallen(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """The counters that have a lower value than before."""
+    return {series: (value, after[series]) for series, value in before.items() if after.get(series, value) < value}
