@@ -1,0 +1,143 @@
+"""The settings of one Redis target."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from deckwatch.config import Duration, Secret, Settings
+
+from .address import Address, parse_address
+
+_GLOB = re.compile(r"[*?\[]")
+_DB_PREFIX = re.compile(r"db([0-9]{1,9})=(.+)", re.DOTALL)
+
+
+def _checked_url(value: Any) -> Any:
+    text = value.get_secret_value() if isinstance(value, Secret) else value
+    if isinstance(text, str):
+        parse_address(text)
+    return value
+
+
+def _checked_command(value: Any) -> Any:
+    # YAML reads `off` as false.
+    return "off" if value is False or value == "-" else value
+
+
+class TlsSettings(Settings):
+    """TLS to a `rediss://` server: who may have signed its certificate, and the agent's own, where it asks for one."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    verify: bool = True
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file together, or neither")
+        return self
+
+
+class KeySelection(Settings):
+    """A key by its exact name, or all that match a SCAN pattern; `db` is that of the URL unless given.
+
+    In short: `queue`, `session:*`, `db3=queue`. A text is a pattern when it holds `*`, `?` or `[`.
+    """
+
+    key: str = ""
+    pattern: str = ""
+    db: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _DB_PREFIX.fullmatch(value)
+        name = match[2] if match else value
+        return {"pattern" if _GLOB.search(name) else "key": name, **({"db": int(match[1])} if match else {})}
+
+    @model_validator(mode="after")
+    def _one(self) -> KeySelection:
+        if bool(self.key) == bool(self.pattern):
+            raise ValueError("a name such as queue, a pattern such as session:*, or {key: ...} or {pattern: ...}")
+        return self
+
+
+class KeyGroupSettings(Settings):
+    """Keys by what their names have in common: how many, and how much memory.
+
+    `patterns` are regular expressions; the text that the groups of the first match took is the name of the key's
+    group, `unclassified` where none matches. Memory is asked for of `memory_samples` keys at the most.
+    """
+
+    patterns: tuple[re.Pattern[str], ...] = (re.compile(r"^([^:]+):"),)
+    databases: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    max_groups: int = Field(default=100, ge=1, le=10_000)
+    memory_samples: int = Field(default=1000, ge=0, le=100_000)
+
+
+class ScanSettings(Settings):
+    """How much of the keyspace one walk with SCAN may look at: it ends at whichever limit comes first."""
+
+    count: int = Field(default=1000, ge=1, le=100_000)
+    iterations: int = Field(default=100, ge=1)
+    time: Duration = 1.0
+    max_keys: int = Field(default=1000, ge=1)
+
+
+class StreamSettings(KeySelection):
+    """A stream, or all that match; `consumers` gives each consumer of each group its own series."""
+
+    consumers: bool = True
+
+
+class SlowlogSettings(Settings):
+    """New entries of the slow log as events. `redact` hides all arguments; `first_key` shows the first one anyway."""
+
+    events: bool = True
+    redact: bool = True
+    first_key: bool = False
+    fetch: int = Field(default=128, ge=1, le=10_000)
+
+
+class RedisSettings(Settings):
+    """One Redis server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+
+    url: Annotated[Secret, BeforeValidator(_checked_url)]
+    username: str = ""
+    password: Secret = Secret("")
+    sentinel_username: str = ""
+    sentinel_password: Secret = Secret("")
+    tls: TlsSettings = TlsSettings()
+    timeout: Duration = 3.0
+    protocol: Literal[2, 3] = 3
+    config_command: Annotated[str, BeforeValidator(_checked_command)] = Field(default="CONFIG", min_length=1)
+    config_values: bool = False
+    client_list: bool = False
+    modules: bool = False
+    slowlog: SlowlogSettings = SlowlogSettings()
+    keys: tuple[KeySelection, ...] = ()
+    count_keys: tuple[KeySelection, ...] = ()
+    streams: tuple[StreamSettings, ...] = ()
+    key_groups: KeyGroupSettings | None = None
+    scan: ScanSettings = ScanSettings()
+    keys_interval: Duration = 60.0
+
+    @property
+    def address(self) -> Address:
+        return parse_address(self.url.get_secret_value())
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """User (`` is the default one) and password (`` is none)."""
+        address = self.address
+        return self.username or address.username, self.password.get_secret_value() or address.password
+
+    @property
+    def watches_keys(self) -> bool:
+        return bool(self.keys or self.count_keys or self.streams or self.key_groups)

@@ -1,0 +1,248 @@
+"""The slow log: its new entries as events, and a histogram of them.
+
+The log: https://redis.io/docs/latest/commands/slowlog-get/. Ids count from 0 at the server's start and go on after
+SLOWLOG RESET. What counts as slow is the server's `slowlog-log-slower-than`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from bisect import bisect_left
+from datetime import UTC, datetime
+from itertools import accumulate
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from deckwatch.collector import NotAvailable, Unreachable
+from deckwatch.metric import counter, histogram
+
+from .connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
+from .resp import ReplyError, pack, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from deckwatch.collector import Context
+    from deckwatch.metric import Sample
+
+    from .connection import Connection
+    from .facts import Facts
+    from .resp import Reply
+    from .settings import SlowlogSettings
+
+SLOW = histogram(
+    "redis_slow_command_duration_seconds",
+    "Durations of the commands in the slow log since the agent started, in seconds.",
+    ["command"],
+)
+MISSED = counter(
+    "redis_slow_commands_missed_total", "Entries of the slow log that were gone before the agent could read them."
+)
+UNNAMED = counter(
+    "redis_slow_commands_other_total", "Slow commands counted as other because too many different ones were seen."
+)
+
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_MOST_COMMANDS = 64
+_OTHER = "other"
+_SLACK = 8
+
+#: Commands that are only half a name: `config|get` says what ran, `config` does not.
+_CONTAINERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        acl client cluster command config debug function latency memory module object pubsub script sentinel
+        slowlog xgroup xinfo
+        """,
+    )
+)
+#: Whose arguments are passwords, or may be: never shown.
+_SECRETIVE = frozenset(("acl", "auth", "config", "hello", "migrate", "sentinel"))
+#: Whose first argument is a key. A name that is missing here hides a key; a wrong one would show a value.
+_KEY_FIRST = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        append bitcount bitfield bitfield_ro bitpos blpop brpop decr decrby del dump exists expire expireat
+        expiretime geoadd geodist geohash geopos georadius georadius_ro georadiusbymember geosearch get getbit
+        getdel getex getrange getset hdel hexists hexpire hget hgetall hgetdel hgetex hincrby hincrbyfloat
+        hkeys hlen hmget hmset hpersist hpexpire hrandfield hscan hset hsetex hsetnx hstrlen httl hvals incr
+        incrby incrbyfloat lindex linsert llen lpop lpos lpush lpushx lrange lrem lset ltrim mget mset msetnx
+        persist pexpire pexpireat pexpiretime pfadd pfcount psetex pttl rename renamenx restore rpop rpush
+        rpushx sadd scard sdiff sdiffstore set setbit setex setnx setrange sinter sinterstore sismember
+        smembers smismember sort sort_ro spop srandmember srem sscan strlen sunion sunionstore touch ttl type
+        unlink watch xack xadd xautoclaim xclaim xdel xlen xpending xrange xrevrange xtrim zadd zcard zcount
+        zincrby zlexcount zmscore zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore
+        zrank zrem zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore
+        zrevrank zscan zscore
+        """,
+    )
+)
+_MORE = re.compile(r"\.\.\. \(([0-9]{1,9}) more arguments\)")
+
+
+class SlowCommand(NamedTuple):
+    """An entry of the slow log. `words` is the command as it was sent, cut by the server to 32 words of 128 bytes."""
+
+    id: int
+    timestamp: int  # Unix seconds
+    duration: float  # seconds
+    words: tuple[str, ...]
+    client_address: str
+    client_name: str
+
+    @property
+    def command(self) -> str:
+        """As commandstats names it: `get`, `config|set`."""
+        first = self.words[0].lower() if self.words else ""
+        if first in _CONTAINERS and len(self.words) > 1:
+            return f"{first}|{self.words[1].lower()}"
+        return first
+
+    @property
+    def argument_count(self) -> int:
+        arguments = self.words[1:]
+        cut = _MORE.fullmatch(arguments[-1]) if arguments else None
+        return len(arguments) - 1 + int(cut[1]) if cut else len(arguments)
+
+    def arguments(self, redact: bool, first_key: bool) -> list[str]:
+        """What followed the name, `?` for each that is hidden."""
+        arguments = list(self.words[1:])
+        name = self.words[0].lower() if self.words else ""
+        if not redact and name not in _SECRETIVE:
+            return arguments
+        shown = 1 if first_key and name in _KEY_FIRST else 0
+        cut = arguments[-1:] if arguments and _MORE.fullmatch(arguments[-1]) else []
+        hidden = len(arguments) - len(cut) - shown
+        return arguments[:shown] + ["?"] * hidden + cut
+
+
+def parse_slowlog(reply: Reply) -> list[SlowCommand]:
+    """Newest first, as the server has them. An entry that is none is left out."""
+    found = []
+    for entry in reply if isinstance(reply, list) else ():
+        match entry:
+            case [int(id), int(timestamp), int(microseconds), [*words], *client]:
+                address, name = (text_of(client[0]), text_of(client[1])) if len(client) >= 2 else ("", "")
+                texts = tuple(text_of(word) for word in words)
+                found.append(SlowCommand(id, timestamp, microseconds / 1e6, texts, address, name))
+    return found
+
+
+class SlowLog:
+    """Follows the slow log of one server. What is in it when the agent starts is history, and left alone."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        facts: Facts,
+        settings: SlowlogSettings,
+        context: Context,
+        clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stopwatch = stopwatch
+        self._refused: Refused | None = None
+        self._connection = connection
+        self._facts = facts
+        self._settings = settings
+        self._context = context
+        self._clock = clock
+        self._run_id: str | None = None
+        self._last_id: int | None = None
+        self._looked = 0.0  # Unix seconds, by the server's clock: what is older was seen, or is history
+        self._missed = 0
+        self._unnamed = 0
+        self._durations: dict[str, list[float]] = {}  # counts by bucket, then the sum
+        self._samples: dict[str, tuple[Sample, ...]] = {}  # of those that did not change since the last run
+
+    def collect(self) -> Iterator[Sample]:
+        for entry in self._new_entries():
+            self.count(entry)
+            self._tell(entry)
+        yield MISSED(self._missed)
+        yield UNNAMED(self._unnamed)
+        for command, (*counts, total) in self._durations.items():
+            known = self._samples.get(command)
+            if known is None:
+                buckets = dict(zip((*_BOUNDS, inf), accumulate(counts), strict=True))
+                known = self._samples[command] = tuple(SLOW.distribution(buckets, total, command=command))
+            yield from known
+
+    def _new_entries(self) -> list[SlowCommand]:
+        """Oldest first. Raises Unreachable, and NotAvailable where the server keeps no such log."""
+        facts, newest = self._facts, self._facts.newest_slow_id
+        last, looked, is_same = self._last_id, self._looked, self._run_id == facts.run_id
+        now = facts.server_time or self._clock()
+        if newest is not None and (last is None or newest < 0 or (is_same and newest == last)):
+            entries, at = [], newest  # nothing new, or nothing but history
+        else:
+            entries = self._fetch_since(last, newest) if is_same else self._fetch(self._settings.fetch)
+            at = entries[0].id if entries else -1
+        self._run_id, self._last_id, self._looked = facts.run_id, at, now
+        if last is None or not entries:
+            return []
+        if is_same and at >= last:
+            fresh = [entry for entry in entries if entry.id > last]
+            self._missed += at - last - len(fresh)
+        else:
+            # Another server, or the same one after a restart: its ids say nothing, its clock does.
+            fresh = [entry for entry in entries if entry.timestamp >= int(looked)]
+        return [entry for entry in reversed(fresh) if entry.client_name != CLIENT_NAME]
+
+    def _fetch_since(self, last: int | None, newest: int | None) -> list[SlowCommand]:
+        """As many entries as are new, if the limit lets us."""
+        limit = self._settings.fetch
+        if last is None or newest is None or newest < last:
+            return self._fetch(limit)
+        count = min(newest - last + _SLACK, limit)
+        entries = self._fetch(count)
+        # More may have come in since we were told which is the newest.
+        is_short = len(entries) == count < limit and entries[-1].id > last + 1
+        return self._fetch(limit) if is_short else entries
+
+    def _fetch(self, count: int) -> list[SlowCommand]:
+        connection = self._connection
+        refused = self._refused
+        if refused is None or refused.generation != connection.generation or refused.until <= self._stopwatch():
+            try:
+                (reply,) = connection.exchange([pack("SLOWLOG", "GET", count)])
+            except ConnectionFailed as failure:
+                raise Unreachable(str(failure)) from None
+            if not isinstance(reply, ReplyError):
+                return parse_slowlog(reply)
+            refused = self._refused = Refused(reply, connection.generation, self._stopwatch() + REFUSED_FOR)
+        if refused.reply.is_unknown:
+            raise NotAvailable
+        raise Unreachable(f"{connection.address}: SLOWLOG GET: {refused.reply.message}")
+
+    def count(self, entry: SlowCommand) -> None:
+        """Into the histogram: under its own name as long as there are not too many of them."""
+        command = entry.command
+        if command not in self._durations and len(self._durations) >= _MOST_COMMANDS:
+            command = _OTHER
+            self._unnamed += 1
+        durations = self._durations.setdefault(command, [0.0] * (len(_BOUNDS) + 2))
+        durations[bisect_left(_BOUNDS, entry.duration)] += 1
+        durations[-1] += entry.duration
+        self._samples.pop(command, None)
+
+    def _tell(self, entry: SlowCommand) -> None:
+        self._context.event(
+            "redis.slow_command",
+            f"{entry.command} took {entry.duration:.6f} s",
+            command=entry.command,
+            duration_seconds=entry.duration,
+            arguments=_readable(entry.arguments(self._settings.redact, self._settings.first_key)),
+            argument_count=entry.argument_count,
+            client_address=entry.client_address,
+            client_name=entry.client_name,
+            slowlog_id=entry.id,
+            server_time=datetime.fromtimestamp(entry.timestamp, UTC).isoformat(),
+        )
+
+
+def _readable(arguments: Sequence[str]) -> list[str]:
+    return [argument if argument.isprintable() else repr(argument)[1:-1] for argument in arguments]

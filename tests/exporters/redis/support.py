@@ -1,0 +1,77 @@
+"""A Redis target as the agent would hold it, run when the test says so."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deckwatch.collector import Context, SeriesBudget, run_once
+from deckwatch.exposition import Encoder
+from deckwatch_exporters.redis import EXPORTER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deckwatch.collector import Snapshot
+    from deckwatch.metric import Sample
+    from deckwatch_exporters.redis.settings import RedisSettings
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+class _Events(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append({**vars(record), "message": record.getMessage()})
+
+
+class Target:
+    """The probes of one target. `events` is what they logged."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        handler = _Events()
+        logger = logging.Logger("redis-test", logging.INFO)
+        logger.addHandler(handler)
+        self.events = handler.records
+        self.settings: RedisSettings = EXPORTER.settings.model_validate({"url": url, **settings})  # type: ignore[assignment]  # of this exporter
+        self.probes = {probe.name: probe for probe in EXPORTER.open(self.settings, Context("cache", logger=logger))}
+        self._encoders = {name: Encoder() for name in self.probes}
+        self._budget = SeriesBudget(20_000)
+
+    def run(self, name: str = "redis") -> Snapshot:
+        """One run of one probe."""
+        return run_once(self.probes[name], self._encoders[name], self._budget)
+
+    def cycle(self) -> dict[str, Snapshot]:
+        """One run of every probe, in the agent's order."""
+        return {name: self.run(name) for name in self.probes}
+
+    def values(self, name: str = "redis") -> dict[str, float]:
+        """The values of a run that has to succeed, by series (`name{label="value"}`)."""
+        snapshot = self.run(name)
+        assert not snapshot.error, snapshot.error
+        return by_series(sample for family in snapshot.families for sample in family.samples)
+
+    def close(self) -> None:
+        for probe in self.probes.values():
+            probe.close()
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def by_series(samples: Iterable[Sample]) -> dict[str, float]:
+    return {sample.series.text.rstrip(): sample.value for sample in samples}
+
+
+def failed(snapshot: Snapshot) -> dict[str, float]:
+    """What a run that has to fail exposed nevertheless."""
+    assert snapshot.error
+    return by_series(sample for family in snapshot.families for sample in family.samples)

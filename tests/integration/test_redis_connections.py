@@ -1,0 +1,324 @@
+"""Every way to a Redis server: TLS, Unix sockets, users, databases, Sentinels, both protocols."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.serving import Authority
+from databases import RedisServer, redis_server
+from exporters.redis.support import Target
+from services import deckwatch_command, free_port, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PASSWORD = "s3cret:/@%"
+SENTINEL = "for-the-sentinel"
+ENCODED = "s3cret%3A%2F%40%25"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+class _ReadyServer(RedisServer):
+    """One that a plain client cannot ask whether it is up."""
+
+    def answers(self) -> bool:
+        return b"Ready to accept" in (self.folder / "server.log").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls(authority: Authority) -> Iterator[RedisServer]:
+    """A server that speaks TLS alone and wants a certificate of its clients."""
+    certificate, key = authority.issue("server")
+    folder = authority.folder / "redis"
+    folder.mkdir()
+    port = free_port()
+    command = [
+        "redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
+        "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(authority.file),
+    ]  # fmt: skip
+    server = _ReadyServer(command, folder, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _tls(authority: Authority, **changed: Any) -> dict[str, Any]:
+    certificate, key = authority.issue("client")
+    return {"ca_file": str(authority.file), "cert_file": str(certificate), "key_file": str(key), **changed}
+
+
+def test_rediss_with_the_authority_and_a_client_certificate_connects(tls: RedisServer, authority: Authority) -> None:
+    with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority)) as target:
+        assert target.values()["redis_up"] == 1
+        assert target.values()["redis_exporter_last_scrape_connect_time_seconds"] == 0  # it stays open
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(tls: RedisServer, authority: Authority) -> None:
+    with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file="")) as target:
+        assert "certificate verify failed" in target.run().error.lower()
+
+
+def test_a_certificate_for_another_name_is_refused_unless_it_is_not_verified(
+    tls: RedisServer, authority: Authority
+) -> None:
+    with Target(f"rediss://localhost:{tls.port}", tls=_tls(authority)) as target:
+        assert "localhost" in target.run().error
+    with Target(f"rediss://localhost:{tls.port}", tls=_tls(authority, verify=False)) as target:
+        assert target.values()["redis_up"] == 1
+
+
+def test_without_the_client_certificate_that_the_server_wants_the_run_fails(
+    tls: RedisServer, authority: Authority
+) -> None:
+    with Target(f"rediss://127.0.0.1:{tls.port}", tls={"ca_file": str(authority.file)}) as target:
+        assert target.run().error
+
+
+def test_a_file_that_is_no_certificate_is_told(tls: RedisServer, authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
+        with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file=str(file))) as target:
+            assert str(tls.port) in target.run().error
+
+
+def test_a_unix_socket_connects(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with redis_server(tmp_path, "--unixsocket", str(path)), Target(f"unix://{path}?db=2") as target:
+        assert target.values()["redis_up"] == 1
+    with Target(f"unix://{path}.missing") as target:
+        assert target.run().error == f"Unreachable: {path}.missing: No such file or directory"
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("where", ["url", "settings"])
+def test_a_user_and_a_password_log_in(server: RedisServer, protocol: int, where: str) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+@all", "~*")
+        in_url = where == "url"
+        url = server.url.replace("//", f"//monitor:{ENCODED}@") if in_url else server.url
+        settings = {} if in_url else {"username": "monitor", "password": PASSWORD}
+        with Target(url, protocol=protocol, **settings) as target:
+            assert target.values()["redis_up"] == 1
+            (ours,) = [one for one in client.client_list() if one["name"] == "deckwatch"]
+            assert ours["user"] == "monitor"
+            assert int(ours["resp"]) == protocol
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_password_alone_logs_in(tmp_path: Path, protocol: int) -> None:
+    with (
+        redis_server(tmp_path, password=PASSWORD) as server,
+        Target(server.url.replace("//", f"//:{ENCODED}@"), protocol=protocol) as target,
+    ):
+        assert target.values()["redis_up"] == 1
+
+
+def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
+    with server.client() as client:
+        client.set("a", 1)
+        client.xadd("s", {"a": 1})
+        client.xgroup_create("s", "g", id="0")
+    settings: dict[str, Any] = {"keys": ["a"], "streams": ["s"], "client_list": True, "config_values": True}
+    with Target(server.url, protocol=2, **settings) as two, Target(server.url, protocol=3, **settings) as three:
+        for name in ("redis", "redis.keys"):
+            two.values(name), three.values(name)
+        for name in ("redis", "redis.keys"):
+            old, new = two.values(name), three.values(name)
+            assert len(old) > 10
+            ignored = ("redis_connected_client_", "redis_exporter_last_scrape_error")
+            assert {one for one in old if not one.startswith(ignored)} - new.keys() == set()
+
+
+def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) -> None:
+    port = free_port()
+    flags = ["--port", str(port), "--save", "", "--requirepass", PASSWORD, "--rename-command", "HELLO", ""]
+    server = _ReadyServer(["redis-server", *flags], tmp_path, port)
+    server.start()
+    try:
+        with Target(server.url, password=PASSWORD) as target:
+            assert target.values()["redis_up"] == 1
+        with Target(server.url, password="wrong") as target:
+            assert "wrong user or password" in target.run().error
+    finally:
+        server.stop()
+
+
+def test_a_server_whose_config_command_is_renamed_or_gone_is_watched(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--rename-command", "CONFIG", "HUSH") as server:
+        with Target(server.url, config_command="HUSH") as target:
+            assert target.values()["redis_config_maxclients"] == 10_000
+        for command in ("CONFIG", False):
+            with Target(server.url, config_command=command) as target:
+                values = target.values()
+                assert values["redis_up"] == 1
+                assert "redis_config_maxclients" not in values
+
+
+def test_the_password_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    with redis_server(tmp_path, password=PASSWORD) as server:
+        config = tmp_path / "deckwatch.yml"
+        config.write_text(
+            f"exporters: {{redis: [{{name: cache, url: '{server.url}', password_file: '{tmp_path}/password'}}]}}\n"
+        )
+        done = subprocess.run(
+            deckwatch_command("once", "redis", "--config", str(config)), capture_output=True, text=True
+        )
+    assert 'redis_up{target="cache"} 1' in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_redis_url_in_the_environment_is_enough(server: RedisServer, tmp_path: Path) -> None:
+    done = subprocess.run(
+        deckwatch_command("once", "redis"),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "REDIS_URL": server.url},
+    )
+    assert "redis_memory_used_bytes" in done.stdout, done.stderr
+
+
+def test_the_config_of_the_server_is_asked_for_once_a_minute(server: RedisServer) -> None:
+    with server.client() as client, Target(server.url) as target:
+        for _ in range(5):
+            assert target.values()["redis_config_maxmemory"] == 0
+        assert client.info("commandstats")["cmdstat_config|get"]["calls"] == 1
+        # After a restart the settings may be others.
+        server.stop()
+        server.start()
+        target.values()
+        assert client.info("commandstats")["cmdstat_config|get"]["calls"] == 1
+
+
+def test_no_more_commands_are_sent_than_redis_exporter_sends(server: RedisServer) -> None:
+    with server.client() as client, Target(server.url) as target:
+        target.cycle()
+        before = client.info()["total_commands_processed"]
+        for _ in range(10):
+            target.cycle()
+        # The current one sends CLIENT SETNAME, INFO, CONFIG GET, LATENCY LATEST, LATENCY HISTOGRAM, COMMAND INFO,
+        # SLOWLOG LEN and SLOWLOG GET.
+        assert (client.info()["total_commands_processed"] - before - 1) / 10 <= 5
+
+
+@contextlib.contextmanager
+def _sentinel(folder: Path, master: RedisServer, *lines: str, password: str = "") -> Iterator[RedisServer]:
+    home = folder / f"sentinel-{free_port()}"
+    home.mkdir()
+    port = free_port()
+    config = home / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 3000\n" + "\n".join(lines)
+    )
+    server = RedisServer(["redis-server", str(config), "--sentinel"], home, port, password=password)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
+    """A master, its replica, and a Sentinel that knows both."""
+    with (
+        redis_server(folder, "--repl-diskless-sync-delay", "0") as first,
+        redis_server(folder, "--replicaof", "127.0.0.1", str(first.port)) as second,
+    ):
+        # Before the Sentinel comes: it looks for replicas at once, and then every ten seconds.
+        with first.client() as client:
+            until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", what="the replica")
+        with _sentinel(folder, first) as sentinel:
+            yield first, second, sentinel
+
+
+def test_a_master_that_is_demoted_while_the_connection_stays_open_is_left(tmp_path: Path) -> None:
+    with (
+        _watched_pair(tmp_path) as (first, second, sentinel),
+        sentinel.client() as client,
+        Target(f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster") as target,
+    ):
+        until(lambda: client.sentinel_master("mymaster")["num-slaves"] == 1, what="the replica being found")
+        assert _port(target.values()) == first.port
+        client.execute_command("SENTINEL", "REMOVE", "mymaster")
+        client.execute_command("SENTINEL", "MONITOR", "mymaster", "127.0.0.1", second.port, 1)
+        second.client().replicaof("NO", "ONE")
+        first.client().replicaof("127.0.0.1", second.port)
+        until(lambda: client.sentinel_master("mymaster")["is_master"], what="the Sentinel seeing the new master")
+        until(lambda: _port(_values(target)) == second.port, what="the new master")
+
+
+def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Path) -> None:
+    with (
+        _watched_pair(tmp_path) as (first, second, sentinel),
+        sentinel.client() as client,
+        # One of the Sentinels is down: the other one is asked.
+        Target(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/mymaster") as target,
+    ):
+        until(lambda: client.sentinel_master("mymaster")["num-slaves"] == 1, what="the replica being found")
+        assert _port(target.values()) == first.port
+        first.stop()
+        error = until(lambda: target.run().error)
+        assert "mymaster" in error
+        until(lambda: _port(_values(target)) == second.port, 20, "the new master")
+
+
+def test_where_no_sentinel_knows_a_master_of_that_name_it_is_told(tmp_path: Path, server: RedisServer) -> None:
+    with (
+        _sentinel(tmp_path, server) as sentinel,
+        Target(f"redis+sentinel://127.0.0.1:{sentinel.port}/other") as target,
+    ):
+        error = target.run().error
+        assert error.startswith("Unreachable: other (of Sentinel 127.0.0.1:")
+        assert "none of 1 Sentinels answered with a healthy master of that name" in error
+
+
+def _values(target: Target) -> dict[str, float]:
+    snapshot = target.run()
+    return {sample.series.text.rstrip(): sample.value for family in snapshot.families for sample in family.samples}
+
+
+def _port(values: dict[str, float]) -> int | None:
+    ports = [name.partition('tcp_port="')[2].partition('"')[0] for name in values if name.startswith("redis_instance")]
+    return int(ports[0]) if ports else None
+
+
+def test_sentinels_that_hang_cost_one_timeout_together(tmp_path: Path, server: RedisServer) -> None:
+    with _sentinel(tmp_path, server) as one, _sentinel(tmp_path, server) as other:
+        one.freeze()
+        other.freeze()
+        url = f"redis+sentinel://127.0.0.1:{one.port},127.0.0.1:{other.port}/mymaster"
+        with Target(url, timeout="400ms") as target:
+            began = time.monotonic()
+            assert target.run().error
+            assert time.monotonic() - began < 0.8
+
+
+def test_a_sentinel_that_wants_a_password_gets_its_own(tmp_path: Path, server: RedisServer) -> None:
+    with _sentinel(tmp_path, server, f"requirepass {SENTINEL}", password=SENTINEL) as sentinel:
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster"
+        with Target(url, sentinel_password=SENTINEL) as target:
+            until(lambda: _port(_values(target)) == server.port, what="the master")
+        with Target(url) as target:
+            assert SENTINEL not in target.run().error

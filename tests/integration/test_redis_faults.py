@@ -1,0 +1,292 @@
+"""What goes wrong with a Redis server, with real ones: down, gone, frozen, closed to us, or no Redis at all."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from databases import RedisServer, redis_server
+from deckwatch_exporters.redis import EXPORTER
+from exporters.redis.support import Target, failed
+from services import agent, deckwatch_command, fetch, free_port, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PASSWORD = "correct-horse-battery"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+def test_a_server_that_is_down_at_the_start_is_watched_as_soon_as_it_comes_up(tmp_path: Path) -> None:
+    with redis_server(tmp_path, start=False) as server, Target(server.url) as target:
+        down = target.run()
+        assert failed(down)["redis_up"] == 0
+        assert down.error == f"Unreachable: 127.0.0.1:{server.port}: Connection refused"
+        server.start()
+        assert target.values()["redis_up"] == 1
+
+
+def test_a_server_that_goes_away_and_comes_back_is_found_again(server: RedisServer) -> None:
+    with Target(server.url) as target:
+        assert target.values()["redis_up"] == 1
+        server.stop()
+        gone = failed(target.run())
+        assert gone["redis_up"] == 0
+        assert "redis_memory_used_bytes" not in gone
+        server.start()
+        assert target.values()["redis_up"] == 1
+
+
+def test_a_connection_that_the_server_closed_in_between_costs_no_failed_run(server: RedisServer) -> None:
+    with Target(server.url) as target, server.client() as client:
+        target.values()
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert target.values()["redis_up"] == 1
+
+
+def test_there_is_one_connection_for_each_server_and_it_says_who_it_is(server: RedisServer) -> None:
+    with Target(server.url, keys=["a"], streams=["b"]) as target, server.client() as client:
+        for _ in range(3):
+            target.cycle()
+        assert [one["name"] for one in client.client_list() if one["id"] != str(client.client_id())] == ["deckwatch"]
+
+
+def test_a_frozen_server_costs_one_timeout_for_all_of_its_probes(server: RedisServer) -> None:
+    with Target(server.url, timeout="300ms", keys=["a"]) as target:
+        target.cycle()
+        server.freeze()
+        try:
+            for _ in range(2):  # over the open connection, and over one that the kernel accepts for the server
+                began = time.monotonic()
+                snapshots = target.cycle()
+                assert 0.25 < time.monotonic() - began < 0.6
+                assert failed(snapshots["redis"])["redis_up"] == 0
+                assert snapshots["redis"].error.endswith("no answer within 0.3 s")
+                assert snapshots["redis.keys"].error == snapshots["redis"].error
+        finally:
+            server.thaw()
+        assert target.values()["redis_up"] == 1
+
+
+def test_metrics_answer_at_once_while_a_server_is_frozen_for_longer_than_three_intervals(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    config = f"interval: 500ms\nexporters: {{redis: [{{name: cache, url: '{server.url}', timeout: 400ms}}]}}\n"
+    with agent(tmp_path, config) as program:
+        until(lambda: 'redis_up{target="cache"} 1' in program.metrics())
+        server.freeze()
+        try:
+            until(lambda: 'redis_up{target="cache"} 0' in program.metrics(), what="redis_up 0")
+            slowest, ends = 0.0, time.monotonic() + 2
+            while time.monotonic() < ends:
+                began = time.monotonic()
+                text = program.metrics()
+                slowest = max(slowest, time.monotonic() - began)
+                assert "redis_memory_used_bytes" not in text
+                assert 'redis_up{target="cache"} 1' not in text
+                time.sleep(0.05)
+        finally:
+            server.thaw()
+        assert slowest < 0.3
+        until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), 30, "redis_up 1")
+
+
+def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path, password=PASSWORD) as server:
+        url = server.url.replace("//", "//:not-the-right-one@")
+        with Target(url) as target:
+            snapshot = target.run()
+        assert failed(snapshot)["redis_up"] == 0
+        assert "wrong user or password" in snapshot.error
+        shown = snapshot.error + repr(target.settings) + str(snapshot.families)
+        with Target(server.url) as target:
+            snapshot = target.run()
+        assert "set password or password_file" in snapshot.error
+        config = tmp_path / "wrong.yml"
+        config.write_text(f"exporters: {{redis: [{{name: cache, url: '{url}'}}]}}\n")
+        for command in (("check",), ("once", "redis")):
+            done = subprocess.run(deckwatch_command(*command, "--config", str(config)), capture_output=True, text=True)
+            assert done.returncode != 0
+            shown += done.stdout + done.stderr
+        assert "wrong user or password" in shown
+        assert "not-the-right-one" not in shown
+
+
+def test_a_password_that_is_changed_is_told_when_the_connection_is_gone(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path, password=PASSWORD) as server,
+        server.client() as client,
+        Target(server.url, password=PASSWORD) as target,
+    ):
+        assert target.values()["redis_up"] == 1
+        client.config_set("requirepass", "another-one")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert "wrong user or password" in target.run().error
+
+
+def test_what_an_acl_forbids_is_absent_and_the_rest_is_there(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+info", "+slowlog|len")
+        with Target(server.url, username="monitor", password=PASSWORD) as target:
+            for _ in range(3):
+                values = target.values()
+                assert values["redis_up"] == 1
+                assert values["redis_memory_used_bytes"] > 0
+                assert values["redis_slowlog_length"] == 0
+                assert not [name for name in values if name.startswith(("redis_config_", "redis_slowlog_last_id"))]
+                # The first database exists; how many others there are, CONFIG would tell.
+                assert [name for name in values if name.startswith("redis_db_keys{")] == ['redis_db_keys{db="db0"}']
+            # What was refused is not asked for again and again: each refusal is an entry in the server's ACL log.
+            assert client.info("commandstats")["cmdstat_config|get"]["rejected_calls"] == 1
+            assert "NOPERM" in target.run("redis.slowlog").error
+
+
+def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+info", "+select", "~*")
+        settings: dict[str, Any] = {"username": "monitor", "password": PASSWORD, "keys": ["a", "b:*"], "streams": ["s"]}
+        with Target(server.url, **settings) as target:
+            findings = list(EXPORTER.check(target.settings))
+            remedies = [finding.remedy for finding in findings]
+            assert "ACL SETUSER monitor +slowlog|get" in remedies
+            assert "ACL SETUSER monitor +xinfo|groups" in remedies
+            assert all(finding.state == "missing" for finding in findings)
+            # The last one grants all: after it nothing is missing, and nothing is forbidden any more.
+            client.execute_command(*remedies[-1].split())
+            assert [finding.state for finding in EXPORTER.check(target.settings)] == ["ok"]
+            client.xadd("s", {"a": 1})
+            client.execute_command("ACL", "LOG", "RESET")
+            assert not [snapshot.error for snapshot in target.cycle().values() if snapshot.error]
+            assert client.execute_command("ACL", "LOG") == []
+
+
+def test_check_names_the_keys_that_an_acl_hides(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+@all", "~other")
+        with Target(server.url, username="monitor", password=PASSWORD, keys=["tasks"]) as target:
+            remedies = [finding.remedy for finding in EXPORTER.check(target.settings)]
+    assert "ACL SETUSER monitor ~tasks" in remedies
+
+
+def test_check_says_that_the_slow_log_is_off(server: RedisServer) -> None:
+    with server.client() as client, Target(server.url) as target:
+        client.config_set("slowlog-log-slower-than", -1)
+        assert "CONFIG SET slowlog-log-slower-than 10000" in [one.remedy for one in EXPORTER.check(target.settings)]
+        client.config_set("slowlog-log-slower-than", 10000)
+        client.config_set("latency-monitor-threshold", 0)  # off is how it comes, and no fault
+        assert [one.state for one in EXPORTER.check(target.settings)] == ["ok"]
+
+
+@contextlib.contextmanager
+def _listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Something that listens, but is no Redis."""
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
+        open_ones: list[socket.socket] = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    open_ones.append(connection)
+                    with contextlib.suppress(OSError):
+                        answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            for one in open_ones:
+                one.close()
+            thread.join(5)
+
+
+def _says(text: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(text)
+
+    return answer
+
+
+def _says_and_closes(text: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        _says(text)(connection)
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    return answer
+
+
+def _drips(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"$100000\r\n")
+    for _ in range(200):
+        connection.sendall(b"x")
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (_says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not the Redis protocol"),
+        (_says(b"\x00\x01\x02garbage"), "not the Redis protocol"),
+        (_says(b"*9999999999\r\n"), "not the Redis protocol"),
+        (_says(b"$99999999999\r\n"), "not the Redis protocol"),
+        (_says(b"+OK\r\n+OK\r\n+OK\r\n"), "more replies than commands"),
+        (_says(b"*1\r\n" * 200), "not the Redis protocol"),
+        (_says(b""), "no answer within 0.2 s"),
+        (_says(b"$50\r\nhalf of it"), "no answer within 0.2 s"),
+        (_drips, "no answer within 0.2 s"),
+        (_says_and_closes(b""), "closed the connection"),
+        (_says_and_closes(b"$50\r\nhalf of it"), "closed the connection"),
+    ],
+)
+def test_what_is_no_redis_fails_in_time_and_is_told(answer: Callable[[socket.socket], None], why: str) -> None:
+    with _listener(answer) as port, Target(f"redis://127.0.0.1:{port}", timeout="200ms") as target:
+        began = time.monotonic()
+        snapshot = target.run()
+        assert time.monotonic() - began < 1
+        assert failed(snapshot)["redis_up"] == 0
+        assert why in snapshot.error
+
+
+def test_an_agent_without_redis_targets_does_not_load_the_library() -> None:
+    code = "import sys, deckwatch_exporters.redis; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_where_the_library_is_missing_the_run_says_how_to_install_it() -> None:
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from exporters.redis.support import Target\n"
+        "print(Target('redis://127.0.0.1:1').run().error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "tests"})
+    assert "pip install 'deckwatch[redis]'" in done.stdout, done.stderr
+
+
+def test_a_target_that_is_down_takes_nothing_from_another_one(server: RedisServer, tmp_path: Path) -> None:
+    config = (
+        "interval: 500ms\nexporters:\n  redis:\n"
+        f"    - {{name: up, url: '{server.url}'}}\n    - {{name: down, url: 'redis://127.0.0.1:{free_port()}'}}\n"
+    )
+    with agent(tmp_path, config) as program:
+        text = until(lambda: text if 'redis_up{target="down"} 0' in (text := program.metrics()) else "")
+        until(lambda: 'redis_memory_used_bytes{target="up"}' in program.metrics())
+        assert "Unreachable" not in text
+        assert fetch(program.url + "/metrics?target=down")[0] == 200
