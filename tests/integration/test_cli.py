@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
+from deckwatch.config import load_config
+from deckwatch.registry import Registry
 from services import ROOT, deckwatch_command, installed
 
 
@@ -151,14 +154,21 @@ def test_the_catalogue_is_readable_too(tmp_path: Path, format: str) -> None:
     assert "node_load1" in deckwatch("metrics", "--format", format, cwd=tmp_path).stdout
 
 
-def test_the_readmes_example_config_is_valid_by_the_schema_and_by_the_agent(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    example = readme.split("listen: 127.0.0.1:9797")[1].split("```")[0]
-    (tmp_path / "deckwatch.yml").write_text("listen: 127.0.0.1:9797" + example)
+def _examples(readme: str) -> list[str]:
+    """The config files, and parts of one, that a README shows."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if "scrape_configs" not in block]
+
+
+@pytest.mark.parametrize("example", _examples("README.md") + _examples("exporters/README.md"))
+def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str, tmp_path: Path) -> None:
+    file, secret = tmp_path / "deckwatch.yml", tmp_path / "secret"
+    secret.write_text("of the test")
+    file.write_text(re.sub(r"/run/secrets/\w+", str(secret), example))
     schema = json.loads(deckwatch("config", "schema", cwd=tmp_path).stdout)
 
-    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load((tmp_path / "deckwatch.yml").read_text()))
-    assert deckwatch("check", cwd=tmp_path).returncode == 0
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(file.read_text()))
+    assert load_config(file, {}, Registry.installed()).targets
 
 
 def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:

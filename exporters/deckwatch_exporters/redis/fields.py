@@ -280,5 +280,5 @@ FIELDS: dict[str, Metric] = {
     **{field: counter(f"redis_{name}", help) for field, (name, help) in _COUNTERS.items()},
 }
 
-#: What brings a field into the unit of its metric, where that differs.
-FACTORS = {"latest_fork_usec": 1e-6}
+#: How many of a field's unit are one of its metric's, where that differs.
+DIVISORS = {"latest_fork_usec": 1e6}

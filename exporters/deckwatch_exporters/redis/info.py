@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import MetricPattern, counter, gauge
 
-from .fields import FACTORS, FIELDS
+from .fields import DIVISORS, FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -142,7 +142,7 @@ def plain_samples(info: Info) -> Iterator[Sample]:
         if metric is not None:
             value = figure(text)
             if value is not None:
-                yield metric(value * FACTORS[name] if name in FACTORS else value)
+                yield metric(value / DIVISORS[name] if name in DIVISORS else value)
         elif name.startswith("cluster_"):
             value = figure(text)
             if value is not None:

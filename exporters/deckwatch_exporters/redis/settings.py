@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from deckwatch.config import Duration, Secret, Settings
 
 from .address import Address, parse_address
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 _GLOB = re.compile(r"[*?\[]")
 _DB_PREFIX = re.compile(r"db([0-9]{1,9})=(.+)", re.DOTALL)
@@ -105,6 +110,18 @@ class SlowlogSettings(Settings):
     fetch: int = Field(default=128, ge=1, le=10_000)
 
 
+class _InShort:
+    """In the JSON schema: a text in the place of the mapping."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(schema)]}
+
+
+_Selection = TypeVar("_Selection", bound=KeySelection)
+_OrText = Annotated[_Selection, _InShort]
+
+
 class RedisSettings(Settings):
     """One Redis server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
 
@@ -121,9 +138,9 @@ class RedisSettings(Settings):
     client_list: bool = False
     modules: bool = False
     slowlog: SlowlogSettings = SlowlogSettings()
-    keys: tuple[KeySelection, ...] = ()
-    count_keys: tuple[KeySelection, ...] = ()
-    streams: tuple[StreamSettings, ...] = ()
+    keys: tuple[_OrText[KeySelection], ...] = ()
+    count_keys: tuple[_OrText[KeySelection], ...] = ()
+    streams: tuple[_OrText[StreamSettings], ...] = ()
     key_groups: KeyGroupSettings | None = None
     scan: ScanSettings = ScanSettings()
     keys_interval: Duration = 60.0

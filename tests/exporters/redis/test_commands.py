@@ -1,0 +1,185 @@
+"""Figures by command: commandstats, latencystats, LATENCY HISTOGRAM and LATENCY LATEST."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwatch_exporters.redis.commands import CommandFigures, CommandStat, parse_command_stat, parse_percentiles
+from deckwatch_exporters.redis.latency import spike_samples
+from deckwatch_exporters.redis.resp import Reader, Reply, ReplyError
+
+from .stand_in import Answer, encode
+from .support import by_series
+
+GET = "calls=4,usec=1500000,usec_per_call=375000.00,rejected_calls=1,failed_calls=2"
+HISTOGRAM = "redis_commands_latencies_usec"
+
+
+def _reply(answer: Answer, protocol: int = 3) -> Reply:
+    reader = Reader()
+    reader.feed(encode(answer, protocol))
+    (reply,) = reader.replies()
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GET, CommandStat(4, 1_500_000, 1, 2)),
+        ("calls=21,usec=175,usec_per_call=8.33", CommandStat(21, 175, None, None)),  # before 6.2
+        ("usec=175,new=1,calls=21", CommandStat(21, 175, None, None)),
+        ("calls=21", None),
+        ("calls=nan,usec=1", None),
+        ("calls=x,usec=1", None),
+        ("", None),
+    ],
+)
+def test_what_commandstats_says_of_a_command_is_read_and_nothing_is_made_up(
+    text: str, expected: CommandStat | None
+) -> None:
+    assert parse_command_stat(text) == expected
+
+
+def test_a_command_has_the_counters_that_its_version_has() -> None:
+    found = by_series(CommandFigures().from_info({"get": GET, "config|set": "calls=1,usec=8", "odd": "?"}, {}))
+    assert found == {
+        'redis_commands_total{cmd="get"}': 4,
+        'redis_commands_duration_seconds_total{cmd="get"}': 1.5,
+        'redis_commands_rejected_calls_total{cmd="get"}': 1,
+        'redis_commands_failed_calls_total{cmd="get"}': 2,
+        'redis_commands_total{cmd="config|set"}': 1,
+        'redis_commands_duration_seconds_total{cmd="config|set"}': 8e-6,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("p50=0.001,p99=1.003,p99.9=4.015", [("50", 0.001), ("99", 1.003), ("99.9", 4.015)]),
+        ("p50=nan,p99=1", [("99", 1.0)]),
+        ("50=1,p=2,px=3,p75", []),
+        ("", []),
+    ],
+)
+def test_percentiles_are_read_by_percent(text: str, expected: list[tuple[str, float]]) -> None:
+    assert parse_percentiles(text) == expected
+
+
+def test_percentiles_are_a_summary_with_the_count_and_the_sum_of_commandstats() -> None:
+    found = by_series(CommandFigures().from_info({"get": GET}, {"get": "p50=1.5,p99.9=4.015", "never": "p50=1"}))
+    assert {text: value for text, value in found.items() if text.startswith("redis_latency")} == {
+        'redis_latency_percentiles_usec{cmd="get",quantile="50"}': 1.5,
+        'redis_latency_percentiles_usec{cmd="get",quantile="99.9"}': 4.015,
+        'redis_latency_percentiles_usec_sum{cmd="get"}': 1_500_000,
+        'redis_latency_percentiles_usec_count{cmd="get"}': 4,
+    }
+
+
+def test_a_command_that_rests_keeps_its_figures_and_one_that_is_called_or_reset_gets_new_ones() -> None:
+    figures = CommandFigures()
+    first = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
+    same = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
+    assert same == first
+    moved = by_series(figures.from_info({"get": GET, "set": "calls=2,usec=3"}, {"get": "p50=2"}))
+    assert moved['redis_commands_total{cmd="set"}'] == 2
+    assert moved['redis_latency_percentiles_usec{cmd="get",quantile="50"}'] == 2
+    assert list(figures.from_info({}, {})) == []
+    assert list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"})) == first
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_histogram_is_cumulative_and_ends_at_all_calls(protocol: int) -> None:
+    figures = CommandFigures()
+    list(figures.from_info({"get": GET}, {}))
+    reply = _reply({"get": {"calls": 5, "histogram_usec": {1: 2, 2: 3, 1024: 4}}}, protocol)
+    assert by_series(figures.from_histogram(reply)) == {
+        f'{HISTOGRAM}_bucket{{cmd="get",le="1.0"}}': 2,
+        f'{HISTOGRAM}_bucket{{cmd="get",le="2.0"}}': 3,
+        f'{HISTOGRAM}_bucket{{cmd="get",le="1024.0"}}': 4,
+        f'{HISTOGRAM}_bucket{{cmd="get",le="+Inf"}}': 5,
+        f'{HISTOGRAM}_sum{{cmd="get"}}': 1_500_000,
+        f'{HISTOGRAM}_count{{cmd="get"}}': 5,
+    }
+
+
+def test_a_histogram_moves_with_its_counts_and_with_its_sum() -> None:
+    figures = CommandFigures()
+
+    def run(usec: int, calls: int) -> dict[str, float]:
+        list(figures.from_info({"get": f"calls={calls},usec={usec}"}, {}))
+        return by_series(figures.from_histogram(_reply({"get": {"calls": calls, "histogram_usec": {1: calls}}})))
+
+    name = f'{HISTOGRAM}_sum{{cmd="get"}}', f'{HISTOGRAM}_count{{cmd="get"}}'
+    runs = [run(5, 1), run(5, 1), run(7, 1), run(7, 2)]
+    assert [(found[name[0]], found[name[1]]) for found in runs] == [(5, 1), (5, 1), (7, 1), (7, 2)]
+
+
+def test_a_container_command_has_the_sum_of_its_subcommands() -> None:
+    figures = CommandFigures()
+    commands = {"config|get": "calls=1,usec=3", "config|set": "calls=1,usec=4", "configure": "calls=1,usec=9"}
+    list(figures.from_info(commands, {}))
+    reply = _reply({"config": {"calls": 2, "histogram_usec": {4: 2}}})
+    assert by_series(figures.from_histogram(reply))[f'{HISTOGRAM}_sum{{cmd="config"}}'] == 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "a string",
+        [],
+        ["get"],
+        {"get": None},
+        {"get": {}},
+        {"get": {"calls": 1}},
+        {"get": {"calls": "x", "histogram_usec": {1: 1}}},
+        {"get": {"calls": 1, "histogram_usec": "x"}},
+        {"never-told": {"calls": 1, "histogram_usec": {1: 1}}},
+    ],
+    ids=repr,
+)
+def test_a_histogram_that_is_none_is_absent(answer: Answer) -> None:
+    figures = CommandFigures()
+    list(figures.from_info({"get": GET}, {}))
+    assert list(figures.from_histogram(_reply(answer))) == []
+
+
+def test_buckets_that_are_no_numbers_are_left_out() -> None:
+    figures = CommandFigures()
+    list(figures.from_info({"get": GET}, {}))
+    found = by_series(
+        figures.from_histogram(_reply({"get": {"calls": 1, "histogram_usec": {"x": 1, "2": 1, 4: None}}}))
+    )
+    assert [text for text in found if "_bucket" in text] == [
+        f'{HISTOGRAM}_bucket{{cmd="get",le="2.0"}}',
+        f'{HISTOGRAM}_bucket{{cmd="get",le="+Inf"}}',
+    ]
+
+
+def test_the_last_spike_of_each_event_is_told_in_seconds() -> None:
+    reply: Reply = [[b"command", 1795248440, 20, 35], [b"fork", 1795248400, 1500, 1500, 3, 7]]
+    assert by_series(spike_samples(reply)) == {
+        'redis_latency_spike_last{event_name="command"}': 1795248440,
+        'redis_latency_spike_duration_seconds{event_name="command"}': 0.02,
+        'redis_latency_spike_last{event_name="fork"}': 1795248400,
+        'redis_latency_spike_duration_seconds{event_name="fork"}': 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        b"",
+        [],
+        [1],
+        [[b"command", 1]],
+        [[b"", 1, 2, 3]],
+        [[b"command", None, 2, 3]],
+        [[1, 2, 3]],
+        ReplyError("ERR"),
+    ],
+    ids=repr,
+)
+def test_a_spike_that_is_none_is_absent(reply: Reply) -> None:
+    assert list(spike_samples(reply)) == []

@@ -1,0 +1,304 @@
+"""The protocol: every type of both versions, in whatever pieces it comes, and what is no such thing."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from deckwatch_exporters.redis.resp import (
+    LARGEST_ARRAY,
+    LARGEST_BULK,
+    ProtocolError,
+    Reader,
+    ReplyError,
+    mapping_of,
+    number_of,
+    pack,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deckwatch_exporters.redis.resp import Reply
+
+
+def _read(*pieces: bytes) -> list[Reply]:
+    reader = Reader()
+    found: list[Reply] = []
+    for piece in pieces:
+        reader.feed(piece)
+        found.extend(reader.replies())
+    return found
+
+
+def _plain(replies: Iterable[Reply]) -> list[Any]:
+    """Comparable: an error reply as a pair."""
+    return [
+        ("error", it.message) if isinstance(it, ReplyError) else _plain(it) if isinstance(it, list) else it
+        for it in replies
+    ]
+
+
+#: By what is on the wire, one reply each.
+REPLIES: dict[bytes, Any] = {
+    b"+OK\r\n": b"OK",
+    b"+\r\n": b"",
+    b"-ERR unknown command\r\n": ("error", "ERR unknown command"),
+    b"-\xff\r\n": ("error", "�"),
+    b":0\r\n": 0,
+    b":-1\r\n": -1,
+    b":+7\r\n": 7,
+    b":9223372036854775807\r\n": 2**63 - 1,
+    b"$0\r\n\r\n": b"",
+    b"$5\r\nhello\r\n": b"hello",
+    b"$8\r\n\r\n+OK\r\n\xff\r\n": b"\r\n+OK\r\n\xff",
+    b"$-1\r\n": None,
+    b"*0\r\n": [],
+    b"*-1\r\n": None,
+    b"*3\r\n:1\r\n$1\r\na\r\n*1\r\n-NO way\r\n": [1, b"a", [("error", "NO way")]],
+    # protocol 3
+    b"_\r\n": None,
+    b",3.25\r\n": 3.25,
+    b",-1e3\r\n": -1000.0,
+    b",inf\r\n": math.inf,
+    b",-inf\r\n": -math.inf,
+    b"#t\r\n": True,
+    b"#f\r\n": False,
+    b"!9\r\nERR \r\nbad\r\n": ("error", "ERR \r\nbad"),
+    b"=7\r\ntxt:abc\r\n": b"abc",
+    b"(3492890328409238509324850943850943825024385\r\n": 3492890328409238509324850943850943825024385,
+    b"%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n+c\r\n#t\r\n": [b"a", 1, b"b", [b"c", True]],
+    b"~2\r\n+a\r\n+b\r\n": [b"a", b"b"],
+    b"|1\r\n+ttl\r\n:3600\r\n$1\r\na\r\n": b"a",
+    b"*2\r\n|1\r\n+ttl\r\n:3600\r\n:1\r\n:2\r\n": [1, 2],
+}
+STREAM = b"".join(REPLIES)
+PUSH = b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
+
+
+@pytest.mark.parametrize("wire", REPLIES, ids=repr)
+def test_every_type_is_read(wire: bytes) -> None:
+    assert _plain(_read(wire)) == [REPLIES[wire]]
+
+
+@pytest.mark.parametrize("wire", REPLIES, ids=repr)
+def test_a_reply_split_anywhere_is_read_whole(wire: bytes) -> None:
+    for at in range(len(wire) + 1):
+        assert _plain(_read(wire[:at], wire[at:])) == [REPLIES[wire]]
+
+
+@pytest.mark.parametrize("wire", REPLIES, ids=repr)
+def test_a_reply_that_is_not_complete_is_not_read(wire: bytes) -> None:
+    for at in range(len(wire)):
+        assert _read(wire[:at]) == []
+
+
+def test_replies_that_come_byte_by_byte_are_read_in_their_order() -> None:
+    assert _plain(_read(*(STREAM[at : at + 1] for at in range(len(STREAM))))) == list(REPLIES.values())
+
+
+def test_replies_that_come_at_once_are_read_in_their_order() -> None:
+    assert _plain(_read(STREAM)) == list(REPLIES.values())
+
+
+def test_what_the_server_pushes_is_no_answer_to_a_command() -> None:
+    for at in range(len(PUSH) + 1):
+        assert _read(b":1\r\n" + PUSH[:at], PUSH[at:] + b":2\r\n") == [1, 2]
+
+
+def test_not_a_number_is_read_and_is_no_number() -> None:
+    (reply,) = _read(b",nan\r\n")
+    assert isinstance(reply, float)
+    assert math.isnan(reply)
+    assert number_of(reply) is None
+
+
+def test_what_was_read_is_not_kept() -> None:
+    reader = Reader()
+    reader.feed(b":1\r\n:2\r\n:")
+    assert list(reader.replies()) == [1, 2]
+    assert not reader.is_empty
+    reader.feed(b"3\r\n")
+    assert list(reader.replies()) == [3]
+    assert reader.is_empty
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"H",  # at once, not when the line ends
+        b"\x16\x03\x01",  # TLS
+        b"\r\n",
+        b":\r\n",
+        b":one\r\n",
+        b":1.5\r\n",
+        b"$\r\n",
+        b"$?\r\n",  # a streamed string, which no server sends
+        b"$3\r\nhello\r\n",
+        b"$5\r\nhelloXY",
+        b"*?\r\n",
+        b"*1\r\nX\r\n",
+        b"%x\r\n",
+        b",three\r\n",
+        b"(1e3\r\n",
+        b"=x\r\n",
+        b"!x\r\n",
+        b"|x\r\n",
+        b"*2\r\n:1\r\nfoo",
+    ],
+    ids=repr,
+)
+def test_what_is_no_redis_protocol_is_told(wire: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not the Redis protocol"):
+        _read(wire)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"$%d\r\n" % (LARGEST_BULK + 1),
+        b"=%d\r\n" % (LARGEST_BULK + 1),
+        b"*%d\r\n" % (LARGEST_ARRAY + 1),
+        b"%%%d\r\n" % (LARGEST_ARRAY // 2 + 1),
+        b"$%b\r\n" % (b"9" * 5000),
+        b":%b\r\n" % (b"9" * 5000),
+        b"+" + b"x" * 70_000,
+        b"*1\r\n" * 40 + b":1\r\n",
+        b"*1\r\n" * 100_000,
+        b"|0\r\n" * 100_000,
+        b"|1\r\n" * 100_000,
+        b"*1\r\n|0\r\n" * 100_000,
+    ],
+    ids=lambda wire: repr(wire[:12]),
+)
+def test_nonsense_cannot_fill_the_memory_or_the_stack(wire: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        _read(wire)
+
+
+def test_replies_that_are_as_deep_as_servers_send_them_are_read() -> None:
+    (reply,) = _read(b"*1\r\n" * 32 + b":1\r\n")
+    for _ in range(32):
+        assert isinstance(reply, list)
+        (reply,) = reply
+    assert reply == 1
+
+
+@given(st.binary(max_size=60))
+@example(b"|0\r\n*1\r\n-")
+def test_whatever_comes_is_read_or_told_and_nothing_else(data: bytes) -> None:
+    reader = Reader()
+    reader.feed(data)
+    try:
+        replies = list(reader.replies())
+    except ProtocolError as wrong:
+        assert str(wrong).startswith("not the Redis protocol")  # noqa: PT017  it may be raised, or not
+    else:
+        assert len(replies) <= len(data) // 3
+
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=20), st.floats(allow_nan=False)
+)
+_VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=12)
+
+
+def _wire(value: Any) -> bytes:
+    match value:
+        case None:
+            return b"_\r\n"
+        case bool():
+            return b"#t\r\n" if value else b"#f\r\n"
+        case int():
+            return b":%d\r\n" % value
+        case float():
+            return b",%b\r\n" % repr(value).encode()
+        case bytes():
+            return b"$%d\r\n%b\r\n" % (len(value), value)
+        case _:
+            return b"*%d\r\n" % len(value) + b"".join(map(_wire, value))
+
+
+@given(values=st.lists(_VALUES, max_size=4), cuts=st.lists(st.integers(0, 300), max_size=6))
+def test_whatever_a_server_sends_is_read_in_whatever_pieces(values: list[Any], cuts: list[int]) -> None:
+    wire = b"".join(map(_wire, values))
+    places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
+    pieces = [wire[start:end] for start, end in pairwise(places)]
+    assert _read(*pieces) == values
+
+
+@given(st.lists(st.one_of(st.binary(max_size=20), st.text(max_size=20), st.integers()), min_size=1, max_size=5))
+def test_a_command_is_read_back_as_its_words(words: list[bytes | str | int]) -> None:
+    expected = [word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape") for word in words]
+    assert _read(pack(*words)) == [expected]
+
+
+def test_a_name_that_is_no_text_is_sent_as_the_bytes_that_it_was() -> None:
+    assert _read(pack("TYPE", b"\xff".decode("utf-8", "surrogateescape"))) == [[b"TYPE", b"\xff"]]
+
+
+@pytest.mark.parametrize(
+    ("message", "is_denied", "is_unknown"),
+    [
+        ("NOPERM this user has no permissions to run the 'info' command", True, False),
+        ("ERR unknown command 'HELLO'", False, True),
+        ("ERR Unknown subcommand or wrong number of arguments for 'HISTOGRAM'", False, True),
+        ("ERR wrong number of arguments for 'latency' command", False, True),
+        ("ERR syntax error", False, True),
+        ("LOADING Redis is loading the dataset in memory", False, False),
+        ("", False, False),
+    ],
+)
+def test_an_error_tells_whether_it_is_a_matter_of_rights_or_of_version(
+    message: str, is_denied: bool, is_unknown: bool
+) -> None:
+    error = ReplyError(message)
+    assert (error.is_denied, error.is_unknown) == (is_denied, is_unknown)
+    assert error.code == message.split(" ")[0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        (7, 7.0),
+        (1.5, 1.5),
+        (b"12.5", 12.5),
+        (b"-3", -3.0),
+        (b"inf", math.inf),
+        (b"", None),
+        (b"nan", None),
+        (b"twelve", None),
+        (math.nan, None),
+        (True, None),
+        (None, None),
+        ([1], None),
+        (ReplyError("ERR 1"), None),
+        (10**400, None),
+    ],
+    ids=lambda it: repr(it)[:20],
+)
+def test_a_number_is_one_and_nothing_else_is(reply: Reply, number: float | None) -> None:
+    assert number_of(reply) == number
+
+
+def test_a_mapping_is_read_from_pairs_and_is_empty_where_there_are_none() -> None:
+    assert mapping_of([b"a", 1, b"b", [b"c", 2]]) == {"a": 1, "b": [b"c", 2]}
+    assert mapping_of([b"a", 1, b"left over"]) == {"a": 1}
+    others: list[Reply] = [None, b"a", 1, ReplyError("ERR"), []]
+    for reply in others:
+        assert mapping_of(reply) == {}
+
+
+def test_text_is_read_from_strings_alone_with_what_is_no_text_replaced() -> None:
+    assert text_of("Grüße".encode()) == "Grüße"
+    assert text_of(b"a\xffb") == "a�b"
+    others: list[Reply] = [None, 1, [b"a"], ReplyError("ERR")]
+    for reply in others:
+        assert text_of(reply) == ""
