@@ -16,45 +16,19 @@ from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
+from deckwatch.about import AGE, AboutLines, about
+from deckwatch.assembly import Part, Plan
 from deckwatch.exposition import Encoder, Family, format_number, openmetrics_header, text_header
-from deckwatch.metric import MetricPattern, gauge
+from deckwatch.metric import gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from deckwatch.collector import Probe, Snapshot
-    from deckwatch.metric import Metric, Sample
 
-SUCCESS = gauge(
-    "deckwatch_collector_success",
-    "Whether the collector's last run succeeded; 0 also when none ended in time.",
-    ["collector"],
-)
-DURATION = gauge(
-    "deckwatch_collector_duration_seconds", "Duration of the collector's last run, in seconds.", ["collector"]
-)
-LAST_SUCCESS = gauge(
-    "deckwatch_collector_last_success_timestamp_seconds",
-    "When the collector's last successful run ended, in Unix seconds.",
-    ["collector"],
-)
-SERIES = gauge("deckwatch_series", "Series in the collector's last snapshot.", ["collector"])
-DROPPED = gauge(
-    "deckwatch_series_dropped", "Series that the collector's last run yielded over the series budget.", ["collector"]
-)
-AGE = gauge(
-    "deckwatch_snapshot_age_seconds", "Age of the collector's snapshot when it was served, in seconds.", ["collector"]
-)
 CONFLICTS = gauge(
     "deckwatch_series_conflicting",
     "Series left out of the exposition because another collector exposes them, or declares their metric differently.",
-)
-# The peers' own spelling of the first two, `collector` without the exporter's name.
-PEER_SUCCESS = MetricPattern(
-    "*_scrape_collector_success", "gauge", "Whether the collector's last run succeeded.", ("collector",)
-)
-PEER_DURATION = MetricPattern(
-    "*_scrape_collector_duration_seconds", "gauge", "Duration of the collector's last run, in seconds.", ("collector",)
 )
 
 _MAX_CACHED_ANSWERS = 64
@@ -70,15 +44,14 @@ class Slot:
 
     probe: Probe
     exporter: str
-    scrape_prefix: str
-    encoder: Encoder
+    about: AboutLines
     expires: float  # Unix seconds: when what is here counts as not ended in time
-    version: int = 0
+    version: int = 0  # changes with every change
+    shape: int = 0  # changes with which metrics there are
     snapshot: Snapshot | None = None
     last_success: float | None = None
     overdue: bool = False
-    meta: tuple[Family, ...] = ()
-    age_starts: dict[bool, str] = field(default_factory=dict)  # by whether the target label is there
+    bare: Encoder = field(default_factory=Encoder)  # without the target label
 
     @property
     def part(self) -> str:
@@ -87,10 +60,9 @@ class Slot:
     def matches(self, name: str) -> bool:
         return name in (self.probe.name, self.exporter, self.part)
 
-    def families(self) -> Iterator[Family]:
-        if self.snapshot is not None and not self.overdue:
-            yield from self.snapshot.families
-        yield from self.meta
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return () if self.snapshot is None or self.overdue else self.snapshot.families
 
 
 #: The target of a selection that asks for what belongs to none; no target may bear it as its name.
@@ -111,6 +83,8 @@ class Selection:
 @dataclass
 class _Answer:
     version: tuple[int, int]
+    shape: tuple[int, ...]
+    plan: Plan
     body: bytes
     conflicts: int
 
@@ -124,18 +98,14 @@ class Board:
         self._structure = 0
         self._generation = 0
         self._answers: OrderedDict[tuple[Selection, bool, bool], _Answer] = OrderedDict()
-        self._headers: dict[tuple[Metric, bool, bool], str] = {}
         self._warned: set[str] = set()
 
     def add(self, probe: Probe, exporter: str, scrape_prefix: str, valid_for: float) -> None:
         """Make a place for a probe. `valid_for` (seconds): how long its first run may take to count as in time."""
+        part = probe.name.partition(".")[2] or probe.name
+        lines = AboutLines(probe.name, part, probe.target, scrape_prefix)
         with self._lock:
-            slot = Slot(probe, exporter, scrape_prefix, Encoder(probe.target), self._clock() + valid_for)
-            for labelled in (True, False):
-                series = AGE(0, collector=probe.name).series
-                with_target = labelled and probe.target
-                slot.age_starts[labelled] = series.text_for(probe.target) if with_target else series.text
-            self._slots[probe.name, probe.target] = slot
+            self._slots[probe.name, probe.target] = Slot(probe, exporter, lines, self._clock() + valid_for)
             self._structure += 1
 
     def remove(self, probe: Probe) -> None:
@@ -151,12 +121,13 @@ class Board:
             slot = self._slots.get((snapshot.probe, snapshot.target))
             if slot is None:
                 return  # the probe was removed while its last run was under way
+            before = slot.families
             slot.snapshot = snapshot
             slot.expires = self._clock() + valid_for
             slot.overdue = False
             if not snapshot.error:
                 slot.last_success = snapshot.ended
-            self._describe(slot)
+            self._changed(slot, before)
 
     def slots(self) -> list[Slot]:
         """The places, by name and target; what did not come in time is marked `overdue`."""
@@ -175,16 +146,25 @@ class Board:
             version = (self._structure, max((slot.version for slot in chosen), default=0))
             key = (selection, openmetrics, compress)
             answer = self._answers.get(key)
-            gathered = None if answer is not None and answer.version == version else self._gather(chosen)
-        if gathered is not None:
-            body, conflicts = self._put_together(gathered, openmetrics, labelled=selection.target is None)
-            answer = _Answer(version, _compress(body) if compress else body, conflicts)
+            if answer is None or answer.version != version:
+                # While nothing may change; what takes long comes after it.
+                shape = (self._structure, *(slot.shape for slot in chosen))
+                labelled = selection.target is None
+                parts = [_part(slot, labelled) for slot in chosen]
+                own = about(chosen, labelled)
+                plan = answer.plan if answer is not None and answer.shape == shape else None
+                answer = None
+        if answer is None:
+            plan = plan or Plan(parts, tuple(own), openmetrics)
+            text, refused = plan.fill(parts, own)
+            self._warn(refused)
+            body = text.encode()
+            answer = _Answer(version, shape, plan, _compress(body) if compress else body, sum(refused.values()))
             with self._lock:
                 self._answers[key] = answer
                 self._answers.move_to_end(key)
                 while len(self._answers) > _MAX_CACHED_ANSWERS:
                     self._answers.popitem(last=False)
-        assert answer is not None
         tail = self._ages(chosen, answer.conflicts, openmetrics, labelled=selection.target is None)
         return answer.body + (_compress(tail) if compress else tail)
 
@@ -206,70 +186,34 @@ class Board:
         now = self._clock()
         for slot in self._slots.values():
             if not slot.overdue and slot.expires < now:
+                before = slot.families
                 slot.overdue = True
-                self._describe(slot)
+                self._changed(slot, before)
 
-    def _describe(self, slot: Slot) -> None:
-        """Renew the samples about the probe itself."""
+    def _changed(self, slot: Slot, before: tuple[Family, ...]) -> None:
         self._generation += 1
         slot.version = self._generation
-        slot.meta = slot.encoder.families(_about(slot))
+        after = slot.families
+        if after is not before and [family[0] for family in after] != [family[0] for family in before]:
+            slot.shape = self._generation
 
-    @staticmethod
-    def _gather(chosen: Sequence[Slot]) -> dict[str, list[tuple[str, Family]]]:
-        by_name: dict[str, list[tuple[str, Family]]] = {}
-        for slot in chosen:
-            target = slot.probe.target
-            for family in slot.families():
-                by_name.setdefault(family.metric.name, []).append((target, family))
-        return by_name
-
-    def _put_together(
-        self, by_name: dict[str, list[tuple[str, Family]]], openmetrics: bool, labelled: bool
-    ) -> tuple[bytes, int]:
-        parts: list[str] = []
-        headers: dict[tuple[Metric, bool, bool], str] = {}
-        taken = frozenset(by_name)
-        conflicts = 0
-        for name in sorted(by_name):
-            contributions = by_name[name]
-            metric = contributions[0][1].metric
-            key = (metric, openmetrics, name.removesuffix("_total") != name and name.removesuffix("_total") in taken)
-            header = self._headers.get(key)
-            if header is None:
-                header = openmetrics_header(metric, taken) if openmetrics else text_header(metric)
-            headers[key] = header
-            parts.append(header)
-            if len(contributions) > 1:
-                contributions, refused = _without_conflicts(contributions)
-                if refused:
-                    conflicts += refused
-                    self._warn(name, refused)
-            for target, family in contributions:
-                if target and not labelled:
-                    family = Encoder().families(family.samples)[0]
-                parts.append(family.openmetrics if openmetrics else family.text)
-        if labelled:
-            others = {key: text for key, text in self._headers.items() if key[1] != openmetrics}
-            self._headers = headers | others
-        return "".join(parts).encode(), conflicts
-
-    def _warn(self, name: str, series: int) -> None:
-        if name not in self._warned:
-            self._warned.add(name)
-            self._log.warning(
-                "two collectors expose %s: %d series of the later one are left out",
-                name,
-                series,
-                extra={"metric": name},
-            )
+    def _warn(self, refused: Mapping[str, int]) -> None:
+        for name, series in refused.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                self._log.warning(
+                    "two collectors expose %s: %d series of the later one are left out",
+                    name,
+                    series,
+                    extra={"metric": name},
+                )
 
     def _ages(self, chosen: Sequence[Slot], conflicts: int, openmetrics: bool, labelled: bool) -> bytes:
         header = openmetrics_header if openmetrics else text_header
         now = self._clock()
         lines = [header(AGE)]
         lines += [
-            f"{slot.age_starts[labelled]}{max(0.0, now - slot.snapshot.ended):.3f}\n"
+            f"{slot.about.age[labelled]}{max(0.0, now - slot.snapshot.ended):.3f}\n"
             for slot in chosen
             if slot.snapshot is not None and not slot.overdue
         ]
@@ -280,45 +224,11 @@ class Board:
         return "".join(lines).encode()
 
 
-def _about(slot: Slot) -> Iterator[Sample]:
-    name, snapshot = slot.probe.name, slot.snapshot
-    succeeded = 1 if snapshot is not None and not snapshot.error and not slot.overdue else 0
-    yield SUCCESS(succeeded, collector=name)
-    if slot.scrape_prefix:
-        yield PEER_SUCCESS.named(slot.scrape_prefix)(succeeded, collector=slot.part)
-    if slot.last_success is not None:
-        yield LAST_SUCCESS(slot.last_success, collector=name)
-    if snapshot is None or slot.overdue:
-        return
-    yield DURATION(snapshot.duration, collector=name)
-    if slot.scrape_prefix:
-        yield PEER_DURATION.named(slot.scrape_prefix)(snapshot.duration, collector=slot.part)
-    yield SERIES(snapshot.series, collector=name)
-    yield DROPPED(snapshot.dropped, collector=name)
-
-
-def _without_conflicts(contributions: list[tuple[str, Family]]) -> tuple[list[tuple[str, Family]], int]:
-    """One metric from several probes: the first one's type rules, and a series that is there already is left out."""
-    metric = contributions[0][1].metric
-    kept: list[tuple[str, Family]] = []
-    seen: dict[str, set[str]] = {}
-    refused = 0
-    several = len({target for target, _ in contributions}) < len(contributions)
-    for target, family in contributions:
-        if family.metric.type != metric.type:
-            refused += len(family.samples)
-            continue
-        if several:
-            known = seen.setdefault(target, set())
-            fresh = [sample for sample in family.samples if sample.series.text not in known]
-            known.update(sample.series.text for sample in family.samples)
-            if len(fresh) < len(family.samples):
-                refused += len(family.samples) - len(fresh)
-                if not fresh:
-                    continue
-                family = Encoder(target).families(fresh)[0]
-        kept.append((target, family))
-    return kept, refused
+def _part(slot: Slot, labelled: bool) -> Part:
+    families, target = slot.families, slot.probe.target
+    if labelled or not target:
+        return Part(target, families)
+    return Part("", slot.bare.families(sample for family in families for sample in family.samples))
 
 
 def _compress(body: bytes) -> bytes:

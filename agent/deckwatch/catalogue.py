@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import deckwatch.about
 import deckwatch.agent
 import deckwatch.board
 import deckwatch.self_process
@@ -33,7 +34,7 @@ class Entry:
 
 def catalogue(registry: Registry) -> list[Entry]:
     """What all installed exporters declare, and the agent itself, by exporter and name."""
-    own = declared_in(deckwatch.board, deckwatch.agent, deckwatch.self_process)
+    own = declared_in(deckwatch.about, deckwatch.board, deckwatch.agent, deckwatch.self_process)
     entries = list(_entries(own, deckwatch.agent.OWN))
     for name in registry.names():
         entries += _entries(registry.get(name).metrics, name)

@@ -16,13 +16,16 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     if stream.isatty():
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     else:
-        handler.setFormatter(
-            JsonFormatter(
-                "%(levelname)s %(name)s %(message)s",
-                rename_fields={"levelname": "level", "name": "logger"},
-                timestamp=True,
-            )
-        )
+        handler.setFormatter(json_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+def json_formatter() -> logging.Formatter:
+    """A record as one JSON object in a line: level, logger, message, timestamp (RFC 3339), what it has `extra`."""
+    return JsonFormatter(
+        "%(levelname)s %(name)s %(message)s",
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp=True,
+    )

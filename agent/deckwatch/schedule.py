@@ -1,4 +1,4 @@
-"""The schedule: one APScheduler job for each collector and target, run in a thread pool.
+"""The schedule: when each job runs, and the threads that it runs in.
 
 Probes that cannot block share one job for each target, since a job costs more than they do. A hung run costs its
 thread, and never starts a second time while it hangs.
@@ -6,15 +6,13 @@ thread, and never starts a second time while it hangs.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
-
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
 
 from deckwatch.collector import run_once
 from deckwatch.exposition import Encoder
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
 _MAX_THREADS = 512
 # Runs are called off after this many gaps without an end.
 _GAPS_TO_EXPIRE = 3
+# How long nobody looks at the clock at the most (seconds).
+_LOOK = 5.0
 
 
 class Job:
@@ -50,7 +50,7 @@ class Job:
         self.probes = tuple(probes)
         self.rhythm = rhythm
         self.running_since: float | None = None
-        self.next_run: float | None = None
+        self.next_run = 0.0  # Unix seconds
         self._removed = threading.Event()
         self._idle = threading.Lock()  # held by a run that is under way
         self._budget = budget
@@ -65,9 +65,19 @@ class Job:
         """Seconds for which a snapshot counts when no newer one comes."""
         return _GAPS_TO_EXPIRE * self.rhythm.gap(self._clock())
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds until the next run can be due at the most."""
+        return 2.0 * max(self.rhythm.wanted_gap, self.rhythm.gap(self._clock())) + 1.0
+
+    def plan(self) -> None:
+        """Set `next_run` to when the job is due again after the run that is due now."""
+        now = self._clock()
+        self.next_run = self.rhythm.next_run(min(self.next_run, now), now)
+
     def run(self) -> None:
         if not self._idle.acquire(blocking=False):
-            return  # closed in the meantime
+            return  # closed in the meantime, or the last run still hangs
         try:
             self._run()
         finally:
@@ -113,20 +123,6 @@ class Job:
             self._log.info("%s works again", what, extra={"event": "collector.recovered", **fields})
 
 
-class _RhythmTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
-    """Lets a job's rhythm say when it fires."""
-
-    def __init__(self, job: Job, clock: Callable[[], float]) -> None:
-        self._job = job
-        self._clock = clock
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        moment = now.timestamp()
-        previous = previous_fire_time.timestamp() if previous_fire_time else moment
-        self._job.next_run = self._job.rhythm.next_run(previous, moment)
-        return datetime.fromtimestamp(self._job.next_run, UTC)
-
-
 class Schedule:
     """Runs jobs and posts what they give to the board."""
 
@@ -135,15 +131,14 @@ class Schedule:
         self._clock = clock
         self._log = logging.getLogger("deckwatch.collector")
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._jobs: dict[str, Job] = {}
         self._paces: dict[str, Pace] = {}
-        # It would log each run that is left out because the last one still hangs; the board tells that once.
-        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(_MAX_THREADS)},
-            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
-            timezone=UTC,
-        )
+        self._due: list[tuple[float, int, Job]] = []  # a heap; a job stands there once, until it is removed
+        self._order = itertools.count()
+        self._pool = ThreadPoolExecutor(_MAX_THREADS, "deckwatch-collect")
+        self._thread = threading.Thread(target=self._run, name="deckwatch-schedule", daemon=True)
+        self._stopped = False
 
     def arrival(self, client: str, target: str = "") -> None:
         """A scrape of the whole agent, or of one target, has come."""
@@ -169,21 +164,18 @@ class Schedule:
         job = Job(name, probes, budget, rhythm, self._board, self._log, self._clock)
         for probe in probes:
             self._board.add(probe, exporter, scrape_prefix, job.valid_for)
-        with self._lock:
-            self._jobs[name] = job
         job.next_run = self._clock() + spread
-        self._scheduler.add_job(
-            job.run,
-            _RhythmTrigger(job, self._clock),
-            id=name,
-            next_run_time=datetime.fromtimestamp(job.next_run, UTC),
-        )
+        with self._changed:
+            self._jobs[name] = job
+            heapq.heappush(self._due, (job.next_run, next(self._order), job))
+            self._changed.notify()
 
     def remove(self, name: str) -> None:
         """Stop a job and take its samples away. One that is under way closes its probes when it ends."""
         with self._lock:
             job = self._jobs.pop(name)
-        self._scheduler.remove_job(name)
+            self._due = [entry for entry in self._due if entry[2] is not job]
+            heapq.heapify(self._due)
         for probe in job.probes:
             self._board.remove(probe)
         job.remove()
@@ -195,15 +187,39 @@ class Schedule:
                 job.rhythm.interval = interval
 
     def start(self) -> None:
-        self._scheduler.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Start no more runs. Does not wait for those under way: one of them may hang."""
-        self._scheduler.shutdown(wait=False)
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def jobs(self) -> list[Job]:
         with self._lock:
             return list(self._jobs.values())
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopped and (left := self._left()) > 0:
+                    self._changed.wait(left)
+                if self._stopped:
+                    return
+                job = heapq.heappop(self._due)[2]
+                job.plan()
+                heapq.heappush(self._due, (job.next_run, next(self._order), job))
+                self._pool.submit(job.run)
+
+    def _left(self) -> float:
+        """Seconds until something has to be done: at most `_LOOK`, since the clock may be set."""
+        if not self._due:
+            return _LOOK
+        left = self._due[0][0] - self._clock()
+        if left > _LOOK:
+            return 0.0 if left > self._due[0][2].longest_wait else _LOOK  # it was set back
+        return left
 
     def _pace(self, target: str) -> Pace:
         with self._lock:

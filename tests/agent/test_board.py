@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from deckwatch.assembly import Plan
 from deckwatch.board import NO_TARGET, Board, Selection, UnknownSelectionError
 from deckwatch.collector import Probe, SeriesBudget, run_once
 from deckwatch.exposition import Encoder
@@ -160,7 +161,7 @@ def test_a_second_scraper_gets_the_same_answer_without_it_being_put_together_aga
     def put_together_again(*_arguments: object, **_options: object) -> None:
         raise AssertionError("put together again")
 
-    monkeypatch.setattr(Board, "_put_together", put_together_again)
+    monkeypatch.setattr(Plan, "fill", put_together_again)
 
     assert desk.text() == first
 

@@ -83,6 +83,22 @@ def test_a_probe_runs_at_once_and_then_at_its_interval(schedule: Schedule) -> No
     assert time.monotonic() - began >= 0.35
 
 
+def test_a_clock_that_is_set_back_stops_nothing(board: Board) -> None:
+    counting, offset = Counting("a"), [0.0]
+    schedule = Schedule(board, clock=lambda: time.time() + offset[0])
+    schedule.start()
+    _add(schedule, "a", counting)
+    until(lambda: counting.runs >= 2)
+
+    offset[0] = -3600
+    before = counting.runs
+    until(lambda: counting.runs >= before + 3)
+    began, runs = time.monotonic(), counting.runs
+    until(lambda: counting.runs >= runs + 5)
+    assert time.monotonic() - began > 0.3
+    schedule.stop()
+
+
 def test_a_hung_probe_is_never_started_twice_and_the_others_go_on(schedule: Schedule, board: Board) -> None:
     hanging, counting = Hanging(), Counting("a")
     _add(schedule, "hanging", hanging)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.encoding import encoding
-from bench.measure import Scraper, cpu_seconds, quantile, resident_bytes, scrape_regularly
+from bench.measure import Scraper, cpu_of_a_cycle, quantile, resident_bytes
+from bench.stack import many_redis, stack
 from deckwatch.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
 
@@ -47,14 +48,8 @@ def port_of(program: Program) -> int:
     return int(program.url.rpartition(":")[2])
 
 
-def cpu_of_a_cycle(program: Program, scrapers: int) -> float:
-    """Milliseconds of CPU in which everything is collected once and scraped by so many scrapers."""
-    port = port_of(program)
-    clients = [Scraper(port, name=str(number)) for number in range(scrapers)]
-    scrape_regularly(clients, PERIOD, 8)  # a scraper's period is learned within four
-    before = cpu_seconds(program.process.pid)
-    scrape_regularly(clients, PERIOD, CYCLES)
-    return (cpu_seconds(program.process.pid) - before) / CYCLES * 1000
+def cpu(program: Program, scrapers: int) -> float:
+    return cpu_of_a_cycle([program.process.pid], [port_of(program)], PERIOD, CYCLES, scrapers)
 
 
 def latencies(program: Program) -> tuple[float, float]:
@@ -80,8 +75,8 @@ def host(folder: Path) -> list[tuple[str, ...]]:
     (folder / "peer").mkdir()
     (folder / "ours").mkdir()
     with node_exporter(folder / "peer", *available) as peer, agent(folder / "ours", "interval: 15s\n") as ours:
-        rows.append(row("CPU of a cycle, one scraper", "ms", cpu_of_a_cycle(ours, 1), cpu_of_a_cycle(peer, 1)))
-        rows.append(row("CPU of a cycle, two scrapers", "ms", cpu_of_a_cycle(ours, 2), cpu_of_a_cycle(peer, 2)))
+        rows.append(row("CPU of a cycle, one scraper", "ms", cpu(ours, 1), cpu(peer, 1)))
+        rows.append(row("CPU of a cycle, two scrapers", "ms", cpu(ours, 2), cpu(peer, 2)))
         (p50, p99), (peer50, peer99) = latencies(ours), latencies(peer)
         rows.append(row("scrape, p50", "ms", p50, peer50))
         rows.append(row("scrape, p99", "ms", p99, peer99))
@@ -128,6 +123,8 @@ def _while_one_hangs(folder: Path, peer99: float) -> tuple[str, ...]:
 def main() -> None:
     sections: list[tuple[str, tuple[str, ...], Callable[[Path], list[tuple[str, ...]]]]] = [
         ("The host, same coverage", ("", "DECKWATCH", "NODE_EXPORTER", "RATIO"), host),
+        ("The host, Redis and PostgreSQL", ("", "DECKWATCH", "THREE GO EXPORTERS", "RATIO"), stack),
+        ("Redis targets in one agent", ("TARGETS", "UP", "SERIES", "CPU", "OF EACH RUN", "RESIDENT"), many_redis),
         ("Encoding and serving", ("SERIES", "DECKWATCH", "PROMETHEUS_CLIENT", "RATIO", "OF WHICH"), encoding),
     ]
     for title, header, measure in sections:

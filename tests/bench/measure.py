@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+#: Seconds in which an agent with an interval of 15 s has learned its scraper's period, and taken it up.
+SETTLE = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -82,15 +86,40 @@ class Scraper:
         return data
 
 
-def scrape_regularly(scrapers: Iterable[Scraper], period: float, times: int) -> None:
-    """Each scraper once in each period, at phases of its own."""
-    scrapers = list(scrapers)
-    began = time.monotonic()
-    for number in range(times):
-        for index, scraper in enumerate(scrapers):
-            due = began + (number + index / max(2, len(scrapers))) * period
-            time.sleep(max(0.0, due - time.monotonic()))
-            scraper.scrape()
+class Scraping:
+    """Scrapers at work: each asks each program once in each period, at phases of their own, until the block ends."""
+
+    def __init__(self, ports: Sequence[int], period: float, scrapers: int = 1) -> None:
+        self._clients = [Scraper(port, name=str(number)) for port in ports for number in range(scrapers)]
+        self._period = period
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Scraping:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        for number in itertools.count():
+            for index, client in enumerate(self._clients):
+                due = began + (number + index / max(2, len(self._clients))) * self._period
+                if self._done.wait(max(0.0, due - time.monotonic())):
+                    return
+                client.scrape()
+
+
+def cpu_of_a_cycle(pids: Sequence[int], ports: Sequence[int], period: float, cycles: int, scrapers: int = 1) -> float:
+    """Milliseconds of CPU of the programs together, in which everything is collected once and scraped by each."""
+    with Scraping(ports, period, scrapers):
+        time.sleep(SETTLE)
+        before = sum(map(cpu_seconds, pids))
+        time.sleep(period * cycles)
+        return (sum(map(cpu_seconds, pids)) - before) / cycles * 1000
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deckwatch.collector import Exporter
+    from deckwatch.logs.settings import LogsSettings
     from deckwatch.registry import Registry
 
     from .problems import Path
@@ -75,6 +76,11 @@ def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
             source.from_environment.add((*where, wanted.key))
             source.secrets.add(value)
             source.origins[where] = f"${wanted.variable}"
+    if environ.get("LOKI_URL"):
+        source.values["logs"] = {"loki": {"url": environ["LOKI_URL"]}}
+        source.from_environment.add(("logs", "loki", "url"))
+        source.secrets.add(environ["LOKI_URL"])
+        source.origins["logs",] = "$LOKI_URL"
     return source
 
 
@@ -88,14 +94,26 @@ def _check(source: Source, path: FilePath | None, registry: Registry) -> Config:
         raise ConfigError(source.problems)
     values = dict(values)
     exporters = values.pop("exporters", _DEFAULT_EXPORTERS)
-    settings = validated(source, AgentSettings, values, (), {"exporters"})
+    logs = _logs(source, values.pop("logs", None))
+    settings = validated(source, AgentSettings, values, (), {"exporters", "logs"})
     targets = _targets(source, exporters, registry)
     if source.problems or settings is None:
         raise ConfigError(source.problems)
     if settings.web_config is not None and path is not None:
         # Relative to the file that names it, wherever the agent was started.
         settings = settings.model_copy(update={"web_config": str(path.parent / settings.web_config)})
-    return Config(settings, tuple(targets), path)
+    return Config(settings, tuple(targets), path, logs)
+
+
+def _logs(source: Source, value: Any) -> LogsSettings | None:
+    if value is None:
+        return None
+    from deckwatch.logs.settings import LogsSettings  # an agent that ships no logs does not load it
+
+    if not isinstance(value, dict):
+        source.reject(("logs",), value, "a mapping such as {loki: {url: ...}, files: [...]}")
+        return None
+    return validated(source, LogsSettings, value, ("logs",))
 
 
 def _targets(source: Source, exporters: Any, registry: Registry) -> list[TargetConfig]:

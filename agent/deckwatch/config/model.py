@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from deckwatch.logs.settings import LogsSettings
+
 
 _LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 
@@ -58,7 +60,7 @@ class Thresholds(Settings):
 
 
 class AgentSettings(Settings):
-    """The top level of the file, except `exporters`."""
+    """The top level of the file, except `exporters` and `logs`."""
 
     listen: Annotated[str, AfterValidator(_checked_listen)] = "127.0.0.1:9797"
     web_config: str | None = None
@@ -109,6 +111,7 @@ class Config:
     settings: AgentSettings = field(default_factory=AgentSettings)
     targets: tuple[TargetConfig, ...] = ()
     path: Path | None = None
+    logs: LogsSettings | None = None
 
     @property
     def thresholds(self) -> Mapping[str, float]:

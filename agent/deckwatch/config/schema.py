@@ -74,12 +74,14 @@ def _offer_files(made: JsonSchemaValue, model: type[BaseModel]) -> None:
 
 def json_schema(registry: Registry) -> dict[str, Any]:
     """The schema of the whole file, with the settings of every exporter that is installed. Raises RegistryError."""
+    from deckwatch.logs.settings import LogsSettings  # it derives from this package's own Settings
+
     exporters = {name: registry.get(name) for name in registry.names()}
     own = {
         name: [kind for kind in members(exporter.settings) if is_model(kind)] for name, exporter in exporters.items()
     }
     models = dict.fromkeys(
-        [AgentSettings, CommonSettings, NamedSettings, *(it for kinds in own.values() for it in kinds)]
+        [AgentSettings, CommonSettings, NamedSettings, LogsSettings, *(it for kinds in own.values() for it in kinds)]
     )
     names, schema = models_json_schema(
         [(model, "validation") for model in models], ref_template=_REFERENCES, schema_generator=_Generator
@@ -97,7 +99,11 @@ def json_schema(registry: Registry) -> dict[str, Any]:
         properties[name] = {"type": "array", "items": target} if exporter.named else _any_of([target, {"type": "null"}])
     top = dict(definition(AgentSettings))
     watched = {"type": "object", "properties": properties, "additionalProperties": False}
-    top["properties"] = {**top["properties"], "exporters": _any_of([watched, {"type": "null"}])}
+    top["properties"] = {
+        **top["properties"],
+        "exporters": _any_of([watched, {"type": "null"}]),
+        "logs": _any_of([definition(LogsSettings), {"type": "null"}]),
+    }
     return {"$schema": GenerateJsonSchema.schema_dialect, **top, "title": "deckwatch.yml", "$defs": definitions}
 
 

@@ -106,11 +106,13 @@ class SystemSettings(Settings):
 class Subsystem(NamedTuple):
     """How a subsystem's collector is made. Kernel files always answer; what touches anything else may block.
 
+    Those of one `group` share a thread, since a thread costs what they do: sensors hang together or not at all.
     `max_series` keeps one that grows with the machine (a line for each interrupt and CPU) from using up the budget.
     """
 
     make: Callable[[Paths, SystemSettings, Context], Collector]
     may_block: bool = False
+    group: str = ""
     max_series: int | None = None
 
 
@@ -122,7 +124,7 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "conntrack": Subsystem(lambda paths, _s, _c: Conntrack(paths)),
     "cpu": Subsystem(lambda paths, settings, _c: Cpu(paths, settings.cpu)),
     # Before Linux 5.18, reading the current frequency can sleep.
-    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths), may_block=True),
+    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths), may_block=True, group="sensors"),
     "diskstats": Subsystem(lambda paths, settings, _c: Disk(paths, settings.disk)),
     "dmi": Subsystem(lambda paths, _s, _c: Dmi(paths)),
     "edac": Subsystem(lambda paths, _s, _c: Edac(paths)),
@@ -130,7 +132,7 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "filefd": Subsystem(lambda paths, _s, _c: FileDescriptors(paths)),
     "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), may_block=True),
     # Reading a sensor can take a driver a second or more.
-    "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), may_block=True),
+    "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), may_block=True, group="sensors"),
     "interrupts": Subsystem(lambda paths, settings, _c: Interrupts(paths, settings.interrupts), max_series=10_000),
     "kernel_hung": Subsystem(lambda paths, _s, _c: KernelHung(paths)),
     "loadavg": Subsystem(lambda paths, _s, _c: Load(paths)),
@@ -141,8 +143,8 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "netdev": Subsystem(lambda paths, settings, _c: NetworkDevices(paths, settings.network)),
     "netstat": Subsystem(lambda paths, settings, _c: Netstat(paths, settings.netstat)),
     "nvme": Subsystem(lambda paths, _s, _c: Nvme(paths)),
-    "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), may_block=True),
-    "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), may_block=True),
+    "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), may_block=True, group="files"),
+    "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), may_block=True, group="sensors"),
     "pressure": Subsystem(lambda paths, _s, _c: Pressure(paths)),
     "processes": Subsystem(lambda paths, _s, _c: Processes(paths)),
     "rapl": Subsystem(lambda paths, _s, _c: Rapl(paths)),
@@ -155,9 +157,11 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "systemd": Subsystem(lambda paths, settings, _c: Systemd(paths, settings.systemd), may_block=True),
     "tcpstat": Subsystem(lambda paths, _s, _c: SocketStates(paths)),
     "textfile": Subsystem(
-        lambda paths, settings, context: Textfile(paths, settings.textfile, context.logger), may_block=True
+        lambda paths, settings, context: Textfile(paths, settings.textfile, context.logger),
+        may_block=True,
+        group="files",
     ),
-    "thermal_zone": Subsystem(lambda paths, _s, _c: Thermal(paths), may_block=True),
+    "thermal_zone": Subsystem(lambda paths, _s, _c: Thermal(paths), may_block=True, group="sensors"),
     "time": Subsystem(lambda paths, _s, _c: TimeOfDay(paths)),
     "timex": Subsystem(lambda _paths, _s, _c: Timex()),
     "udp_queues": Subsystem(lambda paths, _s, _c: UdpQueues(paths)),
@@ -177,6 +181,7 @@ def open_host(settings: SystemSettings, context: Context) -> list[Probe]:
             f"system.{name}",
             subsystem.make(paths, settings, context),
             may_block=subsystem.may_block,
+            group=subsystem.group,
             max_series=subsystem.max_series,
         )
         for name, subsystem in SUBSYSTEMS.items()

@@ -1,0 +1,138 @@
+"""The host, Redis and PostgreSQL beside the three Go exporters, on the same servers in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from bench.measure import SETTLE, Scraping, cpu_of_a_cycle, cpu_seconds, resident_bytes
+from databases import (
+    PostgresServer,
+    RedisServer,
+    postgres_exporter,
+    postgres_program,
+    postgres_server,
+    redis_exporter,
+    redis_server,
+)
+from services import Program, agent, node_exporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+CYCLES = 60
+PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
+REDIS_TARGETS = 200
+
+CONFIG = """\
+interval: 15s
+exporters:
+  system: {{}}
+  redis:
+    - {{name: cache, url: "{redis}"}}
+  postgres:
+    - {{name: main, dsn: "{postgres}"{more}}}
+"""
+#: What postgres_exporter gives by default, and no more.
+SAME_COVERAGE = ", tables: {enabled: false}, statements: {enabled: false}, slow_queries: {enabled: false}"
+
+
+def port_of(program: Program) -> int:
+    return int(program.url.rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[tuple[RedisServer, PostgresServer]]:
+    with redis_server(folder) as redis, postgres_server() as postgres:
+        postgres.execute("CREATE EXTENSION pg_stat_statements", "CREATE ROLE monitor LOGIN IN ROLE pg_monitor")
+        pgbench = [postgres_program("pgbench"), "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres"]
+        subprocess.run([*pgbench, "-i", "-q", "postgres"], check=True, capture_output=True)
+        subprocess.run([*pgbench, "-t", "100", "postgres"], check=True, capture_output=True)
+        with redis.client() as client:
+            for number in range(1000):
+                client.set(f"key:{number}", number, ex=3600)
+        yield redis, postgres
+
+
+def cpu(programs: Sequence[Program], scrapers: int = 1) -> float:
+    """Milliseconds of CPU of the programs together in which everything is collected once, and scraped."""
+    pids = [program.process.pid for program in programs]
+    return cpu_of_a_cycle(pids, [port_of(program) for program in programs], PERIOD, CYCLES, scrapers)
+
+
+def megabytes(programs: Sequence[Program]) -> float:
+    return sum(resident_bytes(program.process.pid) for program in programs) / 1e6
+
+
+def asked_in_a_cycle(program: Program, redis: RedisServer, postgres: PostgresServer) -> tuple[float, float]:
+    """How many Redis commands and PostgreSQL statements one cycle takes."""
+    with Scraping([port_of(program)], PERIOD):
+        time.sleep(SETTLE)
+        before = _asked(redis, postgres)
+        time.sleep(20 * PERIOD)
+        after = _asked(redis, postgres)
+    return (after[0] - before[0]) / 20, (after[1] - before[1]) / 20
+
+
+def _asked(redis: RedisServer, postgres: PostgresServer) -> tuple[float, float]:
+    with redis.client() as client:
+        commands = float(client.info("stats")["total_commands_processed"])
+    return commands, float(postgres.value("SELECT sum(calls) FROM pg_stat_statements WHERE toplevel"))
+
+
+def stack(folder: Path) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+
+    def row(what: str, unit: str, ours: float, peers: float) -> None:
+        rows.append((what, f"{ours:.2f} {unit}", f"{peers:.2f} {unit}", f"{ours / peers:.2f}" if peers else "-"))
+
+    for name in ("peers", "same", "all"):
+        (folder / name).mkdir()
+    with servers(folder) as (redis, postgres), contextlib.ExitStack() as running:
+        of_redis = running.enter_context(redis_exporter(folder / "peers", redis.url))
+        of_postgres = running.enter_context(postgres_exporter(folder / "peers", postgres.dsn(user="monitor")))
+        peers = [running.enter_context(node_exporter(folder / "peers")), of_redis, of_postgres]
+        where = {"redis": redis.url, "postgres": postgres.dsn(user="monitor")}
+        peers_one, peers_two = cpu(peers), cpu(peers, 2)
+        asked = (asked_in_a_cycle(of_redis, redis, postgres)[0], asked_in_a_cycle(of_postgres, redis, postgres)[1])
+        for name, title, more in (("same", "same coverage", SAME_COVERAGE), ("all", "everything on", "")):
+            with agent(folder / name, CONFIG.format(**where, more=more)) as ours:
+                row(f"CPU of a cycle, {title}", "ms", cpu([ours]), peers_one)
+                row(f"CPU of a cycle, {title}, two scrapers", "ms", cpu([ours], 2), peers_two)
+                row(f"resident memory, {title}", "MB", megabytes([ours]), megabytes(peers))
+                commands, statements = asked_in_a_cycle(ours, redis, postgres)
+                row(f"Redis commands of a cycle, {title}", "", commands, asked[0])
+                row(f"PostgreSQL statements of a cycle, {title}", "", statements, asked[1])
+    return rows
+
+
+def many_redis(folder: Path) -> list[tuple[str, ...]]:
+    """200 Redis targets in one agent. The servers are few: to the agent, each target is a server."""
+    with contextlib.ExitStack() as running:
+        servers = [running.enter_context(redis_server(folder)) for _ in range(4)]
+        targets = "".join(
+            f'    - {{name: "r{number}", url: "{servers[number % 4].url}"}}\n' for number in range(REDIS_TARGETS)
+        )
+        config = f"interval: 15s\nexporters:\n  redis:\n{targets}"
+        ours = running.enter_context(agent(folder, config))
+        with Scraping([port_of(ours)], 15.0):
+            time.sleep(2 * 15)
+            before = cpu_seconds(ours.process.pid)
+            time.sleep(4 * 15)
+            used = cpu_seconds(ours.process.pid) - before
+        text = ours.metrics()
+        up = sum(line.endswith(" 1") for line in text.splitlines() if line.startswith("redis_up{"))
+        series = sum(not line.startswith("#") for line in text.splitlines())
+        return [
+            (
+                str(REDIS_TARGETS),
+                str(up),
+                str(series),
+                f"{used / 60:.1%}",
+                f"{used / 4 / REDIS_TARGETS * 1000:.2f} ms",
+                f"{megabytes([ours]):.0f} MB",
+            )
+        ]
