@@ -102,7 +102,7 @@ def test_5000_distinct_statements_stay_within_the_budget_and_add_up(server: Post
         assert watch.value("pg_stat_statements_all_calls_total") == calls
         assert watch.value("pg_stat_statements_all_seconds_total") == pytest.approx(seconds, rel=1e-6)
         most = max((it for it in series if it.labels["queryid"] != "other"), key=lambda it: it.value)
-        assert most.value == 300
+        assert 100 < most.value <= 300  # what it did before it was of the top is in `other`
         assert most.labels["queryid"] == server.value(
             "SELECT queryid::text FROM pg_stat_statements WHERE query = 'SELECT n, n + $1 FROM items'"
         )

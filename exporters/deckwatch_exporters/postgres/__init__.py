@@ -45,7 +45,7 @@ def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
         "wal": WalCollector(server),
         "replication": ReplicationCollector(server),
         "settings": ConfigurationCollector(server),
-        "stat_progress_vacuum": VacuumCollector(server),
+        "stat_progress_vacuum": VacuumCollector(server, activity),
     }
     if settings.tables.enabled:
         collectors["stat_user_tables"] = TablesCollector(server, settings.tables)

@@ -70,8 +70,8 @@ _COLUMNS = ", ".join(f"extract(epoch FROM a.{column})" for column in _TIMES)
 # Texts only of what runs for longer than {slow} seconds: they may be long, and nobody asks for the others. As bytes:
 # those of a database in another encoding may be no text in this one's, and left() would fail for all.
 _QUERY = """SELECT {mark}
-    extract(epoch FROM clock_timestamp()), a.pid, a.datname, a.usename, a.application_name, a.client_addr,
-    a.backend_type, a.state, a.wait_event_type, a.wait_event, {columns}, {query_id},
+    extract(epoch FROM clock_timestamp()), EXISTS (SELECT FROM pg_stat_progress_vacuum), a.pid, a.datname, a.usename,
+    a.application_name, a.client_addr, a.backend_type, a.state, a.wait_event_type, a.wait_event, {columns}, {query_id},
     CASE WHEN a.backend_type = 'autovacuum worker' OR a.wait_event_type = 'Lock'
            OR a.state = 'active' AND a.query_start < clock_timestamp() - interval '{slow} s'
          THEN encode(substring(textsend(a.query) FROM 1 FOR {length}), 'hex') END
@@ -101,7 +101,10 @@ class Backend(NamedTuple):
 
 
 class Activity:
-    """The sessions as they were at `now` (Unix seconds of the server), without Deckwatch's own."""
+    """The sessions as they were at `now` (Unix seconds of the server), without Deckwatch's own.
+
+    `vacuums` is whether there may be rows in pg_stat_progress_vacuum.
+    """
 
     def __init__(self, server: Server, thresholds: Mapping[str, float], text_bytes: int = 4096) -> None:
         self._server = server
@@ -110,10 +113,13 @@ class Activity:
         self.now = 0.0
         self.backends: list[Backend] = []
         self.databases: list[str] = []
+        self.vacuums = True
+
+    def forget(self) -> None:
+        self.backends, self.vacuums = [], True
 
     def read(self) -> None:
         server = self._server
-        self.backends = []
         query = _QUERY.format(
             mark=MARK,
             columns=_COLUMNS,
@@ -122,19 +128,20 @@ class Activity:
             length=self._text_bytes,
             own=APPLICATION_NAME,
         )
-        sessions, databases = server.session.queries((query, _DATABASES_QUERY))
-        self.databases = [text(name) for (name,) in databases]
+        sessions = server.session.query(query)
+        self.databases = server.databases or [text(name) for (name,) in server.session.query(_DATABASES_QUERY)]
         self.now = float(sessions.rows[0][0] or 0) if sessions.rows else 0.0
+        self.vacuums = not sessions.rows or sessions.rows[0][1] == b"t"
         self.backends = [_backend(row) for row in sessions]
 
 
 def _backend(row: Row) -> Backend:
-    (_, pid, datname, usename, application, address, kind, state, wait_type, wait) = row[:10]
-    times = [None if value is None else float(value) for value in row[10:14]]
+    (pid, datname, usename, application, address, kind, state, wait_type, wait) = row[2:11]
+    times = [None if value is None else float(value) for value in row[11:15]]
     return Backend(
         int(pid or 0), text(datname), text(usename), text(application), text(address), text(kind), text(state),
-        text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[14]),
-        text(bytes.fromhex(text(row[15]))),
+        text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[15]),
+        text(bytes.fromhex(text(row[16]))),
     )  # fmt: skip
 
 
@@ -147,7 +154,7 @@ class ActivityCollector:
         self._exclude = exclude
 
     def collect(self) -> Iterator[Sample]:
-        self._activity.backends = []
+        self._activity.forget()
         self._server.needs_all_stats()
         self._activity.read()
         label, now = self._server.label, self._activity.now

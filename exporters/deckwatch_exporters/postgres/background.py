@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deckwatch.collector import NotAvailable
 from deckwatch.metric import counter, gauge
 
-from .session import MARK, Missing, QueryError, number
+from .session import MARK, Missing, QueryError, Result, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deckwatch.metric import Metric, Sample
 
     from .server import Server
-    from .session import Result, Session
+    from .session import Session
 
 
 def _bgwriter(column: str, help: str) -> Metric:
@@ -30,7 +30,7 @@ def _checkpointer(column: str, help: str) -> Metric:
     return counter(f"pg_stat_checkpointer_{column}_total", help, ["server"])
 
 
-#: By column of pg_stat_bgwriter, 13 to 18. The first six are gone or elsewhere from 17 on.
+#: By column of the query: those of pg_stat_bgwriter, 13 to 18. The first six are gone or elsewhere from 17 on.
 BGWRITER: Mapping[str, Metric] = {
     "checkpoints_timed": _bgwriter("checkpoints_timed", "Checkpoints that were due."),
     "checkpoints_req": _bgwriter("checkpoints_req", "Checkpoints that were asked for."),
@@ -46,9 +46,9 @@ BGWRITER: Mapping[str, Metric] = {
     "buffers_clean": _bgwriter("buffers_clean", "Buffers that the background writer wrote."),
     "maxwritten_clean": _bgwriter("maxwritten_clean", "Rounds that the background writer ended at its limit."),
     "buffers_alloc": _bgwriter("buffers_alloc", "Buffers that were allocated."),
-    "stats_reset": _bgwriter("stats_reset", "When these statistics were last reset, in Unix seconds."),
+    "bgwriter_reset": _bgwriter("stats_reset", "When these statistics were last reset, in Unix seconds."),
 }
-#: By column of pg_stat_checkpointer, 17 and 18.
+#: By column of the query: those of pg_stat_checkpointer, 17 and 18.
 CHECKPOINTER: Mapping[str, Metric] = {
     "num_timed": _checkpointer("num_timed", "Checkpoints that were due."),
     "num_requested": _checkpointer("num_requested", "Checkpoints that were asked for."),
@@ -60,7 +60,7 @@ CHECKPOINTER: Mapping[str, Metric] = {
     "sync_time": _checkpointer("sync_time", "Time that checkpoints spent syncing files, in milliseconds."),
     "buffers_written": _checkpointer("buffers_written", "Buffers that checkpoints and restartpoints wrote."),
     "slru_written": _checkpointer("slru_written", "SLRU buffers that checkpoints and restartpoints wrote."),
-    "stats_reset": _checkpointer("stats_reset", "When these statistics were last reset, in Unix seconds."),
+    "checkpointer_reset": _checkpointer("stats_reset", "When these statistics were last reset, in Unix seconds."),
 }
 ARCHIVED = counter("pg_stat_archiver_archived_count", "WAL files that were archived.", ["server"])
 ARCHIVE_FAILURES = counter("pg_stat_archiver_failed_count", "Attempts to archive a WAL file that failed.", ["server"])
@@ -83,17 +83,27 @@ WAL_POSITION = counter(
     ["server"],
 )
 
-#: In the order of the query's columns.
-ARCHIVER = (ARCHIVED, ARCHIVE_FAILURES, ARCHIVE_AGE, ARCHIVE_TIME, ARCHIVE_FAILURE_TIME)
+_METRICS: Mapping[str, Metric] = {
+    **BGWRITER,
+    **CHECKPOINTER,
+    "archived_count": ARCHIVED,
+    "failed_count": ARCHIVE_FAILURES,
+    "last_archive_age": ARCHIVE_AGE,
+    "last_archived": ARCHIVE_TIME,
+    "last_failed": ARCHIVE_FAILURE_TIME,
+    "wal_position": WAL_POSITION,
+}
 
-_BGWRITER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_bgwriter"
-_CHECKPOINTER_QUERY = f"SELECT {MARK} *, extract(epoch FROM stats_reset) AS stats_reset_epoch FROM pg_stat_checkpointer"
-_ARCHIVER_QUERY = f"""SELECT {MARK} archived_count, failed_count, extract(epoch FROM now() - last_archived_time),
-    extract(epoch FROM last_archived_time), extract(epoch FROM last_failed_time)
+# What Supported takes: no two columns that are read may have the same name.
+_BGWRITER_PART = "SELECT *, extract(epoch FROM stats_reset) AS bgwriter_reset FROM pg_stat_bgwriter"
+_CHECKPOINTER_PART = "SELECT *, extract(epoch FROM stats_reset) AS checkpointer_reset FROM pg_stat_checkpointer"
+_ARCHIVER_PART = """SELECT archived_count, failed_count,
+    extract(epoch FROM now() - last_archived_time) AS last_archive_age,
+    extract(epoch FROM last_archived_time) AS last_archived, extract(epoch FROM last_failed_time) AS last_failed
 FROM pg_stat_archiver"""
-_POSITION_QUERY = f"""SELECT {MARK} pg_wal_lsn_diff(
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0')"""
-_WAL_QUERY = f"SELECT {MARK} count(*), sum(size) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$'"
+_POSITION_PART = """SELECT pg_wal_lsn_diff(
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0') AS wal_position"""
+_WAL_PART = "SELECT count(*) AS segments, sum(size) AS size FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
 
 
 #: feature_not_supported, and what Aurora answers for its WAL: "wal_level must be set to 'logical'".
@@ -110,26 +120,34 @@ class Supported:
         self._refused: set[str] = set()
         self._generation = -1
 
-    def queries(self, session: Session, statements: Sequence[str]) -> list[Result | None]:
-        """As `session.queries()`, in one message where all are supported. None for what is not."""
+    def query(self, session: Session, parts: Sequence[str]) -> Result:
+        """The rows of SELECTs side by side, of one statement: one without rows has NULL in its columns.
+
+        Parts that are not supported have no columns; no part, no row. Raises NotConnected, QueryError.
+        """
         session.ensure()
         if self._generation != session.generation:
             self._refused, self._generation = set(), session.generation
-        wanted = [statement for statement in statements if statement not in self._refused]
         try:
-            answers = dict(zip(wanted, session.queries(wanted), strict=True)) if wanted else {}
+            return self._ask(session, parts)
         except QueryError as failure:
             if failure.sqlstate not in _NOT_SUPPORTED:
                 raise
-            answers = {}
-            for statement in wanted:
-                try:
-                    answers[statement] = session.query(statement)
-                except QueryError as one:
-                    if one.sqlstate not in _NOT_SUPPORTED:
-                        raise
-                    self._refused.add(statement)
-        return [answers.get(statement) for statement in statements]
+        for part in parts:
+            try:
+                self._ask(session, (part,))
+            except QueryError as failure:
+                if failure.sqlstate not in _NOT_SUPPORTED:
+                    raise
+                self._refused.add(part)
+        return self._ask(session, parts)
+
+    def _ask(self, session: Session, parts: Sequence[str]) -> Result:
+        wanted = [part for part in parts if part not in self._refused]
+        if not wanted:
+            return Result((), [])
+        joins = " ".join(f"LEFT JOIN ({part}) AS part{n} ON true" for n, part in enumerate(wanted))
+        return session.query(f"SELECT {MARK} * FROM (SELECT) AS one_row {joins}")
 
 
 class BackgroundCollector:
@@ -142,29 +160,13 @@ class BackgroundCollector:
     def collect(self) -> Iterator[Sample]:
         session = self._server.session
         session.ensure()
-        label = self._server.label
-        statements = [_BGWRITER_QUERY, _ARCHIVER_QUERY, _POSITION_QUERY]
+        parts = [_BGWRITER_PART, _ARCHIVER_PART, _POSITION_PART]
         if self._server.version >= 170000:
-            statements.append(_CHECKPOINTER_QUERY)
-        bgwriter, archiver, position, *rest = self._supported.queries(session, statements)
-        yield from _columns(bgwriter, BGWRITER, label)
-        for checkpointer in rest:
-            yield from _columns(checkpointer, CHECKPOINTER, label)
-        for result, metrics in ((archiver, ARCHIVER), (position, (WAL_POSITION,))):
-            for row in result or ():
-                for metric, value in zip(metrics, row, strict=True):
-                    if (figure := number(value)) is not None:
-                        yield metric(figure, server=label)
-
-
-def _columns(result: Result | None, metrics: Mapping[str, Metric], label: str) -> Iterator[Sample]:
-    for row in result.dicts() if result is not None else ():
-        if "stats_reset_epoch" in row:
-            row["stats_reset"] = row["stats_reset_epoch"]
-        for column, metric in metrics.items():
-            value = row.get(column)
-            if value is not None:
-                yield metric(float(value), server=label)
+            parts.append(_CHECKPOINTER_PART)
+        for row in self._supported.query(session, parts).dicts():
+            for column, metric in _METRICS.items():
+                if (figure := number(row.get(column))) is not None:
+                    yield metric(figure, server=self._server.label)
 
 
 class WalCollector:
@@ -176,12 +178,12 @@ class WalCollector:
 
     def collect(self) -> Iterator[Sample]:
         try:
-            (files,) = self._supported.queries(self._server.session, (_WAL_QUERY,))
+            files = self._supported.query(self._server.session, (_WAL_PART,)).rows
         except QueryError as failure:
             if failure.sqlstate != "42501":
                 raise
             raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"') from None
-        if files is None:
+        if not files:
             raise NotAvailable("the server has no folder of WAL files")
         ((segments, size),) = files
         yield WAL_SEGMENTS(float(segments or 0), server=self._server.label)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import MetricPattern, counter, gauge, untyped
 
-from .session import MARK, QueryError, number, text
+from .session import MARK, QueryError, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -103,13 +103,18 @@ ROLE_LIMIT = gauge(
 
 _TIMES = ("stats_reset", "checksum_last_failure")
 _EPOCH = "_epoch"  # how a timestamp looks depends on DateStyle: the epoch beside it does not
-_STATISTICS_QUERY = f"SELECT {MARK} *, {', '.join(f'extract(epoch FROM {time}) AS {time}{_EPOCH}' for time in _TIMES)}"
-_STATISTICS_QUERY += " FROM pg_stat_database"
-_CONFLICTS_QUERY = f"SELECT {MARK} * FROM pg_stat_database_conflicts"
-_CATALOG_QUERY = f"""SELECT {MARK}
-    datname, datconnlimit, CASE WHEN datallowconn THEN age(datfrozenxid) END,
-    CASE WHEN datallowconn THEN mxid_age(datminmxid) END
-FROM pg_database"""
+_EPOCHS = ", ".join(f"extract(epoch FROM s.{time}) AS {time}{_EPOCH}" for time in _TIMES)
+# The row of what all databases share has no name. What a view has depends on the version: the columns of conflicts are
+# known by their prefix.
+_QUERY = f"""SELECT {MARK} *, {_EPOCHS}
+FROM pg_stat_database AS s LEFT JOIN pg_stat_database_conflicts AS c USING (datid, datname)
+LEFT JOIN (
+    SELECT oid AS datid, datconnlimit, CASE WHEN datallowconn THEN age(datfrozenxid) END AS xid_age,
+        CASE WHEN datallowconn THEN mxid_age(datminmxid) END AS multixact_age
+    FROM pg_database
+) AS d USING (datid)"""
+_CONFLICT = "confl_"
+_NO_STATISTICS = {"datid", "datname", "datconnlimit", "xid_age", "multixact_age", *_TIMES}
 # A database that one may not enter has no size for us, and must not take the others' away.
 _SIZE_QUERY = f"""SELECT {MARK} datname,
     CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
@@ -117,8 +122,8 @@ _SIZE_QUERY = f"""SELECT {MARK} datname,
 FROM pg_database"""
 _ROLES_QUERY = f"SELECT {MARK} rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin AND rolconnlimit <> -1"
 
-#: Sizes come from looking at every file of the database: not more often than this (seconds).
-SIZE_INTERVAL = 60.0
+#: Sizes come from looking at every file of the database, and roles hardly change: not more often than this (seconds).
+INTERVAL = 60.0
 # The statement timeout, for there are too many files; a database that was dropped in the meantime. Neither may take the
 # statistics away, and neither is tried again at once.
 _SIZE_FAILURES = ("57014", "3D000")
@@ -127,69 +132,69 @@ _XID_LIMIT = 2**31 - 3_000_000
 
 
 class DatabaseCollector:
+    """Reads the databases for itself, and leaves their names on the Server for those that run after it."""
+
     def __init__(
         self, server: Server, exclude: frozenset[str] = frozenset(), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._server = server
         self._exclude = exclude
         self._clock = clock
-        self._sizes: list[Sample] = []
-        self._sized = (-1, 0.0)  # by which connection, and when
+        self._seldom: list[Sample] = []
+        self._read = (-1, 0.0)  # by which connection, and when
 
     def collect(self) -> Iterable[Sample]:
-        session = self._server.session
-        session.ensure()
+        self._server.databases = []
+        # In an order of our own: that of a join changes with its plan.
+        rows = sorted(self._server.session.query(_QUERY).dicts(), key=lambda row: row["datid"] or b"")
+        self._server.databases = [text(row["datname"]) for row in rows if row["datname"] is not None]
         label = self._server.label
-        statistics, conflicts, catalog, roles = session.queries(
-            (_STATISTICS_QUERY, _CONFLICTS_QUERY, _CATALOG_QUERY, _ROLES_QUERY)
-        )
-        for row in statistics.dicts():
-            datname = text(row.pop("datname"))
-            labels = {"server": label, "datid": text(row.pop("datid")), "datname": datname}
-            if datname not in self._exclude:
-                yield from _statistics(row, labels)
-        for row in conflicts.dicts():
-            datname = text(row.pop("datname"))
-            labels = {"server": label, "datid": text(row.pop("datid")), "datname": datname}
-            if datname not in self._exclude:
-                for column, value in row.items():
-                    if (count := number(value)) is not None:
-                        yield CONFLICTS.named(column)(count, **labels)
-        for name, limit, xids, multixacts in catalog:
-            datname = text(name)
-            if datname in self._exclude:
-                continue
-            yield CONNECTION_LIMIT(float(limit or b"-1"), server=label, datname=datname)
+        rows = [row for row in rows if text(row["datname"]) not in self._exclude]
+        for row in rows:
+            labels = {"server": label, "datid": text(row["datid"]), "datname": text(row["datname"])}
+            yield from _statistics(row, labels)
+        for row in rows:
+            labels = {"server": label, "datid": text(row["datid"]), "datname": text(row["datname"])}
+            for column, value in row.items():
+                if column.startswith(_CONFLICT) and value is not None:
+                    yield CONFLICTS.named(column)(float(value), **labels)
+        for row in rows:
+            limit, xids, multixacts = row["datconnlimit"], row["xid_age"], row["multixact_age"]
+            labels = {"server": label, "datname": text(row["datname"])}
+            if limit is not None:
+                yield CONNECTION_LIMIT(float(limit), **labels)
             if xids is not None and multixacts is not None:
-                yield XID_AGE(float(xids), server=label, datname=datname)
-                yield MULTIXACT_AGE(float(multixacts), server=label, datname=datname)
-                yield XID_RATIO(float(xids) / _XID_LIMIT, server=label, datname=datname)
-        for name, limit in roles:
-            yield ROLE_LIMIT(float(limit or b"-1"), server=label, rolname=text(name))
-        yield from self._size()
+                yield XID_AGE(float(xids), **labels)
+                yield MULTIXACT_AGE(float(multixacts), **labels)
+                yield XID_RATIO(float(xids) / _XID_LIMIT, **labels)
+        yield from self._roles_and_sizes()
 
-    def _size(self) -> list[Sample]:
-        session = self._server.session
-        generation, when = self._sized
-        if generation != session.generation or self._clock() - when > SIZE_INTERVAL - 1:
-            self._sizes, self._sized = [], (session.generation, self._clock())
+    def _roles_and_sizes(self) -> list[Sample]:
+        session, label = self._server.session, self._server.label
+        generation, when = self._read
+        if generation != session.generation or self._clock() - when > INTERVAL - 1:
+            self._seldom = [
+                ROLE_LIMIT(float(limit or b"-1"), server=label, rolname=text(name))
+                for name, limit in session.query(_ROLES_QUERY)
+            ]
+            self._read = session.generation, self._clock()
             try:
-                rows = session.query(_SIZE_QUERY).rows
+                sizes = session.query(_SIZE_QUERY).rows
             except QueryError as failure:
                 if failure.sqlstate not in _SIZE_FAILURES:
                     raise
-                rows = []
-            self._sizes = [
-                SIZE(float(size), server=self._server.label, datname=text(name))
-                for name, size in rows
+                sizes = []
+            self._seldom += [
+                SIZE(float(size), server=label, datname=text(name))
+                for name, size in sizes
                 if size is not None and text(name) not in self._exclude
             ]
-        return self._sizes
+        return self._seldom
 
 
 def _statistics(row: dict[str, bytes | None], labels: dict[str, str]) -> Iterable[Sample]:
     for column, value in row.items():
-        if value is None or column in _TIMES:
+        if value is None or column in _NO_STATISTICS or column.startswith(_CONFLICT):
             continue
         try:
             figure = float(value)

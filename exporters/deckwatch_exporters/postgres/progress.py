@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from deckwatch.metric import Sample
 
+    from .activity import Activity
     from .server import Server
 
 _LABELS = ("server", "datname", "relname")
@@ -51,11 +52,14 @@ FROM pg_stat_progress_vacuum AS v LEFT JOIN pg_class AS c ON c.oid = v.relid AND
 
 
 class VacuumCollector:
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, activity: Activity) -> None:
         self._server = server
+        self._activity = activity
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
+        if not self._activity.vacuums:
+            return
         for row in self._server.session.query(_QUERY).dicts():
             labels = {"server": self._server.label, "datname": text(row["datname"]), "relname": text(row["relname"])}
             now = text(row["phase"])

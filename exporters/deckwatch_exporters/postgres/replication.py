@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deckwatch.metric import counter, gauge
 
 from .background import Supported
-from .session import MARK, number, text
+from .session import number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from deckwatch.metric import Metric, Sample
 
     from .server import Server
-    from .session import Row
 
 LAG = gauge("pg_replication_lag_seconds", "How far this server is behind its primary, in seconds.", ["server"])
 IS_REPLICA = gauge("pg_replication_is_replica", "Whether this server is a replica.", ["server"])
@@ -97,32 +96,33 @@ RECEIVER: Mapping[str, Metric] = {
     ),
 }
 
+#: By column of the query.
+_STATUS_METRICS = {"is_replica": IS_REPLICA, "lag": LAG, "last_replay": LAST_REPLAY}
+
 _HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
-_REPLICA_QUERY = f"SELECT {MARK} pg_is_in_recovery()"
 # greatest() passes over NULL: a replica that has replayed nothing yet would be 0 seconds behind.
 _REPLAYED = """CASE WHEN pg_last_xact_replay_timestamp() IS NOT NULL
     THEN greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) END"""
-_LAG_QUERY = f"""SELECT {MARK}
+_STATUS_PART = f"""SELECT pg_is_in_recovery() AS is_replica,
     CASE WHEN NOT pg_is_in_recovery() THEN 0
-         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 ELSE {_REPLAYED} END,
-    CASE WHEN pg_is_in_recovery() THEN {_REPLAYED} END"""
-_STANDBYS_QUERY = f"""SELECT {MARK}
-    r.application_name, r.client_addr, s.slot_name, r.state, pg_wal_lsn_diff({_HERE}, '0/0'),
-    pg_wal_lsn_diff({_HERE}, r.replay_lsn), extract(epoch FROM r.write_lag), extract(epoch FROM r.flush_lag),
-    extract(epoch FROM r.replay_lag), r.pid
-FROM pg_stat_replication AS r LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid"""
-_SLOTS_QUERY = f"""SELECT {MARK}
-    slot_name, database, slot_type, active, pg_wal_lsn_diff({_HERE}, restart_lsn), pg_wal_lsn_diff({_HERE}, '0/0'),
-    pg_wal_lsn_diff(confirmed_flush_lsn, '0/0'), safe_wal_size, wal_status
-FROM pg_replication_slots"""
-_RECEIVER_QUERY = f"""SELECT {MARK}
-    trim(both '''' from substring(conninfo from 'host=([^ ]*)')) AS upstream_host, slot_name, status,
+         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 ELSE {_REPLAYED} END AS lag,
+    CASE WHEN pg_is_in_recovery() THEN {_REPLAYED} END AS last_replay"""
+_RECEIVER_PART = """SELECT pid AS receiver_pid,
+    trim(both '''' from substring(conninfo from 'host=([^ ]*)')) AS upstream_host, slot_name AS upstream_slot, status,
     pg_wal_lsn_diff(receive_start_lsn, '0/0') AS receive_start_lsn, pg_wal_lsn_diff(flushed_lsn, '0/0') AS flushed_lsn,
     receive_start_tli, received_tli, extract(epoch FROM last_msg_send_time) AS last_msg_send_time,
     extract(epoch FROM last_msg_receipt_time) AS last_msg_receipt_time,
     pg_wal_lsn_diff(latest_end_lsn, '0/0') AS latest_end_lsn, extract(epoch FROM latest_end_time) AS latest_end_time,
     substring(slot_name from 'repmgr_slot_([0-9]*)') AS upstream_node
 FROM pg_stat_wal_receiver"""
+# Each standby with the slot that it uses, if any, and the slots that no standby uses.
+_FOLLOWERS_PART = f"""SELECT r.pid, r.application_name, r.client_addr, r.state,
+    pg_wal_lsn_diff({_HERE}, '0/0') AS current_lsn,
+    pg_wal_lsn_diff({_HERE}, r.replay_lsn) AS behind, extract(epoch FROM r.write_lag) AS write_lag,
+    extract(epoch FROM r.flush_lag) AS flush_lag, extract(epoch FROM r.replay_lag) AS replay_lag,
+    s.slot_name, s.database, s.slot_type, s.active, pg_wal_lsn_diff({_HERE}, s.restart_lsn) AS retained,
+    pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0') AS confirmed_lsn, s.safe_wal_size, s.wal_status
+FROM pg_stat_replication AS r FULL JOIN pg_replication_slots AS s ON s.active_pid = r.pid"""
 
 
 class ReplicationCollector:
@@ -131,57 +131,63 @@ class ReplicationCollector:
         self._supported = Supported()
 
     def collect(self) -> Iterator[Sample]:
-        replica, lag, standbys, slots, receiver = self._supported.queries(
-            self._server.session, (_REPLICA_QUERY, _LAG_QUERY, _STANDBYS_QUERY, _SLOTS_QUERY, _RECEIVER_QUERY)
-        )
+        # Of the first two there is one row at most: as many rows as there are followers, and one where there are none.
+        result = self._supported.query(self._server.session, (_STATUS_PART, _RECEIVER_PART, _FOLLOWERS_PART))
+        rows = sorted(result.dicts(), key=lambda row: (row.get("slot_name") or b"", row.get("pid") or b""))
         label = self._server.label
-        for result, metrics in ((replica, (IS_REPLICA,)), (lag, (LAG, LAST_REPLAY))):
-            for row in result or ():
-                for metric, value in zip(metrics, row, strict=True):
-                    if (figure := number(value)) is not None:
-                        yield metric(figure, server=label)
+        for row in rows[:1]:
+            for column, metric in _STATUS_METRICS.items():
+                if (figure := number(row.get(column))) is not None:
+                    yield metric(figure, server=label)
         if self._server.sees_all:  # else all but the names are NULL
-            yield from self._standbys(label, standbys or ())
-            for link in receiver.dicts() if receiver is not None else ():
-                labels = {name: text(link.pop(name)) for name in _RECEIVER[1:]}
-                for column, value in link.items():
-                    if (figure := number(value)) is not None:
-                        yield RECEIVER[column](figure, server=label, **labels)
-        for row in slots or ():
-            yield from _slot(label, row)
-
-    def _standbys(self, label: str, rows: Iterable[Row]) -> Iterator[Sample]:
-        seen: set[tuple[str, ...]] = set()
-        for application, address, slot, state, current, behind, *lags, pid in rows:
-            names = (text(application), text(address), text(slot), text(state))
-            if names in seen:  # two copies of one base backup: told apart as the peer does it, by the process
-                names = (f"{names[0]} {text(pid)}", *names[1:])
-            seen.add(names)
-            labels = dict(zip(_STANDBY, (label, *names), strict=True))
-            for metric, value in ((CURRENT_LSN, current), (LSN_DIFF, behind)):
-                if (figure := number(value)) is not None:
-                    yield metric(figure, **labels)
-            for stage, value in zip(("write", "flush", "replay"), lags, strict=True):
-                if (figure := number(value)) is not None:
-                    yield STANDBY_LAG(figure, stage=stage, **labels)
+            yield from _standbys(label, [row for row in rows if row.get("pid") is not None])
+            for row in rows[:1]:
+                if row.get("receiver_pid") is not None:
+                    yield from _receiver_samples(label, row)
+        for row in rows:
+            if row.get("slot_name") is not None:
+                yield from _slot(label, row)
 
 
-def _slot(label: str, row: tuple[bytes | None, ...]) -> Iterator[Sample]:
-    name, database, kind, active, retained, current, flushed, safe, status = row
-    by_database = {"server": label, "slot_name": text(name), "database": text(database)}
-    yield SLOT_ACTIVE(active == b"t", **by_database)
-    if (held := number(retained)) is not None:
+def _standbys(label: str, rows: Iterable[dict[str, bytes | None]]) -> Iterator[Sample]:
+    seen: set[tuple[str, ...]] = set()
+    for row in rows:
+        names = tuple(text(row[name]) for name in _STANDBY[1:])
+        if names in seen:  # two copies of one base backup: told apart as the peer does it, by the process
+            names = (f"{names[0]} {text(row['pid'])}", *names[1:])
+        seen.add(names)
+        labels = dict(zip(_STANDBY, (label, *names), strict=True))
+        for metric, value in ((CURRENT_LSN, row["current_lsn"]), (LSN_DIFF, row["behind"])):
+            if (figure := number(value)) is not None:
+                yield metric(figure, **labels)
+        for stage in ("write", "flush", "replay"):
+            if (figure := number(row[f"{stage}_lag"])) is not None:
+                yield STANDBY_LAG(figure, stage=stage, **labels)
+
+
+def _receiver_samples(label: str, row: dict[str, bytes | None]) -> Iterator[Sample]:
+    names = text(row["upstream_host"]), text(row["upstream_slot"]), text(row["status"])
+    labels = dict(zip(_RECEIVER, (label, *names), strict=True))
+    for column, metric in RECEIVER.items():
+        if (figure := number(row[column])) is not None:
+            yield metric(figure, **labels)
+
+
+def _slot(label: str, row: dict[str, bytes | None]) -> Iterator[Sample]:
+    by_database = {"server": label, "slot_name": text(row["slot_name"]), "database": text(row["database"])}
+    yield SLOT_ACTIVE(row["active"] == b"t", **by_database)
+    if (held := number(row["retained"])) is not None:
         yield SLOT_RETAINED(held, **by_database)
-    by_type = {"server": label, "slot_name": text(name), "slot_type": text(kind)}
-    for metrics, value in (
-        (SLOT_CURRENT, current),
-        (SLOT_FLUSHED, flushed),
-        (SLOT_IS_ACTIVE, active),
-        (SLOT_SAFE, safe),
+    by_type = {"server": label, "slot_name": text(row["slot_name"]), "slot_type": text(row["slot_type"])}
+    for metrics, column in (
+        (SLOT_CURRENT, "current_lsn"),
+        (SLOT_FLUSHED, "confirmed_lsn"),
+        (SLOT_IS_ACTIVE, "active"),
+        (SLOT_SAFE, "safe_wal_size"),
     ):
-        if (figure := number(value)) is not None:
+        if (figure := number(row[column])) is not None:
             for metric in metrics.values():
                 yield metric(figure, **by_type)
-    if status is not None:
+    if row["wal_status"] is not None:
         for metric in SLOT_STATUS.values():
-            yield metric(1, **by_type, wal_status=text(status))
+            yield metric(1, **by_type, wal_status=text(row["wal_status"]))

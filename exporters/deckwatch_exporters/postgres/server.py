@@ -41,6 +41,7 @@ class Server:
         self.database = ""
         self.user = ""
         self.sees_all = False  # the activity and the statements of other users
+        self.databases: list[str] = []  # as DatabaseCollector read them in this cycle; none where it could not
 
     @property
     def label(self) -> str:

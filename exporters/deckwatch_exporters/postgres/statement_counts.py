@@ -40,6 +40,8 @@ class Figures(NamedTuple):
         return Figures(*[a + b for a, b in zip(self, other, strict=True)])
 
 
+#: Of the row that is no entry.
+INFO_KEY = b"info"
 NOTHING = Figures(*[0.0] * len(Figures._fields))
 
 
@@ -66,19 +68,23 @@ class Extension:
 
     @property
     def counts_query(self) -> str:
-        """The key and the figures as one text each, so that an entry that stands still costs one comparison."""
+        """The key and the figures as one text each, so that an entry that stands still costs one comparison.
+
+        Under INFO_KEY, where the extension has that, the evictions so far and when all was last reset, in Unix seconds.
+        It comes first, and Append runs what it joins in order: a reset in between costs no more than what was done
+        since. A look back at old counts as if they had begun at 0 would be worse.
+        """
         toplevel = "toplevel" if self.has_toplevel else "true"
         columns = ", ".join((*self.figures, self.longest, self.since))
+        info = (
+            f"SELECT {MARK} '{INFO_KEY.decode()}', concat_ws(' ', dealloc, extract(epoch FROM stats_reset))"
+            f" FROM {self.schema}.pg_stat_statements_info UNION ALL "
+        )
         return (
+            f"{info if self.has_info else ''}"
             f"SELECT {MARK} concat_ws(' ', userid, dbid, queryid, {toplevel}), concat_ws(' ', {columns})"
             f" FROM {self.schema}.pg_stat_statements(false) WHERE queryid IS NOT NULL"
         )
-
-    @property
-    def info_query(self) -> str:
-        if not self.has_info:
-            return f"SELECT {MARK} NULL, NULL"
-        return f"SELECT {MARK} dealloc, extract(epoch FROM stats_reset) FROM {self.schema}.pg_stat_statements_info"
 
     def texts_query(self, queryids: Iterable[str], length: int) -> str:
         return (

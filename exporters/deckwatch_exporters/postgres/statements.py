@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import counter, gauge
 
-from .session import MARK, number, text
+from .session import MARK, text
 from .sql_text import cut, fingerprint, one_line, redacted
-from .statement_counts import NOTHING, Delta, Extension, Figures, Readings, StatementKey, find_extension
+from .statement_counts import INFO_KEY, NOTHING, Delta, Extension, Figures, Readings, StatementKey, find_extension
 from .sticky_top import StickyTop
 
 if TYPE_CHECKING:
@@ -102,11 +102,10 @@ class StatementsCollector:
         self._server.needs_all_stats()
         extension = self._find_extension()
         session, label = self._server.session, self._server.label
-        # In this order a reset in between costs no more than what was done since: a look back at old counts as if they
-        # had begun at 0 would be worse.
-        info, counts = session.queries((extension.info_query, extension.counts_query))
-        deallocations, reset = (number(value) for value in info.rows[0])
+        counts = session.query(extension.counts_query)
         entries = {key: figures for key, figures in counts if key is not None and figures is not None}
+        info = entries.pop(INFO_KEY, None)
+        deallocations, reset = map(float, info.split(b" ")) if info is not None else (None, None)
         self.deltas = self._differences(extension, entries, reset)
         self._count(self.deltas)
         yield ENTRIES(len(entries), server=label)
