@@ -22,10 +22,13 @@ from deckwatch.server import Exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from deckwatch.board import Slot
     from deckwatch.collector import Exporter
     from deckwatch.config import Config, TargetConfig
+    from deckwatch.logs.service import LogService
+    from deckwatch.logs.settings import LogsSettings
     from deckwatch.metric import Sample
     from deckwatch.registry import Registry
     from deckwatch.schedule import Job
@@ -55,9 +58,12 @@ OWN = "deckwatch"
 
 
 class Agent:
-    """What `deckwatch run` runs. `load()` reads the config again, for a reload; it raises ConfigError."""
+    """What `deckwatch run` runs. `load()` reads the config again, for a reload; it raises ConfigError.
 
-    def __init__(self, config: Config, registry: Registry, load: Callable[[], Config]) -> None:
+    `state` is the folder for what has to be known after a restart.
+    """
+
+    def __init__(self, config: Config, registry: Registry, load: Callable[[], Config], state: Path) -> None:
         self._config = config
         self._registry = registry
         self._load = load
@@ -71,6 +77,8 @@ class Agent:
         self.board = Board()
         self._schedule = Schedule(self.board)
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._state = state
+        self._logs: LogService | None = None
 
     @property
     def config(self) -> Config:
@@ -89,9 +97,23 @@ class Agent:
         for target in self._config.targets:
             self._add(target)
         self._schedule.start()
+        if self._config.logs is not None:
+            self._ship(self._config.logs)
 
     def stop(self) -> None:
         self._schedule.stop()
+        if self._logs is not None:
+            self._logs.use(None)
+
+    def _ship(self, settings: LogsSettings | None) -> None:
+        if self._logs is None:
+            from deckwatch.logs.service import LogService  # an agent that ships no logs does not load it
+
+            self._logs = LogService(self._state)
+            probe = Probe(f"{OWN}.logs", self._logs)
+            interval = self._config.settings.interval
+            self._schedule.add(f"{OWN}.logs", [probe], SeriesBudget(5000), interval, exporter=OWN)
+        self._logs.use(settings)
 
     def collect(self) -> Iterator[Sample]:
         """The agent as a collector of its own state: thresholds, and how the last reload went."""
@@ -174,6 +196,8 @@ class Agent:
         self._config = new
         for target in difference.added:
             self._add(target)
+        if old.logs != new.logs:
+            self._ship(new.logs)
         if old.settings.interval != new.settings.interval:
             self._schedule.set_interval(new.settings.interval)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import deckwatch.about
 import deckwatch.agent
 import deckwatch.board
+import deckwatch.logs.counts
 import deckwatch.self_process
 from deckwatch.metric import declared_in
 from deckwatch.table import table
@@ -34,7 +35,7 @@ class Entry:
 
 def catalogue(registry: Registry) -> list[Entry]:
     """What all installed exporters declare, and the agent itself, by exporter and name."""
-    own = declared_in(deckwatch.about, deckwatch.board, deckwatch.agent, deckwatch.self_process)
+    own = declared_in(deckwatch.about, deckwatch.board, deckwatch.logs.counts, deckwatch.agent, deckwatch.self_process)
     entries = list(_entries(own, deckwatch.agent.OWN))
     for name in registry.names():
         entries += _entries(registry.get(name).metrics, name)

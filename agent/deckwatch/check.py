@@ -12,6 +12,8 @@ from deckwatch.exposition import Encoder
 from deckwatch.table import table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deckwatch.collector import Exporter, Probe, Snapshot
     from deckwatch.config import Config, TargetConfig
     from deckwatch.registry import Registry
@@ -24,7 +26,7 @@ class _Tried(NamedTuple):
     detail: str
 
 
-def check(config: Config, registry: Registry, timeout: float, out: TextIO) -> int:
+def check(config: Config, registry: Registry, timeout: float, out: TextIO, state: Path) -> int:
     """Print a table of what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
     rows: list[tuple[str, ...]] = []
     remedies: list[str] = []
@@ -40,6 +42,14 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO) -> in
             rows.append((target.exporter, target.name or "-", finding.state, "", "", finding.what))
             if finding.remedy:
                 remedies.append(f"{target.exporter} {target.name}: {finding.what}\n  {finding.remedy}\n")
+    if config.logs is not None:
+        from deckwatch.logs.checks import check_logs  # only where logs are shipped
+
+        for what, finding in check_logs(config.logs, state):
+            failed = failed or finding.state != "ok"
+            rows.append((what, "-", finding.state, "", "", finding.what))
+            if finding.remedy:
+                remedies.append(f"{what}: {finding.what}\n  {finding.remedy}\n")
     out.write(f"config: {config.path or 'none found, the defaults'}\n")
     out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
     if remedies:

@@ -1,4 +1,4 @@
-"""The command line: `deckwatch run | check | once | metrics | config | version`.
+"""The command line: `deckwatch run | check | once | advise | metrics | logs | config | version`.
 
 Exit codes: 0 all is well, 1 it failed while running, 2 the command line, the config or a target is wrong.
 """
@@ -15,9 +15,12 @@ from deckwatch import __version__
 from deckwatch.board import UnknownSelectionError
 from deckwatch.config import Config, ConfigError, find_config, load_config
 from deckwatch.registry import Registry, RegistryError
+from deckwatch.state import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_STATE = "where the log spool is (else $STATE_DIRECTORY, ~/.local/state/deckwatch)"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -53,12 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[with_config], help="collect, and serve /metrics")
     run.add_argument("--listen", metavar="HOST:PORT", help="overrides the config's `listen`")
+    run.add_argument("--state-dir", metavar="DIR", help=_STATE)
     run.set_defaults(command=_run, may_leave_threads=True)
 
     check = commands.add_parser("check", parents=[with_config], help="try the config and every target once")
     check.add_argument(
         "--timeout", type=_positive_seconds, default=10.0, metavar="SECONDS", help="for each collector (10)"
     )
+    check.add_argument("--state-dir", metavar="DIR", help=_STATE)
     check.set_defaults(command=_check, may_leave_threads=True)
 
     once = commands.add_parser(
@@ -77,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="print the catalogue of metrics")
     metrics.add_argument("--format", choices=["table", "json", "markdown"], default="table")
     metrics.set_defaults(command=_metrics)
+
+    logs = commands.add_parser("logs", help="about the logs that go to Loki")
+    about_logs = logs.add_subparsers(metavar="COMMAND", required=True)
+    tail = about_logs.add_parser(
+        "tail", parents=[with_config], help="print what would be sent of some files, without sending it"
+    )
+    tail.add_argument("pattern", metavar="PATTERN", help="a file, or a glob in quotes: '/var/log/app/*.json'")
+    tail.add_argument("-n", "--lines", type=_whole_number, default=10, metavar="N", help="the last N of each file (10)")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on as the files grow")
+    tail.set_defaults(command=_logs_tail)
+    quarantine = about_logs.add_parser("quarantine", help="list the lines that Loki refused")
+    quarantine.add_argument("--state-dir", metavar="DIR", help=_STATE)
+    quarantine.set_defaults(command=_logs_quarantine)
 
     config = commands.add_parser("config", help="about the config file")
     about_config = config.add_subparsers(metavar="COMMAND", required=True)
@@ -98,23 +116,33 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
+def _whole_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _load(options: argparse.Namespace, registry: Registry) -> Config:
     path = find_config(Path(options.config) if options.config else None, os.environ, Path.cwd())
     return load_config(path, os.environ, registry)
+
+
+def _state(options: argparse.Namespace) -> Path:
+    return state_folder(options.state_dir, os.environ)
 
 
 def _run(options: argparse.Namespace) -> int:
     from deckwatch.run import run  # the server is loaded by the one command that needs it
 
     registry = Registry.installed()
-    return run(lambda: _load(options, registry), registry, options.listen)
+    return run(lambda: _load(options, registry), registry, options.listen, _state(options))
 
 
 def _check(options: argparse.Namespace) -> int:
     from deckwatch.check import check
 
     registry = Registry.installed()
-    return check(_load(options, registry), registry, options.timeout, sys.stdout)
+    return check(_load(options, registry), registry, options.timeout, sys.stdout, _state(options))
 
 
 def _once(options: argparse.Namespace) -> int:
@@ -141,6 +169,28 @@ def _metrics(options: argparse.Namespace) -> int:
     from deckwatch.catalogue import catalogue, render
 
     sys.stdout.write(render(catalogue(Registry.installed()), options.format))
+    return 0
+
+
+def _logs_tail(options: argparse.Namespace) -> int:
+    from deckwatch.logs.preview import PreviewError, preview
+
+    config = _load(options, Registry.installed())
+    if config.logs is None:
+        print(f"{config.path or 'the defaults'}: there is no `logs` in the config", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        preview(config.logs, options.pattern, options.lines, options.follow, sys.stdout)
+    except PreviewError as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _logs_quarantine(options: argparse.Namespace) -> int:
+    from deckwatch.logs.preview import show_quarantine
+
+    show_quarantine(_state(options) / "logs", sys.stdout)
     return 0
 
 

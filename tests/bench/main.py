@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.encoding import encoding
+from bench.logs import logs
 from bench.measure import Scraper, cpu_of_a_cycle, quantile, resident_bytes
 from bench.stack import many_redis, stack
 from deckwatch.table import table
@@ -125,6 +126,7 @@ def main() -> None:
         ("The host, same coverage", ("", "DECKWATCH", "NODE_EXPORTER", "RATIO"), host),
         ("The host, Redis and PostgreSQL", ("", "DECKWATCH", "THREE GO EXPORTERS", "RATIO"), stack),
         ("Redis targets in one agent", ("TARGETS", "UP", "SERIES", "CPU", "OF EACH RUN", "RESIDENT"), many_redis),
+        ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL 3.4.6", "RATIO"), logs),
         ("Encoding and serving", ("SERIES", "DECKWATCH", "PROMETHEUS_CLIENT", "RATIO", "OF WHICH"), encoding),
     ]
     for title, header, measure in sections:

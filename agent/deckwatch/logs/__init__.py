@@ -1,0 +1,1 @@
+"""Logs: files and own events, through a spool on disk, to Loki."""

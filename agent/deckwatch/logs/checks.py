@@ -1,0 +1,69 @@
+"""What `deckwatch check` tries of the logs: each Loki with an empty push, each pattern, the folder of the spool."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from deckwatch.collector import Finding
+
+from .discovery import Discovery
+from .push import Accepted, Pusher, Rejected
+from .service import spool_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .settings import FileSettings, LogsSettings, LokiSettings
+
+# What Loki answers to a push without streams: that it wants some. Whoever gets that far may push.
+_WANTS_STREAMS = "status_422"
+
+
+def check_logs(settings: LogsSettings, state: Path) -> Iterator[tuple[str, Finding]]:
+    """What is to be checked, and what came of it. Writes nothing."""
+    for destination in settings.destinations:
+        yield f"logs.loki {destination.name or urlsplit(destination.url).hostname}", _loki(destination)
+    for rule in settings.files:
+        yield f"logs.files {rule.path}", _files(rule)
+    yield "logs.spool", _spool(spool_folder(settings, state / "logs"))
+
+
+def _loki(settings: LokiSettings) -> Finding:
+    try:
+        pusher = Pusher(settings, threading.Event())
+    except (ValueError, OSError) as wrong:
+        return Finding("failed", str(wrong))
+    try:
+        result = pusher.push([])
+    finally:
+        pusher.close()
+    if isinstance(result, Accepted | Rejected) or getattr(result, "reason", "") == _WANTS_STREAMS:
+        return Finding("ok", "takes logs")
+    return Finding("failed", result.text)
+
+
+def _files(rule: FileSettings) -> Finding:
+    problems: list[str] = []
+    found = Discovery(rule.path, rule.exclude, lambda _path, message: problems.append(message)).find(0.0) or []
+    unreadable = [path for path in found if os.path.isfile(path) and not os.access(path, os.R_OK)]  # noqa: PTH113  as many paths as there are
+    if unreadable:
+        return Finding(
+            "failed", f"{len(unreadable)} of {len(found)} files may not be read, such as {unreadable[0]}",
+            f"setfacl -m u:deckwatch:r {unreadable[0]}",
+        )  # fmt: skip
+    return Finding("ok", f"{len(found)} files" if found else "no such file yet")
+
+
+def _spool(folder: Path) -> Finding:
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return Finding("failed", f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("failed", f"{folder} cannot be written", "start with --state-dir DIR, or set logs.spool.dir")
+    return Finding("ok", str(folder))

@@ -1,0 +1,171 @@
+"""What the log pipeline counts, for as long as the agent lives, and its metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from deckwatch.metric import counter, gauge, histogram
+
+from .parser import Counts
+from .ship import DURATION_BUCKETS, ShipCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from deckwatch.metric import Sample
+
+    from .settings import LokiSettings
+    from .spool import Spool
+
+READ = counter("deckwatch_log_lines_read_total", "Lines read from files, without blank ones.")
+READ_BYTES = counter("deckwatch_log_bytes_spooled_total", "Bytes written to the spool.")
+UNPARSED = counter(
+    "deckwatch_log_lines_unparsed_total", "Lines that were not of their format; they are sent as they are."
+)
+CUT = counter("deckwatch_log_lines_cut_total", "Lines that were cut since they were too long.")
+REDACTED = counter("deckwatch_log_lines_redacted_total", "Lines in which something was redacted.")
+DROPPED = counter(
+    "deckwatch_log_lines_dropped_total",
+    "Lines that were not sent, by reason: rules (drop, keep, sample), a full spool, damage, or what Loki refused.",
+    ["reason"],
+)
+SENT = counter("deckwatch_log_lines_sent_total", "Lines that Loki has accepted.", ["destination"])
+SENT_BYTES = counter(
+    "deckwatch_log_bytes_sent_total", "Bytes of the lines that Loki has accepted, as JSON.", ["destination"]
+)
+PUSH_FAILURES = counter(
+    "deckwatch_log_push_failures_total",
+    "Pushes that failed, by reason; they are tried again.",
+    ["destination", "reason"],
+)
+PUSH_DURATION = histogram("deckwatch_log_push_duration_seconds", "Durations of pushes, in seconds.", ["destination"])
+SHIPPING = gauge("deckwatch_log_shipping", "Whether the last push reached its destination.", ["destination"])
+SPOOL_BYTES = gauge("deckwatch_log_spool_bytes", "Bytes in the spool that the slowest destination does not have yet.")
+SPOOL_LIMIT = gauge("deckwatch_log_spool_limit_bytes", "What the spool may take on disk, in bytes.")
+SPOOL_OLDEST = gauge(
+    "deckwatch_log_spool_oldest_timestamp_seconds",
+    "Time of the oldest line in the spool that a destination does not have yet, in Unix seconds.",
+)
+SPOOL_FAILURES = counter(
+    "deckwatch_log_spool_write_failures_total", "Writes to the spool that failed, such as on a full disk."
+)
+SPOOL_DAMAGED = counter("deckwatch_log_spool_damaged_total", "Records of the spool that were lost to damage.")
+LAG = gauge(
+    "deckwatch_log_lag_bytes", "Bytes of a file that are not in the spool yet; of the files with the most.", ["file"]
+)
+MESSAGES = counter("log_messages_total", "Log messages by job and level.", ["job", "level"])
+
+
+@dataclass
+class Destination:
+    """One Loki; its name tells it apart in metrics, and its acknowledged place in the spool."""
+
+    name: str
+    settings: LokiSettings
+    counts: ShipCounts = field(default_factory=ShipCounts)
+
+
+class LogCounts:
+    """Counters that outlive a reload. Each figure has one writer."""
+
+    def __init__(self) -> None:
+        self.parsed = Counts()
+        self.dropped: Counter[str] = Counter()
+        self.own_dropped = 0  # lines of the agent's own log, of which too many waited
+        self.spooled_bytes = 0
+        self.write_failures = 0
+        self._is_writing = True
+        self.lags: Mapping[str, int] = {}  # bytes by path; replaced as a whole
+        self._destinations: dict[str, Destination] = {}
+        self._damaged = 0
+        self._spool: Spool | None = None
+        self._limit = 0
+        self._log = logging.getLogger("deckwatch.logs")
+
+    def destinations(self, settings: Iterable[LokiSettings]) -> list[Destination]:
+        """Those of the settings, with what was counted for them before. Names are made unique."""
+        found: dict[str, Destination] = {}
+        settings = list(settings)
+        hosts = Counter(urlsplit(one.url).hostname for one in settings if not one.name)
+        for one in settings:
+            url = urlsplit(one.url)
+            # The name is what its acknowledgements are known by: not to be that of another after a reload.
+            alone = hosts[url.hostname] == 1
+            name = base = one.name or (url.hostname if alone else url.netloc.rpartition("@")[2]) or "loki"
+            number = 2
+            while name in found:
+                name, number = f"{base}-{number}", number + 1
+            known = self._destinations.get(name)
+            found[name] = Destination(name, one, known.counts if known is not None else ShipCounts())
+        self._destinations = found
+        return list(found.values())
+
+    def use_spool(self, spool: Spool | None, limit: int = 0) -> None:
+        """Whose fill is told from now on; it may take `limit` bytes."""
+        if self._spool is not None:
+            self._damaged += self._spool.damaged
+        self._spool, self._limit = spool, limit
+        self.lags = {}
+
+    def written(self, size: int) -> None:
+        self.spooled_bytes += size
+        if not self._is_writing:
+            self._is_writing = True
+            self._log.info("the spool takes logs again", extra={"event": "logs.spool_recovered"})
+
+    def write_failed(self, failure: OSError) -> None:
+        self.write_failures += 1
+        if self._is_writing:
+            self._is_writing = False
+            self._log.error(
+                "the spool cannot be written: %s; the logs wait in their files",
+                failure.strerror or failure,
+                extra={"event": "logs.spool_failing"},
+            )
+
+    def samples(self) -> Iterator[Sample]:
+        parsed = self.parsed
+        yield READ(parsed.read)
+        yield READ_BYTES(self.spooled_bytes)
+        yield UNPARSED(parsed.unparsed)
+        yield CUT(parsed.cut)
+        yield REDACTED(parsed.redacted)
+        yield SPOOL_FAILURES(self.write_failures)
+        dropped = Counter(dict(self.dropped)) + Counter(dict(parsed.dropped))
+        if self.own_dropped:
+            dropped["own_backlog"] += self.own_dropped
+        for (job, level), count in parsed.messages.items():
+            yield MESSAGES(count, job=job, level=level)
+        for destination in list(self._destinations.values()):
+            dropped += Counter(dict(destination.counts.dropped))
+            yield from _shipped(destination)
+        for reason, count in dropped.items():
+            yield DROPPED(count, reason=reason)
+        spool = self._spool
+        yield SPOOL_DAMAGED(self._damaged + (spool.damaged if spool is not None else 0))
+        if spool is not None:
+            yield SPOOL_BYTES(spool.bytes)
+            yield SPOOL_LIMIT(self._limit)
+        oldest = [it.counts.oldest for it in self._destinations.values() if it.counts.oldest is not None]
+        if oldest:
+            yield SPOOL_OLDEST(min(oldest))
+        for path, lag in self.lags.items():
+            yield LAG(lag, file=path)
+
+
+def _shipped(destination: Destination) -> Iterator[Sample]:
+    name, shipped = destination.name, destination.counts
+    yield SENT(shipped.lines, destination=name)
+    yield SENT_BYTES(shipped.bytes, destination=name)
+    yield SHIPPING(shipped.failing_since is None, destination=name)
+    for reason, count in dict(shipped.failures).items():
+        yield PUSH_FAILURES(count, destination=name, reason=reason)
+    buckets, total = {}, 0
+    for bound, count in zip((*DURATION_BUCKETS, float("inf")), shipped.durations, strict=True):
+        total += count
+        buckets[bound] = float(total)
+    yield from PUSH_DURATION.distribution(buckets, shipped.duration_sum, destination=name)

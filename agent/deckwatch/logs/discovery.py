@@ -1,0 +1,149 @@
+"""Which files a pattern stands for: `*`, `?`, `[...]` in one part of a path, `**` for any number of folders.
+
+As in a shell, names that begin with a dot need a pattern that does. `**` does not follow links to folders, so that a
+link to its own folder cannot lead in circles.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+# Seconds between two walks through folders that a pattern leaves open; a single folder is looked at each time.
+_WALK_EVERY = 10.0
+# A file made in the same tick of the file system's clock as the last listing does not change the folder's mtime.
+_TICK_SECONDS = 0.1
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".Z")
+
+
+def is_compressed(name: str) -> bool:
+    """Whether a name says that the file is compressed."""
+    return name.endswith(_COMPRESSED)
+
+
+class Discovery:
+    """The paths that match `pattern` and none of `exclude` (whole paths, or names where they have no `/`)."""
+
+    def __init__(self, pattern: str, exclude: Sequence[str], problem: Callable[[str, str], None]) -> None:
+        root, parts = _split(pattern)
+        self._root, self._parts = root, parts
+        self._exclude = [(_split(one), "/" in one) for one in exclude]
+        self._problem = problem
+        self._folder_mtime = -1
+        self._listed_at = 0.0  # wall clock, as the mtime is
+        self._walked: float | None = None
+        folders = [part for part in parts[:-1] if glob.has_magic(part)]
+        self._fixed_folder = None if folders else _join(root, parts[:-1])
+
+    def matches(self, path: str) -> bool:
+        """Whether the path is one of the pattern's, be there a file or not."""
+        root, names = _split(path)
+        if root != self._root or not _parts_match(self._parts, names) or is_compressed(path):
+            return False
+        for (exclude_root, exclude_parts), whole in self._exclude:
+            if whole and exclude_root == root and _parts_match(exclude_parts, names):
+                return False
+            if not whole and fnmatchcase(names[-1], exclude_parts[-1]):
+                return False
+        return True
+
+    def find(self, now: float) -> list[str] | None:
+        """The paths there are now, sorted; None when nothing can have changed since the last time.
+
+        `now` is in seconds of a monotonic clock.
+        """
+        if self._fixed_folder is not None and not self._folder_changed(self._fixed_folder, now):
+            return None
+        if self._fixed_folder is None and self._walked is not None and now - self._walked < _WALK_EVERY:
+            return None
+        self._walked = now
+        return sorted({path for path in self._walk(self._root, self._parts) if self.matches(path)})
+
+    def _folder_changed(self, folder: str, now: float) -> bool:
+        try:
+            mtime = os.stat(folder or ".").st_mtime_ns
+        except OSError:
+            mtime = 0
+        wall = time.time()
+        unsure = abs(self._listed_at - self._folder_mtime / 1e9) < _TICK_SECONDS
+        if mtime == self._folder_mtime and not unsure and self._walked is not None and now - self._walked < _WALK_EVERY:
+            return False
+        self._folder_mtime, self._listed_at = mtime, wall
+        return True
+
+    def _walk(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            yield from self._walk(folder, rest)
+            for entry in self._entries(folder):
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(folder + entry.name + "/", parts)
+        elif not glob.has_magic(part):
+            if rest:
+                yield from self._walk(folder + part + "/", rest)
+            elif os.path.lexists(folder + part):
+                yield folder + part
+        else:
+            for entry in self._entries(folder):
+                if not _name_matches(entry.name, part):
+                    continue
+                if not rest:
+                    # With `**` folders are what is walked through, not what somebody took for a file.
+                    if "**" not in self._parts or not entry.is_dir(follow_symlinks=True):
+                        yield folder + entry.name
+                elif entry.is_dir():
+                    yield from self._walk(folder + entry.name + "/", rest)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder or ".") as entries:
+                found = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._problem(folder, f"the folder cannot be listed: {error.strerror}")
+            return []
+        self._problem(folder, "")
+        return found
+
+
+def _split(path: str) -> tuple[str, list[str]]:
+    """The root (`/`, or nothing for a relative path) and the parts; a `**` at the end means the files below it."""
+    root = "/" if path.startswith("/") else ""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part and part != "." and not (part == "**" and parts and parts[-1] == "**"):
+            parts.append(part)
+    if parts and parts[-1] == "**":
+        parts.append("*")
+    return root, parts or [""]
+
+
+def _join(root: str, parts: Sequence[str]) -> str:
+    return root + "/".join(parts)
+
+
+def _name_matches(name: str, part: str) -> bool:
+    if name.startswith(".") and not part.startswith("."):
+        return False
+    return fnmatchcase(name, part)
+
+
+def _parts_match(parts: Sequence[str], names: Sequence[str]) -> bool:
+    if not parts or not names:
+        return not parts and not names
+    if parts[0] == "**":
+        for index in range(len(names)):
+            if _parts_match(parts[1:], names[index:]):
+                return True
+            if names[index].startswith("."):
+                return False
+        return False
+    matches = _name_matches(names[0], parts[0]) if glob.has_magic(parts[0]) else names[0] == parts[0]
+    return matches and _parts_match(parts[1:], names[1:])

@@ -1,0 +1,313 @@
+"""From files and the agent's own log through the spool to Loki: who runs when, and in which order things are kept.
+
+One thread reads, parses and spools; one for each destination ships. A payload of the spool holds entries and the file
+positions after them: it is there as a whole or not at all, so that after a crash each line is read on from where it
+was spooled. Positions whose payloads the spool has let go of are in the checkpoint, which is written first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from .batch import Batcher, Part, counts, decode_header, join
+from .checkpoint import Checkpoint, position_as_list, position_from_list
+from .following import Following
+from .quarantine import Quarantine
+from .ship import Shipper
+from .spool import Spool, SpoolError, SpoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from .counts import LogCounts
+    from .entry import Labels, Position
+    from .followed_file import FollowedFile
+    from .own_log import OwnLog
+    from .settings import FileSettings, LogsSettings
+
+#: Lines after which a payload is spooled, however much more there is to read.
+_LINES_A_PAYLOAD = 2000
+_SYNC_EVERY = 1.0  # seconds
+_TRY_AGAIN = 5.0  # seconds after which a spool that could not be opened is tried again
+_FULL_WAIT = 0.1
+_LAG_EVERY = 5.0  # seconds
+_FILES_WITH_LAG = 50
+#: So many streams are known after a restart by their newest times: those that were written to last.
+_STREAMS_REMEMBERED = 1000
+
+
+class Pipeline:
+    """Runs from `start()` to `stop()`. `folder` holds the checkpoint and what was set aside, `own` the agent's log."""
+
+    def __init__(
+        self,
+        settings: LogsSettings,
+        folder: Path,
+        spool_folder: Path,
+        counts: LogCounts,
+        own: OwnLog,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._spool_folder = spool_folder
+        self.counts = counts
+        self._clock = clock
+        self._log = logging.getLogger("deckwatch.logs")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="deckwatch-logs", daemon=True)
+        self._own = own
+        #: Why nothing can be spooled; `` while it can.
+        self.error = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, patience: float = 5.0) -> None:
+        """Read and spool what is there, and stop; wait for that for so many seconds at the most."""
+        self._stop.set()
+        self._thread.join(patience)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with _Work(
+                    self._settings, self._folder, self._spool_folder, self.counts, self._own, self._clock
+                ) as work:
+                    self._told("")
+                    work.run(self._stop)
+                return
+            except (SpoolError, OSError, ValueError) as failure:
+                self._told(str(failure))
+            except Exception as failure:  # noqa: BLE001  what was not spooled is read again by the next one
+                self._log.exception("reading logs", extra={"event": "logs.failed"})
+                self._told(f"{type(failure).__name__}: {failure}")
+            if self._stop.wait(_TRY_AGAIN):
+                return
+
+    def _told(self, error: str) -> None:
+        before, self.error = self.error, error
+        if error and error != before:
+            self._log.error("logs wait, they cannot be spooled: %s", error, extra={"event": "logs.failing"})
+        elif before and not error:
+            self._log.info("logs can be spooled again", extra={"event": "logs.recovered"})
+
+
+class _Work:
+    """One run of the pipeline, from an opened spool to a closed one."""
+
+    def __init__(
+        self,
+        settings: LogsSettings,
+        folder: Path,
+        spool_folder: Path,
+        counted: LogCounts,
+        own: OwnLog,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._counts = counted
+        self._own = own
+        self._clock = clock
+        self._log = logging.getLogger("deckwatch.logs")
+        self._batcher = Batcher()
+        #: How far each file is given to the batcher, and will be spooled with the next payload.
+        self._given: dict[tuple[int, str], tuple[FollowedFile, int]] = {}
+        self._payload: bytes | None = None  # one that found no room
+        self._newest: dict[Labels, int] = {}  # Unix nanoseconds, of streams; those written to last at the end
+        self._synced = clock()
+        self._lag_due = 0.0
+        self._stopping = threading.Event()
+        spool = settings.spool
+        self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._checkpoint = Checkpoint(folder / "positions.json")
+            positions = self._recovered()
+            self._names = _names(settings.files)
+            self._rules = [
+                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem)
+                for name, one in zip(self._names, settings.files, strict=True)
+            ]
+            # Of files that no rule follows any more: the rule may come back with the next reload.
+            self._others = {
+                key: position
+                for key, position in positions.items()
+                if key.partition(" ")[2] not in self._names and os.path.lexists(position.path)
+            }
+            counted.use_spool(self._spool, spool.max_bytes)
+            quarantine = Quarantine(folder)
+            self._shippers = [
+                Shipper(self._spool.reader(it.name), it.settings, quarantine, it.counts, self._stopping)
+                for it in counted.destinations(settings.destinations)
+            ]
+        except BaseException:
+            self._spool.close()
+            raise
+
+    def __enter__(self) -> _Work:
+        for shipper in self._shippers:
+            shipper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._counts.use_spool(None)
+        for rule in self._rules:
+            rule.close()
+        for shipper in self._shippers:
+            shipper.join(2.0)
+        self._spool.close()
+
+    def _recovered(self) -> dict[str, Position]:
+        """How far the files are in the spool: from the checkpoint, and from what was spooled after it."""
+        place, positions, newest = self._checkpoint.load()
+        if newest:
+            self._batcher.resume(join([Part(dict(labels), b"", 0, time, time) for labels, time in newest.items()], {}))
+        self._newest = newest
+        for _, payload in self._spool.records(place):
+            for key, values in decode_header(payload)["p"].items():
+                positions[key] = position_from_list(values)
+            self._batcher.resume(payload)
+            self._note_newest(payload)
+        return positions
+
+    def _note_newest(self, payload: bytes) -> None:
+        for stream in decode_header(payload)["s"]:
+            labels = tuple(sorted(stream["l"].items()))
+            self._newest[labels] = max(self._newest.pop(labels, 0), stream["t"][1])
+        for labels in list(self._newest)[: max(0, len(self._newest) - _STREAMS_REMEMBERED)]:
+            del self._newest[labels]
+
+    def run(self, stop: threading.Event) -> None:
+        due = 0.0
+        while True:
+            stopping = stop.is_set()
+            now = self._clock()
+            if now >= due or stopping:
+                due = now + self._settings.poll_interval
+                for rule in self._rules:
+                    rule.poll()
+            moved = self._payload is None and self._read()
+            moved = self._write() or moved
+            if now - self._synced >= _SYNC_EVERY or stopping:
+                self._sync()
+            if self._payload is not None:
+                self._sync()  # room comes of what is acknowledged and released
+                if stop.wait(_FULL_WAIT):
+                    return
+            elif stopping and not moved:
+                self._sync()
+                return
+            elif not moved:
+                stop.wait(max(0.0, due - self._clock()))
+
+    def _read(self) -> bool:
+        """Fill the batcher. Whether there was anything to read."""
+        moved = False
+        if entries := self._own.take():
+            self._batcher.add(entries)
+            moved = True
+        for number, rule in enumerate(self._rules):
+            for run in rule.take():
+                moved = True
+                if run.entries:
+                    self._batcher.add(run.entries)
+                self._given[number, run.file.key] = run.file, run.offset
+                if self._batcher.lines >= _LINES_A_PAYLOAD:
+                    self._write()
+                    if self._payload is not None:
+                        return True
+        return moved
+
+    def _write(self) -> bool:
+        """Spool what the batcher has. Whether that moved anything."""
+        if self._payload is None:
+            if not self._given and not self._batcher.lines:
+                return False
+            positions = {
+                _key(self._names[number], key): position_as_list(file.position_at(offset))
+                for (number, key), (file, offset) in self._given.items()
+            }
+            if self._batcher.lines:
+                self._payload = self._batcher.take(positions)
+        if self._payload is not None and not self._append(self._payload):
+            return False
+        self._payload = None
+        for (number, _), (file, offset) in self._given.items():
+            self._rules[number].commit(file, offset)
+        self._given.clear()
+        return True
+
+    def _append(self, payload: bytes) -> bool:
+        """Whether the payload is done with: in the spool, or dropped. A full disk is waited for."""
+        try:
+            self._spool.append(payload)
+        except SpoolFull:
+            if self._settings.spool.when_full == "block" and len(payload) < self._settings.spool.max_bytes // 2:
+                return False
+            self._dropped(payload, "full")
+            return True
+        except OSError as failure:
+            self._counts.write_failed(failure)
+            return False
+        self._counts.written(len(payload))
+        self._note_newest(payload)
+        return True
+
+    def _dropped(self, payload: bytes, reason: str) -> None:
+        self._counts.dropped[reason] += counts(payload)[0]
+
+    def _sync(self) -> None:
+        self._synced = self._clock()
+        end = self._spool.end
+        positions = self._others | {
+            _key(name, key): position
+            for name, rule in zip(self._names, self._rules, strict=True)
+            for key, position in rule.positions().items()
+        }
+        try:
+            self._spool.sync()
+            self._checkpoint.save(end, positions, self._newest)
+        except OSError as failure:
+            self._counts.write_failed(failure)
+            return
+        self._spool.release(end)
+        if self._synced >= self._lag_due:
+            self._lag_due = self._synced + _LAG_EVERY
+            lags = sorted(((lag, path) for rule in self._rules for path, lag in rule.lag()), reverse=True)
+            self._counts.lags = {path: lag for lag, path in reversed(lags[:_FILES_WITH_LAG])}
+
+    def _problem(self, path: str, message: str) -> None:
+        if message:
+            self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
+        else:
+            self._log.info("%s is read again", path, extra={"event": "logs.file", "path": path})
+
+
+def _names(files: Iterable[FileSettings]) -> list[str]:
+    """What positions are kept under for each rule: its pattern, and a number where several have the same."""
+    names: list[str] = []
+    for one in files:
+        number = sum(name.partition("\n")[0] == one.path for name in names)
+        names.append(f"{one.path}\n{number}" if number else one.path)
+    return names
+
+
+def _key(rule: str, file: str) -> str:
+    """Files by the rule that follows them: two rules may follow the same file. The key of a file has no blank."""
+    return f"{file} {rule}"
+
+
+def _of_rule(rule: str, positions: dict[str, Position]) -> dict[str, Position]:
+    found = {}
+    for key, position in positions.items():
+        file, _, of = key.partition(" ")
+        if of == rule:
+            found[file] = position
+    return found

@@ -1,0 +1,266 @@
+"""What Loki's answer 400 says about entries: which of a push it has not stored, and why.
+
+Loki stores the valid entries of a push, and names the others in text, from two places:
+
+- its distributor (pkg/validation/validate.go), entry by entry, the same texts counted together:
+  "2 errors like: entry for stream '{job="app"}' has timestamp too old: <RFC 3339>, oldest acceptable ...";
+- its ingester (pkg/ingester/stream.go), stream by stream, at most ten entries of it by their time:
+  "entry with timestamp <Go's text> ignored, reason: 'entry too far behind, ...',\\n... user 'fake', total ignored: 12
+  out of 400 for stream: {job="app"}". This text stands alone: what the distributor refused of the same push is not
+  told then.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_SECOND = 1_000_000_000
+_LABELS = r'(?P<labels>\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})'
+_RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
+_COUNT = r"(?:(?P<count>\d+) errors like: )?"
+
+
+def _text(reason: str, pattern: str) -> tuple[str, re.Pattern[str]]:
+    return reason, re.compile(_COUNT + pattern, re.IGNORECASE)
+
+
+# Reasons as in Loki's own `loki_discarded_samples_total`.
+_DISTRIBUTOR = (
+    _text(
+        "greater_than_max_sample_age",
+        rf"entry for stream '{_LABELS}' has timestamp too old: (?P<time>{_RFC3339}), "
+        rf"oldest acceptable timestamp is: (?P<bound>{_RFC3339})",
+    ),
+    _text("too_far_in_future", rf"entry for stream '{_LABELS}' has timestamp too new: (?P<time>{_RFC3339})"),
+    _text(
+        "line_too_long",
+        rf"max entry size '\d+' bytes exceeded for stream '{_LABELS}' while adding an entry with length "
+        r"'(?P<length>\d+)' bytes",
+    ),
+    _text("max_label_names_per_series", rf"entry for stream '{_LABELS}' has \d+ label names; limit"),
+    _text("label_name_too_long", rf"stream '{_LABELS}' has label name too long"),
+    _text("label_value_too_long", rf"stream '{_LABELS}' has label value too long"),
+    _text("duplicate_label_names", rf"stream '{_LABELS}' has duplicate label name"),
+    _text("disallowed_structured_metadata", rf"stream '{_LABELS}' includes structured metadata, but"),
+    _text(
+        "structured_metadata_too_large",
+        rf"stream '{_LABELS}' has structured metadata too large: '(?P<metadata_bytes>\d+)' bytes",
+    ),
+    _text(
+        "structured_metadata_too_many",
+        rf"stream '{_LABELS}' has too many structured metadata labels: '(?P<metadata_entries>\d+)'",
+    ),
+    _text("missing_enforced_labels", rf"missing required labels '[^']*' for user '[^']*' for stream '{_LABELS}'"),
+)
+_WHOLE_STREAM = frozenset(
+    (
+        "max_label_names_per_series",
+        "label_name_too_long",
+        "label_value_too_long",
+        "duplicate_label_names",
+        "missing_enforced_labels",
+    )
+)
+_INGESTER_ENTRY = re.compile(
+    r"entry with timestamp (?P<day>\d{4}-\d\d-\d\d) (?P<hour>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))? "
+    r"(?P<zone>[+-]\d{4}) \S+(?: m=\S+)? ignored, reason: '(?P<why>[^']*)'"
+)
+_INGESTER_TOTAL = re.compile(r"total ignored: (?P<count>\d+) out of \d+(?: for stream: " + _LABELS + ")?")
+_CUTOFF = re.compile(rf"oldest acceptable timestamp is: (?P<bound>{_RFC3339})")
+_GO_ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|U[0-9a-fA-F]{8}|.)")
+_PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Entries of a stream that were refused for one reason, by whatever the text tells of them.
+
+    `labels` is None where the text names no stream; `count` None where it is all of the stream. `times` are exact;
+    `within` is a range of times [from, to). All in Unix nanoseconds.
+    """
+
+    reason: str
+    labels: Mapping[str, str] | None
+    count: int | None
+    within: tuple[int, int] | None = None
+    times: tuple[int, ...] = ()
+    length: int | None = None  # of the line, in bytes
+    metadata_bytes: int | None = None
+    metadata_entries: int | None = None
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Everything a text tells. `final`: all else of the push was stored."""
+
+    items: tuple[Refusal, ...] = ()
+    final: bool = False
+
+
+@dataclass
+class Picked:
+    """Entries of streams that are meant: `(stream, entry)` by their indexes, with the reason of each."""
+
+    reasons: dict[tuple[int, int], str] = field(default_factory=dict)
+    missing: int = 0  # that the text counts, but that could not be told from the others
+
+
+def parse(text: str) -> Refusals:
+    """What an answer's text tells of refused entries: nothing, where it is about the push as a whole."""
+    ingester = _ingester(text)
+    if ingester is not None:
+        return Refusals((ingester,))
+    items = []
+    for reason, pattern in _DISTRIBUTOR:
+        for match in pattern.finditer(text):
+            items.append(_refusal(reason, match))  # noqa: PERF401  a comprehension of this is no reading
+    return Refusals(tuple(items), final=bool(items))
+
+
+def _refusal(reason: str, match: re.Match[str]) -> Refusal:
+    told = match.groupdict()
+    within = None
+    if told.get("time"):
+        second = _nanoseconds(told["time"])
+        within = second, second + _SECOND
+    count = None if reason in _WHOLE_STREAM else int(told["count"] or 1)
+    length, size, entries = (
+        int(told[name]) if told.get(name) else None for name in ("length", "metadata_bytes", "metadata_entries")
+    )
+    return Refusal(reason, _labels(told["labels"]), count, within, (), length, size, entries)
+
+
+def _ingester(text: str) -> Refusal | None:
+    total = _INGESTER_TOTAL.search(text)
+    if total is None:
+        return None
+    times, bound, reason = [], 0, "too_far_behind"
+    for match in _INGESTER_ENTRY.finditer(text):
+        zone = match["zone"]
+        stamp = f"{match['day']}T{match['hour']}{zone[:3]}:{zone[3:]}"
+        times.append(_nanoseconds(stamp) + int((match["fraction"] or "0").ljust(9, "0")))
+        cutoff = _CUTOFF.search(match["why"])
+        if cutoff is not None:
+            bound = max(bound, _nanoseconds(cutoff["bound"]) + _SECOND)
+        elif "out of order" in match["why"]:
+            reason = "out_of_order"
+    labels = _labels(total["labels"]) if total["labels"] else None
+    return Refusal(reason, labels, int(total["count"]), (0, bound) if bound else None, tuple(times))
+
+
+def pick(refusals: Sequence[Refusal], streams: Sequence[tuple[Mapping[str, str], Sequence[Sequence[Any]]]]) -> Picked:
+    """The entries `[ns, line, metadata?]` of `streams` that are meant: never more than the text counts."""
+    picked = Picked()
+    # Of a backlog that is too old, each second is told by itself: found by the second, not by looking through all.
+    seconds: dict[int, list[tuple[int, int]]] = {}
+    if any(refusal.within for refusal in refusals):
+        for index, (_, values) in enumerate(streams):
+            for place, value in enumerate(values):
+                seconds.setdefault(int(value[0]) // _SECOND, []).append((index, place))
+    everything = [(index, place) for index, (_, values) in enumerate(streams) for place in range(len(values))]
+
+    def time_of(entry: tuple[int, int]) -> int:
+        return int(streams[entry[0]][1][entry[1]][0])
+
+    for refusal in refusals:
+        left = refusal.count
+        among = everything
+        if refusal.within is not None and refusal.within[1] - refusal.within[0] == _SECOND:
+            among = seconds.get(refusal.within[0] // _SECOND, [])
+        indexes = {index for index, (labels, _) in enumerate(streams) if _is_stream(refusal.labels, labels)}
+        for wanted in _narrowing(refusal):
+            meant = [
+                entry
+                for entry in among
+                if entry[0] in indexes and entry not in picked.reasons and wanted(streams[entry[0]][1][entry[1]])
+            ]
+            if refusal.within is not None:
+                # In the second of the limit, those beyond it are refused.
+                meant.sort(key=time_of, reverse=refusal.reason == "too_far_in_future")
+            meant = meant[:left]
+            picked.reasons.update(dict.fromkeys(meant, refusal.reason))
+            left = None if left is None else left - len(meant)
+        picked.missing += left or 0
+    return picked
+
+
+def _narrowing(refusal: Refusal) -> list[Callable[[Sequence[Any]], bool]]:
+    """What an entry that is meant must fulfil: the surest first."""
+    tests: list[Callable[[Sequence[Any]], bool]] = []
+    if refusal.times:
+        times = frozenset(refusal.times)
+        tests.append(lambda value: int(value[0]) in times)
+    if refusal.length is not None:
+        tests.append(lambda value: len(value[1].encode()) == refusal.length)
+    elif refusal.metadata_bytes is not None:
+        tests.append(lambda value: _metadata_bytes(value) == refusal.metadata_bytes)
+    elif refusal.metadata_entries is not None:
+        tests.append(lambda value: len(value) > 2 and len(value[2]) == refusal.metadata_entries)
+    elif refusal.reason == "disallowed_structured_metadata":
+        tests.append(lambda value: len(value) > 2)
+    elif refusal.within is not None:
+        begin, end = refusal.within
+        tests.append(lambda value: begin <= int(value[0]) < end)
+    elif refusal.count is None:
+        tests.append(lambda value: True)  # noqa: ARG005
+    return tests
+
+
+def _metadata_bytes(value: Sequence[Any]) -> int:
+    pairs = value[2].items() if len(value) > 2 else ()
+    return sum(len(name.encode()) + len(text.encode()) for name, text in pairs)
+
+
+def _is_stream(told: Mapping[str, str] | None, ours: Mapping[str, str]) -> bool:
+    """Loki adds labels of its own: `service_name`, `__stream_shard__`."""
+    if told is None:
+        return True
+    own = {name: text for name, text in ours.items() if text}  # Loki leaves out a label without a value
+    added = told.keys() - own.keys()
+    return all(told.get(name) == text for name, text in own.items()) and all(
+        name == "service_name" or name.startswith("__") for name in added
+    )
+
+
+def _labels(text: str) -> dict[str, str]:
+    return {name: _unquoted(value) for name, value in _PAIR.findall(text)}
+
+
+def _unquoted(value: str) -> str:
+    """Text as Go's %q writes it. JSON knows most of its escapes."""
+    if "\\" not in value:
+        return value
+    value = _GO_ESCAPE.sub(_json_escape, value)
+    try:
+        text: str = json.loads(f'"{value}"', strict=False)
+    except ValueError:
+        return value
+    return text
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    escape = match[0]
+    if escape.startswith("\\x"):
+        return "\\u00" + escape[2:]
+    if escape.startswith("\\U"):
+        number = int(escape[2:], 16)
+        return chr(number) if number < 0x110000 else ""
+    return {"\\a": "\\u0007", "\\v": "\\u000b"}.get(escape, escape)
+
+
+def _nanoseconds(stamp: str) -> int:
+    """Of an RFC 3339 time of whole seconds; a fraction is left out."""
+    numbers = [int(stamp[begin:end]) for begin, end in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))]
+    seconds = calendar.timegm((*numbers, 0, 0, 0))
+    zone = re.search(r"([+-])(\d\d):(\d\d)$", stamp)
+    if zone:
+        ahead = int(zone[2]) * 3600 + int(zone[3]) * 60
+        seconds -= ahead if zone[1] == "+" else -ahead
+    return seconds * _SECOND

@@ -1,0 +1,55 @@
+"""The logs as the agent has them: a pipeline that a reload replaces, and a collector of what it counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deckwatch.collector import Unreachable
+
+from .counts import LogCounts
+from .own_log import OwnLog
+from .pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deckwatch.metric import Sample
+
+    from .settings import LogsSettings
+
+
+class LogService:
+    """`folder` is the agent's state folder. Counters go on through a reload."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "logs"
+        self._counts = LogCounts()
+        self._own = OwnLog()
+        self._pipeline: Pipeline | None = None
+
+    def use(self, settings: LogsSettings | None) -> None:
+        """Run with these settings from now on; None is not at all."""
+        if settings is None or not settings.own:
+            self._own.use(None)
+        if self._pipeline is not None:
+            self._pipeline.stop()
+            self._pipeline = None
+        if settings is not None:
+            if settings.own:
+                self._own.use(settings.own_labels)
+            folder = spool_folder(settings, self._folder)
+            self._pipeline = Pipeline(settings, self._folder, folder, self._counts, self._own)
+            self._pipeline.start()
+
+    def collect(self) -> Iterable[Sample]:
+        self._counts.own_dropped = self._own.dropped
+        samples = list(self._counts.samples())
+        if self._pipeline is not None and self._pipeline.error:
+            raise Unreachable(self._pipeline.error, samples)
+        return samples
+
+
+def spool_folder(settings: LogsSettings, folder: Path) -> Path:
+    """Where the spool is: what the settings say, or in `folder`."""
+    return Path(settings.spool.dir) if settings.spool.dir else folder / "spool"

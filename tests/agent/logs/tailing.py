@@ -1,0 +1,91 @@
+"""A reader of a tail, as the pipeline is one: what it keeps and the positions after it change together."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from deckwatch.logs.settings import FileSettings
+from deckwatch.logs.tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from deckwatch.logs.entry import Position
+
+
+class Clock:
+    """A clock that stands until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class RealClock(Clock):
+    def __call__(self) -> float:
+        return time.monotonic()
+
+
+class Reader:
+    def __init__(
+        self, path: Path | str, exclude: Sequence[str] = (), max_line: int = 256 * 1024, clock: Clock | None = None
+    ) -> None:
+        self.settings = FileSettings(path=str(path), exclude=tuple(exclude), max_line_bytes=max_line)
+        self.problems: list[tuple[str, str]] = []
+        self.kept: list[tuple[str, bytes]] = []  # path and line
+        self.positions: dict[str, Position] = {}
+        self.clock = Clock() if clock is None else clock
+        self.tail = self._tail()
+
+    def _tail(self) -> Tail:
+        return Tail(
+            self.settings, self.positions, lambda path, message: self.problems.append((path, message)), self.clock
+        )
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [line for _, line in self.kept]
+
+    def poll(self, seconds: float = 0.25, max_bytes: int = 256 * 1024, commit: bool = True) -> list[bytes]:
+        """Let time go by, read all there is, and keep it."""
+        self.clock.now += seconds
+        self.tail.poll()
+        new: list[bytes] = []
+        while ready := list(self.tail.ready()):
+            for file in ready:
+                chunk = self.tail.read(file, max_bytes)
+                sizes = sum(len(line) + chunk.cut.get(index, 0) + 1 for index, line in enumerate(chunk.lines))
+                assert chunk.end - chunk.start in (sizes, sizes - 1)
+                new += chunk.lines
+                if commit:
+                    self.kept += [(file.path, line) for line in chunk.lines]
+                    self.tail.commit(file, chunk.end)
+                    self.positions = self.tail.positions()
+        return new
+
+    def poll_for(self, seconds: float) -> None:
+        for _ in range(int(seconds / 0.25)):
+            self.poll()
+
+    def restart(self) -> None:
+        """What was not committed is forgotten, as after a kill."""
+        self.tail.close()
+        self.tail = self._tail()
+
+    def read_some_and_die(self) -> None:
+        """Read without committing all of it."""
+        self.clock.now += 0.25
+        self.tail.poll()
+        for file in self.tail.ready():
+            chunk = self.tail.read(file, 4096)
+            taken = random.randrange(len(chunk.lines) + 1)
+            self.kept += [(file.path, line) for line in chunk.lines[:taken]]
+            end = chunk.start + sum(len(line) + 1 for line in chunk.lines[:taken])
+            self.tail.commit(file, end if taken < len(chunk.lines) else chunk.end)
+        self.positions = self.tail.positions()
+        self.restart()

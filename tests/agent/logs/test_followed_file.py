@@ -1,0 +1,94 @@
+"""Lines and offsets of one file, however it is cut into reads."""
+
+from __future__ import annotations
+
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deckwatch.logs.entry import Identity
+from deckwatch.logs.followed_file import FollowedFile, identity_of, starts_as
+
+LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"\r")), max_size=30)
+
+
+def opened(path: Path, max_line: int = 1000) -> FollowedFile:
+    status = path.stat()
+    file = FollowedFile(str(path), "key", str(path), Identity(status.st_dev, status.st_ino, 0, ""), 0, max_line)
+    file.open()
+    return file
+
+
+def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int, int]]:
+    """The lines, and what is missing of each; checks that offsets go on without a gap."""
+    lines: list[bytes] = []
+    cut: dict[int, int] = {}
+    end = file.line_start
+    while True:
+        chunk = file.read(max_bytes)
+        assert chunk is not None
+        assert chunk.start == end
+        sizes = sum(len(line) + chunk.cut.get(index, 0) + 1 for index, line in enumerate(chunk.lines))
+        assert chunk.end == end + sizes or (file.final and chunk.end == end + sizes - 1)
+        end = chunk.end
+        cut.update({len(lines) + index: missing for index, missing in chunk.cut.items()})
+        lines += chunk.lines
+        if not chunk.more:
+            return lines, cut
+
+
+@settings(max_examples=200, deadline=None)
+@given(LINES, st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"")), st.integers(1, 20), st.integers(1, 50))
+def test_lines_are_those_of_the_file_whatever_the_sizes(
+    written: list[bytes], rest: bytes, max_line: int, max_bytes: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "log")
+        # Not the first bytes of a compressed file.
+        written = [b"", *written]
+        path.write_bytes(b"".join(line + b"\n" for line in written) + rest)
+        file = opened(path, max_line)
+        lines, cut = read_all(file, max_bytes)
+        assert [line[:max_line] for line in lines] == [line[:max_line] for line in written]
+        assert [len(line) + cut.get(index, 0) for index, line in enumerate(lines)] == [len(line) for line in written]
+        assert all(len(line) <= max_line + line.endswith(b"\r") for line in lines)
+        file.final = True
+        last, cut = read_all(file, max_bytes)
+        assert [len(line) + cut.get(index, 0) for index, line in enumerate(last)] == ([len(rest)] if rest else [])
+        file.close()
+
+
+def test_a_long_line_without_newline_does_not_grow_memory(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n" + b"x" * 10_000_000)
+    file = opened(path, max_line=65536)
+    tracemalloc.start()
+    assert read_all(file, 65536)[0] == [b"first"]
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert file.line_start == 6
+    with path.open("ab") as log:
+        log.write(b"\nlast\n")
+    lines, cut = read_all(file, 65536)
+    assert lines == [b"x" * 65536, b"last"]
+    assert cut == {0: 10_000_000 - 65536}
+    file.close()
+
+
+def test_carriage_returns_stay_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"a\r\nb\n\r\n")
+    file = opened(path)
+    assert read_all(file, 100)[0] == [b"a\r", b"b", b"\r"]
+    file.close()
+
+
+def test_a_fingerprint_grows_with_the_file_and_still_knows_it() -> None:
+    short = identity_of(1, 2, b"abc")
+    assert starts_as(b"abcdef", short)
+    assert not starts_as(b"abX", short)
+    assert not starts_as(b"ab", short)
+    assert starts_as(b"", Identity(1, 2, 0, ""))

@@ -1,0 +1,257 @@
+"""One push: what is sent, over which connection, and what the answer means."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import ssl
+import threading
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from agent.logs.shipping import settings
+from agent.serving import Authority
+from deckwatch import __version__
+from deckwatch.logs.batch import Part, decode, encode
+from deckwatch.logs.protobuf import label_text, literals
+from deckwatch.logs.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, json_pieces, meaning
+from loki import Fault, loki
+from loki_wire import unsnappy
+from services import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = time.time_ns()
+
+
+def parts(*lines: str, job: str = "app") -> list[Part]:
+    values = [(str(NOW + number), line) for number, line in enumerate(lines)]
+    return decode(encode([((("job", job),), values)], {}))
+
+
+def push(url: str, *lines: str, **options: Any) -> Result:
+    pusher = Pusher(settings(url, **options), threading.Event())
+    try:
+        return pusher.push(group(parts(*lines), {}))
+    finally:
+        pusher.close()
+
+
+def test_parts_of_a_stream_are_joined_in_order_without_being_parsed() -> None:
+    streams = group([*parts("a"), *parts("b", job="web"), *parts("c")], {"env": "prod"})
+    assert json.loads(b"".join(json_pieces(streams))) == {
+        "streams": [
+            {"stream": {"env": "prod", "job": "app"}, "values": [[str(NOW), "a"], [str(NOW), "c"]]},
+            {"stream": {"env": "prod", "job": "web"}, "values": [[str(NOW), "b"]]},
+        ]
+    }
+
+
+def test_a_push_says_who_it_is_and_what_it_carries() -> None:
+    with loki(tenant="team", basic=("me", "päss:word")) as double:
+        assert push(double.url, "x", tenant="team", username="me", password="päss:word") == Accepted()
+        headers = double.requests[0].headers
+        assert json.loads(gzip.decompress(double.requests[0].body))
+        assert double.stored_lines == ["x"]
+    wanted = {
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+        "User-Agent": f"deckwatch/{__version__}",
+        "X-Scope-OrgID": "team",
+        "Host": double.url.removeprefix("http://"),
+    }
+    assert wanted.items() <= headers.items()
+
+
+def test_protobuf_is_sent_in_a_snappy_block() -> None:
+    with loki() as double:
+        assert push(double.url, "x" * 100_000, "é", encoding="protobuf") == Accepted()
+        assert double.stored_lines == ["x" * 100_000, "é"]
+        assert double.requests[0].headers["Content-Type"] == "application/x-protobuf"
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 65536, 65537, 200_000])
+def test_literals_are_a_snappy_block(size: int) -> None:
+    assert unsnappy(literals(b"ab" * size)) == b"ab" * size
+
+
+def test_labels_are_written_as_go_reads_them() -> None:
+    assert label_text({"b": 'x"\\\n\x01é', "a": ""}) == '{a="", b="x\\"\\\\\\n\\u0001é"}'
+
+
+def test_a_url_may_name_the_whole_path_or_a_prefix() -> None:
+    with loki() as double:
+        assert push(double.url + "/", "x") == Accepted()
+        assert push(double.url + "/loki/api/v1/push", "y") == Accepted()
+        result = push(double.url + "/prefix", "z")
+        assert isinstance(result, Retry)
+        assert result.reason == "status_404"
+
+
+def test_credentials_in_the_url_are_used() -> None:
+    with loki(basic=("me", "p@ss")) as double:
+        assert push(double.url.replace("//", "//me:p%40ss@"), "x") == Accepted()
+
+
+def test_the_connection_is_kept_and_renewed_when_the_other_side_closed_it() -> None:
+    port = free_port()
+    with loki(port=port) as double:
+        pusher = Pusher(settings(double.url), threading.Event())
+        assert [pusher.push(group(parts("x"), {})) for _ in range(3)] == [Accepted()] * 3
+        assert double.connections == 1
+    with loki(port=port) as double:
+        assert pusher.push(group(parts("x"), {})) == Accepted()
+    pusher.close()
+
+
+def test_a_wrong_token_is_retried_and_never_told() -> None:
+    with loki(bearer="right") as double:
+        assert push(double.url, "x", bearer_token="right\n") == Accepted()
+        result = push(double.url, "x", bearer_token="wr0ng-s3cret")
+    assert result == Retry("unauthorized", "status 401")
+
+
+def test_a_secret_that_an_answer_repeats_is_not_told() -> None:
+    with loki() as double:
+        double.fault = Fault("status", 500, "cannot do: Basic bWU6czNjcmV0 of me with s3cret")
+        result = push(double.url, "x", username="me", password="s3cret")
+    assert result == Retry("server_error", "status 500: cannot do: Basic *** of me with ***")
+
+
+@pytest.mark.parametrize("secret", ["two\nlines", "töken"])
+def test_a_secret_that_no_header_can_carry_is_refused_unnamed(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"bearer_token: a header can carry") as error:
+        Pusher(settings("http://127.0.0.1:1", bearer_token=secret), threading.Event())
+    assert secret not in str(error.value)
+
+
+def test_a_missing_tenant_is_retried() -> None:
+    with loki(tenant="team") as double:
+        assert push(double.url, "x") == Retry("unauthorized", "status 401")
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with loki() as target, loki() as double:
+        double.fault = Fault("status", 302, location=target.url + "/loki/api/v1/push")
+        result = push(double.url, "x", bearer_token="t")
+        assert isinstance(result, Retry)
+        assert result.reason == "redirect"
+        assert target.requests == []
+
+
+def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
+    result = push("http://nowhere.invalid:1", "x")
+    assert isinstance(result, Retry)
+    assert result.reason == "connection"
+
+
+def test_an_answer_that_trickles_ends_at_the_time_out() -> None:
+    with loki() as double:
+        double.fault = Fault("slow", seconds=0.1)
+        began = time.monotonic()
+        result = push(double.url, "x", timeout="500ms")
+    assert result == Retry("timeout", "no answer in 0.5 s")
+    assert time.monotonic() - began < 3
+
+
+def test_a_stop_gives_a_push_under_way_a_second() -> None:
+    stop = threading.Event()
+    with loki() as double:
+        double.fault = Fault("hang")
+        pusher = Pusher(settings(double.url, timeout="60s"), stop)
+        threading.Timer(0.2, stop.set).start()
+        began = time.monotonic()
+        assert pusher.push(group(parts("x"), {})) == Retry("timeout", "stopped")
+        pusher.close()
+    assert time.monotonic() - began < 5
+
+
+def test_no_http_at_all_is_told() -> None:
+    with loki() as double:
+        result = push(double.url.replace("http:", "https:"), "x", tls={"insecure_skip_verify": True})
+    assert isinstance(result, Retry)
+    assert result.reason in ("tls", "connection")
+
+
+def test_what_each_answer_means() -> None:
+    def of(status: int, text: str = "", **headers: str) -> Result:
+        return meaning(status, text, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    assert of(204) == of(200) == Accepted()
+    assert of(413, "request body\n too large") == TooLarge("request body too large")
+    assert of(429, "slow", Retry_After="7") == Retry("rate_limited", "slow", 7.0)
+    assert of(503, "x", Retry_After="soon") == Retry("server_error", "status 503: x")
+    assert of(418, "x") == Retry("status_418", "status 418: x")
+    assert of(400, "total ignored: 1 out of 2, Per stream rate limit exceeded") == Retry(
+        "rate_limited", "total ignored: 1 out of 2, Per stream rate limit exceeded"
+    )
+    whole = of(400, "no", Content_Type="text/plain; charset=utf-8")
+    assert isinstance(whole, Rejected)
+    assert whole.plain
+    assert whole.refusals.items == ()
+    dated = of(503, "", Retry_After=formatdate(time.time() + 100, usegmt=True))
+    assert isinstance(dated, Retry)
+    assert dated.after == pytest.approx(100, abs=5)
+
+
+# TLS
+
+
+def test_a_server_of_an_own_authority_is_trusted_and_no_other(tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path), Authority(tmp_path, "other")
+    with loki(tls=_serving(ours)) as double:
+        assert push(double.url, "x", tls={"ca_file": str(ours.file)}) == Accepted()
+        assert push(double.url, "x", tls={"insecure_skip_verify": True}) == Accepted()
+        for wrong in ({"ca_file": str(other.file)}, {}):
+            result = push(double.url, "x", tls=wrong)
+            assert isinstance(result, Retry)
+            assert (result.reason, "certificate" in result.text.lower()) == ("tls", True)
+
+
+def test_the_server_name_is_what_the_certificate_is_checked_for(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    context = _serving(ours, x509.DNSName("loki.example"))
+    with loki(tls=context) as double:
+        tls = {"ca_file": str(ours.file)}
+        assert push(double.url, "x", tls={**tls, "server_name": "loki.example"}) == Accepted()
+        result = push(double.url, "x", tls=tls)
+        assert isinstance(result, Retry)
+        assert result.reason == "tls"
+
+
+def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    context = _serving(ours)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(str(ours.file))
+    certificate, key = map(str, ours.issue("client"))
+    with loki(tls=context) as double:
+        tls = {"ca_file": str(ours.file)}
+        assert push(double.url, "x", tls={**tls, "cert_file": certificate, "key_file": key}) == Accepted()
+        result = push(double.url, "x", tls=tls)
+        assert isinstance(result, Retry)
+        assert result.reason in ("tls", "connection")
+
+
+def test_a_tls_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    certificate, key = ours.issue("client", password=b"secret")
+    for tls, named in (
+        ({"ca_file": str(tmp_path / "none.pem")}, r"tls.ca_file .*none.pem"),
+        ({"ca_file": str(key)}, r"tls.ca_file .*client.key"),
+        ({"cert_file": str(tmp_path / "none.crt")}, r"tls.cert_file .*none.crt"),
+        ({"cert_file": str(certificate), "key_file": str(key)}, r"tls.key_file .*client.key"),
+    ):
+        with pytest.raises(OSError, match=named):
+            Pusher(settings("https://127.0.0.1:1", tls=tls), threading.Event())
+
+
+def _serving(authority: Authority, *names: x509.GeneralName) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*map(str, authority.issue("server", *names)))
+    return context

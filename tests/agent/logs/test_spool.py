@@ -1,0 +1,477 @@
+"""The spool in quiet times: order, acknowledgements, room, several readers, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deckwatch.logs.spool import Place, Spool, SpoolError, SpoolFull
+from services import until
+
+MIB = 1024**2
+
+
+class Dropped(list[bytes]):
+    def __call__(self, payload: bytes, reason: str) -> None:
+        assert reason == "full"
+        self.append(payload)
+
+
+def opened(folder: Path, max_bytes: int = MIB, when_full: str = "block", segment_bytes: int = 4096) -> Spool:
+    return Spool(folder, max_bytes, when_full, segment_bytes, Dropped())
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.log"))
+
+
+def all_of(spool: Spool) -> list[bytes]:
+    return [payload for _, payload in spool.records()]
+
+
+def numbered(count: int, size: int = 100) -> list[bytes]:
+    return [(b"%d " % number).ljust(size, b".") for number in range(count)]
+
+
+def fill(spool: Spool, payloads: list[bytes]) -> list[Place]:
+    """The places of those that went in."""
+    places: list[Place] = []
+    with contextlib.suppress(SpoolFull):
+        places.extend(spool.append(payload) for payload in payloads)
+    return places
+
+
+def test_payloads_come_back_in_order_over_segments_and_restarts(tmp_path: Path) -> None:
+    payloads = [*numbered(100), b"", os.urandom(10_000), b"\0" * 5000]
+    spool = opened(tmp_path)
+    for payload in payloads[:50]:
+        spool.append(payload)
+    spool.close()
+    spool = opened(tmp_path)
+    for payload in payloads[50:]:
+        spool.append(payload)
+    assert all_of(spool) == payloads
+    assert len(list(tmp_path.glob("*.log"))) > 3
+    spool.close()
+    again = opened(tmp_path)
+    assert all_of(again) == payloads
+    assert again.damaged == 0
+    again.close()
+
+
+def test_places_are_ordered_and_lead_on_from_where_they_were_given(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    payloads = numbered(100)
+    places = [spool.append(payload) for payload in payloads]
+    assert places == sorted(set(places))
+    assert spool.end == places[-1]
+    assert list(spool.records()) == list(zip(places, payloads, strict=True))
+    assert list(spool.records(places[41])) == list(zip(places[42:], payloads[42:], strict=True))
+    assert list(spool.records(spool.end)) == []
+    spool.close()
+
+
+def test_records_from_the_end_of_an_empty_spool_are_those_that_come(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    end = spool.end
+    spool.append(b"first")
+    assert [payload for _, payload in spool.records(end)] == [b"first"]
+    spool.close()
+
+
+def test_no_place_is_given_twice_even_where_all_files_are_gone(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    last = spool.append(b"first")
+    spool.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    spool = opened(tmp_path)
+    assert spool.end > last
+    spool.close()
+
+
+def test_a_read_gives_up_to_max_bytes_but_one_payload_at_least(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    payloads = numbered(10)
+    for payload in [*payloads, b"x" * 20_000, b"y"]:
+        spool.append(payload)
+    assert [payload for _, payload in reader.read(399)] == payloads[:3]
+    assert [payload for _, payload in reader.read(700)] == payloads[3:]
+    assert [payload for _, payload in reader.read(1)] == [b"x" * 20_000]
+    assert [payload for _, payload in reader.read(1)] == [b"y"]
+    assert reader.read(1) == []
+    spool.close()
+
+
+def test_a_reader_goes_on_after_what_it_acknowledged(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    payloads = numbered(100)
+    for payload in payloads:
+        spool.append(payload)
+    read = reader.read(5000)
+    reader.acknowledge(read[29][0])
+    reader.acknowledge(read[9][0])  # an older one takes nothing back
+    assert reader.read(100)[0][1] == payloads[50]
+    reader.rewind()
+    assert reader.read(100)[0][1] == payloads[30]
+    spool.close()
+    spool = opened(tmp_path)
+    assert spool.reader("loki").read(100)[0][1] == payloads[30]
+    assert spool.reader("another").read(100)[0][1] == payloads[0]
+    spool.close()
+
+
+def test_names_of_readers_may_hold_anything(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    names = ["127.0.0.1:3100", "../a/b", "", "ä ö", "%2F"]
+    place = spool.append(b"first")
+    for reader in [spool.reader(name) for name in names]:
+        reader.acknowledge(place)
+    assert len(list(tmp_path.glob("*.ack"))) == len(names)
+    spool.close()
+    assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_two_readers_of_one_name_are_refused(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.reader("loki")
+    with pytest.raises(SpoolError, match="two destinations are called 'loki': give each a name"):
+        spool.reader("loki")
+    spool.close()
+
+
+def test_what_was_not_written_cannot_be_acknowledged(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    segment, offset = spool.append(b"first")
+    with pytest.raises(ValueError, match="beyond the end"):
+        spool.reader("loki").acknowledge(Place(segment, offset + 1))
+    spool.close()
+
+
+def test_a_segment_goes_when_it_is_released_and_all_acknowledged_it(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    one, two = spool.reader("one"), spool.reader("two")
+    places = [spool.append(payload) for payload in numbered(200)]
+    count = len(list(tmp_path.glob("*.log")))
+    one.acknowledge(places[-1])
+    spool.release(places[-1])
+    assert len(list(tmp_path.glob("*.log"))) == count
+    two.acknowledge(places[100])
+    assert 1 < len(list(tmp_path.glob("*.log"))) < count
+    assert all_of(spool)[-99:] == numbered(200)[101:]
+    two.acknowledge(places[-1])
+    assert len(list(tmp_path.glob("*.log"))) == 1
+    spool.close()
+
+
+def test_an_unreleased_segment_stays_though_all_acknowledged_it(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    places = [spool.append(payload) for payload in numbered(200)]
+    reader.acknowledge(places[-1])
+    assert all_of(spool) == numbered(200)
+    spool.release(places[100])
+    assert all_of(spool)[-99:] == numbered(200)[101:]
+    assert len(all_of(spool)) < 200
+    spool.close()
+
+
+def test_its_sizes_are_those_on_disk_and_of_the_slowest_reader(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    one, two = spool.reader("one"), spool.reader("two")
+    assert (spool.bytes, spool.disk_bytes) == (0, 0)
+    places = [spool.append(payload) for payload in numbered(200)]
+    assert spool.disk_bytes == on_disk(tmp_path)
+    assert spool.bytes == 200 * 110
+    one.acknowledge(places[-1])
+    two.acknowledge(places[149])
+    assert (one.pending_bytes, two.pending_bytes, spool.bytes) == (0, 50 * 110, 50 * 110)
+    spool.release(places[-1])
+    assert spool.disk_bytes == on_disk(tmp_path) < 100 * 110
+    spool.close()
+
+
+@pytest.mark.parametrize("when_full", ["block", "drop_newest"])
+def test_a_full_spool_refuses_until_something_is_done_with(tmp_path: Path, when_full: str) -> None:
+    spool = opened(tmp_path, 20_000, when_full)
+    reader = spool.reader("loki")
+    places = fill(spool, numbered(1000))
+    with pytest.raises(SpoolFull, match="holds"):
+        spool.append(numbered(1)[0])
+    assert 15_000 < on_disk(tmp_path) <= 20_000
+    assert all_of(spool) == numbered(1000)[: len(places)]
+    reader.acknowledge(places[-1])
+    with pytest.raises(SpoolFull):
+        spool.append(b"x" * 10_000)
+    spool.release(places[-1])
+    spool.append(b"x" * 19_000)
+    assert on_disk(tmp_path) <= 20_000
+    assert [payload for _, payload in reader.read(1)] == [b"x" * 19_000]
+    spool.close()
+
+
+def test_a_full_spool_drops_its_oldest_segments_and_tells_each_payload(tmp_path: Path) -> None:
+    dropped = Dropped()
+    spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
+    reader = spool.reader("loki")
+    payloads = numbered(1000)
+    for payload in payloads:
+        spool.append(payload)
+        assert on_disk(tmp_path) == spool.disk_bytes <= 20_000
+    left = [payload for _, payload in reader.read(MIB)]
+    assert dropped + left == payloads
+    assert sum(map(len, left)) > 15_000
+    spool.close()
+
+
+def test_what_all_acknowledged_is_not_dropped_but_gone(tmp_path: Path) -> None:
+    dropped = Dropped()
+    spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
+    one, two = spool.reader("one"), spool.reader("two")
+    payloads = numbered(100)
+    places = [spool.append(payload) for payload in payloads]
+    one.acknowledge(places[80])
+    two.acknowledge(places[19])
+    for payload in numbered(1000)[100:]:
+        spool.append(payload)
+    assert dropped[:3] == payloads[20:23]
+    assert dropped + all_of(spool) == [*payloads[20:], *numbered(1000)[100:]]
+    spool.close()
+
+
+def test_a_reader_in_the_middle_of_what_was_dropped_goes_on_with_the_oldest_left(tmp_path: Path) -> None:
+    dropped = Dropped()
+    spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
+    reader = spool.reader("loki")
+    payloads = numbered(1000)
+    for payload in payloads[:100]:
+        spool.append(payload)
+    last_read = reader.read(500)[-1][0]
+    for payload in payloads[100:]:
+        spool.append(payload)
+    reader.acknowledge(last_read)  # it was dropped meanwhile
+    left = [payload for _, payload in reader.read(MIB)]
+    assert left == payloads[-len(left) :]
+    assert dropped + left == payloads
+    spool.close()
+
+
+def test_the_segment_being_written_is_dropped_where_it_is_the_only_one(tmp_path: Path) -> None:
+    dropped = Dropped()
+    spool = Spool(tmp_path, 1000, "drop_oldest", MIB, dropped)
+    for size in (900, 950, 10, 970):
+        spool.append(b"x" * size)
+        assert on_disk(tmp_path) <= 1000
+    assert [len(payload) for payload in dropped] == [900, 950, 10]
+    assert [len(payload) for payload in all_of(spool)] == [970]
+    spool.close()
+
+
+@pytest.mark.parametrize("when_full", ["block", "drop_newest", "drop_oldest"])
+def test_a_payload_larger_than_the_spool_is_refused_and_drops_nothing(tmp_path: Path, when_full: str) -> None:
+    spool = opened(tmp_path, 1000, when_full)
+    spool.append(b"first")
+    with pytest.raises(SpoolFull, match="a payload of 1000 bytes is larger than the spool"):
+        spool.append(b"x" * 1000)
+    assert all_of(spool) == [b"first"]
+    spool.close()
+
+
+def test_a_spool_that_is_made_smaller_drops_down_to_its_size(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    for payload in numbered(1000):
+        spool.append(payload)
+    spool.close()
+    dropped = Dropped()
+    spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
+    spool.append(b"last")
+    assert on_disk(tmp_path) <= 20_000
+    assert dropped + all_of(spool) == [*numbered(1000), b"last"]
+    spool.close()
+
+
+def test_a_read_waits_for_what_is_appended(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.extend(payload for _, payload in reader.read(MIB, 30.0)))
+    thread.start()
+    spool.append(b"first")
+    thread.join(15)
+    assert read == [b"first"]
+    spool.close()
+
+
+def test_a_read_that_waits_ends_with_nothing_after_max_wait_and_on_close(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    assert reader.read(MIB, 0.01) == []
+    read: list[object] = []
+    thread = threading.Thread(target=lambda: read.append(reader.read(MIB, 30.0)))
+    thread.start()
+    spool.close()
+    thread.join(15)
+    assert read == [[]]
+    spool.wait(30.0)  # at once
+    with pytest.raises(ValueError, match="closed"):
+        spool.append(b"late")
+
+
+def test_a_writer_that_waits_for_room_gets_it_from_an_acknowledgement(tmp_path: Path) -> None:
+    spool = opened(tmp_path, 20_000)
+    reader = spool.reader("loki")
+    read: list[bytes] = []
+
+    def ship() -> None:
+        while len(read) < 1000:
+            for place, payload in reader.read(1000, 0.1):
+                read.append(payload)
+                last = place
+            reader.acknowledge(last)
+
+    thread = threading.Thread(target=ship)
+    thread.start()
+    deadline = time.monotonic() + 60
+    for payload in numbered(1000):
+        while True:
+            try:
+                spool.append(payload)
+                break
+            except SpoolFull:
+                assert time.monotonic() < deadline
+                spool.release(spool.end)
+                spool.wait(0.05)
+    thread.join(30)
+    assert read == numbered(1000)
+    spool.close()
+
+
+def test_readers_in_threads_of_their_own_see_everything_once_and_in_order(tmp_path: Path) -> None:
+    spool = opened(tmp_path, 64 * MIB, segment_bytes=20_000)
+    count = 20_000
+    seen: dict[str, list[int]] = {"one": [], "two": []}
+
+    def ship(name: str) -> None:
+        while len(seen[name]) < count:
+            payloads = reader[name].read(5000, 1.0)
+            seen[name] += [int(payload.split()[0]) for _, payload in payloads]
+            if payloads:
+                reader[name].acknowledge(payloads[-1][0])
+
+    reader = {name: spool.reader(name) for name in seen}
+    threads = [threading.Thread(target=ship, args=(name,)) for name in seen]
+    for thread in threads:
+        thread.start()
+    for payload in numbered(count, 20):
+        spool.release(spool.append(payload))
+    for thread in threads:
+        thread.join(60)
+    assert seen == {"one": list(range(count)), "two": list(range(count))}
+    assert len(list(tmp_path.glob("*.log"))) == 1
+    assert spool.damaged == 0
+    spool.close()
+
+
+def test_dropping_under_readers_loses_count_of_nothing(tmp_path: Path) -> None:
+    dropped = Dropped()
+    spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
+    reader = spool.reader("loki")
+    done = threading.Event()
+    read: list[bytes] = []
+
+    def ship() -> None:
+        while not done.is_set():
+            read.extend(payload for _, payload in reader.read(1000, 0.01))
+
+    thread = threading.Thread(target=ship)
+    thread.start()
+    for payload in numbered(5000):
+        spool.append(payload)
+    done.set()
+    thread.join(15)
+    assert read == sorted(set(read), key=lambda payload: int(payload.split()[0]))
+    assert dropped + all_of(spool) == numbered(5000)
+    spool.close()
+
+
+def test_an_append_leaves_no_file_descriptors_behind(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    before = len(os.listdir("/proc/self/fd"))
+    for payload in numbered(5000):  # 130 segments, and nobody syncs
+        spool.append(payload)
+    while read := reader.read(1000):
+        reader.acknowledge(read[-1][0])
+    assert len(os.listdir("/proc/self/fd")) < before + 20
+    spool.sync()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    spool.close()
+    assert len(os.listdir("/proc/self/fd")) < before
+
+
+def test_only_the_owner_may_read_the_spool(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "spool")
+    spool.reader("loki").acknowledge(spool.append(b"secret"))
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "spool").iterdir())
+    spool.close()
+
+
+def test_a_spool_in_use_is_refused_with_the_process_that_has_it(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    with pytest.raises(SpoolError, match=rf"{tmp_path} is in use by another agent \(process {os.getpid()}\): stop"):
+        opened(tmp_path)
+    spool.close()
+    opened(tmp_path).close()
+
+
+def test_a_killed_agent_leaves_no_lock(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, Path(__file__).with_name("spool_writer.py"), tmp_path, "append"])
+    until(lambda: on_disk(tmp_path), what="a segment")
+    with pytest.raises(SpoolError, match=rf"process {writer.pid}\)"):
+        opened(tmp_path)
+    writer.kill()
+    writer.wait()
+    opened(tmp_path).close()
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("mine")
+    for folder in (tmp_path / "logs", tmp_path / "logs" / "spool"):
+        with pytest.raises(SpoolError, match=rf"{folder} cannot be made: a file is in its way"):
+            opened(folder)
+    assert (tmp_path / "logs").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SpoolError, match="cannot be written by user"):
+        opened(tmp_path)
+    with pytest.raises(SpoolError, match="cannot be written"):
+        opened(tmp_path / "logs")
+
+
+def test_a_folder_where_none_can_be_made_is_told() -> None:
+    with pytest.raises(SpoolError, match=r"/proc/logs cannot be written .*: give the agent a folder"):
+        opened(Path("/proc/logs"))
+
+
+def test_a_folder_or_a_fifo_in_place_of_a_segment_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "0000000000000001.log"
+    path.mkdir()
+    with pytest.raises(SpoolError, match=f"{path} is not a file"):
+        opened(tmp_path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(SpoolError, match=f"{path} is not a file"):
+        opened(tmp_path)

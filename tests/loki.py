@@ -1,0 +1,354 @@
+"""A strict double of Loki 3, over real HTTP: its limits, orderings, partial acceptance and rate limits.
+
+`loki()` runs one; `Loki` reads what it, or a real one, stored, so that the same tests can run against either. Where
+DECKWATCH_TEST_LOKI_URL is set, `loki_under_test()` gives the real one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Literal
+
+from loki_reader import Loki, Stored, assert_exactly_once
+from loki_store import Limits, Refused, Store, Stream
+from loki_wire import read_push
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator, Mapping
+
+    from loki_store import Entry, Labels
+
+__all__ = ["Double", "Fault", "Loki", "Request", "Stored", "assert_exactly_once", "loki", "loki_under_test"]
+
+PUSH = "/loki/api/v1/push"
+#: The tenant where none is named and none is asked for.
+NOBODY = "fake"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a push.
+
+    `status`: that answer and nothing stored. `hang`: read, and never answered. `close_in_body`: the connection is
+    reset in the middle of the body. `store_and_close`: stored, and closed without an answer. `slow`: a proper answer,
+    a byte each `seconds`. `refuse`: closed at once.
+    """
+
+    kind: Literal["status", "hang", "close_in_body", "store_and_close", "slow", "refuse"]
+    status: int = 500
+    text: str = "told to fail"
+    retry_after: str | None = None
+    seconds: float = 0.2
+    content_type: str = "text/plain; charset=utf-8"
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A push as it came; `status` is 0 where there was no answer."""
+
+    status: int
+    tenant: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float  # Unix seconds
+
+
+class Double(Loki):
+    """A running double. Faults are consulted in order: first `next_faults`, one for each push, then `fault`."""
+
+    def __init__(self, url: str, limits: Limits, tenants: bool, authorization: str | None, tenant: str | None) -> None:
+        super().__init__(url, tenant)
+        self.limits = limits
+        self.fault: Fault | None = None
+        self.next_faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.now = time.time  # what it takes for the time
+        self.retry_after: str | None = None  # with each 429
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self.connections = 0
+        self._stores: dict[str, Store] = {}
+        self._asks_tenant = tenants
+        self._authorization = authorization
+
+    @property
+    def stored(self) -> dict[Labels, list[Entry]]:
+        """Entries by stream, in the order in which they came, of the tenant of this double."""
+        with self.lock:
+            return {labels: list(stream.entries) for labels, stream in self._streams().items()}
+
+    @property
+    def stored_lines(self) -> list[str]:
+        return [line for entries in self.stored.values() for _, line, _ in entries]
+
+    @property
+    def sent_again(self) -> int:
+        """Entries that came more than once, to the byte."""
+        with self.lock:
+            return sum(stream.sent_again for stream in self._streams().values())
+
+    @property
+    def discarded(self) -> Counter[str]:
+        """Entries refused, by Loki's reason."""
+        with self.lock:
+            return Counter(self.store(self.tenant or NOBODY).discarded)
+
+    def statuses(self) -> list[int]:
+        with self.lock:
+            return [request.status for request in self.requests]
+
+    def store(self, tenant: str) -> Store:
+        if tenant not in self._stores:
+            self._stores[tenant] = Store(self.limits, tenant, lambda: self.now())
+        return self._stores[tenant]
+
+    def next_fault(self) -> Fault | None:
+        with self.lock:
+            return self.next_faults.pop(0) if self.next_faults else self.fault
+
+    def tenant_of(self, headers: Mapping[str, str]) -> str:
+        """Raises Refused with 401."""
+        if self._authorization and headers.get("Authorization") != self._authorization:
+            raise Refused(401, "Unauthorized")
+        if not self._asks_tenant:
+            return NOBODY
+        tenant = headers.get("X-Scope-OrgID")
+        if not tenant:
+            raise Refused(401, "no org id")
+        return tenant
+
+    def _streams(self) -> dict[Labels, Stream]:
+        return self.store(self.tenant or NOBODY).streams
+
+
+@contextlib.contextmanager
+def loki(
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    tenant: str | None = None,
+    basic: tuple[str, str] | None = None,
+    bearer: str | None = None,
+    **limits: Any,
+) -> Iterator[Double]:
+    """A double with these limits (see Limits). With a `tenant` it wants one in each request, and reads that one's."""
+    authorization = f"Bearer {bearer}" if bearer else None
+    if basic:
+        authorization = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
+    server = _Server(("127.0.0.1", port), _Handler)
+    scheme = "https" if tls else "http"
+    url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    server.double = Double(url, Limits(**limits), tenant is not None, authorization, tenant)
+    server.tls = tls
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server.double
+    finally:
+        server.double.closing.set()
+        server.shutdown()
+        server.server_close()
+        server.cut()
+        thread.join(10)
+    if server.errors:
+        raise server.errors[0]
+
+
+@contextlib.contextmanager
+def loki_under_test() -> Iterator[Loki]:
+    """The real Loki of DECKWATCH_TEST_LOKI_URL, or a double."""
+    url = os.environ.get("DECKWATCH_TEST_LOKI_URL")
+    if url:
+        yield Loki(url.rstrip("/"))
+        return
+    with loki() as double:
+        yield double
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+    double: Double
+    tls: ssl.SSLContext | None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.errors: list[BaseException] = []
+        self._open: set[socket.socket] = set()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with contextlib.suppress(OSError):
+            if self.tls is not None:
+                request.settimeout(10)
+                request = self.tls.wrap_socket(request, server_side=True)
+            self._open.add(request)
+            self.double.connections += 1
+            try:
+                super().finish_request(request, client_address)
+            finally:
+                self._open.discard(request)
+                if self.tls is not None:
+                    request.close()
+
+    def handle_error(self, *_: Any) -> None:
+        """That a connection was cut is no error; what else there is fails the test."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            self.errors.append(error)
+
+    def cut(self) -> None:
+        """Close every connection, as a process that ends does."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        double = self.server.double
+        if urllib.parse.urlsplit(self.path).path != PUSH:
+            self._read(int(self.headers["Content-Length"]))
+            self._answer(404, "404 page not found\n")
+            return
+        fault = double.next_fault()
+        length = int(self.headers["Content-Length"])
+        if fault and fault.kind in ("close_in_body", "refuse"):
+            body = self._read(length // 2 if fault.kind == "close_in_body" else 0)
+            self._note(0, body)
+            self._reset()
+            return
+        body = self._read(length)
+        if fault and fault.kind == "hang":
+            self._note(0, body)
+            double.closing.wait(120)
+            self.close_connection = True
+            return
+        if fault and fault.kind == "status":
+            self._note(fault.status, body)
+            self._answer(fault.status, fault.text, fault.retry_after, fault.content_type, fault.location)
+            return
+        status, text = self._push(body)
+        if fault and fault.kind == "store_and_close":
+            self._note(0, body)
+            self._reset()
+            return
+        self._note(status, body)
+        if fault and fault.kind == "slow":
+            self._trickle(fault.seconds)
+            return
+        self._answer(status, text, double.retry_after if status == 429 else None)
+
+    def do_GET(self) -> None:
+        url = urllib.parse.urlsplit(self.path)
+        if url.path == "/ready":
+            self._answer(200, "ready\n")
+            return
+        if url.path != "/loki/api/v1/query_range":
+            self._answer(404, "404 page not found\n")
+            return
+        try:
+            tenant = self.server.double.tenant_of(self.headers)  # type: ignore[arg-type]  # a Message has `get`
+            asked = dict(urllib.parse.parse_qsl(url.query))
+            answer = json.dumps({"status": "success", "data": self._query(tenant, asked)})
+            self._answer(200, answer, content_type="application/json; charset=UTF-8")
+        except Refused as refused:
+            self._answer(refused.status, refused.text)
+
+    def _query(self, tenant: str, asked: dict[str, str]) -> dict[str, Any]:
+        wanted = dict(re.findall(r'([a-zA-Z_]\w*)\s*=\s*"([^"]*)"', asked["query"]))
+        start, end, backward = int(asked["start"]), int(asked["end"]), asked.get("direction") != "forward"
+        double = self.server.double
+        with double.lock:
+            found = [
+                (entry, labels)
+                for labels, stream in double.store(tenant).streams.items()
+                if wanted.items() <= dict(labels).items()
+                for entry in stream.entries
+                if start <= entry[0] < end
+            ]
+        found.sort(key=lambda pair: pair[0][0], reverse=backward)
+        streams: dict[Labels, list[Any]] = {}
+        for (moment, line, metadata), labels in found[: int(asked.get("limit", "100"))]:
+            told = [str(moment), line, {"structuredMetadata": dict(metadata)} if metadata else {}]
+            streams.setdefault(labels, []).append(told)
+        return {"resultType": "streams", "result": [{"stream": dict(k), "values": v} for k, v in streams.items()]}
+
+    def _push(self, body: bytes) -> tuple[int, str]:
+        double = self.server.double
+        try:
+            tenant = double.tenant_of(self.headers)  # type: ignore[arg-type]
+            kind, encoding = self.headers.get("Content-Type", ""), self.headers.get("Content-Encoding", "")
+            streams = read_push(body, kind, encoding, double.limits.body)
+            with double.lock:
+                double.store(tenant).push(streams)
+        except Refused as refused:
+            return refused.status, refused.text + "\n"
+        return 204, ""
+
+    def _read(self, length: int) -> bytes:
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            raise ConnectionResetError("the client ended in the middle of its body")
+        return body
+
+    def _note(self, status: int, body: bytes) -> None:
+        tenant = self.headers.get("X-Scope-OrgID", "")
+        with self.server.double.lock:
+            self.server.double.requests.append(Request(status, tenant, dict(self.headers), body, time.time()))
+
+    def _answer(
+        self,
+        status: int,
+        text: str,
+        retry_after: str | None = None,
+        content_type: str = "text/plain; charset=utf-8",
+        location: str | None = None,
+    ) -> None:
+        content = text.encode()
+        self.send_response(status)
+        for name, value in (("Retry-After", retry_after), ("Location", location)):
+            if value:
+                self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if status != 204:
+            self.wfile.write(content)
+
+    def _trickle(self, seconds: float) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n":
+                if self.server.double.closing.wait(seconds):
+                    return
+                self.wfile.write(bytes((byte,)))
+
+    def _reset(self) -> None:
+        """Close without a word more; what was not read makes it a reset."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
