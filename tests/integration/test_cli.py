@@ -160,7 +160,9 @@ def _examples(readme: str) -> list[str]:
     return [block for block in blocks if "scrape_configs" not in block]
 
 
-@pytest.mark.parametrize("example", _examples("README.md") + _examples("exporters/README.md"))
+@pytest.mark.parametrize(
+    "example", _examples("README.md") + _examples("exporters/README.md") + _examples("agent/deckwatch/logs/README.md")
+)
 def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str, tmp_path: Path) -> None:
     file, secret = tmp_path / "deckwatch.yml", tmp_path / "secret"
     secret.write_text("of the test")
@@ -168,7 +170,8 @@ def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str,
     schema = json.loads(deckwatch("config", "schema", cwd=tmp_path).stdout)
 
     jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(file.read_text()))
-    assert load_config(file, {}, Registry.installed()).targets
+    config = load_config(file, {}, Registry.installed())
+    assert config.targets or config.logs
 
 
 def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
