@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deckwatch.log import json_formatter
 
 from .entry import Entry, Labels
+from .levels import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ class OwnLog(logging.Handler):
         known = self._by_level  # of the labels of this moment
         labels = known.get(level)
         if labels is None:
-            labels = known[level] = tuple(sorted({**self._labels, "level": level.lower()}.items()))
+            labels = known[level] = tuple(sorted({**self._labels, "level": normalised(level)}.items()))
         return labels
 
     def take(self) -> list[Entry]:

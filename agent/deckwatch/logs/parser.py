@@ -103,9 +103,11 @@ class Parser:
         self._time_field, *self._more_time_fields = settings.time_field or ("",)
         self._times = Timestamps(settings.time_format, wall_clock)
         self._container_times = Timestamps("", wall_clock)
-        self._metadata_fields = settings.metadata_fields
         self._metadata_set = frozenset(settings.metadata_fields)
-        self._metadata_names = [re.sub(r"^[^a-zA-Z_]|[^a-zA-Z0-9_]", "_", name) for name in settings.metadata_fields]
+        names = [re.sub(r"^[^a-zA-Z_]|[^a-zA-Z0-9_]", "_", name) for name in settings.metadata_fields]
+        # So few short texts are within Loki's limits, whatever they are.
+        self._metadata_pairs = list(zip(settings.metadata_fields, names, strict=True))
+        self._short = _MAX_METADATA_BYTES // 8 // max(1, len(names)) if len(names) < _MAX_METADATA - 2 else -1
         self._redaction = Redaction(settings.redact) if settings.redact else None
         self._rules = Rules(settings) if settings.drop or settings.keep or settings.sample else None
         static = {**extra_labels, **settings.labels}
@@ -298,8 +300,21 @@ class Parser:
 
     def _metadata(self, fields: Fields) -> dict[str, str]:
         metadata: dict[str, str] = {}
+        for field, name in self._metadata_pairs:
+            if field in fields:
+                value = fields[field]
+                if value.__class__ is not str or len(value) > self._short:
+                    break
+                if value:
+                    metadata[name] = value
+        else:
+            return metadata
+        return self._checked_metadata(fields)
+
+    def _checked_metadata(self, fields: Fields) -> dict[str, str]:
+        metadata: dict[str, str] = {}
         room = _MAX_METADATA_BYTES - 256  # for what is added here
-        for field, name in zip(self._metadata_fields, self._metadata_names, strict=True):
+        for field, name in self._metadata_pairs:
             value = fields.get(field)
             text = _metadata_text(value)
             if not text:

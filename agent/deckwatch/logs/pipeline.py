@@ -212,6 +212,9 @@ class _Work:
         moved = False
         if entries := self._own.take():
             self._batcher.add(entries)
+            for entry in entries:
+                labels = dict(entry.labels)
+                self._counts.parsed.message_cell(labels.get("job", ""), labels["level"])[0] += 1
             moved = True
         for number, rule in enumerate(self._rules):
             for run in rule.take():

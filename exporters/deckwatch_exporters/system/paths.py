@@ -41,10 +41,23 @@ def read_text(path: str) -> str:
     return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
+def read_piece(path: str) -> str:
+    """A file that the kernel prints in one piece, as it does all of sysfs' attributes and /proc/<pid>/stat.
+
+    In one read: where several hundred of them are read, a second one that only finds the end is a fifth of the cost.
+    Not for what has a record for each line, which comes in pieces of a page (fs/seq_file.c).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 65536).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(fd)
+
+
 def read_value(path: str) -> str | None:
     """The stripped content of a one-value file of sysfs; None where it is absent or the driver refuses to tell."""
     try:
-        return read_text(path).strip()
+        return read_piece(path).strip()
     except OSError:
         # sysfs attributes answer ENODEV, EINVAL, EIO, EOPNOTSUPP or ENODATA for "not known here".
         return None

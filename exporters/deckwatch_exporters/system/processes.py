@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import gauge
 
-from .paths import Paths, read_number, read_text
+from .paths import Paths, read_number, read_piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Processes:
         threads = 0
         for pid in filter(str.isdigit, os.listdir(self._proc)):
             try:
-                state, count = parse_stat(read_text(f"{self._proc}/{pid}/stat"))
+                state, count = parse_stat(read_piece(f"{self._proc}/{pid}/stat"))
                 states[state] += 1
                 threads += count
                 if count == 1:
@@ -58,7 +58,7 @@ class Processes:
         folder = f"{self._proc}/{pid}/task"
         for thread in os.listdir(folder):
             try:
-                yield parse_stat(read_text(f"{folder}/{thread}/stat"))[0]
+                yield parse_stat(read_piece(f"{folder}/{thread}/stat"))[0]
             except (FileNotFoundError, ProcessLookupError):
                 continue
 

@@ -35,13 +35,14 @@ _NETLINK_SOCK_DIAG = 4
 _TCPDIAG_GETSOCK = 18
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NO_SOCKET = (_NLMSG_ERROR, _NLMSG_DONE)
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=4x48xII")  # inet_diag_req with an empty socket id: idiag_states, idiag_dbs
 _ALL_STATES = 0xFFF
 # A header and the beginning of inet_diag_msg: length, type, idiag_state, idiag_rqueue, idiag_wqueue.
 _SOCKET = struct.Struct("=IH11xB54xII")
 _ERROR = struct.Struct("=i")
-_TIMEOUT = 2.0  # seconds; the kernel answers at once
+_TIMEOUT = struct.pack("@ll", 2, 0)  # struct timeval: two seconds; the kernel answers at once
 
 
 class SocketStates:
@@ -78,7 +79,8 @@ def ask_kernel() -> Counter[str] | None:
     counts = _nothing()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
-            diag.settimeout(_TIMEOUT)
+            # The kernel's own timeout: with settimeout() every call would be two, poll(2) first.
+            diag.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
             length = _HEADER.size + _REQUEST.size
             header = _HEADER.pack(length, _TCPDIAG_GETSOCK, _NLM_F_REQUEST_DUMP, 0, 0)
             diag.send(header + _REQUEST.pack(_ALL_STATES, 0))
@@ -92,27 +94,30 @@ def ask_kernel() -> Counter[str] | None:
 def count_replies(message: bytes, counts: Counter[str]) -> bool | None:
     """Add one datagram's sockets to `counts`. True at the end of the answer, None when the kernel refuses it."""
     position, end = 0, len(message)
-    ended = False
+    # There may be ten thousands of sockets, of different lengths (TIME_WAIT has fewer attributes): what is done for
+    # each is kept to the least, and states are counted all at once.
+    states = bytearray()
     received = sent = 0
-    while position + _HEADER.size <= end:
-        length, kind, *_ = _HEADER.unpack_from(message, position)
-        if kind == _NLMSG_DONE:
-            # An end may be a refusal too: ENOENT where the module tcp_diag is not there and cannot be loaded.
-            error = position + _HEADER.size
-            if error + _ERROR.size <= end and _ERROR.unpack_from(message, error)[0] < 0:
-                return None
-            ended = True
+    last = end - _SOCKET.size
+    while position <= last:
+        length, kind, state, receive, send = _SOCKET.unpack_from(message, position)
+        if kind in _NO_SOCKET or length < _SOCKET.size or position + length > end:
             break
-        if kind == _NLMSG_ERROR or length < _SOCKET.size or position + length > end:
-            return None
-        _, _, state, receive, send = _SOCKET.unpack_from(message, position)
-        counts[STATES.get(state, "unknown")] += 1
+        states.append(state)
         received += receive
         sent += send
         position += (length + 3) & ~3
+    for state, count in Counter(states).items():
+        counts[STATES.get(state, "unknown")] += count
     counts["rx_queued_bytes"] += received
     counts["tx_queued_bytes"] += sent
-    return ended
+    if position + _HEADER.size > end:
+        return False  # all of it were sockets: there are more to come
+    if _HEADER.unpack_from(message, position)[1] != _NLMSG_DONE:
+        return None
+    # An end may be a refusal too: ENOENT where the module tcp_diag is not there and cannot be loaded.
+    error = position + _HEADER.size
+    return not (error + _ERROR.size <= end and _ERROR.unpack_from(message, error)[0] < 0) or None
 
 
 def parse_net_tcp(text: str) -> Counter[str]:
