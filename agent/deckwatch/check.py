@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from deckwatch.agent import open_target
-from deckwatch.collector import Finding, SeriesBudget, describe, run_once
+from deckwatch.collector import Finding, SeriesBudget, Unreachable, describe, run_once
 from deckwatch.exposition import Encoder
 from deckwatch.table import table
 
@@ -33,10 +33,19 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     failed = False
     for target in config.targets:
         exporter = registry.get(target.exporter)
+        untried: dict[str, int] = {}  # by group, whose target does not answer
         for probe in open_target(exporter, target, dict(config.thresholds)):
+            if probe.group in untried:
+                untried[probe.group] += 1
+                continue
             tried = _try(probe, target.max_series or exporter.max_series, timeout)
             rows.append((probe.name, target.name or "-", *tried))
             failed = failed or tried.state == "failed"
+            if probe.group and tried.detail.startswith(f"{Unreachable.__name__}:"):
+                untried[probe.group] = 0
+        if any(untried.values()):
+            rows.append((f"{target.exporter}.*", target.name or "-", "failed", "", "",
+                         f"{sum(untried.values())} more, not tried"))  # fmt: skip
         for finding in _findings(exporter, target):
             failed = failed or finding.state != "ok"
             rows.append((target.exporter, target.name or "-", finding.state, "", "", finding.what))

@@ -17,6 +17,7 @@ from .batch import Batcher, Part, counts, decode_header, join
 from .checkpoint import Checkpoint, position_as_list, position_from_list
 from .following import Following
 from .quarantine import Quarantine
+from .segment import HEAD_BYTES, HEADER
 from .ship import Shipper
 from .spool import Spool, SpoolError, SpoolFull
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from .own_log import OwnLog
     from .settings import FileSettings, LogsSettings
 
-#: Lines after which a payload is spooled, however much more there is to read.
+#: Lines, and bytes, after which a payload is spooled, however much more there is to read.
 _LINES_A_PAYLOAD = 2000
+_BYTES_A_PAYLOAD = 1024 * 1024  # of the files
 _SYNC_EVERY = 1.0  # seconds
 _TRY_AGAIN = 5.0  # seconds after which a spool that could not be opened is tried again
 _FULL_WAIT = 0.1
@@ -124,6 +126,8 @@ class _Work:
         self._lag_due = 0.0
         self._stopping = threading.Event()
         spool = settings.spool
+        # A payload has to fit into the spool, which may be small, and be dropped without much else.
+        self._most_bytes = min(_BYTES_A_PAYLOAD, spool.max_bytes // 8)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ class _Work:
             positions = self._recovered()
             self._names = _names(settings.files)
             self._rules = [
-                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem)
+                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem, self._most_bytes)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
             # Of files that no rule follows any more: the rule may come back with the next reload.
@@ -209,7 +213,7 @@ class _Work:
 
     def _read(self) -> bool:
         """Fill the batcher. Whether there was anything to read."""
-        moved = False
+        moved, size = False, 0
         if entries := self._own.take():
             self._batcher.add(entries)
             for entry in entries:
@@ -221,8 +225,11 @@ class _Work:
                 moved = True
                 if run.entries:
                     self._batcher.add(run.entries)
+                _, before = self._given.get((number, run.file.key), (run.file, run.file.committed))
+                size += run.offset - before
                 self._given[number, run.file.key] = run.file, run.offset
-                if self._batcher.lines >= _LINES_A_PAYLOAD:
+                if self._batcher.lines >= _LINES_A_PAYLOAD or size >= self._most_bytes:
+                    size = 0
                     self._write()
                     if self._payload is not None:
                         return True
@@ -252,7 +259,8 @@ class _Work:
         try:
             self._spool.append(payload)
         except SpoolFull:
-            if self._settings.spool.when_full == "block" and len(payload) < self._settings.spool.max_bytes // 2:
+            room = self._settings.spool.max_bytes - len(HEADER) - HEAD_BYTES
+            if self._settings.spool.when_full == "block" and len(payload) <= room:
                 return False
             self._dropped(payload, "full")
             return True

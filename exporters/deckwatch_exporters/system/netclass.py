@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.metric import counter, gauge
 
-from .paths import Paths, list_dir
+from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from deckwatch.metric import Sample
 
@@ -46,60 +48,97 @@ FIGURES = {
 }
 _BYTES_PER_MEGABIT = 125_000
 
+#: What follows the link; the rest is settled when an interface is made, or changed by hand, and kept for a while.
+_LIVELY = frozenset(("carrier", "carrier_changes", "carrier_up_count", "carrier_down_count", "dormant", "flags"))
+_KEPT = 60.0  # seconds
+
+
+class _Settled(NamedTuple):
+    """What seldom changes of an interface, and until when it is believed.
+
+    Sysfs never gives the inode of an interface's folder to another one (kernfs_new_node() in fs/kernfs/dir.c): it tells
+    an interface from one that has taken its name since.
+    """
+
+    inode: int
+    until: float
+    figures: Mapping[str, Sample]  # by the file's name
+    address: str
+    broadcast: str
+    ifalias: str
+
 
 class NetworkInterfaces:
-    def __init__(self, paths: Paths, settings: NetworkSettings) -> None:
+    def __init__(self, paths: Paths, settings: NetworkSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._class = paths.in_sys("class", "net")
         self._settings = settings
+        self._clock = clock
+        self._settled: dict[str, _Settled] = {}
 
     def collect(self) -> Iterator[Sample]:
+        before, self._settled = self._settled, {}
         for device in list_dir(self._class):
+            if not self._settings.wants(device):
+                continue
             folder = f"{self._class}/{device}"
-            if not self._settings.wants(device) or not os.path.isdir(folder):
-                continue  # `bonding_masters` is a file among the devices
-            state = read_attribute(f"{folder}/operstate")
-            if state is None:
+            inode = _inode(folder)
+            state = None if inode is None else read_value(f"{folder}/operstate")
+            if inode is None or state is None:
                 continue  # gone since the listing: its state is not known, and so not down
-            for file, metric in FIGURES.items():
+            settled = before.get(device)
+            if settled is None or settled.inode != inode or self._clock() >= settled.until:
+                settled = self._read_settled(device, inode)
+            self._settled[device] = settled
+            yield from self._samples(device, state, settled)
+
+    def _read_settled(self, device: str, inode: int) -> _Settled:
+        folder = f"{self._class}/{device}"
+        figures = {}
+        for file, metric in FIGURES.items():
+            value = None if file in _LIVELY else read_integer(f"{folder}/{file}")
+            if value is not None:
+                figures[file] = metric(value, device=device)
+        address, broadcast, ifalias = (
+            read_value(f"{folder}/{file}") or "" for file in ("address", "broadcast", "ifalias")
+        )
+        return _Settled(inode, self._clock() + _KEPT, figures, address, broadcast, ifalias)
+
+    def _samples(self, device: str, state: str, settled: _Settled) -> Iterator[Sample]:
+        folder = f"{self._class}/{device}"
+        for file, metric in FIGURES.items():
+            if file in _LIVELY:
                 value = read_integer(f"{folder}/{file}")
                 if value is not None:
                     yield metric(value, device=device)
-            speed = read_integer(f"{folder}/speed")
-            if speed is not None:
-                yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
-            yield UP(state == "up", device=device)
-            yield INFO(
-                1,
-                device=device,
-                address=read_attribute(f"{folder}/address") or "",
-                broadcast=read_attribute(f"{folder}/broadcast") or "",
-                duplex=read_attribute(f"{folder}/duplex") or "",
-                operstate=state,
-                ifalias=read_attribute(f"{folder}/ifalias") or "",
-            )
+            elif file in settled.figures:
+                yield settled.figures[file]
+        speed = read_integer(f"{folder}/speed")
+        if speed is not None:
+            yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
+        yield UP(state == "up", device=device)
+        yield INFO(
+            1,
+            device=device,
+            address=settled.address,
+            broadcast=settled.broadcast,
+            duplex=read_value(f"{folder}/duplex") or "",
+            operstate=state,
+            ifalias=settled.ifalias,
+        )
 
 
-def read_attribute(path: str) -> str | None:
-    """The stripped content of an attribute; None where it is absent or, of a device that is down, refused (EINVAL).
-
-    In one read, since an attribute is one page at the most (Documentation/filesystems/sysfs.rst): there are twenty
-    of them for each device, and a second read that only finds the end is a fifth of their cost.
-    """
+def _inode(folder: str) -> int | None:
+    """None for what is no folder: `bonding_masters` is a file among the devices."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        found = os.stat(folder)
     except OSError:
         return None
-    try:
-        return os.read(fd, 4096).decode("utf-8", "surrogateescape").strip()
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    return found.st_ino if stat.S_ISDIR(found.st_mode) else None
 
 
 def read_integer(path: str) -> int | None:
     """A whole number in decimal or, as the kernel has flags and ids, hexadecimal."""
-    text = read_attribute(path)
+    text = read_value(path)
     if not text:
         return None
     try:

@@ -117,7 +117,9 @@ def count_replies(message: bytes, counts: Counter[str]) -> bool | None:
         return None
     # An end may be a refusal too: ENOENT where the module tcp_diag is not there and cannot be loaded.
     error = position + _HEADER.size
-    return not (error + _ERROR.size <= end and _ERROR.unpack_from(message, error)[0] < 0) or None
+    if error + _ERROR.size <= end and _ERROR.unpack_from(message, error)[0] < 0:
+        return None
+    return True
 
 
 def parse_net_tcp(text: str) -> Counter[str]:
