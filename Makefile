@@ -26,7 +26,7 @@ run: $(VENV)/.installed ## Start the agent on its defaults and print where to lo
 
 test: $(VENV)/.installed-dev services ## Install what the tests need, then lint, types and tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

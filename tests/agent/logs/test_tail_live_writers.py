@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from agent.logs.tailing import Reader, RealClock
 
 WRITER = Path(__file__).with_name("log_writer.py")
+SECONDS = "10" if os.environ.get("DECKWATCH_SOAK") else "2"
 
 
 def numbers(reader: Reader) -> list[int]:
@@ -30,7 +32,7 @@ def test_each_line_comes_once(tmp_path: Path, mode: str, period: float, dies: bo
     log.touch()
     reader = Reader(tmp_path / pattern, clock=RealClock())
     writer = subprocess.Popen(
-        [sys.executable, str(WRITER), mode, str(log), "4", str(period), "500"], stdout=subprocess.PIPE
+        [sys.executable, str(WRITER), mode, str(log), SECONDS, str(period), "500"], stdout=subprocess.PIPE
     )
 
     def step() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,6 @@ from agent.logs.tailing import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -26,6 +27,13 @@ def as_nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def let_everybody_in(folder: Path) -> None:
+    """Into this folder of pytest's, which keeps its folders to itself."""
+    while folder != Path(tempfile.gettempdir()):
+        folder.chmod(0o755)
+        folder = folder.parent
 
 
 def test_what_is_no_file_is_told_once_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -61,8 +69,7 @@ def test_a_pattern_that_matches_nothing_is_told_once(tmp_path: Path, pattern: st
 
 
 def test_an_unreadable_file_is_told_once_and_read_when_it_can_be(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     secret, plain = tmp_path / "secret.log", tmp_path / "plain.log"
     secret.write_text("s\n")
     secret.chmod(0)
@@ -79,8 +86,7 @@ def test_an_unreadable_file_is_told_once_and_read_when_it_can_be(tmp_path: Path)
 
 
 def test_a_folder_that_cannot_be_entered_for_a_while_loses_no_position(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "app.log").write_text("a\n")
