@@ -49,11 +49,8 @@ class Following:
         labels: Mapping[str, str],
         counts: Counts,
         problem: Callable[[str, str], None],
-        most_bytes: int = _READ,
     ) -> None:
-        """`most_bytes` are read of a file at once, or a line, where that is longer."""
         self.settings = settings
-        self._most_bytes = min(_READ, most_bytes)
         self._labels = labels
         self._counts = counts
         self._problem = problem
@@ -74,7 +71,7 @@ class Following:
         """What may go out now. Empty when there is nothing to read."""
         if not self._merges:
             for file in self._tail.ready():
-                read = self._read(file, self._most_bytes)
+                read = self._read(file, _READ)
                 yield Run(file, read.entries, read.end)
             for read in self._flushed():
                 yield Run(read.file, read.entries, read.end)
@@ -82,7 +79,7 @@ class Following:
         # There are such where the last run was not taken: to be read on before others go out, which may be newer.
         yield from self._done()
         ready = [file for file in self._tail.ready() if file.key not in self._held][:_FILES_TOGETHER]
-        size = max(_LEAST_READ, min(self._most_bytes, _READ_TOGETHER // max(1, len(ready))))
+        size = max(_LEAST_READ, min(_READ, _READ_TOGETHER // max(1, len(ready))))
         for file in ready:
             self._held[file.key] = self._read(file, size)
         for read in self._flushed():

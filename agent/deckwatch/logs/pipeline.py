@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LINES_A_PAYLOAD = 2000
 _BYTES_A_PAYLOAD = 1024 * 1024  # of the files
 _SYNC_EVERY = 1.0  # seconds
-_TRY_AGAIN = 5.0  # seconds after which a spool that could not be opened is tried again
+_TRY_AGAIN = 2.0  # seconds after which a spool that could not be opened is tried again
 _FULL_WAIT = 0.1
 _LAG_EVERY = 5.0  # seconds
 _FILES_WITH_LAG = 50
@@ -87,8 +87,10 @@ class Pipeline:
             except (SpoolError, OSError, ValueError) as failure:
                 self._told(str(failure))
             except Exception as failure:  # noqa: BLE001  what was not spooled is read again by the next one
-                self._log.exception("reading logs", extra={"event": "logs.failed"})
-                self._told(f"{type(failure).__name__}: {failure}")
+                error = f"{type(failure).__name__}: {failure}"
+                if error != self.error:
+                    self._log.exception("reading logs", extra={"event": "logs.failed"})
+                self._told(error)
             if self._stop.wait(_TRY_AGAIN):
                 return
 
@@ -126,7 +128,7 @@ class _Work:
         self._lag_due = 0.0
         self._stopping = threading.Event()
         spool = settings.spool
-        # A payload has to fit into the spool, which may be small, and be dropped without much else.
+        # A payload has to fit into the spool, which may be small.
         self._most_bytes = min(_BYTES_A_PAYLOAD, spool.max_bytes // 8)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
@@ -135,7 +137,7 @@ class _Work:
             positions = self._recovered()
             self._names = _names(settings.files)
             self._rules = [
-                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem, self._most_bytes)
+                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
             # Of files that no rule follows any more: the rule may come back with the next reload.

@@ -1,0 +1,157 @@
+"""The agent is killed, stopped and held up while a program writes and rotates: every line arrives exactly once.
+
+DECKWATCH_SOAK=1 kills it a hundred times, not 25.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from log_shipping import Log, await_empty_spool, await_lines, config, following, new_job, shipper, stored
+from loki import Loki, assert_exactly_once, loki_under_test
+from numbered_lines import Numbered
+from services import ROOT, deckwatch_command, free_port, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_KILLS = 100 if os.environ.get("DECKWATCH_SOAK") else 25
+
+
+class Writer:
+    """A program that writes numbered lines; `end()` gives all of them."""
+
+    def __init__(self, path: Path, rate: int, period: float, backups: int) -> None:
+        self.numbered = Numbered("w", time.time_ns(), int(1e9 / rate))
+        self._rate = rate
+        arguments = [path, "w", self.numbered.begin, rate, period, backups]
+        program = ROOT / "tests" / "numbered_lines.py"
+        self.process = subprocess.Popen([sys.executable, program, *map(str, arguments)], stdout=subprocess.PIPE)
+
+    def end(self) -> list[str]:
+        self.process.terminate()
+        printed, _ = self.process.communicate(timeout=10)
+        return self.numbered.lines(0, int(printed))
+
+
+@contextlib.contextmanager
+def writing(path: Path, rate: int, period: float = 1.0, backups: int = 100) -> Iterator[Writer]:
+    writer = Writer(path, rate, period, backups)
+    try:
+        yield writer
+    finally:
+        if writer.process.poll() is None:
+            writer.process.kill()
+            writer.process.communicate()
+
+
+@pytest.fixture
+def destination() -> Iterator[Loki]:
+    with loki_under_test() as destination:
+        yield destination
+
+
+@pytest.mark.timeout(400)
+def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destination: Loki, tmp_path: Path) -> None:
+    alone, many, random_moments = new_job(), new_job(), random.Random(4)
+    files = [  # the file itself, and a pattern that its rotated ones match too, all of them one stream
+        following(tmp_path / "alone.log", alone),
+        following(tmp_path / "many.log*", many, filename_label=False),
+    ]
+    text = config(destination, files, poll_interval="20ms")
+    command = deckwatch_command("run", "--listen", f"127.0.0.1:{free_port()}", "--state-dir", str(tmp_path / "state"))
+    with contextlib.ExitStack() as writers:
+        with shipper(tmp_path, text) as program:  # what was rotated away before it came for the first time is not its
+            first = writers.enter_context(writing(tmp_path / "alone.log", 10_000))
+            second = writers.enter_context(writing(tmp_path / "many.log", 10_000))
+            until(lambda: stored(destination, alone) and stored(destination, many), what="the first lines")
+            program.process.kill()
+        with (tmp_path / "killed.log").open("wb") as log:
+            for _ in range(_KILLS - 1):
+                agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+                time.sleep(random_moments.uniform(0.3, 1.2))  # from within its start to within its work
+                agent.kill()
+                assert agent.wait(10) == -signal.SIGKILL, (tmp_path / "killed.log").read_text()
+        lines = {alone: first.end(), many: second.end()}
+    for job in (alone, many):
+        assert len(stored(destination, job)) > len(lines[job]) / 2  # it did its work in spite of it
+    with shipper(tmp_path, text) as program:
+        for job in (alone, many):
+            await_lines(destination, job, lines[job], 60)
+        await_empty_spool(program)
+    for job in (alone, many):
+        assert_exactly_once(lines[job], stored(destination, job))
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+def test_away_for_some_rotations_it_takes_up_where_it_was(how: str, destination: Loki, tmp_path: Path) -> None:
+    job = new_job()
+    text = config(destination, [following(tmp_path / "app.log", job)])
+    with contextlib.ExitStack() as stack:
+        with shipper(tmp_path, text) as program:
+            writer = stack.enter_context(writing(tmp_path / "app.log", rate=5000, period=0.3))
+            until(lambda: len(stored(destination, job)) > 1000, what="the first lines")
+            if how == "frozen":
+                program.process.send_signal(signal.SIGSTOP)
+                rotations(tmp_path, 4)
+                program.process.send_signal(signal.SIGCONT)
+                rotations(tmp_path, 1)
+        if how == "stopped":
+            rotations(tmp_path, 4)
+        with shipper(tmp_path, text) as program:
+            rotations(tmp_path, 1)
+            lines = writer.end()
+            await_lines(destination, job, lines)
+            await_empty_spool(program)
+    assert_exactly_once(lines, stored(destination, job))
+
+
+def rotations(folder: Path, number: int) -> None:
+    """Wait for so many."""
+    before = len(list(folder.glob("app.log.*")))
+    until(lambda: len(list(folder.glob("app.log.*"))) >= before + number, what="rotations")
+
+
+def test_an_orderly_stop_has_shipped_or_spooled_all_that_was_written(destination: Loki, tmp_path: Path) -> None:
+    job, log = new_job(), Log(tmp_path / "app.log")
+    text = config(destination, [following(log.path, job)])
+    for _ in range(3):
+        with shipper(tmp_path, text):
+            log.write(300)
+        log.write(50)
+    log.path.unlink()  # what was there while no agent was running is lost with it
+    with shipper(tmp_path, text):
+        await_lines(destination, job, log.lines[:-50])
+
+
+@pytest.mark.parametrize("way", ["copytruncate", "deletion"])
+def test_each_way_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_path: Path) -> None:
+    job, log = new_job(), Log(tmp_path / "app.log")
+    log.write(1000)
+    with shipper(tmp_path, config(destination, [following(tmp_path / "app.log", job)])) as program:
+        for turn in range(4 if way == "copytruncate" else 2):
+            if way == "copytruncate":
+                (tmp_path / f"app.log.{turn + 1}").write_bytes(log.path.read_bytes())
+                os.truncate(log.path, 0)
+            else:
+                # What is deleted unread is lost to everybody; what the agent has open is not.
+                await_lines(destination, job, log.lines)
+                with log.path.open("a") as file:
+                    log.path.unlink()
+                    file.writelines(f"{line}\n" for line in log.numbered.lines(log.written, log.written + 100))
+                log.written += 100
+            log.write(random.randrange(1, 1500))
+            time.sleep(0.2)
+        await_lines(destination, job, log.lines)
+        await_empty_spool(program)
+    assert_exactly_once(log.lines, stored(destination, job))
