@@ -13,7 +13,7 @@ from deckwatch.metric import gauge
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from deckwatch.metric import Sample
 
@@ -31,16 +31,15 @@ _VERSION = re.compile(r"\d+(\.\d+)?")
 class OsRelease:
     def __init__(self, paths: Paths) -> None:
         self._files = [paths.in_root("/etc/os-release"), paths.in_root("/usr/lib/os-release")]
+        # It changes with an update of the system only: what was made of it is kept with the text.
+        self._text = ""
+        self._samples: tuple[Sample, ...] = ()
 
-    def collect(self) -> Iterator[Sample]:
-        release = parse_os_release(self._read())
-        yield INFO(1, **{label: release.get(label.upper(), "") for label in _LABELS})
-        version = _VERSION.match(release.get("VERSION_ID", ""))
-        if version is not None and float(version[0]) > 0:
-            labels = {label: release.get(label.upper(), "") for label in ("id", "id_like", "name")}
-            yield VERSION(float(version[0]), **labels)
-        if "SUPPORT_END" in release:
-            yield SUPPORT_END(parse_date(release["SUPPORT_END"]))
+    def collect(self) -> Iterable[Sample]:
+        text = self._read()
+        if text != self._text or not self._samples:
+            self._samples, self._text = tuple(_samples(parse_os_release(text))), text
+        return self._samples
 
     def _read(self) -> str:
         for file in self._files:
@@ -49,6 +48,16 @@ class OsRelease:
             except FileNotFoundError:
                 continue
         raise NotAvailable
+
+
+def _samples(release: dict[str, str]) -> Iterator[Sample]:
+    yield INFO(1, **{label: release.get(label.upper(), "") for label in _LABELS})
+    version = _VERSION.match(release.get("VERSION_ID", ""))
+    if version is not None and float(version[0]) > 0:
+        labels = {label: release.get(label.upper(), "") for label in ("id", "id_like", "name")}
+        yield VERSION(float(version[0]), **labels)
+    if "SUPPORT_END" in release:
+        yield SUPPORT_END(parse_date(release["SUPPORT_END"]))
 
 
 def parse_os_release(text: str) -> dict[str, str]:

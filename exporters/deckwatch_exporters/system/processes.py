@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from deckwatch.metric import gauge
 
-from .paths import Paths, read_number, read_piece
+from .kept_files import KeptFiles
+from .paths import Paths, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,26 +24,34 @@ STATE = gauge("node_processes_state", "Processes in each state.", ["state"])
 THREADS_STATE = gauge("node_processes_threads_state", "Threads in each state.", ["thread_state"])
 
 
+#: A host's usual processes. Each descriptor costs the kernel 5 kB, and the agent may have no more than 1024 of them.
+_MOST_KEPT = 256
+
+
 class Processes:
     def __init__(self, paths: Paths) -> None:
         self._proc = paths.proc
         self._kernel = paths.in_proc("sys", "kernel")
+        self._files = KeptFiles(_MOST_KEPT)
 
     def collect(self) -> Iterator[Sample]:
         states: Counter[str] = Counter()
         thread_states: Counter[str] = Counter()
         threads = 0
+        seen: set[str] = set()
         for pid in filter(str.isdigit, os.listdir(self._proc)):
+            path = f"{self._proc}/{pid}/stat"
             try:
-                state, count = parse_stat(read_piece(f"{self._proc}/{pid}/stat"))
+                state, count = parse_stat(self._files.read(path))
                 states[state] += 1
                 threads += count
-                if count == 1:
-                    thread_states[state] += 1
-                else:
-                    thread_states.update(self._thread_states(pid))
+                thread_states[state] += 1  # of the first thread, whose state is the process's
+                if count > 1:
+                    thread_states.update(self._other_threads(pid, seen))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended meanwhile
+            seen.add(path)
+        self._files.forget_others(seen)
         yield PIDS(states.total())
         yield THREADS(threads)
         for metric, file in ((MAX_THREADS, "threads-max"), (MAX_PROCESSES, "pid_max")):
@@ -54,13 +63,17 @@ class Processes:
         for state, count in thread_states.items():
             yield THREADS_STATE(count, thread_state=state)
 
-    def _thread_states(self, pid: str) -> Iterator[str]:
+    def _other_threads(self, pid: str, seen: set[str]) -> Iterator[str]:
         folder = f"{self._proc}/{pid}/task"
         for thread in os.listdir(folder):
+            if thread == pid:
+                continue
+            path = f"{folder}/{thread}/stat"
             try:
-                yield parse_stat(read_piece(f"{folder}/{thread}/stat"))[0]
+                yield parse_stat(self._files.read(path))[0]
             except (FileNotFoundError, ProcessLookupError):
                 continue
+            seen.add(path)
 
 
 def parse_stat(text: str) -> tuple[str, int]:

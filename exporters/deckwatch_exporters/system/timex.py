@@ -37,6 +37,10 @@ _STA_NANO = 0x2000
 _PPM_SCALE = 1_000_000 * 65536.0  # frequencies are in parts per million, with a 16 bit fraction
 
 
+# Loading it costs as much as the call does.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
 class Timeval(ctypes.Structure):
     _fields_ = (("tv_sec", ctypes.c_long), ("tv_usec", ctypes.c_long))
 
@@ -72,7 +76,7 @@ class TimexStruct(ctypes.Structure):
 def adjtimex() -> tuple[int, Any]:
     """The clock's state and its figures. Raises OSError."""
     figures = TimexStruct()
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(figures))
+    state = _LIBC.adjtimex(ctypes.byref(figures))
     if state < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -82,6 +82,92 @@ def test_a_device_that_vanishes_while_it_is_read_is_not_reported_as_down(tmp_pat
     assert {series for series in collected(tmp_path) if "veth1" in series} == set()
 
 
+class Watched:
+    """The interfaces below a tree, over several runs, at a time that the test sets."""
+
+    def __init__(self, tree: Path) -> None:
+        self.now = 1000.0
+        self._collector = NetworkInterfaces(host_paths(tree), NetworkSettings(), clock=lambda: self.now)
+
+    def collect(self) -> dict[str, float]:
+        return by_series(self._collector.collect())
+
+
+def test_what_follows_the_link_is_told_in_the_run_after_it_changed(tmp_path: Path) -> None:
+    before = {"operstate": "up\n", "carrier": "1\n", "carrier_changes": "1\n", "flags": "0x1003\n"}
+    after = {"operstate": "down\n", "carrier": "0\n", "carrier_changes": "2\n", "flags": "0x1002\n"}
+    device(tmp_path, "eth0", **before, speed="1000\n", duplex="full\n")
+    watched = Watched(tmp_path)
+    watched.collect()
+    for file, text in {**after, "speed": "100\n", "duplex": "half\n"}.items():
+        (tmp_path / "sys/class/net/eth0" / file).write_text(text)
+
+    assert watched.collect() == {
+        'node_network_carrier{device="eth0"}': 0,
+        'node_network_carrier_changes_total{device="eth0"}': 2,
+        'node_network_flags{device="eth0"}': 0x1002,
+        'node_network_speed_bytes{device="eth0"}': 12_500_000,
+        'node_network_up{device="eth0"}': 0,
+        'node_network_info{device="eth0",address="",broadcast="",duplex="half",operstate="down",ifalias=""}': 1,
+    }
+
+
+def test_what_is_changed_by_hand_is_told_within_a_minute(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="up\n", mtu="1500\n")
+    watched = Watched(tmp_path)
+    watched.collect()
+    folder = tmp_path / "sys/class/net/eth0"
+    (folder / "mtu").write_text("9000\n")
+    (folder / "ifalias").write_text("uplink\n")
+    (folder / "netdev_group").write_text("7\n")
+    watched.now += 59
+    assert watched.collect()['node_network_mtu_bytes{device="eth0"}'] == 1500
+
+    watched.now += 1
+    found = watched.collect()
+
+    assert found['node_network_mtu_bytes{device="eth0"}'] == 9000
+    assert found['node_network_net_dev_group{device="eth0"}'] == 7
+    assert any('ifalias="uplink"' in series for series in found)
+
+
+def test_an_interface_that_was_removed_is_gone_at_once_and_back_with_what_it_then_says(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="up\n", ifindex="2\n")
+    device(tmp_path, "veth1", operstate="up\n", ifindex="7\n")
+    watched = Watched(tmp_path)
+    watched.collect()
+
+    folder = tmp_path / "sys/class/net/veth1"
+    folder.rename(tmp_path / "gone")
+    assert {series for series in watched.collect() if "veth1" in series} == set()
+
+    (tmp_path / "gone/ifindex").write_text("9\n")
+    (tmp_path / "gone").rename(folder)
+    assert watched.collect()['node_network_iface_id{device="veth1"}'] == 9
+
+
+def test_an_interface_that_has_taken_the_name_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="up\n", ifindex="2\n", address="aa:aa\n")
+    device(tmp_path, "eth1", operstate="up\n", ifindex="3\n", address="bb:bb\n")
+    watched = Watched(tmp_path)
+    watched.collect()
+    folder = tmp_path / "sys/class/net"
+    for old, new in (("eth0", "lan"), ("eth1", "eth0"), ("lan", "eth1")):
+        (folder / old).rename(folder / new)
+
+    found = watched.collect()
+
+    assert [found[f'node_network_iface_id{{device="{name}"}}'] for name in ("eth0", "eth1")] == [3, 2]
+    assert any('device="eth0",address="bb:bb"' in series for series in found)
+
+
+def test_a_second_run_yields_the_same_series_in_the_same_order(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="up\n", mtu="1500\n", carrier="1\n", addr_assign_type="0\n", type="1\n")
+    watched = Watched(tmp_path)
+
+    assert list(watched.collect().items()) == list(watched.collect().items())
+
+
 def test_the_devices_of_this_machine_have_an_index_and_a_state() -> None:
     found = by_series(NetworkInterfaces(Paths(), NetworkSettings()).collect())
 

@@ -48,6 +48,18 @@ def test_the_vendors_file_is_read_where_there_is_none_in_etc(tmp_path: Path) -> 
     assert found['node_os_version{id="admin",id_like="",name=""}'] == 2
 
 
+def test_an_update_of_the_system_is_told_in_the_next_run(tmp_path: Path) -> None:
+    file = tmp_path / "root/etc/os-release"
+    file.parent.mkdir(parents=True)
+    file.write_text("ID=x\nVERSION_ID=1\n")
+    collector = OsRelease(host_paths(tmp_path))
+    before = [by_series(collector.collect()) for _ in range(2)]
+    file.write_text("ID=x\nVERSION_ID=2\n")
+
+    assert before[0] == before[1]
+    assert by_series(collector.collect())['node_os_version{id="x",id_like="",name=""}'] == 2
+
+
 @pytest.mark.parametrize(("version", "figure"), [("9.2", 9.2), ("22.04.1", 22.04), ("40beta", 40)])
 def test_the_version_is_its_first_two_parts(version: str, figure: float, tmp_path: Path) -> None:
     found = collected(tmp_path, "etc/os-release", f"ID=x\nVERSION_ID={version}\n")

@@ -151,6 +151,49 @@ def test_sockets_are_counted_over_several_datagrams_until_the_end() -> None:
     assert counts == {"established": 2, "listen": 1, "rx_queued_bytes": 5, "tx_queued_bytes": 128}
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 255),
+            st.integers(0, 2**32 - 1),
+            st.integers(0, 2**32 - 1),
+            st.binary(max_size=40),  # of any length: messages begin at multiples of four all the same
+        ),
+        max_size=30,
+    )
+)
+def test_sockets_with_attributes_of_any_lengths_are_all_counted(sockets: list[tuple[int, int, int, bytes]]) -> None:
+    counts: Counter[str] = Counter()
+
+    ended = count_replies(b"".join(diag_message(*one) for one in sockets) + end(), counts)
+
+    assert ended
+    states = Counter(tcpstat.STATES.get(state, "unknown") for state, *_ in sockets)
+    assert {state: count for state, count in counts.items() if not state.endswith("bytes")} == states
+    assert counts["rx_queued_bytes"] == sum(receive for _, receive, _, _ in sockets)
+    assert counts["tx_queued_bytes"] == sum(send for _, _, send, _ in sockets)
+
+
+@pytest.mark.parametrize("sockets", [0, 1, 300])
+def test_a_broken_message_behind_good_ones_is_a_refusal(sockets: int) -> None:
+    good = diag_message(6) * sockets
+    too_long = struct.pack("=IHHII", 4000, 20, 0, 0, 0) + bytes(72)
+    too_short = struct.pack("=IHHII", 40, 20, 0, 0, 0) + bytes(72)
+
+    assert [count_replies(good + broken, Counter()) for broken in (too_long, too_short, diag_message(1)[:70])] == [
+        None,
+        None,
+        None,
+    ]
+
+
+def test_what_stands_behind_the_end_is_not_counted() -> None:
+    counts: Counter[str] = Counter()
+
+    assert count_replies(diag_message(10) + end() + diag_message(1) * 3, counts)
+    assert counts["established"] == 0
+
+
 @pytest.mark.parametrize(
     "refusal",
     [

@@ -1,0 +1,140 @@
+"""Processes and threads by state, and the descriptors that are kept for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deckwatch_exporters.system.kept_files import KeptFiles
+from deckwatch_exporters.system.paths import Paths
+from deckwatch_exporters.system.processes import Processes
+from services import until
+
+from .support import by_series, host_paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def stat_of(pid: int, state: str, threads: int, name: str = "worker") -> str:
+    """As in proc_pid_stat(5): id, name, state, then 16 figures up to the number of threads."""
+    return f"{pid} ({name}) {state} {' '.join(['0'] * 16)} {threads} 0 0\n"
+
+
+def process(tree: Path, pid: int, *states: str, name: str = "worker") -> None:
+    """A process with a thread for each of the states."""
+    folder = tree / f"proc/{pid}"
+    for number, state in enumerate(states):
+        thread = folder / f"task/{pid + number}"
+        thread.mkdir(parents=True, exist_ok=True)
+        (thread / "stat").write_text(stat_of(pid + number, state, len(states), name))
+    (folder / "stat").write_text(stat_of(pid, states[0], len(states), name))
+
+
+def states_of(found: dict[str, float], metric: str) -> dict[str, float]:
+    return {series.split('"')[1]: value for series, value in found.items() if series.startswith(metric + "{")}
+
+
+def test_each_thread_is_counted_once_the_first_one_too(tmp_path: Path) -> None:
+    process(tmp_path, 1, "S")
+    process(tmp_path, 10, "S", "R", "D", name=") R (")
+    process(tmp_path, 20, "Z")
+
+    found = by_series(Processes(host_paths(tmp_path)).collect())
+
+    assert found["node_processes_pids"] == 3
+    assert found["node_processes_threads"] == 5
+    assert states_of(found, "node_processes_state") == {"S": 2, "Z": 1}
+    assert states_of(found, "node_processes_threads_state") == {"S": 2, "R": 1, "D": 1, "Z": 1}
+
+
+def test_states_are_those_of_now_in_every_run(tmp_path: Path) -> None:
+    process(tmp_path, 1, "S")
+    process(tmp_path, 10, "S", "S")
+    collector = Processes(host_paths(tmp_path))
+    by_series(collector.collect())
+    process(tmp_path, 1, "D")
+    process(tmp_path, 10, "R", "D")
+
+    found = by_series(collector.collect())
+
+    assert states_of(found, "node_processes_state") == {"D": 1, "R": 1}
+    assert states_of(found, "node_processes_threads_state") == {"D": 2, "R": 1}
+
+
+def test_a_process_of_this_machine_comes_and_goes_with_its_threads_and_descriptors() -> None:
+    code = (
+        "import threading, time; [threading.Thread(target=time.sleep, args=(60,)).start() for _ in range(4)]; input()"
+    )
+    collector = Processes(Paths())
+    files = collector._files  # which of them are held is not told by any metric
+
+    def held(pid: int) -> int:
+        list(collector.collect())
+        return sum(path.startswith(f"/proc/{pid}/") for path in files.paths())
+
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        try:
+            # The process's own and those of the four threads, unless the machine has more processes than are kept.
+            until(lambda: held(child.pid) == 5 or len(files) == 256)
+            assert by_series(collector.collect())["node_processes_threads"] > 5
+        finally:
+            child.kill()
+    assert held(child.pid) == 0
+
+
+def test_what_node_exporter_would_count_is_counted_run_after_run() -> None:
+    collector = Processes(Paths())
+    list(collector.collect())
+
+    def agrees() -> bool:
+        found = by_series(collector.collect())
+        threads: Counter[str] = Counter()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                threads["all"] += len(os.listdir(f"/proc/{pid}/task"))
+            except OSError:
+                continue
+        return found["node_processes_threads"] == threads["all"]
+
+    until(agrees)  # others may start processes between the two
+
+
+def test_a_path_that_names_another_file_is_opened_anew_once_the_kept_one_fails() -> None:
+    files = KeptFiles(10)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        path = f"/proc/{child.pid}/stat"
+        assert files.read(path).startswith(f"{child.pid} (")
+        child.kill()
+    with pytest.raises((FileNotFoundError, ProcessLookupError)):
+        files.read(path)
+    assert len(files) == 0
+
+
+def test_no_more_than_the_limit_are_kept_and_the_rest_is_read_all_the_same(tmp_path: Path) -> None:
+    files = KeptFiles(2)
+    for number in range(5):
+        (tmp_path / str(number)).write_text(f"content {number}")
+
+    before = len(os.listdir("/proc/self/fd"))
+    read = [files.read(str(tmp_path / str(number))) for _ in range(2) for number in range(5)]
+
+    assert read == [f"content {number}" for _ in range(2) for number in range(5)]
+    assert len(files) == 2
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+    files.forget_others({str(tmp_path / "1")})
+    assert files.paths() == {str(tmp_path / "1")}
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def test_descriptors_are_closed_with_the_collector_that_kept_them() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        list(Processes(Paths()).collect())
+
+    assert len(os.listdir("/proc/self/fd")) == before
