@@ -106,14 +106,7 @@ def test_a_clock_that_is_set_back_by_a_day_loses_no_line_unseen(tmp_path: Path) 
         assert_exactly_once(log.lines + back.lines, stored(destination, job) + [entry["line"] for entry in aside])
 
 
-_BACK = pytest.param(
-    True,
-    id="with the clock set back",
-    marks=pytest.mark.xfail(strict=True, reason="Batcher._repeats begins at 0 again with each start"),
-)
-
-
-@pytest.mark.parametrize("back", [pytest.param(False, id="forwards"), _BACK])
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "with the clock set back"])
 def test_equal_lines_of_the_same_time_are_all_stored_also_over_restarts(
     back: bool, destination: Loki, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ before an entry is spooled: what is sent twice is the same to the byte, and Loki
 
 from __future__ import annotations
 
+import random
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,7 +150,8 @@ class Batcher:
         self._streams: dict[Labels, _Stream] = {}  # those used last at the end
         self._by_id: dict[int, _Stream] = {}  # label sets are mostly the same objects: a look-up without hashing
         self._used: list[_Stream] = []
-        self._repeats = 0
+        # Not from 0: what went back in time before a restart began there too.
+        self._repeats = random.randrange(_MILLISECOND)
 
     def add(self, entries: Sequence[Entry]) -> None:
         by_id = self._by_id

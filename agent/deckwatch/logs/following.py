@@ -21,6 +21,7 @@ _READ = 256 * 1024  # bytes at once of one file
 _READ_TOGETHER = 8 * 1024 * 1024  # bytes at once of all files that have to be merged
 _LEAST_READ = 16 * 1024
 _FILES_TOGETHER = 1000
+_PARSERS_KEPT = 500
 
 
 class Run(NamedTuple):
@@ -56,16 +57,16 @@ class Following:
         self._problem = problem
         self._told: set[str] = set()  # what is wrong with lines and labels: once for all files of a rule
         self._tail = Tail(settings, positions, problem)
-        self._parsers: dict[str, Parser] = {}
+        self._parsers: dict[str, tuple[str, Parser]] = {}  # with the path, by the file's key
         self._held: dict[str, _Read] = {}
         # With the file's name among the labels, each file is a stream of its own.
         self._merges = not settings.filename_label
 
     def poll(self) -> None:
         self._tail.poll()
-        present = self._tail.keys()
-        for key in [key for key in self._parsers if key not in present]:
-            del self._parsers[key]
+        if len(self._parsers) > _PARSERS_KEPT:  # of thousands of files most are quiet
+            for key in [key for key, (_, parser) in self._parsers.items() if parser.pending_start is None]:
+                del self._parsers[key]
 
     def take(self) -> Iterable[Run]:
         """What may go out now. Empty when there is nothing to read."""
@@ -103,9 +104,10 @@ class Following:
 
     def _read(self, file: FollowedFile, size: int) -> _Read:
         chunk = self._tail.read(file, size)
-        parser = self._parsers.get(file.key)
-        if parser is None:
-            parser = self._parsers[file.key] = Parser(self.settings, file.path, self._labels, self._counts)
+        path, parser = self._parsers.get(file.key, ("", None))
+        if parser is None or path != file.path:  # a key is used again when its file is gone
+            parser = Parser(self.settings, file.path, self._labels, self._counts)
+            self._parsers[file.key] = file.path, parser
         entries = parser.feed(chunk.lines, chunk.start, chunk.cut)
         if parser.problems:
             self._tell(file.path, parser)
@@ -120,7 +122,7 @@ class Following:
     def _flushed(self) -> Iterable[_Read]:
         """Records that have waited for their end for long enough."""
         for file in self._tail.files():
-            parser = self._parsers.get(file.key)
+            _, parser = self._parsers.get(file.key, ("", None))
             if parser is not None and parser.pending_start is not None:
                 entries = parser.flush(final=file.is_finished)
                 if entries:

@@ -297,10 +297,7 @@ class _Work:
             self._counts.lags = {path: lag for lag, path in reversed(lags[:_FILES_WITH_LAG])}
 
     def _problem(self, path: str, message: str) -> None:
-        if message:
-            self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
-        else:
-            self._log.info("%s is read again", path, extra={"event": "logs.file", "path": path})
+        self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
 
 
 def _names(files: Iterable[FileSettings]) -> list[str]:

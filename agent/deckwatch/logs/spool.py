@@ -49,6 +49,7 @@ class Spool:
         self._drops_oldest = when_full == "drop_oldest"
         self._segment_bytes = min(segment_bytes, max_bytes // _LEAST_SEGMENTS)
         self._on_drop = on_drop
+        self.lost: list[Payload] = []  # dropped, to be told by the writer
         self._folder = Folder(folder)
         self._changed = self._folder.changed
         # Guarded by _changed.
@@ -116,6 +117,10 @@ class Spool:
 
     def sync(self) -> None:
         """Make durable what was appended. Raises OSError."""
+        with self._changed:
+            lost, self.lost = self.lost, []
+        for payload in lost:
+            self._on_drop(payload, "full")
         with self._changed:
             complete, self._unsynced = self._unsynced, {}
         try:
@@ -219,11 +224,15 @@ class Spool:
                 if number not in self._folder.sizes:
                     return  # acknowledged, and so gone, meanwhile
                 acknowledged = self._slowest()
+                handed_out = min((reader.cursor for reader in self._readers.values()), default=START)
                 # Gone before it is told: whatever happens next, a record is not told twice.
                 self._delete(number)
             for place, payload in self._folder.records(fd, Place(number, len(HEADER)), size):
-                if place > acknowledged:
+                if place > handed_out:
                     self._on_drop(payload, "full")
+                elif place > acknowledged:  # on its way, and it may well arrive
+                    with self._changed:
+                        min(self._readers.values(), key=lambda it: it.acknowledged).dropped_on_its_way(place, payload)
 
     def _begin(self) -> int:
         number = self._folder.next_number
@@ -292,6 +301,12 @@ class Reader:
             sync_folder(folder.path)
             place = None
         self.acknowledged = self._cursor = place or START
+        self._on_its_way: list[tuple[Place, Payload]] = []  # that was dropped after it was read
+
+    @property
+    def cursor(self) -> Place:
+        """Up to where it was read."""
+        return self._cursor
 
     @property
     def pending_bytes(self) -> int:
@@ -340,6 +355,7 @@ class Reader:
                 raise ValueError(f"{place} is beyond the end of the spool")
             self.acknowledged = place
             self._cursor = max(self._cursor, place)
+            self._on_its_way = [one for one in self._on_its_way if one[0] > place]
             try:
                 # First, since on a full disk it makes the room that the file needs. A segment that has gone is not
                 # read again, whatever the file says.
@@ -349,5 +365,12 @@ class Reader:
         write_ack(self._file, place)
 
     def rewind(self) -> None:
-        """Read again what was not acknowledged."""
-        self._cursor = self.acknowledged
+        """Read again what was not acknowledged. What was dropped since it was read cannot be: that is told now."""
+        with self._folder.changed:
+            self._cursor = self.acknowledged
+            self._spool.lost += [payload for _, payload in self._on_its_way]
+            self._on_its_way = []
+
+    def dropped_on_its_way(self, place: Place, payload: Payload) -> None:
+        """A record that it has in hand is not in the spool any more. Called with the lock held."""
+        self._on_its_way.append((place, payload))

@@ -76,6 +76,9 @@ class Streams:
             if text:
                 value = self._redact(text) if self._redact is not None else text
                 labels[name] = cut_bytes(value, MAX_VALUE_BYTES)
+                problem = f"values of the label {name} are cut: Loki takes {MAX_VALUE_BYTES} bytes"
+                if labels[name] is not value and problem not in self._problems:
+                    self._problems.append(problem)
         if len(labels) > MAX_LABELS:
             left_out = list(labels)[MAX_LABELS:]
             labels = {name: labels[name] for name in list(labels)[:MAX_LABELS]}

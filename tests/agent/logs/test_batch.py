@@ -83,7 +83,10 @@ def test_a_time_slightly_back_follows_the_newest_one() -> None:
 def test_a_time_further_back_stays_but_for_a_running_number() -> None:
     batcher = Batcher()
     batcher.add([entry(T + 10**9), *[entry(T, "same")] * 3, entry(T + 2 * 10**9)])
-    assert times(batcher) == [10**9, 1, 2, 3, 2 * 10**9]
+    first, *back, last = times(batcher)
+    assert (first, last) == (10**9, 2 * 10**9)
+    assert len(set(back)) == 3
+    assert all(0 <= time < 10**6 for time in back)
 
 
 def test_streams_have_their_own_times() -> None:

@@ -43,6 +43,9 @@ class SpoolAndList(RuleBasedStateMachine):
         self.readers: dict[str, Reader] = {name: self.spool.reader(name) for name in NAMES}
         self.cursor = dict(self.acknowledged)
         self.released = Place(0, 0)
+        # Dropped after it was read, by the reader that is furthest behind; and what of that was given up since.
+        self.on_its_way: dict[str, list[tuple[Place, bytes]]] = {name: [] for name in NAMES}
+        self.lost: list[bytes] = []
 
     def pending(self, after: Place) -> list[tuple[Place, bytes]]:
         return [record for record in self.kept if record[0] > after]
@@ -62,7 +65,7 @@ class SpoolAndList(RuleBasedStateMachine):
     def append(self, size: int, fill: bytes) -> None:
         payload = (b"%d " % self.number + fill).ljust(size, b"\xfe\xd1"[:1])
         self.dropped.clear()
-        slowest = min(self.acknowledged.values())
+        slowest, handed_out = min(self.acknowledged.values()), min(self.cursor.values())
         try:
             place = self.spool.append(payload)
         except SpoolFull:
@@ -77,7 +80,9 @@ class SpoolAndList(RuleBasedStateMachine):
         left = len(list(self.spool.records())) - 1
         deleted = self.kept[: len(self.kept) - left]
         self.kept = [*self.kept[len(deleted) :], (place, payload)]
-        assert self.dropped == [data for at, data in deleted if at > slowest]
+        assert self.dropped == [data for at, data in deleted if at > max(slowest, handed_out)]
+        behind = min(NAMES, key=lambda name: self.acknowledged[name])
+        self.on_its_way[behind] += [(at, data) for at, data in deleted if slowest < at <= handed_out]
         if self.when_full != "drop_oldest":
             assert self.dropped == []
 
@@ -96,12 +101,15 @@ class SpoolAndList(RuleBasedStateMachine):
             if index >= 0:
                 self.readers[name].acknowledge(read[index][0])
                 self.acknowledged[name] = max(self.acknowledged[name], read[index][0])
+                self.on_its_way[name] = [one for one in self.on_its_way[name] if one[0] > read[index][0]]
                 self.gone()
 
     @rule(name=st.sampled_from(NAMES))
     def rewind(self, name: str) -> None:
         self.readers[name].rewind()
         self.cursor[name] = self.acknowledged[name]
+        self.lost += [data for _, data in self.on_its_way[name]]
+        self.on_its_way[name] = []
 
     @rule(share=st.floats(0, 1))
     def release(self, share: float) -> None:
@@ -112,7 +120,10 @@ class SpoolAndList(RuleBasedStateMachine):
 
     @rule()
     def sync(self) -> None:
+        self.dropped.clear()
         self.spool.sync()
+        assert self.dropped == self.lost
+        self.lost = []
 
     @rule()
     def reopen(self) -> None:

@@ -193,10 +193,13 @@ def test_damage_that_is_read_by_all_and_then_dropped_is_counted_once(tmp_path: P
     path.write_bytes(data)
     dropped: list[bytes] = []
     spool = Spool(tmp_path, 1500, "drop_oldest", 1500, lambda payload, _: dropped.append(payload))
-    for name in ("one", "two"):
-        assert len(spool.reader(name).read(10**6)) == 10
+    readers = [spool.reader(name) for name in ("one", "two")]
+    assert [len(reader.read(10**6)) for reader in readers] == [10, 10]
     assert (spool.damaged, dropped) == (1, [])
     spool.append(b"y" * 1000)
+    for reader in readers:
+        reader.rewind()
+    spool.sync()
     assert (spool.damaged, dropped) == (1, [b"x" * 100] * 9)
     spool.close()
 
