@@ -196,6 +196,10 @@ class Histories:
         Raises OSError when that cannot be found out.
         """
         lost, grown = [], False
+        if history.live is None and not history.replaced:
+            known = len(history.files)
+            self._catch_up(history, regular(history.path), now)
+            grown = len(history.files) > known
         for file in [file for file in history.finished if file.links]:
             try:
                 status = os.stat(file.place)
@@ -232,12 +236,15 @@ class Histories:
 
     def _moved(self, history: PathHistory, status: os.stat_result | None, now: float) -> bool:
         """What is at the path is not what was there: nothing, or another file."""
-        if history.live is not None:
-            _leave(history.live, now)
+        left = history.live
+        if left is not None:
+            _leave(left, now)
             history.live = None
         if status is None:
             history.replaced = False
-            return False
+            if left is not None:  # there may have been another one meanwhile, which is rotated away already
+                self._catch_up(history, None, now)
+            return any(file.has_news for file in history.files)
         if not stat.S_ISREG(status.st_mode):
             history.replaced = True
             return False

@@ -84,6 +84,8 @@ class Whereabouts:
 
     def _holder(self, sibling: Sibling) -> FollowedFile | None:
         known = self._known.by_inode(sibling.inode)
+        if known is not None and not known.identity.length and known.fd < 0:
+            return None  # it was empty: nothing of what is there now was read
         return known if known is not None and self.holds(known, sibling.path, sibling.status) else None
 
     def is_new(self, history: PathHistory, sibling: Sibling) -> bool:
