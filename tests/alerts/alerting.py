@@ -1,0 +1,160 @@
+"""A real Prometheus with the shipped rules and a real Alertmanager with the shipped routes, both with short times, and
+a webhook that notes what reaches it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from services import Program, free_port, installed, running
+
+from .rule_files import ALERTS, RULE_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+#: A minute and a half becomes a second; what is looked back over keeps room for some samples, one a second.
+FACTOR = 90
+SHORTEST_RANGE = 4
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?P<before>for: |\[|offset )(?P<number>\d+)(?P<unit>[smhd])\b")
+
+
+def shortened(rules: str) -> str:
+    """The same rules with shorter durations: `for`, `keep_firing_for`, ranges, offsets and the prediction's hours."""
+
+    def shorter(found: re.Match[str]) -> str:
+        seconds = round(int(found["number"]) * _SECONDS[found["unit"]] / FACTOR)
+        return f"{found['before']}{max(seconds, 1 if 'for' in found['before'] else SHORTEST_RANGE)}s"
+
+    return _DURATION.sub(shorter, rules).replace("* 3600)", f"* {3600 // FACTOR})")
+
+
+def redirected(config: str, url: str) -> str:
+    """The same routes and inhibitions with shorter waits; each receiver is the webhook at `url`."""
+    content = yaml.safe_load(config)
+    content["global"] = {"resolve_timeout": "1m"}
+    del content["templates"]
+    content["receivers"] = [
+        {"name": receiver["name"], "webhook_configs": [{"url": url, "send_resolved": True}]}
+        for receiver in content["receivers"]
+    ]
+    _shorten_waits(content["route"])
+    return yaml.safe_dump(content)
+
+
+def _shorten_waits(route: dict[str, Any]) -> None:
+    for name in ("group_wait", "group_interval", "repeat_interval"):
+        if value := route.get(name):
+            seconds = int(value[:-1]) * _SECONDS[value[-1]]
+            least = {"group_wait": 1, "group_interval": 3, "repeat_interval": 600}[name]
+            most = {"group_wait": 5, "group_interval": 3, "repeat_interval": 600}[name]
+            route[name] = f"{min(max(seconds // 60, least), most)}s"
+    for child in route.get("routes", []):
+        _shorten_waits(child)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One alert in one message that reached the webhook."""
+
+    receiver: str
+    status: str  # firing or resolved
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.labels["alertname"]
+
+
+@dataclass
+class Webhook:
+    url: str
+    notices: list[Notice] = field(default_factory=list)
+
+    def since(self, start: int, status: str) -> list[Notice]:
+        return [notice for notice in self.notices[start:] if notice.status == status]
+
+
+@contextlib.contextmanager
+def webhook() -> Iterator[Webhook]:
+    port = free_port()
+    hook = Webhook(f"http://127.0.0.1:{port}/")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            hook.notices += [
+                Notice(message["receiver"], alert["status"], alert["labels"], alert["annotations"])
+                for alert in message["alerts"]
+            ]
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield hook
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def alertmanager(folder: Path, config: str) -> contextlib.AbstractContextManager[Program]:
+    port = free_port()
+    path = folder / "alertmanager.yml"
+    path.write_text(config)
+    command = [
+        installed("prometheus-alertmanager"),
+        f"--config.file={path}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    return running(command, f"http://127.0.0.1:{port}", "/-/ready", folder / "alertmanager.log")
+
+
+def alerting_prometheus(
+    folder: Path, agent: Program, alertmanager: Program
+) -> contextlib.AbstractContextManager[Program]:
+    port = free_port()
+    for path in RULE_FILES:
+        (folder / path.name).write_text(shortened(path.read_text()))
+    config = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / "*.rules.yml")],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager.url.removeprefix("http://")]}]}]},
+        "scrape_configs": [
+            {"job_name": "deckwatch", "static_configs": [{"targets": [agent.url.removeprefix("http://")]}]}
+        ],
+    }
+    path = folder / "prometheus.yml"
+    path.write_text(json.dumps(config))
+    command = [
+        installed("prometheus"),
+        f"--config.file={path}",
+        f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=1s",
+    ]
+    return running(command, f"http://127.0.0.1:{port}", "/-/ready", folder / "prometheus.log")
+
+
+def shipped_alertmanager_config() -> str:
+    return (ALERTS / "alertmanager.yml").read_text()
