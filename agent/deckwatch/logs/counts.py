@@ -143,7 +143,7 @@ class LogCounts:
         for destination in list(self._destinations.values()):
             dropped += Counter(dict(destination.counts.dropped))
             yield from _shipped(destination)
-        for reason, count in dropped.items():
+        for reason, count in ({"full": 0} | dropped).items():
             yield DROPPED(count, reason=reason)
         spool = self._spool
         yield SPOOL_DAMAGED(self._damaged + (spool.damaged if spool is not None else 0))
