@@ -1,0 +1,223 @@
+"""A live agent that watches a host, Redis with a replica, PostgreSQL and logs, under a small load, and a Prometheus.
+
+PYTHONPATH=tests .venv/bin/python -m dashboards.live    # keeps one up, to draw from
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+
+from dashboards.logql import serve
+from databases import PostgresServer, RedisServer, postgres_server, redis_server
+from loki import Double, loki
+from services import Program, agent, prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: The slow log of Redis, and the threshold of the agent, so that a small load has slow commands and slow queries.
+_SLOW_COMMAND_USEC = 2000
+_SLOW_QUERY = "50ms"
+_SLOW_SCRIPT = "local n = 0; for i = 1, 1000000 do n = n + i end; return n"
+
+
+@dataclass(frozen=True)
+class Live:
+    agent: Program
+    prometheus: Program
+    loki: Double
+    loki_url: str  # answers the dashboards' queries
+
+
+@contextlib.contextmanager
+def live(folder: Path) -> Iterator[Live]:
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(
+            redis_server(
+                folder,
+                *("--maxmemory", "4mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "yes"),
+                *("--slowlog-log-slower-than", str(_SLOW_COMMAND_USEC), "--latency-monitor-threshold", "2"),
+            )
+        )
+        replica = stack.enter_context(redis_server(folder, "--replicaof", "127.0.0.1", str(cache.port)))
+        database = stack.enter_context(
+            postgres_server(
+                track_io_timing="on",
+                wal_level="logical",
+                deadlock_timeout="100ms",
+                work_mem="64kB",
+                shared_buffers="1MB",
+            )
+        )
+        _prepare(database)
+        double = stack.enter_context(loki())
+        log = folder / "shop.json"
+        for load in (
+            lambda: _use_redis(cache),
+            lambda: _use_postgres(database),
+            lambda: _block(database),
+            lambda: _deadlock(database),
+            lambda: _write_log(log),
+        ):
+            stack.enter_context(_repeated(load))
+        config = _config(cache, replica, database, double, log)
+        program = stack.enter_context(agent(folder, config, STATE_DIRECTORY=str(folder / "state")))
+        watched = stack.enter_context(prometheus(folder, {"deckwatch": program}))
+        yield Live(program, watched, double, stack.enter_context(serve(double)))
+
+
+def _config(cache: RedisServer, replica: RedisServer, database: PostgresServer, double: Double, log: Path) -> str:
+    settings: dict[str, Any] = {
+        "interval": "1s",
+        "thresholds": {"slow_query": _SLOW_QUERY},
+        "exporters": {
+            "system": {
+                "processes": [
+                    {"name": "redis", "match": "redis-server"},
+                    {"name": "postgres", "match": "postgres"},
+                    {"name": "deckwatch", "match": "deckwatch run"},
+                ]
+            },
+            "redis": [
+                {"name": "cache", "url": cache.url, "streams": ["orders"], "keys_interval": "1s"},
+                {"name": "replica", "url": replica.url},
+            ],
+            "postgres": [{"name": "main", "dsn": database.dsn(), "slow_queries": {"blocked_after": "100ms"}}],
+        },
+        "logs": {
+            "loki": {"url": double.url, "batch_wait": "200ms"},
+            "files": [{"path": str(log), "labels": {"job": "shop"}, "drop": [{"field": "level", "matches": "debug"}]}],
+        },
+    }
+    return json.dumps(settings)
+
+
+@contextlib.contextmanager
+def _repeated(load: Callable[[], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            with contextlib.suppress(psycopg.Error, redis.RedisError):
+                load()
+            over.wait(0.05)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
+
+
+def _prepare(database: PostgresServer) -> None:
+    database.execute(
+        "CREATE EXTENSION pg_stat_statements",
+        "CREATE TABLE orders (id serial PRIMARY KEY, customer int, status text, note text)",
+        "CREATE TABLE unindexed AS SELECT generate_series(1, 20000) AS n, repeat('x', 100) AS filler",
+        "INSERT INTO orders (customer, status, note) SELECT n % 100, 'new', repeat('n', 50)"
+        " FROM generate_series(1, 5000) n",
+        "SELECT pg_create_physical_replication_slot('standby', true)",
+        "ANALYZE",
+    )
+
+
+def _use_redis(server: RedisServer) -> None:
+    with server.client(db=0) as client:
+        for _ in range(20):
+            number = random.randrange(4000)
+            client.set(f"session:{number}", "x" * 1000, ex=random.choice((1, 60, 600)))
+            client.get(f"session:{random.randrange(5000)}")
+            client.incr("visits")
+        client.xadd("orders", {"id": "1"}, maxlen=100)
+        if not client.xinfo_groups("orders"):
+            client.xgroup_create("orders", "workers", id="0")
+        client.eval(_SLOW_SCRIPT, 0)
+        client.lpush("visits", "a string is no list")  # an error
+
+
+def _use_postgres(server: PostgresServer) -> None:
+    with server.connect(application_name="shop") as connection:
+        for _ in range(10):
+            customer = random.randrange(100)
+            connection.execute("SELECT count(*) FROM orders WHERE customer = %s", (customer,))
+            connection.execute("UPDATE orders SET status = 'paid' WHERE id = %s", (random.randrange(1, 5000),))
+            connection.execute("INSERT INTO orders (customer, status) VALUES (%s, 'new')", (customer,))
+        connection.execute("DELETE FROM orders WHERE id IN (SELECT id FROM orders ORDER BY id DESC LIMIT 5)")
+        connection.execute("SELECT n FROM unindexed ORDER BY filler, n DESC LIMIT 5")  # a temporary file
+        connection.execute("SELECT count(*) FROM unindexed WHERE filler LIKE '%y%'")
+        connection.execute("SELECT pg_sleep(0.08)")
+        connection.execute("CHECKPOINT")
+        with contextlib.suppress(psycopg.Error), connection.transaction():
+            connection.execute("SELECT 1 / 0")
+
+
+def _block(server: PostgresServer) -> None:
+    """A session that is idle in a transaction, and one that waits for it."""
+    with server.connect(application_name="report") as holder, server.connect(application_name="shop") as waiter:
+        holder.execute("BEGIN")
+        holder.execute("UPDATE orders SET note = 'held' WHERE id = 1")
+        waiting = threading.Thread(target=_quietly, args=(waiter, "UPDATE orders SET note = 'waited' WHERE id = 1"))
+        waiting.start()
+        time.sleep(2.5)
+        holder.execute("COMMIT")
+        waiting.join(10)
+
+
+def _deadlock(server: PostgresServer) -> None:
+    with server.connect() as one, server.connect() as other:
+        for connection, number in ((one, 2), (other, 3)):
+            connection.execute("BEGIN")
+            connection.execute("UPDATE orders SET note = 'd' WHERE id = %s", (number,))
+        waiting = threading.Thread(target=_quietly, args=(one, "UPDATE orders SET note = 'd' WHERE id = 3"))
+        waiting.start()
+        _quietly(other, "UPDATE orders SET note = 'd' WHERE id = 2")
+        waiting.join(10)
+    time.sleep(2)
+
+
+def _quietly(connection: psycopg.Connection[Any], statement: str) -> None:
+    with contextlib.suppress(psycopg.Error):
+        connection.execute(statement.encode())
+
+
+_MESSAGES = {
+    "debug": "cache looked up",
+    "info": "order placed",
+    "warning": "payment was slow",
+    "error": "payment failed: ConnectionResetError",
+}
+
+
+def _write_log(path: Path) -> None:
+    level = random.choices(list(_MESSAGES), (2, 10, 2, 1))[0]
+    line = {"time": time.time(), "level": level, "message": _MESSAGES[level], "order": random.randrange(10**6)}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the servers end as well
+    with tempfile.TemporaryDirectory() as folder, live(Path(folder)) as it:
+        print(f"--prometheus {it.prometheus.url} --loki {it.loki_url}", flush=True)
+        print(it.agent.url, it.agent.output, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(float(sys.argv[1]) if sys.argv[1:] else 3600)
+
+
+if __name__ == "__main__":
+    main()
