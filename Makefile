@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-.PHONY: run test lint bench soak services clean help
+.PHONY: run test lint bench soak services dashboards clean help
 
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run
@@ -41,6 +41,9 @@ bench: $(VENV)/.installed-dev services ## CPU, memory, latency and encoding besi
 
 soak: $(VENV)/.installed-dev ## A million scrapes: memory and file descriptors stay flat (some minutes)
 	$(BIN)/python tests/bench/soak.py
+
+dashboards: $(VENV)/.installed-dev ## Write dashboards/*.json anew, from the code beside them
+	PYTHONPATH=dashboards $(BIN)/python -W ignore -m deckwatch_dashboards
 
 clean: ## Remove the virtual environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

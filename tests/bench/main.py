@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,14 +13,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.encoding import encoding
 from bench.logs import logs
 from bench.measure import Scraper, cpu_of_a_cycle, quantile, resident_bytes
-from bench.stack import many_redis, stack
+from bench.stack import many_redis, same_coverage, stack
 from deckwatch.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAME_COVERAGE = ("processes", "interrupts", "tcpstat", "meminfo_numa", "softirqs")
 CYCLES = 60
 PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
 SCRAPES = 1000
@@ -71,7 +69,7 @@ def row(what: str, unit: str, ours: float, peer: float) -> tuple[str, ...]:
 
 
 def host(folder: Path) -> list[tuple[str, ...]]:
-    available = _flags(folder)
+    available = same_coverage(folder)
     rows = []
     (folder / "peer").mkdir()
     (folder / "ours").mkdir()
@@ -85,15 +83,6 @@ def host(folder: Path) -> list[tuple[str, ...]]:
         rows.append(row("resident memory", "MB", *megabytes))
     rows.append(_while_one_hangs(folder, peer99))
     return rows
-
-
-def _flags(folder: Path) -> list[str]:
-    """Those of the collectors that this version of the peer has."""
-    known = subprocess.run(
-        ["prometheus-node-exporter", "--help"], capture_output=True, text=True, check=False, cwd=folder
-    )
-    text = known.stdout + known.stderr
-    return [f"--collector.{name}" for name in SAME_COVERAGE if f"--collector.{name}" in text]
 
 
 def _while_one_hangs(folder: Path, peer99: float) -> tuple[str, ...]:

@@ -36,8 +36,19 @@ exporters:
   postgres:
     - {{name: main, dsn: "{postgres}"{more}}}
 """
+#: What node_exporter has and leaves out by default, and Deckwatch gives.
+BEYOND_DEFAULT = ("processes", "interrupts", "tcpstat", "meminfo_numa", "softirqs")
 #: What postgres_exporter gives by default, and no more.
 SAME_COVERAGE = ", tables: {enabled: false}, statements: {enabled: false}, slow_queries: {enabled: false}"
+
+
+def same_coverage(folder: Path) -> list[str]:
+    """Those of the collectors that this version of the peer has."""
+    known = subprocess.run(
+        ["prometheus-node-exporter", "--help"], capture_output=True, text=True, check=False, cwd=folder
+    )
+    text = known.stdout + known.stderr
+    return [f"--collector.{name}" for name in BEYOND_DEFAULT if f"--collector.{name}" in text]
 
 
 def port_of(program: Program) -> int:
@@ -94,7 +105,7 @@ def stack(folder: Path) -> list[tuple[str, ...]]:
     with servers(folder) as (redis, postgres), contextlib.ExitStack() as running:
         of_redis = running.enter_context(redis_exporter(folder / "peers", redis.url))
         of_postgres = running.enter_context(postgres_exporter(folder / "peers", postgres.dsn(user="monitor")))
-        peers = [running.enter_context(node_exporter(folder / "peers")), of_redis, of_postgres]
+        peers = [running.enter_context(node_exporter(folder / "peers", *same_coverage(folder))), of_redis, of_postgres]
         where = {"redis": redis.url, "postgres": postgres.dsn(user="monitor")}
         peers_one, peers_two = cpu(peers), cpu(peers, 2)
         asked = (asked_in_a_cycle(of_redis, redis, postgres)[0], asked_in_a_cycle(of_postgres, redis, postgres)[1])
