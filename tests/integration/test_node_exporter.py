@@ -104,12 +104,23 @@ RESTLESS = (
 
 
 def test_what_does_not_move_has_the_value_that_node_exporter_gives(both: tuple[Program, Program]) -> None:
-    peer, ours = both
+    """A figure that moved and came back between two looks is different once, one that is wrong each time."""
+    compared, different = _compared(*both)
+    for _ in range(2):
+        if different:
+            _, again = _compared(*both)
+            different = {key: text for key, text in again.items() if key in different}
+    assert compared > 350
+    assert not different, "\n".join(different.values())
+
+
+def _compared(peer: Program, ours: Program) -> tuple[int, dict[tuple[str, object], str]]:
+    """How many series the peer gives the same value twice, with ours read between, and those that differ."""
     before = _families(peer.metrics())
     began = time.time()
     fresh = until(lambda: _collected_since(began, ours), what="a run of every collector")
     after = _families(peer.metrics())
-    compared, problems = 0, []
+    compared, different = 0, {}
     for name, (_, values) in sorted(before.items()):
         if not _of_the_host(name) or name.startswith("process_"):
             continue  # each tells of its own process
@@ -120,9 +131,8 @@ def test_what_does_not_move_has_the_value_that_node_exporter_gives(both: tuple[P
             compared += 1
             tolerance = 0.05 if name.startswith(RESTLESS) else 1e-9
             if mine != pytest.approx(value, rel=tolerance, abs=20 if name.startswith(RESTLESS) else 1e-9):
-                problems.append(f"{name}{dict(labels)}: {mine}, not {value}")
-    assert compared > 350
-    assert not problems, "\n".join(problems)
+                different[name, labels] = f"{name}{dict(labels)}: {mine}, not {value}"
+    return compared, different
 
 
 def _collected_since(moment: float, program: Program) -> Families:
