@@ -1,4 +1,5 @@
-"""The command line: `deckwatch run | check | once | advise | metrics | logs | config | version`.
+"""The command line: `deckwatch run | check | once | advise | metrics | logs | dashboards | alerts | gate | config |
+version`. The commands about dashboards and alerts are in pack_commands.py.
 
 Exit codes: 0 all is well, 1 it failed while running, 2 the command line, the config or a target is wrong.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from deckwatch import __version__
 from deckwatch.board import UnknownSelectionError
 from deckwatch.config import Config, ConfigError, find_config, load_config
+from deckwatch.pack_commands import add_pack_commands
 from deckwatch.registry import Registry, RegistryError
 from deckwatch.state import state_folder
 
@@ -95,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     quarantine = about_logs.add_parser("quarantine", help="list the lines that Loki refused")
     quarantine.add_argument("--state-dir", metavar="DIR", help=_STATE)
     quarantine.set_defaults(command=_logs_quarantine)
+
+    add_pack_commands(commands)
 
     config = commands.add_parser("config", help="about the config file")
     about_config = config.add_subparsers(metavar="COMMAND", required=True)

@@ -120,7 +120,7 @@ def _compared(peer: Program, ours: Program) -> tuple[int, dict[tuple[str, object
     began = time.time()
     fresh = until(lambda: _collected_since(began, ours), what="a run of every collector")
     after = _families(peer.metrics())
-    compared, different = 0, {}
+    compared, different = 0, dict[tuple[str, object], str]()
     for name, (_, values) in sorted(before.items()):
         if not _of_the_host(name) or name.startswith("process_"):
             continue  # each tells of its own process
