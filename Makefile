@@ -19,10 +19,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-.PHONY: run test lint bench soak services dashboards clean help
+.PHONY: run demo test lint bench soak services dashboards clean help
 
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run
+
+demo: $(VENV)/.installed ## Everything on this machine until Ctrl-C, without Docker (FAULT=help lists trouble to make; FAST=0: real times)
+	@exec $(BIN)/python -m demo $(if $(FAULT),--fault '$(FAULT)') $(if $(filter 0,$(FAST)),--real-time)
 
 test: $(VENV)/.installed-dev services ## Install what the tests need, then lint, types and tests
 	$(MAKE) --no-print-directory lint

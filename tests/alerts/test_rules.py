@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: It always fires, so that there is no case in which it does not.
 ALWAYS = "Watchdog"
-DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "slow-queries", "logs", "agent"}
+DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "slow-queries", "logs", "deckwatch"}
 RUNBOOK_SECTIONS = ["What it means", "Whom it hurts", "How to look", "How to mend", "How to silence"]
 each_alert = pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -176,10 +177,10 @@ def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str,
 
 def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
-    commands = {line.split("`")[1] for line in readme.splitlines() if line.startswith("| `deckwatch ")}
+    rows = "".join(line for line in readme.splitlines() if line.startswith("| `deckwatch "))
 
-    for command in commands:
-        words = [word for word in command.split()[1:] if word.islower()]
+    for command in re.findall(r"`deckwatch ([^`]+)`", rows):
+        words = itertools.takewhile(lambda word: word.islower() and not word.startswith("-"), command.split())
         assert deckwatch(*words, "--help", cwd=tmp_path).returncode == 0, command
 
 

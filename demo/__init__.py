@@ -1,0 +1,1 @@
+"""`make demo`: the agent and all that it works with, on this machine, until Ctrl-C. README.md tells more."""

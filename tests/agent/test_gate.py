@@ -1,0 +1,137 @@
+"""The gate: which alerts it looks at, and when a series of points counts as having fired."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import pytest
+
+from deckwatch.gate import LONGEST_WINDOW, UnknownAlertError, chosen_alerts, gate
+from deckwatch.json_api import ApiError, JsonApi
+from deckwatch.pack_alerts import shipped_rules
+
+
+class ScriptedPrometheus(JsonApi):
+    """Prometheus has scraped for `up` seconds; the expression of one alert is true at some ages (seconds ago)."""
+
+    def __init__(self, true: list[tuple[float, float]], up: float = 86400) -> None:
+        super().__init__("Prometheus", "http://127.0.0.1:9")
+        self.true, self.up = true, up
+        self.queries: list[str] = []
+
+    def post_form(self, path: str, form: dict[str, str]) -> Any:
+        assert path == "/api/v1/query_range"
+        self.queries.append(form["query"])
+        now, step = time.time(), int(form["step"])
+        start, end = (round(float(form[name]) * 1000) for name in ("start", "end"))
+        ages = [(at / 1000, now - at / 1000) for at in range(start, end + 1, step * 1000)]
+        if form["query"] == "count(up)":
+            values = [[at, "3"] for at, age in ages if age <= self.up]
+        else:
+            values = [[at, "0.5"] for at, age in ages if any(old >= age >= young for old, young in self.true)]
+        metric = {"__name__": "redis_up", "instance": "a:1", "target": "cache"}
+        return {"status": "success", "data": {"result": [{"metric": metric, "values": values}] if values else []}}
+
+
+def gated(prometheus: JsonApi, window: float = 600, alert: str = "HostMemoryExhausted") -> tuple[int, str]:
+    out = io.StringIO()
+    return gate(prometheus, window, [alert], None, out), out.getvalue()  # its `for` is 5m
+
+
+@pytest.mark.parametrize(
+    ("true", "fires"),
+    [
+        ([(400, 0)], True),
+        ([(200, 0)], False),  # shorter than `for`
+        ([(500, 350), (200, 0)], False),  # long enough only in sum
+        ([(850, 500)], True),  # over, but it fired in the window
+        ([(850, 700)], False),  # before the window
+        ([(80000, 0)], True),
+        ([], False),
+    ],
+)
+def test_an_alert_fires_when_it_is_true_for_as_long_as_its_for_and_into_the_window(
+    true: list[tuple[float, float]], fires: bool
+) -> None:
+    code, said = gated(ScriptedPrometheus(true))
+
+    assert code == int(fires)
+    assert f"{'1' if fires else 'none'} of 1 alerts fired in the last 10m\n" in said
+
+
+def test_the_table_tells_alert_severity_labels_times_and_value() -> None:
+    _, said = gated(ScriptedPrometheus([(400, 0)]))
+    header, row, _ = said.splitlines()
+
+    assert header.split() == ["ALERT", "SEVERITY", "LABELS", "SINCE", "UNTIL", "VALUE"]
+    name, severity, labels, since, until, value = row.split()
+    assert (name, severity, labels) == ("HostMemoryExhausted", "critical", "instance=a:1,target=cache")
+    assert since.endswith("Z")
+    assert (until, value) == ("now", "0.5")
+
+
+def test_what_is_over_has_its_end() -> None:
+    _, said = gated(ScriptedPrometheus([(850, 500)]))
+    assert said.splitlines()[1].split()[4].endswith("Z")
+
+
+def test_time_in_which_prometheus_did_not_run_is_no_reason_to_fire() -> None:
+    """absent() is true of all time before Prometheus was started."""
+    before = ScriptedPrometheus([(86400, 120)], up=120)
+    assert gated(before, alert="DeckwatchAbsent")[0] == 0
+
+    since = ScriptedPrometheus([(86400, 0)], up=400)
+    assert gated(since, alert="DeckwatchAbsent")[0] == 1
+
+
+def test_a_prometheus_that_scraped_nothing_is_no_all_clear() -> None:
+    with pytest.raises(ApiError, match="has scraped nothing in that time"):
+        gated(ScriptedPrometheus([], up=-1))
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"data": {"result": [3]}}, {"data": {"result": [{"values": []}]}}])
+def test_an_answer_of_something_else_is_one_line(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    prometheus = JsonApi("Prometheus", "http://127.0.0.1:9")
+    monkeypatch.setattr(prometheus, "post_form", lambda *_: answer)
+
+    with pytest.raises(ApiError, match="is this a Prometheus"):
+        gated(prometheus)
+
+
+def test_informational_alerts_count_only_when_asked_for() -> None:
+    rules = shipped_rules()
+    info = {alert.name for alert in rules.alerts if alert.severity == "info"} - {"Watchdog"}
+
+    assert info
+    assert not info & {alert.name for alert in chosen_alerts(rules, [], None)}
+    assert {alert.name for alert in chosen_alerts(rules, [], ["info"])} == info
+    assert [alert.name for alert in chosen_alerts(rules, ["HostLoadHigh"], None)] == ["HostLoadHigh"]
+    assert len(chosen_alerts(rules, [], ["critical", "warning", "info"])) == len(rules.alerts) - 1
+
+
+@pytest.mark.parametrize(
+    ("names", "severities", "line"),
+    [
+        (["RedisDwn"], None, "there is no alert 'RedisDwn' (did you mean 'RedisDown'?)"),
+        (["x"], None, "there is no alert 'x'; `deckwatch alerts list` has them all"),
+        (["Watchdog"], None, "Watchdog always fires: it cannot be a gate"),
+        (["RedisDown"], ["info", "warning"], "none of these alerts is info or warning"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(names: list[str], severities: list[str] | None, line: str) -> None:
+    with pytest.raises(UnknownAlertError) as refused:
+        chosen_alerts(shipped_rules(), names, severities)
+    assert str(refused.value) == line
+
+
+def test_the_longest_window_stays_within_the_points_that_prometheus_gives() -> None:
+    class Counting(ScriptedPrometheus):
+        def post_form(self, path: str, form: dict[str, str]) -> Any:
+            assert (float(form["end"]) - float(form["start"])) / int(form["step"]) <= 11000
+            return super().post_form(path, form)
+
+    longest = max(shipped_rules().alerts, key=lambda alert: alert.wait)
+    assert gated(Counting([]), LONGEST_WINDOW, longest.name)[0] == 0
+    assert gated(Counting([(80000, 79000)]), LONGEST_WINDOW)[0] == 1
