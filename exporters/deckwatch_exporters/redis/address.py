@@ -58,9 +58,9 @@ def parse_address(url: str) -> Address:
     kind = _SCHEMES.get(parts.scheme)
     if kind is None:
         raise ValueError(f"a URL of the form {_FORMS}")
-    if "#" in url or "@" in parts.query or ("@" in parts.path and kind != "unix"):
-        # Taken apart further, a piece of the password would become a host, a database or an option.
-        raise ValueError("#, / and ? in a user or password as %23, %2F and %3F")
+    if "#" in url or "@" in parts.query or ("@" in parts.path and (kind != "unix" or "@" in parts.netloc)):
+        # Taken apart further, a piece of the password would become a host, a path, a database or an option.
+        raise ValueError("#, /, ? and @ in a user, password or path as %23, %2F, %3F and %40")
     credentials, _, where = parts.netloc.rpartition("@")
     username, _, password = (unquote(part) for part in _split_once(credentials))
     options = _options(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deckwatch_exporters.redis.address import Address, parse_address
@@ -116,7 +116,7 @@ def test_an_option_that_belongs_into_the_config_is_named() -> None:
 
 
 def test_a_password_that_should_be_encoded_is_told_how() -> None:
-    with pytest.raises(ValueError, match="%23, %2F and %3F"):
+    with pytest.raises(ValueError, match="%23, %2F, %3F and %40"):
         parse_address("redis://:a#b@cache")
 
 
@@ -141,6 +141,7 @@ def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> 
 _SECRETS = st.text(st.sampled_from("§¤#?/@:=&%ç ,[]"), min_size=1, max_size=12).map(lambda text: f"Zq{text}9J")
 
 
+@example(secret="Zq@/9J", form="unix://:{}@/s")
 @given(
     secret=_SECRETS, form=st.sampled_from(["redis://u:{}@cache:6379/0", "redis+sentinel://:{}@s1/m", "unix://:{}@/s"])
 )
