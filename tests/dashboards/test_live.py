@@ -1,4 +1,4 @@
-"""Every query of every panel, asked of a Prometheus and a Loki that a live agent fills under a small load."""
+"""Every panel query, every rule and the catalogue, compared with what a live agent under load exposes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alerts.rule_files import rules
 from dashboards.boards import NAMES, Query, every_query, filled, load
+from dashboards.emitted import (
+    EMITTED_ELSEWHERE,
+    NOT_EMITTED,
+    NOT_SELECTED,
+    SELECTED_ELSEWHERE,
+    captured,
+    excused,
+    not_declared,
+    not_emitted,
+    selected,
+    series_in,
+    stale,
+)
 from dashboards.live import Live, live
 from dashboards.logql import entries
 from dashboards.logql import query as logql
+from deckwatch.catalogue import catalogue
+from deckwatch.registry import Registry
 from services import Program, fetch, until
 
 if TYPE_CHECKING:
@@ -120,3 +136,76 @@ def test_the_config_load_is_marked_once(stack: Live) -> None:
 
     (stamp,) = until(stamps, 30, "the config's load")
     assert abs(time.time() * 1000 - float(stamp["value"][1])) < 3_600_000  # milliseconds, as Grafana reads them
+
+
+def test_every_expression_of_every_rule_parses(stack: Live) -> None:
+    faults = []
+    for rule in rules():
+        status, answer = _ask(stack.prometheus, "query", query=rule.expr)
+        faults += [f"{rule.file.name}, {rule.name}: {answer['error']}"] if status != 200 else []
+    assert len(rules()) > 60
+    assert not faults
+
+
+def _is_selected(stack: Live, selector: str) -> bool:
+    status, answer = _ask(stack.prometheus, "query", query=f"present_over_time({selector}[10m])")
+    assert status == 200, f"{selector}: {answer['error']}"
+    return bool(answer["data"]["result"])
+
+
+def test_every_selector_of_every_rule_returns_data(stack: Live) -> None:
+    missing = [it for it in selected() if not excused(it, NOT_SELECTED, SELECTED_ELSEWHERE)]
+    assert len(missing) > 60
+
+    def complete() -> bool:
+        missing[:] = [selector for selector in missing if not _is_selected(stack, selector)]
+        return not missing
+
+    try:
+        until(complete, 90, "data for every selector")
+    except AssertionError:
+        raise AssertionError("no data for\n" + "\n".join(missing)) from None
+
+
+def test_the_excuses_of_rules_are_for_selectors_that_there_are_and_return_nothing(stack: Live) -> None:
+    assert stale(NOT_SELECTED, selected()) == []
+    assert stale(SELECTED_ELSEWHERE, selected()) == []
+    assert [it for it in selected() if excused(it, NOT_SELECTED) and _is_selected(stack, it)] == []
+
+
+def _names(stack: Live) -> set[str]:
+    """Of all series that the agent has given Prometheus so far, and that it gives now."""
+    status, answer = _ask(stack.prometheus, "label/__name__/values", **{"match[]": '{job="deckwatch"}'})
+    assert status == 200, answer
+    own = {name for name in answer["data"] if name != "up" and not name.startswith("scrape_")}
+    return own | series_in(stack.agent.metrics())
+
+
+def test_every_metric_of_the_catalogue_is_emitted_here_or_captured(stack: Live) -> None:
+    entries = catalogue(Registry.installed())
+    missing: list[str] = []
+
+    def complete() -> bool:
+        absent = not_emitted(entries, _names(stack) | captured())
+        missing[:] = [name for name in absent if not excused(name, NOT_EMITTED, EMITTED_ELSEWHERE)]
+        return not missing
+
+    try:
+        until(complete, 90, "every metric of the catalogue")
+    except AssertionError:
+        raise AssertionError("nothing emits\n" + "\n".join(missing)) from None
+
+
+def test_the_excuses_of_metrics_are_for_metrics_that_there_are_and_nothing_emits(stack: Live) -> None:
+    entries = catalogue(Registry.installed())
+    names = [entry.name for entry in entries]
+    assert stale(NOT_EMITTED, names) == []
+    assert stale(EMITTED_ELSEWHERE, names) == []
+    emitted = set(names) - set(not_emitted(entries, _names(stack) | captured()))
+    assert sorted(name for name in emitted if excused(name, NOT_EMITTED)) == []
+
+
+def test_every_series_of_the_agent_is_of_a_metric_of_the_catalogue(stack: Live) -> None:
+    names = _names(stack)
+    assert len(names) > 800
+    assert not_declared(catalogue(Registry.installed()), names) == []
