@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 import threading
@@ -10,28 +9,29 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch import __version__
-from deckwatch.board import NO_TARGET, Board, Selection, UnknownSelectionError
-from deckwatch.collector import Context, Probe, SeriesBudget
+from deckwatch.collection.board import NO_TARGET, Board, Selection
+from deckwatch.collection.host_summary import HostSummary
+from deckwatch.collection.own_process import OwnProcess
+from deckwatch.collection.run import SeriesBudget
+from deckwatch.collection.scheduler import Schedule
+from deckwatch.collection.status import AgentStatus, CollectorStatus
+from deckwatch.collection.targets import open_target
 from deckwatch.config import ConfigError, changed
-from deckwatch.host_summary import HostSummary
-from deckwatch.metric import gauge
-from deckwatch.negotiation import accepts_gzip, choose_format
-from deckwatch.schedule import Schedule
-from deckwatch.self_process import OwnProcess
-from deckwatch.server import Exposition
+from deckwatch.exporter import Probe
+from deckwatch.metrics.declaration import gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from deckwatch.board import Slot
-    from deckwatch.collector import Exporter
+    from deckwatch.collection.board import Slot
+    from deckwatch.collection.registry import Registry
+    from deckwatch.collection.scheduler import Job
+    from deckwatch.collection.status import State
     from deckwatch.config import Config, TargetConfig
+    from deckwatch.config.log_settings import LogsSettings
     from deckwatch.logs.service import LogService
-    from deckwatch.logs.settings import LogsSettings
-    from deckwatch.metric import Sample
-    from deckwatch.registry import Registry
-    from deckwatch.schedule import Job
+    from deckwatch.metrics.declaration import Sample
 
 RELOAD_SUCCESSFUL = gauge(
     "deckwatch_config_last_reload_successful", "Whether the config file could be loaded when that was last tried."
@@ -125,18 +125,15 @@ class Agent:
 
     # What the server asks for
 
-    def scrape(
-        self, accept: str, accept_encoding: str, collect: Sequence[str], target: str | None, client: str
-    ) -> Exposition:
-        chosen = choose_format(accept)
-        compress = accepts_gzip(accept_encoding)
-        try:
-            body = self.board.render(Selection(tuple(collect), target), chosen.is_openmetrics, compress)
-        except UnknownSelectionError as unknown:
-            return Exposition(400, f"{unknown}\n".encode(), "text/plain; charset=utf-8", "")
-        if not collect:
-            self._schedule.arrival(client, "" if target is None or target == NO_TARGET else target)
-        return Exposition(200, body, chosen.content_type, "gzip" if compress else "")
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
+        """The exposition, gzipped with `compress`. Raises UnknownSelectionError.
+
+        `client` tells scrapers apart: their periods are learned, and collection follows them.
+        """
+        body = self.board.render(selection, openmetrics, compress)
+        if not selection.collect:
+            self._schedule.arrival(client, "" if selection.target in (None, NO_TARGET) else str(selection.target))
+        return body
 
     def ready(self) -> bool:
         return all(slot.snapshot is not None or slot.overdue for slot in self.board.slots())
@@ -144,29 +141,18 @@ class Agent:
     def targets(self) -> list[tuple[str, str]]:
         return [(target.exporter, target.name) for target in self._config.targets if target.name]
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> AgentStatus:
         jobs = {(probe.name, probe.target): job for job in self._schedule.jobs() for probe in job.probes}
-        return {
-            "version": __version__,
-            "started": self._started,
-            "config": str(self._config.path) if self._config.path else None,
-            "config_loaded": self._loaded[0],
-            "collectors": [
-                {
-                    "name": slot.probe.name,
-                    "exporter": slot.exporter,
-                    "target": slot.probe.target,
-                    "state": _state(slot),
-                    "last_run": slot.snapshot and slot.snapshot.ended,
-                    "duration": slot.snapshot and slot.snapshot.duration,
-                    "samples": slot.snapshot.series if slot.snapshot and not slot.overdue else None,
-                    "error": (slot.snapshot and slot.snapshot.error) or None,
-                    "next_run": _next_run(jobs.get((slot.probe.name, slot.probe.target))),
-                }
-                for slot in self.board.slots()
-            ],
-            "host": self._host.ratios,
-        }
+        return AgentStatus(
+            version=__version__,
+            started=self._started,
+            config=str(self._config.path) if self._config.path else None,
+            config_loaded=self._loaded[0],
+            collectors=tuple(
+                _status(slot, jobs.get((slot.probe.name, slot.probe.target))) for slot in self.board.slots()
+            ),
+            host=self._host.status,
+        )
 
     def reload(self) -> str | None:
         """Take over the config file as it is now. Returns what is wrong with it, with which the old one stays."""
@@ -231,22 +217,27 @@ class Agent:
             self._schedule.remove(name)
 
 
-def open_target(exporter: Exporter, target: TargetConfig, thresholds: dict[str, float]) -> list[Probe]:
-    """The probes of one target, each bearing its name."""
-    context = Context(target.name, thresholds, logging.getLogger(f"deckwatch.{target.exporter}"))
-    return [dataclasses.replace(probe, target=target.name) for probe in exporter.open(target.settings, context)]
+def _status(slot: Slot, job: Job | None) -> CollectorStatus:
+    snapshot = slot.snapshot
+    return CollectorStatus(
+        name=slot.probe.name,
+        exporter=slot.exporter,
+        target=slot.probe.target,
+        state=_state(slot),
+        last_run=snapshot.ended if snapshot else None,
+        duration=snapshot.duration if snapshot else None,
+        samples=snapshot.series if snapshot and not slot.overdue else None,
+        error=(snapshot and snapshot.error) or None,
+        next_run=job.next_run if job is not None else None,
+    )
 
 
-def _state(slot: Slot) -> str:
+def _state(slot: Slot) -> State:
     if slot.overdue:
         return "hung"
     if slot.snapshot is None:
         return "pending"
     return "failing" if slot.snapshot.error else "ok"
-
-
-def _next_run(job: Job | None) -> float | None:
-    return job.next_run if job is not None else None
 
 
 def quicken_thread_switches() -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
-from deckwatch.collector import Exporter, Finding, Probe, Unreachable
 from deckwatch.config import Duration, Secret, Settings
-from deckwatch.metric import counter, declared_in, gauge
+from deckwatch.exporter import Exporter, Finding, Probe, Unreachable
+from deckwatch.metrics.declaration import counter, declared_in, gauge
 
 from .postgres.session import NotConnected, QueryError, Session
 from .postgres.settings import libpq_form
@@ -23,8 +23,8 @@ from .postgres.settings import libpq_form
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from deckwatch.collector import Context
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.exporter import Context
+    from deckwatch.metrics.declaration import Metric, Sample
 
 UP = gauge("pgbouncer_up", "Whether PgBouncer's admin console could be read.")
 VERSION = gauge("pgbouncer_version_info", "PgBouncer's version, always 1.", ["version"])

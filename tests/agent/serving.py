@@ -18,33 +18,34 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deckwatch.http_listener import Limits, bind, serve
-from deckwatch.server import Exposition, create_app
-from deckwatch.web_config import WebConfigFile
+from deckwatch.collection.board import Selection, UnknownSelectionError
+from deckwatch.collection.status import AgentStatus, CollectorStatus, HostStatus, State
+from deckwatch.http.app import create_app
+from deckwatch.http.listener import Limits, bind, serve
+from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
 #: Short enough for tests, long enough that a busy machine does not trip over them.
 SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
 
 
-def collector(name: str, target: str = "", state: str = "ok", error: str | None = None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "exporter": name.partition(".")[0],
-        "target": target,
-        "state": state,
-        "last_run": None if state == "pending" else 1_700_000_000.0,
-        "duration": None if state == "pending" else 0.0123,
-        "samples": 7 if state == "ok" else None,
-        "error": error,
-        "next_run": 1_700_000_015.0,
-    }
+def collector(name: str, target: str = "", state: State = "ok", error: str | None = None) -> CollectorStatus:
+    return CollectorStatus(
+        name=name,
+        exporter=name.partition(".")[0],
+        target=target,
+        state=state,
+        last_run=None if state == "pending" else 1_700_000_000.0,
+        duration=None if state == "pending" else 0.0123,
+        samples=7 if state == "ok" else None,
+        error=error,
+        next_run=1_700_000_015.0,
+    )
 
 
 class FakeWatch:
@@ -59,27 +60,23 @@ class FakeWatch:
         self.wrong: str | None = None
         self.reloads = 0
         self.reload_gate: threading.Event | None = None
-        self.asked: list[tuple[str, str, list[str], str | None, str]] = []
+        self.asked: list[tuple[Selection, bool, bool, str]] = []
 
-    def scrape(
-        self, accept: str, accept_encoding: str, collect: Sequence[str], target: str | None, client: str
-    ) -> Exposition:
-        self.asked.append((accept, accept_encoding, list(collect), target, client))
-        if target == "nobody":
-            return Exposition(400, b"unknown target 'nobody'\n", "text/plain; charset=utf-8")
-        if "gzip" in accept_encoding:
-            return Exposition(200, self.zipped, TEXT, "gzip")
-        return Exposition(200, self.body, TEXT)
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
+        self.asked.append((selection, openmetrics, compress, client))
+        if selection.target == "nobody":
+            raise UnknownSelectionError("unknown target 'nobody'")
+        return self.zipped if compress else self.body
 
-    def status(self) -> dict[str, Any]:
-        return {
-            "version": "1.2.3",
-            "started": 1_700_000_000.0,
-            "config": "/etc/deckwatch.yml",
-            "config_loaded": True,
-            "collectors": self.collectors,
-            "host": {"cpu_ratio": 0.25, "memory_ratio": 0.5, "disk_ratio": None},
-        }
+    def status(self) -> AgentStatus:
+        return AgentStatus(
+            version="1.2.3",
+            started=1_700_000_000.0,
+            config="/etc/deckwatch.yml",
+            config_loaded=True,
+            collectors=tuple(self.collectors),
+            host=HostStatus(cpu_ratio=0.25, memory_ratio=0.5),
+        )
 
     def targets(self) -> list[tuple[str, str]]:
         return self.named

@@ -11,11 +11,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from deckwatch.assembly import Plan
-from deckwatch.board import NO_TARGET, Board, Selection, UnknownSelectionError
-from deckwatch.collector import Probe, SeriesBudget, run_once
-from deckwatch.exposition import Encoder
-from deckwatch.metric import Metric, Sample, counter, gauge
+from deckwatch.collection.board import NO_TARGET, Board, Selection, UnknownSelectionError
+from deckwatch.collection.run import SeriesBudget, run_once
+from deckwatch.exporter import Probe
+from deckwatch.metrics.declaration import Metric, Sample, counter, gauge
+from deckwatch.metrics.encoding import Encoder
+from deckwatch.metrics.exposition import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from deckwatch.collection.registry import Registry
 from deckwatch.config import (
     Config,
     ConfigError,
@@ -28,7 +29,6 @@ from deckwatch.config import (
     parse_size,
     split_listen,
 )
-from deckwatch.registry import Registry
 
 
 class CacheSettings(Settings):
@@ -48,7 +48,7 @@ def registry() -> Registry:
     return Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
 
 
-from deckwatch.collector import Exporter, FromEnvironment  # noqa: E402  beside the exporters it declares
+from deckwatch.exporter import Exporter, FromEnvironment  # noqa: E402  beside the exporters it declares
 
 CACHE = Exporter(
     "cache", CacheSettings, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("CACHE_URL")

@@ -10,9 +10,19 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from deckwatch.collector import Exporter, FromEnvironment
-from deckwatch.config import Config, ConfigError, Duration, Secret, Settings, Size, find_config, load_config
-from deckwatch.registry import Registry, RegistryError
+from deckwatch.collection.registry import Registry
+from deckwatch.config import (
+    Config,
+    ConfigError,
+    Duration,
+    RegistryError,
+    Secret,
+    Settings,
+    Size,
+    find_config,
+    load_config,
+)
+from deckwatch.exporter import Exporter, FromEnvironment
 
 
 class TlsSettings(Settings):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, RootModel, TypeAdapter
 
-from deckwatch.collector import Exporter
+from deckwatch.collection.registry import Registry
 from deckwatch.config import (
     Config,
     Duration,
@@ -26,7 +26,7 @@ from deckwatch.config import (
     parse_duration,
     parse_size,
 )
-from deckwatch.registry import Registry
+from deckwatch.exporter import Exporter
 
 
 class Statements(Settings):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from deckwatch.gate import LONGEST_WINDOW, UnknownAlertError, chosen_alerts, gate
-from deckwatch.json_api import ApiError, JsonApi
-from deckwatch.pack_alerts import shipped_rules
+from deckwatch.cli.gate import gate
+from deckwatch.pack.alerts import shipped_rules
+from deckwatch.pack.gate import LONGEST_WINDOW, UnknownAlertError, chosen_alerts
+from deckwatch.pack.json_api import ApiError, JsonApi
 
 
 class ScriptedPrometheus(JsonApi):

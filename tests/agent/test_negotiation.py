@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.negotiation import OPENMETRICS, OPENMETRICS_0_0_1, TEXT, Format, accepts_gzip, choose_format
+from deckwatch.http.negotiation import OPENMETRICS, OPENMETRICS_0_0_1, TEXT, Format, accepts_gzip, choose_format
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"

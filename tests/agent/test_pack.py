@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deckwatch.pack import PackError, shipped
-from deckwatch.pack_alerts import check, metrics_of, shipped_rules
-from deckwatch.pack_dashboards import shipped_dashboards
-from deckwatch.pack_export import RECORD, export
-from deckwatch.promql import expanded, names_in, seconds
-from deckwatch.registry import Registry
+from deckwatch.cli.alerts import check
+from deckwatch.collection.registry import Registry
+from deckwatch.pack.alerts import metrics_of, shipped_rules
+from deckwatch.pack.dashboards import shipped_dashboards
+from deckwatch.pack.export import RECORD, export
+from deckwatch.pack.files import PackError, shipped
+from deckwatch.pack.promql import expanded, names_in, seconds
 from services import ROOT, installed
 
 
@@ -36,11 +37,11 @@ def test_the_checkout_ships_its_dashboards_rules_runbooks_and_alertmanager_confi
 
 def test_package_data_goes_before_the_folders_of_a_checkout(tmp_path: Path) -> None:
     modules = tmp_path / "agent" / "deckwatch"
-    for folder in (tmp_path / "dashboards", modules / "pack" / "dashboards"):
+    for folder in (tmp_path / "dashboards", modules / "pack" / "data" / "dashboards"):
         folder.mkdir(parents=True)
         (folder / "a.json").write_text(folder.parent.name)
 
-    assert shipped("dashboards", modules) == {"a.json": b"pack"}
+    assert shipped("dashboards", modules) == {"a.json": b"data"}
 
 
 def test_an_installation_without_the_pack_says_so(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_the_shipped_rules_fit_the_catalogue() -> None:
 def test_a_metric_that_is_not_in_the_catalogue_and_a_link_to_nowhere_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {"groups": [{"rules": [{"alert": "A", "expr": "no_such_metric > 1", "for": "1m"}]}]}
     files = {"alerts": {"a.rules.yml": yaml.safe_dump(rules).encode()}, "dashboards": {"a.json": b'{"uid": "x"}'}}
-    monkeypatch.setattr("deckwatch.pack_alerts.shipped", files.__getitem__)
+    monkeypatch.setattr("deckwatch.pack.alerts.shipped", files.__getitem__)
     out = io.StringIO()
 
     assert check(Registry.installed(), None, False, out) == 1

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deckwatch.json_api import ApiError, JsonApi
-from deckwatch.pack import PackError
-from deckwatch.pack_dashboards import push, shipped_dashboards
+from deckwatch.pack.dashboards import push, shipped_dashboards
+from deckwatch.pack.files import PackError
+from deckwatch.pack.json_api import ApiError, JsonApi
 from services import deckwatch_command, free_port
 
 if TYPE_CHECKING:

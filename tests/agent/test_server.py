@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 import threading
 from typing import TYPE_CHECKING
 
 import httpx
+import orjson
 import pytest
 
-from deckwatch.pages import CONTENT_SECURITY_POLICY, status_page
+from deckwatch.collection.board import Selection
+from deckwatch.collection.status import HostStatus, State
+from deckwatch.status_page.page import CONTENT_SECURITY_POLICY, status_page
 
 from .serving import SHORT, FakeWatch, Server, collector, serving
 
@@ -70,20 +74,21 @@ def test_metrics_are_what_the_agent_has_for_this_scrape(client: httpx.Client, wa
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["vary"] == "Accept, Accept-Encoding"
-    assert watch.asked == [("text/plain", "gzip", ["cpu", "load"], "cache", "127.0.0.1 Prometheus/3")]
+    assert watch.asked == [(Selection(("cpu", "load"), "cache"), False, True, "127.0.0.1 Prometheus/3")]
 
 
 def test_a_scrape_without_gzip_is_not_compressed(client: httpx.Client, watch: FakeWatch) -> None:
     answer = client.get("/metrics", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in answer.headers
     assert answer.content == watch.body
-    assert watch.asked[0][2:4] == ([], None)
+    assert watch.asked[0][:3] == (Selection(), False, False)
 
 
 def test_accept_headers_that_come_in_parts_are_one_list(client: httpx.Client, watch: FakeWatch) -> None:
-    client.get("/metrics", headers=[("accept", "text/html"), ("accept", "text/plain;q=0.5")])
-    assert "text/html" in watch.asked[0][0]
-    assert "text/plain;q=0.5" in watch.asked[0][0]
+    openmetrics = "application/openmetrics-text;version=1.0.0"
+    answer = client.get("/metrics", headers=[("accept", "text/plain;q=0.5"), ("accept", openmetrics)])
+    assert watch.asked[0][1]
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 512 * 1024, 3_000_001])
@@ -159,7 +164,7 @@ def test_health_is_503_until_everything_was_collected_once(client: httpx.Client,
 
 @pytest.mark.parametrize("state", ["failing", "hung"])
 def test_a_target_that_is_down_degrades_health_without_failing_it(
-    client: httpx.Client, watch: FakeWatch, state: str
+    client: httpx.Client, watch: FakeWatch, state: State
 ) -> None:
     watch.collectors.append(collector("postgres.database", "main", state, "refused"))
     answer = client.get("/health")
@@ -186,7 +191,7 @@ def test_detailed_health_names_each_target_with_the_worst_state_of_its_collector
 
 
 def test_the_status_api_is_the_agents_status(client: httpx.Client, watch: FakeWatch) -> None:
-    assert client.get("/api/v1/status").json() == watch.status()
+    assert client.get("/api/v1/status").json() == orjson.loads(orjson.dumps(watch.status()))
 
 
 def test_reload_is_refused_unless_the_lifecycle_is_enabled(client: httpx.Client, watch: FakeWatch) -> None:
@@ -282,7 +287,7 @@ def test_the_page_needs_nothing_from_outside_and_its_policy_allows_just_its_own_
 def test_the_page_works_before_anything_is_known() -> None:
     watch = FakeWatch()
     watch.collectors = []
-    status = {**watch.status(), "config": None, "host": {"cpu_ratio": None, "memory_ratio": None, "disk_ratio": None}}
+    status = dataclasses.replace(watch.status(), config=None, host=HostStatus())
     page = status_page(status)
     assert "none, the defaults" in page
     assert "None" not in page

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deckwatch.http_connection import Connection
-from deckwatch.http_listener import Limits, ListenError, address_of, bind
-from deckwatch.web_config import WebConfigFile
+from deckwatch.http.connection import Connection
+from deckwatch.http.listener import Limits, ListenError, address_of, bind
+from deckwatch.http.web_config import WebConfigFile
 
 from .serving import GET, SHORT, Authority, FakeWatch, Server, closed_within, serving
 

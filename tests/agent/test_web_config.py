@@ -19,9 +19,9 @@ from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deckwatch import basic_auth
 from deckwatch.config import ConfigError
-from deckwatch.web_config import TokenBucket, WebConfigFile
+from deckwatch.http import basic_auth
+from deckwatch.http.web_config import TokenBucket, WebConfigFile
 
 from .serving import Authority, FakeWatch, Server, serving
 
@@ -468,7 +468,7 @@ def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all
         hanging.set()
         assert release.wait(20)
 
-    monkeypatch.setattr("deckwatch.web_config._found", hang)
+    monkeypatch.setattr("deckwatch.http.web_config._found", hang)
     try:
         with serving(FakeWatch(), file) as server, server.client() as client:
             client.get("/metrics")
@@ -569,7 +569,7 @@ def test_any_text_is_a_config_or_a_config_error(tmp_path: Path, text: str) -> No
 
 
 def test_bcrypt_is_loaded_by_those_who_have_users_only() -> None:
-    code = "import sys, deckwatch.web_config; deckwatch.web_config.WebConfigFile(None); print('bcrypt' in sys.modules)"
+    code = "import sys, deckwatch.http.web_config as w; w.WebConfigFile(None); print('bcrypt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

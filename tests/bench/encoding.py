@@ -10,16 +10,17 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
-from deckwatch.board import Board, Selection
-from deckwatch.collector import Probe, SeriesBudget, run_once
-from deckwatch.exposition import Encoder
-from deckwatch.metric import counter
+from deckwatch.collection.board import Board, Selection
+from deckwatch.collection.run import SeriesBudget, run_once
+from deckwatch.exporter import Probe
+from deckwatch.metrics.declaration import counter
+from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 REQUESTS = counter("bench_requests_total", "Requests.", ["method", "handler"])
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

@@ -14,7 +14,7 @@ from bench.encoding import encoding
 from bench.logs import logs
 from bench.measure import Scraper, cpu_of_a_cycle, quantile, resident_bytes
 from bench.stack import many_redis, same_coverage, stack
-from deckwatch.table import table
+from deckwatch.cli.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ exporters:
 """
 HANGING_EXPORTER = """
 import time
-from deckwatch.collector import Exporter, Probe
+from deckwatch.exporter import Exporter, Probe
 from deckwatch.config import Settings
 
 class Hangs:

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.measure import Scraper, open_files, resident_bytes
-from deckwatch.table import table
+from deckwatch.cli.table import table
 from services import agent
 
 CLIENTS = 2

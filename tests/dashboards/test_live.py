@@ -28,8 +28,8 @@ from dashboards.emitted import (
 from dashboards.live import Live, live
 from dashboards.logql import entries
 from dashboards.logql import query as logql
-from deckwatch.catalogue import catalogue
-from deckwatch.registry import Registry
+from deckwatch.cli.catalogue import catalogue
+from deckwatch.collection.registry import Registry
 from services import Program, fetch, until
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import pytest
 
 from alerts.rule_files import rules
 from dashboards.live import Live, live
-from deckwatch.catalogue import Entry, catalogue
-from deckwatch.promql import names_in
-from deckwatch.registry import Registry
+from deckwatch.cli.catalogue import catalogue
+from deckwatch.collection.registry import Registry
+from deckwatch.metrics.catalogue import Entry
+from deckwatch.pack.promql import names_in
 from services import ROOT, fetch, until
 
 if TYPE_CHECKING:

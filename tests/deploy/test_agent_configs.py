@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from deckwatch.collection.registry import Registry
 from deckwatch.config import load_config
-from deckwatch.registry import Registry
 
 from .shipped import DEPLOY, document
 

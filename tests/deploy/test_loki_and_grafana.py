@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deckwatch.config import parse_duration, parse_size
-from deckwatch.logs.settings import FileSettings, LokiSettings
+from deckwatch.config.log_settings import FileSettings, LokiSettings
 
 from .shipped import DEPLOY, compose, document
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 #: Exporters of a third party, published through the entry point group as any distribution would.
 THIRD_PARTY = """
 import os, time
-from deckwatch.collector import Exporter, Probe
+from deckwatch.exporter import Exporter, Probe
 from deckwatch.config import Settings
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 from prometheus_client.core import GaugeMetricFamily
 
 VALUE = gauge("trouble_value", "A value.", ["n"])
@@ -247,8 +247,8 @@ def test_openmetrics_of_the_live_agent_parses_strictly(plain: Program) -> None:
 
 
 def test_every_series_of_the_live_agent_is_in_the_catalogue(plain: Program) -> None:
-    from deckwatch.catalogue import catalogue
-    from deckwatch.registry import Registry
+    from deckwatch.cli.catalogue import catalogue
+    from deckwatch.collection.registry import Registry
 
     declared = {entry.name for entry in catalogue(Registry.installed())}
     patterns = [name.split("*") for name in declared if "*" in name]

@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
+from deckwatch.collection.registry import Registry
 from deckwatch.config import load_config
-from deckwatch.registry import Registry
 from services import ROOT, deckwatch_command, installed
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deckwatch.logs.quarantine import entries as quarantined
+from deckwatch.logs.loki.quarantine import entries as quarantined
 from log_shipping import (
     Log,
     await_empty_spool,

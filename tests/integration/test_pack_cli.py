@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from databases import redis_server
-from deckwatch.pack import shipped
+from deckwatch.pack.files import shipped
 from services import ROOT, agent, deckwatch_command, fetch, free_port, installed, prometheus, until
 
 if TYPE_CHECKING:
@@ -194,8 +194,10 @@ def test_the_wheel_has_the_pack_and_nothing_else_of_those_folders(built: Path) -
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = [name for name in wheel.namelist() if not name.endswith("/")]
 
-    in_pack = {name for name in names if name.startswith("deckwatch/pack/")}
-    assert in_pack == {f"deckwatch/pack/{part}/{name}" for part in ("dashboards", "alerts") for name in shipped(part)}
+    in_pack = {name for name in names if name.startswith("deckwatch/pack/data/")}
+    assert in_pack == {
+        f"deckwatch/pack/data/{part}/{name}" for part in ("dashboards", "alerts") for name in shipped(part)
+    }
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"deckwatch", "deckwatch_exporters"}
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from databases import PostgresServer, postgres_server
-from deckwatch.collector import Unreachable
+from deckwatch.exporter import Unreachable
 from deckwatch_exporters.pgbouncer import EXPORTER, PgBouncer, PgBouncerSettings, check
 from pgbouncer_server import PASSWORDS, pgbouncer_server
 from services import agent, deckwatch_command, installed, until
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pgbouncer_server as real
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The config: YAML to frozen, validated settings; every error at once, each with its place."""
 
+from .exporters import RegistryError
 from .load import find_config, load_config
 from .model import AgentSettings, Config, Difference, TargetConfig, changed, split_listen
 from .problems import ConfigError, Problem
@@ -14,6 +15,7 @@ __all__ = [
     "Duration",
     "DurationOrZero",
     "Problem",
+    "RegistryError",
     "Secret",
     "Settings",
     "Size",

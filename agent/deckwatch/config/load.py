@@ -6,8 +6,7 @@ import os
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.registry import RegistryError
-
+from .exporters import RegistryError
 from .model import AgentSettings, CommonSettings, Config, NamedSettings, TargetConfig
 from .problems import ConfigError
 from .source import Source, read
@@ -16,10 +15,8 @@ from .validation import near, validated
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deckwatch.collector import Exporter
-    from deckwatch.logs.settings import LogsSettings
-    from deckwatch.registry import Registry
-
+    from .exporters import ConfigurableExporter, Exporters
+    from .log_settings import LogsSettings
     from .problems import Path
 
 __all__ = ["find_config", "load_config", "validated"]
@@ -52,13 +49,13 @@ def _is_there(path: FilePath) -> bool:
     return True
 
 
-def load_config(path: FilePath | None, environ: Mapping[str, str], registry: Registry) -> Config:
+def load_config(path: FilePath | None, environ: Mapping[str, str], registry: Exporters) -> Config:
     """The config in `path`, or the built-in default for None. Raises ConfigError with everything that is wrong."""
     source = _from_environment(environ, registry) if path is None else read(path, environ)
     return _check(source, path, registry)
 
 
-def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
+def _from_environment(environ: Mapping[str, str], registry: Exporters) -> Source:
     """Without a file: the host, and each service whose variable is set."""
     exporters = dict(_DEFAULT_EXPORTERS)
     source = Source("no config file", {"exporters": exporters})
@@ -84,7 +81,7 @@ def _from_environment(environ: Mapping[str, str], registry: Registry) -> Source:
     return source
 
 
-def _check(source: Source, path: FilePath | None, registry: Registry) -> Config:
+def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config:
     values = {} if source.values is None else source.values
     if not isinstance(values, dict):
         # Not shown: a file that is no config may be one that holds a password.
@@ -108,7 +105,7 @@ def _check(source: Source, path: FilePath | None, registry: Registry) -> Config:
 def _logs(source: Source, value: Any) -> LogsSettings | None:
     if value is None:
         return None
-    from deckwatch.logs.settings import LogsSettings  # an agent that ships no logs does not load it
+    from .log_settings import LogsSettings  # an agent that ships no logs does not load it
 
     if not isinstance(value, dict):
         source.reject(("logs",), value, "a mapping such as {loki: {url: ...}, files: [...]}")
@@ -116,7 +113,7 @@ def _logs(source: Source, value: Any) -> LogsSettings | None:
     return validated(source, LogsSettings, value, ("logs",))
 
 
-def _targets(source: Source, exporters: Any, registry: Registry) -> list[TargetConfig]:
+def _targets(source: Source, exporters: Any, registry: Exporters) -> list[TargetConfig]:
     if exporters is None:
         return []
     if not isinstance(exporters, dict):
@@ -142,7 +139,7 @@ def _targets(source: Source, exporters: Any, registry: Registry) -> list[TargetC
     return targets
 
 
-def _named_targets(source: Source, exporter: Exporter, value: Any, path: Path) -> list[TargetConfig]:
+def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, path: Path) -> list[TargetConfig]:
     if not isinstance(value, list):
         source.reject(path, value, "a list of targets, each with a `name`")
         return []
@@ -161,7 +158,7 @@ def _named_targets(source: Source, exporter: Exporter, value: Any, path: Path) -
     return targets
 
 
-def _target(source: Source, exporter: Exporter, value: Any, path: Path) -> TargetConfig | None:
+def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Path) -> TargetConfig | None:
     if not isinstance(value, dict):
         source.reject(path, value, "a mapping of settings")
         return None

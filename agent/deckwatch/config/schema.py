@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
-    from deckwatch.registry import Registry
+    from .exporters import Exporters
 
 _REFERENCES = "#/$defs/{model}"
 
@@ -72,9 +72,9 @@ def _offer_files(made: JsonSchemaValue, model: type[BaseModel]) -> None:
         made.setdefault("allOf", []).append(rule)
 
 
-def json_schema(registry: Registry) -> dict[str, Any]:
+def json_schema(registry: Exporters) -> dict[str, Any]:
     """The schema of the whole file, with the settings of every exporter that is installed. Raises RegistryError."""
-    from deckwatch.logs.settings import LogsSettings  # it derives from this package's own Settings
+    from .log_settings import LogsSettings  # an agent that ships no logs does not load it
 
     exporters = {name: registry.get(name) for name in registry.names()}
     own = {

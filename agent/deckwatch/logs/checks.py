@@ -7,17 +7,16 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from deckwatch.collector import Finding
-
-from .discovery import Discovery
-from .push import Accepted, Pusher, Rejected
-from .service import spool_folder
+from deckwatch.exporter import Finding
+from deckwatch.logs.loki.push import Accepted, Pusher, Rejected
+from deckwatch.logs.service import spool_folder
+from deckwatch.logs.tailing.discovery import Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .settings import FileSettings, LogsSettings, LokiSettings
+    from deckwatch.config.log_settings import FileSettings, LogsSettings, LokiSettings
 
 # What Loki answers to a push without streams: that it wants some. Whoever gets that far may push.
 _WANTS_STREAMS = "status_422"

@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from deckwatch.metric import counter, gauge, histogram
-
-from .parser import Counts
-from .ship import DURATION_BUCKETS, ShipCounts
+from deckwatch.logs.loki.ship import DURATION_BUCKETS, ShipCounts
+from deckwatch.logs.parsing.parser import Counts
+from deckwatch.metrics.declaration import counter, gauge, histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from deckwatch.metric import Sample
-
-    from .settings import LokiSettings
-    from .spool import Spool
+    from deckwatch.config.log_settings import LokiSettings
+    from deckwatch.logs.spool.spool import Spool
+    from deckwatch.metrics.declaration import Sample
 
 READ = counter("deckwatch_log_lines_read_total", "Lines read from files, without blank ones.")
 READ_BYTES = counter("deckwatch_log_bytes_spooled_total", "Bytes written to the spool.")

@@ -13,23 +13,23 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .batch import Batcher, Part, counts, decode_header, join
-from .checkpoint import Checkpoint, position_as_list, position_from_list
-from .following import Following
-from .quarantine import Quarantine
-from .segment import HEAD_BYTES, HEADER
-from .ship import Shipper
-from .spool import Spool, SpoolError, SpoolFull
+from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
+from deckwatch.logs.loki.quarantine import Quarantine
+from deckwatch.logs.loki.ship import Shipper
+from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
+from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull
+from deckwatch.logs.tailing.checkpoint import Checkpoint, position_as_list, position_from_list
+from deckwatch.logs.tailing.rule_files import Following
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from .counts import LogCounts
-    from .entry import Labels, Position
-    from .followed_file import FollowedFile
-    from .own_log import OwnLog
-    from .settings import FileSettings, LogsSettings
+    from deckwatch.config.log_settings import FileSettings, LogsSettings
+    from deckwatch.logs.counts import LogCounts
+    from deckwatch.logs.entry import Labels, Position
+    from deckwatch.logs.sources.own_log import OwnLog
+    from deckwatch.logs.tailing.followed_file import FollowedFile
 
 #: Lines, and bytes, after which a payload is spooled, however much more there is to read.
 _LINES_A_PAYLOAD = 2000

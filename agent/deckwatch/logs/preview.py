@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from .discovery import Discovery
-from .followed_file import open_regular
-from .parser import Counts, Parser
-from .quarantine import entries as quarantined
+from deckwatch.logs.loki.quarantine import entries as quarantined
+from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.tailing.discovery import Discovery
+from deckwatch.logs.tailing.followed_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .entry import Entry
-    from .settings import FileSettings, LogsSettings
+    from deckwatch.config.log_settings import FileSettings, LogsSettings
+    from deckwatch.logs.entry import Entry
 
 _READ = 1024 * 1024
 _POLL = 0.25  # seconds

@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Unreachable
-
-from .counts import LogCounts
-from .own_log import OwnLog
-from .pipeline import Pipeline
+from deckwatch.exporter import Unreachable
+from deckwatch.logs.counts import LogCounts
+from deckwatch.logs.pipeline import Pipeline
+from deckwatch.logs.sources.own_log import OwnLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metric import Sample
-
-    from .settings import LogsSettings
+    from deckwatch.config.log_settings import LogsSettings
+    from deckwatch.metrics.declaration import Sample
 
 
 class LogService:

@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collector import Exporter, FromEnvironment, Probe
-from deckwatch.metric import declared_in
+from deckwatch.exporter import Exporter, FromEnvironment, Probe
+from deckwatch.metrics.declaration import declared_in
 
 from .activity import Activity, ActivityCollector, DetailedActivityCollector
 from .advice import advice
@@ -27,7 +27,7 @@ from .statements import StatementsCollector
 from .tables import OtherDatabasesCollector, TablesCollector
 
 if TYPE_CHECKING:
-    from deckwatch.collector import Collector, Context
+    from deckwatch.exporter import Collector, Context
 
 
 def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metric import gauge, histogram
+from deckwatch.metrics.declaration import gauge, histogram
 
 from .session import APPLICATION_NAME, MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .server import Server
     from .session import Row

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Advice
+from deckwatch.exporter import Advice
 
 from .schema import read_schema
 from .server import Server

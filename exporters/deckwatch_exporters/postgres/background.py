@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter, gauge
 
 from .session import MARK, Missing, QueryError, Result, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .server import Server
     from .session import Session

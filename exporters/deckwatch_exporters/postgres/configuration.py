@@ -9,14 +9,14 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import MetricPattern
+from deckwatch.metrics.declaration import MetricPattern
 
 from .session import MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .server import Server
     from .session import Row

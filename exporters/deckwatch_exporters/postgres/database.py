@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import MetricPattern, counter, gauge, untyped
+from deckwatch.metrics.declaration import MetricPattern, counter, gauge, untyped
 
 from .session import MARK, QueryError, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .server import Server
 

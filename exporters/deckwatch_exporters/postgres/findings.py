@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Finding
+from deckwatch.exporter import Finding
 
 from .server import Server
 from .session import MARK, Missing, NotConnected, QueryError, text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .session import MARK, NotConnected, text
 from .sql_text import redacted
@@ -16,8 +16,8 @@ from .sql_text import redacted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.collector import Context
-    from deckwatch.metric import Sample
+    from deckwatch.exporter import Context
+    from deckwatch.metrics.declaration import Sample
 
     from .activity import Activity, Backend
     from .server import Server

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .session import MARK, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .activity import Activity
     from .server import Server

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .background import Supported
 from .session import number, text
@@ -15,7 +15,7 @@ from .session import number, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .server import Server
 

@@ -6,15 +6,15 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Unreachable
-from deckwatch.metric import counter, gauge, untyped
+from deckwatch.exporter import Unreachable
+from deckwatch.metrics.declaration import counter, gauge, untyped
 
 from .session import MARK, Missing, NotConnected, QueryError, Session, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 UP = gauge("pg_up", "Whether the last connection to the server was successful.")
 STATIC = untyped("pg_static", "The server's version, as labels.", ["server", "short_version", "version"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge, histogram
+from deckwatch.metrics.declaration import counter, gauge, histogram
 
 from .session import NotConnected
 from .sql_text import cut, fingerprint, one_line, redacted
@@ -20,8 +20,8 @@ from .statement_counts import Delta, StatementKey
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from deckwatch.collector import Context
-    from deckwatch.metric import Sample
+    from deckwatch.exporter import Context
+    from deckwatch.metrics.declaration import Sample
 
     from .activity import Activity, Backend
     from .plans import Plans

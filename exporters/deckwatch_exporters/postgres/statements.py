@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .session import MARK, text
 from .sql_text import cut, fingerprint, one_line, redacted
@@ -16,8 +16,8 @@ from .sticky_top import StickyTop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from deckwatch.collector import Context
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.exporter import Context
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .server import Server
     from .settings import StatementsSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .schema import read_schema, schema_samples
 from .session import MARK, NotConnected, QueryError, Session, text
@@ -16,7 +16,7 @@ from .session import MARK, NotConnected, QueryError, Session, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .server import Server
     from .session import Result, Row

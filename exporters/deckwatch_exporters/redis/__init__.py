@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collector import Exporter, FromEnvironment, Probe
-from deckwatch.metric import declared_in
+from deckwatch.exporter import Exporter, FromEnvironment, Probe
+from deckwatch.metrics.declaration import declared_in
 
 from .access import check_access
 from .connection import Connection
@@ -18,7 +18,7 @@ from .settings import RedisSettings
 from .slowlog import SlowLog
 
 if TYPE_CHECKING:
-    from deckwatch.collector import Context
+    from deckwatch.exporter import Context
 
 
 def open_server(settings: RedisSettings, context: Context) -> list[Probe]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import Finding
+from deckwatch.exporter import Finding
 
 from .config import parse_config
 from .connection import Connection, ConnectionFailed

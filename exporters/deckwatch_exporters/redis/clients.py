@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .connection import CLIENT_NAME
 from .info import figure
@@ -12,7 +12,7 @@ from .info import figure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _CLIENT = ("id", "name")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metric import Metric, counter, histogram
+from deckwatch.metrics.declaration import Metric, counter, histogram
 
 from .info import assignments, figure
 from .resp import mapping_of, number_of, text_of
@@ -13,7 +13,7 @@ from .resp import mapping_of, number_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .resp import Reply
 

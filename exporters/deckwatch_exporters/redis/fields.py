@@ -5,7 +5,7 @@ The fields: https://redis.io/docs/latest/commands/info/, https://valkey.io/comma
 
 from __future__ import annotations
 
-from deckwatch.metric import Metric, counter, gauge
+from deckwatch.metrics.declaration import Metric, counter, gauge
 
 #: By field: the name without `redis_`, and what it is.
 _GAUGES = {

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import MetricPattern, counter, gauge
+from deckwatch.metrics.declaration import MetricPattern, counter, gauge
 
 from .fields import DIVISORS, FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 START_TIME = gauge("redis_start_time_seconds", "When the server started, in Unix seconds.")
 INSTANCE = gauge(

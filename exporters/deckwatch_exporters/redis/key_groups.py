@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .keyspace import label_of
 from .resp import number_of, pack
@@ -14,7 +14,7 @@ from .resp import number_of, pack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .keyspace import Keyspace
     from .settings import KeyGroupSettings

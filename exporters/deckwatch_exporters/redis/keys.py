@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .keyspace import label_of
 from .resp import number_of, pack, text_of
@@ -13,7 +13,7 @@ from .resp import number_of, pack, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .keyspace import Keyspace
     from .resp import Reply

@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .resp import Reply, ReplyError, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .connection import Connection
     from .settings import KeySelection, ScanSettings

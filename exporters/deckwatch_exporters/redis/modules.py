@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import Metric, counter, gauge
+from deckwatch.metrics.declaration import Metric, counter, gauge
 
 from .info import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 INFO = gauge("redis_module_info", "A loaded module.", ["name", "ver", "api", "filters", "usedby", "using"])
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .info import assignments, figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metric import Sample, Series
+    from deckwatch.metrics.declaration import Sample, Series
 
 _REPLICA = ("slave_ip", "slave_port", "slave_state")
 _MASTER = ("master_host", "master_port")

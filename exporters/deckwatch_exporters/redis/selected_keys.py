@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Unreachable
+from deckwatch.exporter import Unreachable
 
 from .connection import ConnectionFailed
 from .key_groups import group_samples
@@ -17,7 +17,7 @@ from .streams import stream_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .connection import Connection
     from .facts import Facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .info import assignments, figure
 from .resp import ReplyError, mapping_of, pack, text_of
@@ -13,7 +13,7 @@ from .resp import ReplyError, mapping_of, pack, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .resp import Reply
 

@@ -6,8 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import Unreachable
-from deckwatch.metric import Metric, Sample, Series, counter, gauge
+from deckwatch.exporter import Unreachable
+from deckwatch.metrics.declaration import Metric, Sample, Series, counter, gauge
 
 from . import clients, info, sentinel
 from .commands import CommandFigures

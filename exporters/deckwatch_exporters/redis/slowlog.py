@@ -14,8 +14,8 @@ from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import NotAvailable, Unreachable
-from deckwatch.metric import counter, histogram
+from deckwatch.exporter import NotAvailable, Unreachable
+from deckwatch.metrics.declaration import counter, histogram
 
 from .connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
 from .resp import ReplyError, pack, text_of
@@ -23,8 +23,8 @@ from .resp import ReplyError, pack, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.collector import Context
-    from deckwatch.metric import Sample
+    from deckwatch.exporter import Context
+    from deckwatch.metrics.declaration import Sample
 
     from .connection import Connection
     from .facts import Facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .keyspace import label_of
 from .resp import mapping_of, number_of, pack, text_of
@@ -12,7 +12,7 @@ from .resp import mapping_of, number_of, pack, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
     from .keyspace import Keyspace
     from .resp import Reply

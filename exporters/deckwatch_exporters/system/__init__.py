@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import field_validator
 
-from deckwatch.collector import Collector, Context, Exporter, Probe
 from deckwatch.config import Settings
-from deckwatch.metric import declared_in
+from deckwatch.exporter import Collector, Context, Exporter, Probe
+from deckwatch.metrics.declaration import declared_in
 
 from .arp import Arp
 from .bonding import Bonding

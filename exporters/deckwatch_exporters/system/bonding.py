@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 SLAVES = gauge("node_bonding_slaves", "Interfaces configured for the bond.", ["master"])
 ACTIVE = gauge("node_bonding_active", "Interfaces of the bond that are up.", ["master"])

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter, gauge
 
 from .paths import Paths, read_number, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 USAGE = counter("container_cpu_usage_seconds_total", "CPU time used by the agent's container, in seconds.")
 PERIODS = counter("container_cpu_cfs_periods_total", "Enforcement periods that have passed.")

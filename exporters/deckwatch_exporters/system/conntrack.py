@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_number, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 ENTRIES = gauge("node_nf_conntrack_entries", "Connections that are tracked.")
 LIMIT = gauge("node_nf_conntrack_entries_limit", "Connections that can be tracked.")

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.config import Settings
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .figures import figures
 from .paths import Paths, list_dir, read_number, read_text, read_value
@@ -19,7 +19,7 @@ from .paths import Paths, list_dir, read_number, read_text, read_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
 SECONDS = counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.", ["cpu", "mode"])
 GUEST = counter(

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from deckwatch.config import Settings
-from deckwatch.metric import Metric, counter, gauge
+from deckwatch.metrics.declaration import Metric, counter, gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _DEVICE = ("device",)
 _SECTOR = 512  # bytes; the file counts in these, whatever the device's own sectors are

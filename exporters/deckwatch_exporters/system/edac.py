@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 CONTROLLER = {
     "ce": counter("node_edac_correctable_errors_total", "Corrected memory errors.", ["controller"]),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -13,7 +13,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 AVAILABLE = gauge("node_entropy_available_bits", "Entropy available, in bits.")
 POOL_SIZE = gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in bits.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -13,7 +13,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 ALLOCATED = gauge("node_filefd_allocated", "File descriptors in use.")
 MAXIMUM = gauge("node_filefd_maximum", "File descriptors that the host allows.")

@@ -14,14 +14,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.config import Duration, Settings
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _LABELS = ("device", "fstype", "mountpoint")
 

@@ -7,15 +7,15 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import MetricPattern, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import MetricPattern, gauge
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _LABELS = ("chip", "sensor")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
-from deckwatch.metric import Sample, counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import Sample, counter
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -15,7 +15,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Series
+    from deckwatch.metrics.declaration import Series
 
 INTERRUPTS = counter("node_interrupts_total", "Interrupts serviced.", ["cpu", "type", "info", "devices"])
 

@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 STATES = ("active", "inactive", "recovering", "resync", "check")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import MetricPattern
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import MetricPattern
 
 from .figures import figure
 from .memory import metric_part
@@ -15,7 +15,7 @@ from .paths import Paths, list_dir, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
 MEMORY = MetricPattern("node_memory_numa_*", "gauge", "Memory information field {} of a NUMA node.", ("node",))
 STATISTICS = MetricPattern("node_memory_numa_*_total", "counter", "NUMA allocation statistics field {}.", ("node",))

@@ -6,16 +6,16 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
-from deckwatch.metric import MetricPattern
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import MetricPattern
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
 NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {}.")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
-from deckwatch.metric import Metric, counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import Metric, counter
 
 from .paths import Paths, read_number, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _DEVICE = ("device",)
 

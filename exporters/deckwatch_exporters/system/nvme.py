@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 INFO = gauge(
     "node_nvme_info",

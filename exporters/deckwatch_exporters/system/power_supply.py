@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import Metric, MetricPattern, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import Metric, MetricPattern, gauge
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 POWER_SUPPLY = MetricPattern("node_power_supply_*", "gauge", "The power supply's {}.", ("power_supply",))
 _TEXTS = ("capacity_level", "charge_type", "health", "manufacturer", "model_name", "serial_number", "status",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -14,7 +14,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 WAITED = {
     "cpu": counter("node_pressure_cpu_waiting_seconds_total", "Seconds in which processes waited for CPU time."),

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .kept_files import KeptFiles
 from .paths import Paths, read_number
@@ -14,7 +14,7 @@ from .paths import Paths, read_number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 THREADS = gauge("node_processes_threads", "Threads of all processes.")
 MAX_THREADS = gauge("node_processes_max_threads", "Threads that the host allows.")

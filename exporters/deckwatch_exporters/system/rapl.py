@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import MetricPattern
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import MetricPattern
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 JOULES = MetricPattern(
     "node_rapl_*_joules_total", "counter", "Energy used by the zone {}, in joules; wraps around.", ("index", "path")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -13,7 +13,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 RUNNING = counter("node_schedstat_running_seconds_total", "Seconds the CPU spent running tasks.", ["cpu"])
 WAITING = counter("node_schedstat_waiting_seconds_total", "Seconds that tasks spent waiting for the CPU.", ["cpu"])

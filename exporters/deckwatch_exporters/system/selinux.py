@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 ENABLED = gauge("node_selinux_enabled", "Whether SELinux is enabled.")
 CONFIGURED = gauge("node_selinux_config_mode", "The configured mode: 1 enforcing, 0 permissive, -1 disabled.")

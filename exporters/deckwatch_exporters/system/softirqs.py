@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter
 
 from .figures import figures
 from .interrupts import parse_heading
@@ -14,7 +14,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 SOFTIRQS = counter("node_softirqs_functions_total", "Soft interrupts serviced.", ["cpu", "type"])
 

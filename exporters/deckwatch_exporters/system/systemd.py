@@ -7,16 +7,16 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deckwatch.collector import NotAvailable
 from deckwatch.config import Duration, Settings
-from deckwatch.metric import counter, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter, gauge
 
 from .dbus_wire import Connection, DBusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
     from .paths import Paths
 

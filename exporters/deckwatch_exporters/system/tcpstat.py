@@ -11,15 +11,15 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 CONNECTIONS = gauge("node_tcp_connection_states", "TCP connections in each state.", ["state"])
 

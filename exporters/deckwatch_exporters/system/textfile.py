@@ -11,9 +11,9 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collector import describe
+from deckwatch.collection.run import describe
 from deckwatch.config import Settings
-from deckwatch.metric import Metric, MetricType, Sample, Series, gauge
+from deckwatch.metrics.declaration import Metric, MetricType, Sample, Series, gauge
 
 from .paths import Paths, read_text
 

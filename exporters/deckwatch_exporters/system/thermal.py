@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 ZONE = gauge("node_thermal_zone_temp", "Temperature of the zone, in degrees Celsius.", ["zone", "type"])
 CURRENT = gauge("node_cooling_device_cur_state", "How much the device cools now.", ["name", "type"])

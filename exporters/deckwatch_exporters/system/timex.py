@@ -6,13 +6,13 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collector import NotAvailable
-from deckwatch.metric import counter, gauge
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 OFFSET = gauge("node_timex_offset_seconds", "Offset between the local clock and the reference, in seconds.")
 FREQUENCY = gauge("node_timex_frequency_adjustment_ratio", "How much faster the local clock is made, as a ratio.")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from deckwatch.metric import gauge
+from deckwatch.metrics.declaration import gauge
 
 from .paths import Paths, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 INFO = gauge(
     "node_uname_info",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.collector import NotAvailable
 from deckwatch.config import Settings
-from deckwatch.metric import MetricPattern
+from deckwatch.exporter import NotAvailable
+from deckwatch.metrics.declaration import MetricPattern
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -15,7 +15,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metric import Metric, Sample
+    from deckwatch.metrics.declaration import Metric, Sample
 
 VMSTAT = MetricPattern("node_vmstat_*", "unknown", "Field {} of /proc/vmstat.")
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import Field
 
 from deckwatch.config import Settings
-from deckwatch.metric import counter, gauge
+from deckwatch.metrics.declaration import counter, gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 _GROUP = ("groupname",)
 

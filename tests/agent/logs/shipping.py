@@ -7,12 +7,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.logs.batch import Batcher
+from deckwatch.config.log_settings import LokiSettings
 from deckwatch.logs.entry import Entry
-from deckwatch.logs.quarantine import Quarantine, entries
-from deckwatch.logs.settings import LokiSettings
-from deckwatch.logs.ship import ShipCounts, Shipper
-from deckwatch.logs.spool import Spool
+from deckwatch.logs.loki.batch import Batcher
+from deckwatch.logs.loki.quarantine import Quarantine, entries
+from deckwatch.logs.loki.ship import ShipCounts, Shipper
+from deckwatch.logs.spool.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

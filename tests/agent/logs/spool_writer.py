@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from deckwatch.logs.spool import Place, Reader, Spool
+from deckwatch.logs.spool.spool import Place, Reader, Spool
 
 
 def payload(number: int) -> bytes:

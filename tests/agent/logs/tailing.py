@@ -6,8 +6,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.logs.settings import FileSettings
-from deckwatch.logs.tail import Tail
+from deckwatch.config.log_settings import FileSettings
+from deckwatch.logs.tailing.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

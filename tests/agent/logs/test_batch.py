@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.batch import Batcher, counts, decode, decode_header, encode, part_of, values_of
 from deckwatch.logs.entry import Entry, Labels
+from deckwatch.logs.loki.batch import Batcher, counts, decode, decode_header, encode, part_of, values_of
 
 APP: Labels = (("job", "app"),)
 WEB: Labels = (("job", "web"), ("level", "info"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.logs.discovery import Discovery
+from deckwatch.logs.tailing.discovery import Discovery
 
 if TYPE_CHECKING:
     from pathlib import Path

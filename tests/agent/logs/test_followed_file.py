@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deckwatch.logs.entry import Identity
-from deckwatch.logs.followed_file import FollowedFile, identity_of, starts_as
+from deckwatch.logs.tailing.followed_file import FollowedFile, identity_of, starts_as
 
 LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"\r")), max_size=30)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.formats import (
+from deckwatch.logs.parsing.formats import (
     Piece,
     cri_piece,
     docker_piece,
@@ -19,7 +19,7 @@ from deckwatch.logs.formats import (
     regex_fields,
     scalar_text,
 )
-from deckwatch.logs.levels import normalised
+from deckwatch.logs.parsing.levels import normalised
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.formats import Piece
-from deckwatch.logs.multiline import Assembly, Record
+from deckwatch.logs.parsing.formats import Piece
+from deckwatch.logs.parsing.multiline import Assembly, Record
 
 FIRST = re.compile(r"^\S")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.parser import Counts, Parser
-from deckwatch.logs.settings import FileSettings
+from deckwatch.config.log_settings import FileSettings
+from deckwatch.logs.parsing.parser import Counts, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,9 @@ from cryptography import x509
 from agent.logs.shipping import settings
 from agent.serving import Authority
 from deckwatch import __version__
-from deckwatch.logs.batch import Part, decode, encode
-from deckwatch.logs.protobuf import label_text, literals
-from deckwatch.logs.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, json_pieces, meaning
+from deckwatch.logs.loki.batch import Part, decode, encode
+from deckwatch.logs.loki.protobuf import label_text, literals
+from deckwatch.logs.loki.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, json_pieces, meaning
 from loki import Fault, loki
 from loki_wire import unsnappy
 from services import free_port

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.logs.quarantine import Quarantine, entries
+from deckwatch.logs.loki.quarantine import Quarantine, entries
 
 if TYPE_CHECKING:
     from pathlib import Path

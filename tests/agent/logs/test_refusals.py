@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deckwatch.logs.refusals import parse, pick
+from deckwatch.logs.loki.refusals import parse, pick
 
 LABELS = {"job": "app"}
 T = 1_700_000_000  # 2023-11-14T22:13:20Z

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.levels import normalised
-from deckwatch.logs.redaction import Redaction, passes_luhn
-from deckwatch.logs.rules import Rules, Sample
-from deckwatch.logs.settings import FileSettings, RedactSettings
+from deckwatch.config.log_settings import FileSettings, RedactSettings
+from deckwatch.logs.parsing.levels import normalised
+from deckwatch.logs.parsing.redaction import Redaction, passes_luhn
+from deckwatch.logs.parsing.rules import Rules, Sample
 
 
 def _refused(rules: dict[str, Any], text: str, fields: dict[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwatch.logs.spool import Place, Spool, SpoolError, SpoolFull
+from deckwatch.logs.spool.spool import Place, Spool, SpoolError, SpoolFull
 from services import until
 
 MIB = 1024**2

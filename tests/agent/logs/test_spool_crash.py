@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.logs.spool import Spool, SpoolError
+from deckwatch.logs.spool.spool import Spool, SpoolError
 
 from .spool_writer import number_in, opened, payload
 

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from deckwatch.logs.segment import HEAD_BYTES, HEADER
-from deckwatch.logs.spool import Place, Reader, Spool, SpoolFull
+from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
+from deckwatch.logs.spool.spool import Place, Reader, Spool, SpoolFull
 
 NAMES = ("one", "two")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.segment import HEAD_BYTES, HEADER, head_of
-from deckwatch.logs.spool import Place, Spool, SpoolError
+from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER, head_of
+from deckwatch.logs.spool.spool import Place, Spool, SpoolError
 
 PAYLOADS = [b"first", b"", b"third " * 5, b"\xfe\xd1" * 10, b"fifth"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.logs.timestamps import Timestamps
+from deckwatch.logs.parsing.timestamps import Timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deckwatch.metric import Metric
+from deckwatch.metrics.declaration import Metric
 from deckwatch_exporters import pgbouncer
 from deckwatch_exporters.pgbouncer import ClientGroups, PgBouncerSettings, conninfo, older_version, parse_rows
 from deckwatch_exporters.postgres.session import NotConnected
@@ -22,7 +22,7 @@ from deckwatch_exporters.postgres.session import NotConnected
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted((file.stem for file in FIXTURES.glob("*.json")), key=lambda version: int(version.split(".")[1]))
@@ -329,7 +329,7 @@ def test_a_malformed_dsn_is_refused_without_repeating_what_it_holds() -> None:
 def test_psycopg_is_not_loaded_before_it_is_needed_and_named_when_it_is_missing() -> None:
     program = """
 import sys
-from deckwatch.collector import Context, Unreachable
+from deckwatch.exporter import Context, Unreachable
 from deckwatch_exporters.pgbouncer import EXPORTER, PgBouncerSettings
 [probe] = EXPORTER.open(PgBouncerSettings(dsn="postgresql://a@127.0.0.1/pgbouncer"), Context())
 assert "psycopg" not in sys.modules

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from databases import PostgresServer, postgres_server
-from deckwatch.collector import Context
+from deckwatch.exporter import Context
 from deckwatch_exporters.postgres import open_server
 from deckwatch_exporters.postgres.settings import PostgresSettings
 from services import until
@@ -17,7 +17,7 @@ from services import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.collector import Probe
+    from deckwatch.exporter import Probe
 
 CYCLES = 5
 _CONTEXT = Context(thresholds={"slow_query": 1.0}, logger=logging.getLogger("test"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from deckwatch.metric import Metric
+from deckwatch.metrics.declaration import Metric
 from deckwatch_exporters.postgres import EXPORTER
 from deckwatch_exporters.postgres.activity import DetailedActivityCollector
 

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from databases import PostgresServer, postgres_server
-from deckwatch.collector import Context, NotAvailable
-from deckwatch.exposition import Encoder
-from deckwatch.metric import Metric
+from deckwatch.exporter import Context, NotAvailable
+from deckwatch.metrics.declaration import Metric
+from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters import postgres
 from deckwatch_exporters.postgres import EXPORTER
 from deckwatch_exporters.postgres.activity import Activity, DetailedActivityCollector
@@ -29,7 +29,7 @@ from .stand_in import VERSIONS, StandIn, load, schema_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MAJOR = {version: int(version[:2]) for version in VERSIONS}

@@ -6,15 +6,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collector import Context, SeriesBudget, run_once
-from deckwatch.exposition import Encoder
+from deckwatch.collection.run import SeriesBudget, run_once
+from deckwatch.exporter import Context
+from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.redis import EXPORTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.collector import Snapshot
-    from deckwatch.metric import Sample
+    from deckwatch.collection.run import Snapshot
+    from deckwatch.metrics.declaration import Sample
     from deckwatch_exporters.redis.settings import RedisSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -28,7 +28,7 @@ from .support import Target, by_series
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 
 def _with(**fields: str) -> Info:

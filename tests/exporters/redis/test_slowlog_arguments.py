@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import Context
+from deckwatch.exporter import Context
 from deckwatch_exporters.redis.connection import Connection
 from deckwatch_exporters.redis.facts import Facts
 from deckwatch_exporters.redis.resp import Reply

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deckwatch.collector import Unreachable
-from deckwatch.exposition import Encoder
-from deckwatch.metric import Metric
+from deckwatch.exporter import Unreachable
+from deckwatch.metrics.declaration import Metric
+from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.redis import EXPORTER
 from deckwatch_exporters.redis.connection import Connection
 from deckwatch_exporters.redis.facts import Facts
@@ -22,7 +22,7 @@ from .stand_in import SECRET, VERSIONS, StandIn, answers_of, info_of, stand_in
 from .support import by_series
 
 if TYPE_CHECKING:
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NOW = 1795248442.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deckwatch.exposition import Encoder
+from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.system.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

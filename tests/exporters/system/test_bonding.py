@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.bonding import Bonding
 
 from .support import FIXTURES, by_series, host_paths

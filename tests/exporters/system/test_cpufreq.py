@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.cpufreq import CpuFrequency
 
 from .support import FIXTURES, by_series, exposed, host_paths

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.dmi import Dmi
 
 from .support import FIXTURES, exposed, host_paths

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deckwatch.collector import Collector, Context, NotAvailable
-from deckwatch.metric import Metric
+from deckwatch.exporter import Collector, Context, NotAvailable
+from deckwatch.metrics.declaration import Metric
 from deckwatch_exporters.system import EXPORTER, SUBSYSTEMS, SystemSettings
 from deckwatch_exporters.system.time_of_day import TimeOfDay
 
 from .support import FIXTURES, exposed
 
 if TYPE_CHECKING:
-    from deckwatch.metric import Sample
+    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

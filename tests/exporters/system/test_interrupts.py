@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.interrupts import Interrupt, Interrupts, InterruptsSettings, parse_interrupts
 from deckwatch_exporters.system.softirqs import Softirqs, parse_softirqs
 

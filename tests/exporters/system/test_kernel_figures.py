@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.entropy import Entropy
 from deckwatch_exporters.system.figures import figure, figures
 from deckwatch_exporters.system.filefd import FileDescriptors, parse_file_nr

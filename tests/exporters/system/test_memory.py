@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system import memory_numa
 from deckwatch_exporters.system.memory import Memory, metric_part, parse_meminfo
 from deckwatch_exporters.system.memory_numa import MemoryNuma

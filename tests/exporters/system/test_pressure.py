@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.pressure import RESOURCES, Pressure, parse_pressure
 
 from .support import FIXTURES, by_series, host_paths

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.rapl import Rapl, split_name
 
 from .support import FIXTURES, by_series, host_paths

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.softnet import Softnet, parse_softnet
 
 from .support import by_series, host_paths

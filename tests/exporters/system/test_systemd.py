@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.dbus_wire import Connection, DBusError, Reader
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.systemd import Systemd, SystemdSettings, parse_version

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system import tcpstat
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.tcpstat import SocketStates, ask_kernel, count_replies, parse_net_tcp

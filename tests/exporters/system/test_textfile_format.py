@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from deckwatch.exposition import Encoder, text_header
-from deckwatch.metric import escape_label
+from deckwatch.metrics.declaration import escape_label
+from deckwatch.metrics.encoding import Encoder, text_header
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.textfile import Textfile, TextfileSettings, parse
 

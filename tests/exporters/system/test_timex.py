@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.timex import Timex, TimexStruct, adjtimex
 
 from .support import by_series

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collector import NotAvailable
+from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.vmstat import Vmstat, VmstatSettings, parse_vmstat
 
 from .support import FIXTURES, by_series, host_paths

@@ -1,0 +1,68 @@
+"""The command line: `deckwatch COMMAND`, with one module for each command.
+
+Exit codes: 0 success, 1 a failure while running, 2 wrong input (command line, config or target), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from deckwatch import __version__
+from deckwatch.collection.board import UnknownSelectionError
+from deckwatch.config import ConfigError, RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: The commands and their one-line help. Each has a module of its name with `configure(parser)`, loaded when it is used.
+COMMANDS: Mapping[str, str] = {
+    "run": "collect, and serve /metrics",
+    "check": "try the config and every target once",
+    "once": "run an exporter or collector once and print its metrics",
+    "advise": "suggest improvements for a target",
+    "metrics": "print the catalogue of metrics",
+    "logs": "inspect the logs that go to Loki",
+    "dashboards": "list, export or push the Grafana dashboards",
+    "alerts": "list, export or check the Prometheus alert rules",
+    "gate": "exit 1 if an alert would have fired within the last minutes",
+    "config": "inspect the config file format",
+    "version": "print the version",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    options = _parser(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = options.command(options)
+    except (ConfigError, RegistryError, UnknownSelectionError) as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201  this is the command line
+        code = 2
+    except BrokenPipeError:
+        # The reader of our output has closed it (`deckwatch metrics | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    if options.may_leave_threads:
+        # A hung collector's thread cannot be stopped, and the interpreter would wait for it.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="deckwatch", description="Monitor a Python team's stack: metrics for Prometheus, logs for Loki."
+    )
+    parser.add_argument("--version", action="version", version=f"deckwatch {__version__}")
+    parser.set_defaults(may_leave_threads=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, help_text in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        if name in arguments:
+            importlib.import_module(f"deckwatch.cli.{name}").configure(command)
+    return parser.parse_args(arguments)

@@ -1,0 +1,31 @@
+"""The catalogue of everything that is installed: the exporters and the agent itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import deckwatch.agent
+import deckwatch.collection.board
+import deckwatch.collection.collector_metrics
+import deckwatch.collection.own_process
+import deckwatch.logs.counts
+from deckwatch.metrics.catalogue import Entry, entries
+from deckwatch.metrics.declaration import declared_in
+
+if TYPE_CHECKING:
+    from deckwatch.collection.registry import Registry
+
+
+def catalogue(registry: Registry) -> list[Entry]:
+    """What all installed exporters declare, and the agent itself, by exporter and name. Raises RegistryError."""
+    own = declared_in(
+        deckwatch.collection.collector_metrics,
+        deckwatch.collection.board,
+        deckwatch.logs.counts,
+        deckwatch.agent,
+        deckwatch.collection.own_process,
+    )
+    found = list(entries(own, deckwatch.agent.OWN))
+    for name in registry.names():
+        found += entries(registry.get(name).metrics, name)
+    return found

@@ -1,0 +1,62 @@
+"""`deckwatch dashboards`: list, export or push the Grafana dashboards."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from deckwatch.cli import pack_arguments
+from deckwatch.cli.table import table
+from deckwatch.pack.dashboards import push, shipped_dashboards
+from deckwatch.pack.json_api import JsonApi
+
+if TYPE_CHECKING:
+    import argparse
+
+#: A token is far shorter; what is longer is the wrong file.
+_MAX_TOKEN = 4096
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    listed = commands.add_parser("list", help="list the dashboards")
+    listed.set_defaults(command=_list)
+    pack_arguments.add_export(commands, "dashboards", "write the dashboards' JSON into a folder")
+    push = commands.add_parser("push", help="bring the dashboards into a Grafana, but keep what users changed")
+    push.add_argument("--grafana", type=pack_arguments.url, required=True, metavar="URL", help="http://127.0.0.1:3000")
+    push.add_argument(
+        "--token-file", required=True, metavar="FILE", help="with the token of a service account that may edit"
+    )
+    push.add_argument("--folder", metavar="NAME", help="for dashboards that are new (else the top level)")
+    push.add_argument("--force", action="store_true", help="overwrite what users changed, and newer versions")
+    push.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    push.set_defaults(command=_push)
+
+
+def _list(_options: argparse.Namespace) -> int:
+    def show() -> int:
+        rows = [(dashboard.uid, dashboard.title, dashboard.version) for dashboard in shipped_dashboards()]
+        sys.stdout.write(table(("UID", "TITLE", "VERSION"), rows))
+        return 0
+
+    return pack_arguments.with_api_errors(show)
+
+
+def _push(options: argparse.Namespace) -> int:
+    if options.folder is not None and not options.folder.strip():
+        return pack_arguments.refuse("--folder: expected the name of a folder")
+    try:
+        with open(options.token_file, "rb") as file:
+            token = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
+    except OSError as failure:
+        return pack_arguments.refuse(f"{options.token_file}: {failure.strerror}")
+    except UnicodeDecodeError:
+        token = ""
+    if not token or len(token) > _MAX_TOKEN or not all("!" <= character <= "~" for character in token):
+        return pack_arguments.refuse(
+            f"{options.token_file}: expected one token of printable characters and nothing else"
+        )
+    grafana = JsonApi("Grafana", options.grafana, token)
+    return pack_arguments.with_api_errors(
+        lambda: push(grafana, options.folder, options.force, options.dry_run, sys.stdout)
+    )

@@ -1,0 +1,46 @@
+"""`deckwatch logs`: preview what would be shipped, and list what Loki refused."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from deckwatch.cli import arguments
+from deckwatch.collection.registry import Registry
+from deckwatch.logs.preview import PreviewError, preview, show_quarantine
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    tail = commands.add_parser("tail", help="print what would be sent of some files, without sending it")
+    arguments.add_config(tail)
+    tail.add_argument("pattern", metavar="PATTERN", help="a file, or a glob in quotes: '/var/log/app/*.json'")
+    tail.add_argument(
+        "-n", "--lines", type=arguments.whole_number, default=10, metavar="N", help="the last N of each file (10)"
+    )
+    tail.add_argument("-f", "--follow", action="store_true", help="go on as the files grow")
+    tail.set_defaults(command=_tail)
+    quarantine = commands.add_parser("quarantine", help="list the lines that Loki refused")
+    arguments.add_state_dir(quarantine)
+    quarantine.set_defaults(command=_quarantine)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    config = arguments.load(options, Registry.installed())
+    if config.logs is None:
+        print(f"{config.path or 'the defaults'}: there is no `logs` in the config", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        preview(config.logs, options.pattern, options.lines, options.follow, sys.stdout)
+    except PreviewError as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    show_quarantine(arguments.state(options) / "logs", sys.stdout)
+    return 0

@@ -1,0 +1,56 @@
+"""What the commands about the pack share: exports, URLs, and how API errors are reported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deckwatch.pack.export import export
+from deckwatch.pack.files import PARTS, PackError
+from deckwatch.pack.json_api import ApiError, JsonApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PROMETHEUS_TIMEOUT = 30.0
+
+
+def add_export(commands: Any, part: str, help: str) -> None:
+    """Add `export DIR` for a part of the pack."""
+    parser = commands.add_parser("export", help=help)
+    parser.add_argument("folder", metavar="DIR", help="is made if it is not there")
+    parser.add_argument("--force", action="store_true", help="overwrite files that were changed")
+    parser.set_defaults(command=_export, part=part)
+    assert part in PARTS
+
+
+def _export(options: argparse.Namespace) -> int:
+    return with_api_errors(lambda: export(options.part, Path(options.folder), options.force, sys.stdout))
+
+
+def url(text: str) -> str:
+    try:
+        JsonApi("", text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None  # without the text: it may have a password
+    return text
+
+
+def prometheus(url: str) -> JsonApi:
+    return JsonApi("Prometheus", url, timeout=_PROMETHEUS_TIMEOUT)
+
+
+def refuse(line: str) -> int:
+    print(line, file=sys.stderr)  # noqa: T201  this is the command line
+    return 2
+
+
+def with_api_errors(ask: Callable[[], int]) -> int:
+    try:
+        return ask()
+    except (ApiError, PackError) as failure:
+        sys.stdout.flush()
+        print(failure, file=sys.stderr)  # noqa: T201  this is the command line
+        return 1

@@ -1,0 +1,90 @@
+"""`deckwatch run`: the agent's life, from its config to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from deckwatch import __version__
+from deckwatch.agent import Agent, quicken_thread_switches
+from deckwatch.cli import arguments
+from deckwatch.collection.registry import Registry
+from deckwatch.http.app import create_app
+from deckwatch.http.listener import ListenError, address_of, bind, serve
+from deckwatch.http.web_config import WebConfigFile
+from deckwatch.logs import agent_log as log
+
+if TYPE_CHECKING:
+    import argparse
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from deckwatch.config import Config
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    arguments.add_config(parser)
+    parser.add_argument("--listen", metavar="HOST:PORT", help="overrides the config's `listen`")
+    arguments.add_state_dir(parser)
+    parser.set_defaults(command=_run, may_leave_threads=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    registry = Registry.installed()
+    return run(lambda: arguments.load(options, registry), registry, options.listen, arguments.state(options))
+
+
+def run(load: Callable[[], Config], registry: Registry, listen: str | None, state: Path) -> int:
+    """Collect and serve until SIGTERM or SIGINT. Raises ConfigError when `load()` does; 2 when it cannot listen."""
+    config = load()
+    web = WebConfigFile(config.settings.web_config)
+    try:
+        listening = bind(listen or config.settings.listen)
+    except (ListenError, ValueError) as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201  the one line that the user is to read
+        return 2
+    log.configure()
+    quicken_thread_switches()
+    agent = Agent(config, registry, load, state)
+    _spare_the_collector()
+    agent.start()
+    try:
+        asyncio.run(_serve(agent, web, listening))
+    finally:
+        agent.stop()
+    return 0
+
+
+def _spare_the_collector() -> None:
+    """What is loaded stays: no search for garbage has to go through it. Samples and log lines are no cycles either."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> None:
+    logger = logging.getLogger("deckwatch")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Future[str | None]] = set()
+
+    def reload() -> None:
+        pending = loop.run_in_executor(None, agent.reload)
+        reloads.add(pending)
+        pending.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    url = f"{'https' if web.uses_tls else 'http'}://{address_of(listening)}"
+    logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
+    # On a wildcard address, only the one who asks knows how to reach us.
+    wildcard = listening.getsockname()[0] in ("0.0.0.0", "::")
+    app = create_app(agent, agent.config.settings.enable_lifecycle, "" if wildcard else address_of(listening))
+    await serve(app, listening, web, stop)
+    logger.info("stopped", extra={"event": "stopped"})

@@ -1,0 +1,236 @@
+"""The board: the latest snapshot of every probe, and the exposition made of them.
+
+What is served comes from memory alone. A snapshot disappears as soon as a later run failed or did not come in time;
+`deckwatch_collector_success` says so. The answer is put together once for each change and format: a second scraper
+costs only the few lines that tell how old everything is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from isal import isal_zlib
+
+from deckwatch.collection.collector_metrics import AGE, AboutLines, LastRun, about
+from deckwatch.metrics.declaration import gauge
+from deckwatch.metrics.encoding import Encoder, Family, format_number, openmetrics_header, text_header
+from deckwatch.metrics.exposition import Part, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from deckwatch.collection.run import Snapshot
+    from deckwatch.exporter import Probe
+
+CONFLICTS = gauge(
+    "deckwatch_series_conflicting",
+    "Series left out of the exposition because another collector exposes them, or declares their metric differently.",
+)
+
+_MAX_CACHED_ANSWERS = 64
+
+
+class UnknownSelectionError(Exception):
+    """A scrape asked for a collector or target that does not exist. The message is one line for the one who asked."""
+
+
+@dataclass(kw_only=True)
+class Slot(LastRun):
+    """The place of one probe on the board, and what is known of its last run."""
+
+    probe: Probe
+    exporter: str
+    about: AboutLines
+    expires: float  # Unix seconds: when what is here counts as not ended in time
+    version: int = 0  # changes with every change
+    shape: int = 0  # changes with which metrics there are
+    bare: Encoder = field(default_factory=Encoder)  # without the target label
+
+    @property
+    def part(self) -> str:
+        return self.probe.name.partition(".")[2] or self.probe.name
+
+    def matches(self, name: str) -> bool:
+        return name in (self.probe.name, self.exporter, self.part)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return () if self.snapshot is None or self.overdue else self.snapshot.families
+
+
+#: The target of a selection that asks for what belongs to none; no target may bear it as its name.
+NO_TARGET = "-"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of the board a scrape wants: all, some collectors, or one target (without its label).
+
+    `NO_TARGET` is what belongs to no named target: with one scrape for each of those, it is the rest.
+    """
+
+    collect: tuple[str, ...] = ()
+    target: str | None = None
+
+
+@dataclass
+class _Answer:
+    version: tuple[int, int]
+    shape: tuple[int, ...]
+    plan: Plan
+    body: bytes
+    conflicts: int
+
+
+class Board:
+    def __init__(self, clock: Callable[[], float] = time.time, logger: logging.Logger | None = None) -> None:
+        self._clock = clock
+        self._log = logger or logging.getLogger("deckwatch.board")
+        self._lock = threading.Lock()
+        self._slots: dict[tuple[str, str], Slot] = {}
+        self._structure = 0
+        self._generation = 0
+        self._answers: OrderedDict[tuple[Selection, bool, bool], _Answer] = OrderedDict()
+        self._warned: set[str] = set()
+
+    def add(self, probe: Probe, exporter: str, scrape_prefix: str, valid_for: float) -> None:
+        """Make a place for a probe. `valid_for` (seconds): how long its first run may take to count as in time."""
+        part = probe.name.partition(".")[2] or probe.name
+        lines = AboutLines(probe.name, part, probe.target, scrape_prefix)
+        with self._lock:
+            self._slots[probe.name, probe.target] = Slot(
+                probe=probe, exporter=exporter, about=lines, expires=self._clock() + valid_for
+            )
+            self._structure += 1
+
+    def remove(self, probe: Probe) -> None:
+        """Take a probe and its samples away; unknown ones are ignored."""
+        with self._lock:
+            if self._slots.pop((probe.name, probe.target), None) is not None:
+                self._structure += 1
+                self._answers.clear()
+
+    def post(self, snapshot: Snapshot, valid_for: float) -> None:
+        """Replace a probe's snapshot. It counts for `valid_for` seconds from now, unless a newer one comes."""
+        with self._lock:
+            slot = self._slots.get((snapshot.probe, snapshot.target))
+            if slot is None:
+                return  # the probe was removed while its last run was under way
+            before = slot.families
+            slot.snapshot = snapshot
+            slot.expires = self._clock() + valid_for
+            slot.overdue = False
+            if not snapshot.error:
+                slot.last_success = snapshot.ended
+            self._changed(slot, before)
+
+    def slots(self) -> list[Slot]:
+        """The places, by name and target; what did not come in time is marked `overdue`."""
+        with self._lock:
+            self._expire()
+            return [self._slots[key] for key in sorted(self._slots)]
+
+    def render(self, selection: Selection, openmetrics: bool, compress: bool) -> bytes:
+        """The exposition of a part of the board. Raises UnknownSelectionError when there is no such part.
+
+        A compressed answer is two gzip members: what is kept between changes, and the lines about its age.
+        """
+        with self._lock:
+            self._expire()
+            chosen = self._choose(selection)
+            version = (self._structure, max((slot.version for slot in chosen), default=0))
+            key = (selection, openmetrics, compress)
+            answer = self._answers.get(key)
+            if answer is None or answer.version != version:
+                # While nothing may change; what takes long comes after it.
+                shape = (self._structure, *(slot.shape for slot in chosen))
+                labelled = selection.target is None
+                parts = [_part(slot, labelled) for slot in chosen]
+                own = about([(slot.about, slot) for slot in chosen], labelled)
+                plan = answer.plan if answer is not None and answer.shape == shape else None
+                answer = None
+        if answer is None:
+            plan = plan or Plan(parts, tuple(own), openmetrics)
+            text, refused = plan.fill(parts, own)
+            self._warn(refused)
+            body = text.encode()
+            answer = _Answer(version, shape, plan, _compress(body) if compress else body, sum(refused.values()))
+            with self._lock:
+                self._answers[key] = answer
+                self._answers.move_to_end(key)
+                while len(self._answers) > _MAX_CACHED_ANSWERS:
+                    self._answers.popitem(last=False)
+        tail = self._ages(chosen, answer.conflicts, openmetrics, labelled=selection.target is None)
+        return answer.body + (_compress(tail) if compress else tail)
+
+    def _choose(self, selection: Selection) -> list[Slot]:
+        slots = list(self._slots.values())
+        if selection.target is not None:
+            wanted = "" if selection.target == NO_TARGET else selection.target
+            slots = [slot for slot in slots if slot.probe.target == wanted]
+            if not slots or not selection.target:
+                raise UnknownSelectionError(f"unknown target {selection.target!r}")
+        for name in selection.collect:
+            if not any(slot.matches(name) for slot in slots):
+                raise UnknownSelectionError(f"unknown collector {name!r}")
+        if selection.collect:
+            slots = [slot for slot in slots if any(slot.matches(name) for name in selection.collect)]
+        return slots
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for slot in self._slots.values():
+            if not slot.overdue and slot.expires < now:
+                before = slot.families
+                slot.overdue = True
+                self._changed(slot, before)
+
+    def _changed(self, slot: Slot, before: tuple[Family, ...]) -> None:
+        self._generation += 1
+        slot.version = self._generation
+        after = slot.families
+        if after is not before and [family[0] for family in after] != [family[0] for family in before]:
+            slot.shape = self._generation
+
+    def _warn(self, refused: Mapping[str, int]) -> None:
+        for name, series in refused.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                self._log.warning(
+                    "two collectors expose %s: %d series of the later one are left out",
+                    name,
+                    series,
+                    extra={"metric": name},
+                )
+
+    def _ages(self, chosen: Sequence[Slot], conflicts: int, openmetrics: bool, labelled: bool) -> bytes:
+        header = openmetrics_header if openmetrics else text_header
+        now = self._clock()
+        lines = [header(AGE)]
+        lines += [
+            f"{slot.about.age[labelled]}{max(0.0, now - slot.snapshot.ended):.3f}\n"
+            for slot in chosen
+            if slot.snapshot is not None and not slot.overdue
+        ]
+        if labelled:
+            lines.append(f"{header(CONFLICTS)}{CONFLICTS.name} {format_number(conflicts)}\n")
+        if openmetrics:
+            lines.append("# EOF\n")
+        return "".join(lines).encode()
+
+
+def _part(slot: Slot, labelled: bool) -> Part:
+    families, target = slot.families, slot.probe.target
+    if labelled or not target:
+        return Part(target, families)
+    return Part("", slot.bare.families(sample for family in families for sample in family.samples))
+
+
+def _compress(body: bytes) -> bytes:
+    compressed: bytes = isal_zlib.compress(body, 1, 31)  # 31: a gzip member, by zlib's convention
+    return compressed

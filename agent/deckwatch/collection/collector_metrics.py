@@ -1,0 +1,122 @@
+"""What the board tells of each probe: whether its last run succeeded, how long it took, how old its samples are.
+
+These lines change with every run. They are written straight away, without samples and families in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deckwatch.metrics.declaration import MetricPattern, gauge
+from deckwatch.metrics.encoding import format_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deckwatch.collection.run import Snapshot
+    from deckwatch.metrics.declaration import Metric
+
+SUCCESS = gauge(
+    "deckwatch_collector_success",
+    "Whether the collector's last run succeeded; 0 also when none ended in time.",
+    ["collector"],
+)
+DURATION = gauge(
+    "deckwatch_collector_duration_seconds", "Duration of the collector's last run, in seconds.", ["collector"]
+)
+LAST_SUCCESS = gauge(
+    "deckwatch_collector_last_success_timestamp_seconds",
+    "When the collector's last successful run ended, in Unix seconds.",
+    ["collector"],
+)
+SERIES = gauge("deckwatch_series", "Series in the collector's last snapshot.", ["collector"])
+DROPPED = gauge(
+    "deckwatch_series_dropped", "Series that the collector's last run yielded over the series budget.", ["collector"]
+)
+AGE = gauge(
+    "deckwatch_snapshot_age_seconds", "Age of the collector's snapshot when it was served, in seconds.", ["collector"]
+)
+# The peers' own spelling of the first two, `collector` without the exporter's name.
+PEER_SUCCESS = MetricPattern(
+    "*_scrape_collector_success", "gauge", "Whether the collector's last run succeeded.", ("collector",)
+)
+PEER_DURATION = MetricPattern(
+    "*_scrape_collector_duration_seconds", "gauge", "Duration of the collector's last run, in seconds.", ("collector",)
+)
+
+
+@dataclass
+class LastRun:
+    """What is known of a collector's last run; `overdue` when a newer one should have ended by now."""
+
+    snapshot: Snapshot | None = None
+    last_success: float | None = None
+    overdue: bool = False
+
+
+def line_starts(metric: Metric, collector: str, target: str) -> tuple[str, str]:
+    """What the line of one probe begins with: without the target label, and with it."""
+    series = metric(0, collector=collector).series
+    return series.text, series.text_for(target) if target else series.text
+
+
+class AboutLines:
+    """The lines about one probe; made once for it."""
+
+    def __init__(self, name: str, part: str, target: str, scrape_prefix: str) -> None:
+        def starts(metric: Metric, collector: str = name) -> tuple[str, str]:
+            return line_starts(metric, collector, target)
+
+        self.age = starts(AGE)
+        self._figures: list[tuple[Metric, tuple[str, str], Callable[[LastRun], float | None]]] = [
+            (SUCCESS, starts(SUCCESS), _succeeded),
+            (LAST_SUCCESS, starts(LAST_SUCCESS), _last_success),
+            (DURATION, starts(DURATION), _duration),
+            (SERIES, starts(SERIES), _series),
+            (DROPPED, starts(DROPPED), _dropped),
+        ]
+        if scrape_prefix:
+            success, duration = PEER_SUCCESS.named(scrape_prefix), PEER_DURATION.named(scrape_prefix)
+            self._figures += [
+                (success, starts(success, part), _succeeded),
+                (duration, starts(duration, part), _duration),
+            ]
+        self.metrics = tuple(metric for metric, _, _ in self._figures)
+
+    def add_to(self, texts: dict[Metric, list[str]], run: LastRun, labelled: bool) -> None:
+        """Add the lines about the collector whose last run this is, by metric."""
+        for metric, starts, figure in self._figures:
+            value = figure(run)
+            if value is not None:
+                texts[metric].append(f"{starts[labelled]}{format_number(value)}\n")
+
+
+def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[Metric, str]:
+    """By metric the lines about all of these collectors; with the target label unless one target is served alone."""
+    texts: dict[Metric, list[str]] = {metric: [] for lines, _ in slots for metric in lines.metrics}
+    for lines, run in slots:
+        lines.add_to(texts, run, labelled)
+    return {metric: "".join(found) for metric, found in texts.items()}
+
+
+def _succeeded(run: LastRun) -> float | None:
+    if run.snapshot is None and not run.overdue:
+        return None  # its first run is under way
+    return int(run.snapshot is not None and not run.snapshot.error and not run.overdue)
+
+
+def _last_success(run: LastRun) -> float | None:
+    return run.last_success
+
+
+def _duration(run: LastRun) -> float | None:
+    return None if run.snapshot is None or run.overdue else run.snapshot.duration
+
+
+def _series(run: LastRun) -> float | None:
+    return None if run.snapshot is None or run.overdue else run.snapshot.series
+
+
+def _dropped(run: LastRun) -> float | None:
+    return None if run.snapshot is None or run.overdue else run.snapshot.dropped

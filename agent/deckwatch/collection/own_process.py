@@ -1,0 +1,50 @@
+"""The agent's own process, under the names that every Prometheus client has, and its build."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+
+from deckwatch import __version__
+from deckwatch.metrics.declaration import counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.metrics.declaration import Sample
+
+CPU = counter("process_cpu_seconds_total", "CPU time used by the agent, in seconds.")
+RESIDENT = gauge("process_resident_memory_bytes", "Resident memory of the agent, in bytes.")
+VIRTUAL = gauge("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.")
+VIRTUAL_MAX = gauge("process_virtual_memory_max_bytes", "Virtual memory that the agent may use, in bytes.")
+OPEN_FDS = gauge("process_open_fds", "Open file descriptors of the agent.")
+MAX_FDS = gauge("process_max_fds", "File descriptors that the agent may open.")
+START_TIME = gauge("process_start_time_seconds", "When the agent started, in Unix seconds.")
+BUILD_INFO = gauge("deckwatch_build_info", "The agent's version and its Python's.", ["version", "python"])
+
+# What Go, and so every Go exporter, prints for "no limit".
+_NO_LIMIT = float(2**64 - 1)
+
+
+class OwnProcess:
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def collect(self) -> Iterator[Sample]:
+        with self._process.oneshot():
+            cpu, memory = self._process.cpu_times(), self._process.memory_info()
+            yield CPU(cpu.user + cpu.system)
+            yield RESIDENT(memory.rss)
+            yield VIRTUAL(memory.vms)
+            yield OPEN_FDS(self._process.num_fds())
+            yield START_TIME(self._process.create_time())
+        address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        yield VIRTUAL_MAX(_NO_LIMIT if address_space == resource.RLIM_INFINITY else address_space)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield MAX_FDS(_NO_LIMIT if files == resource.RLIM_INFINITY else files)
+        version = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
+        yield BUILD_INFO(1, version=__version__, python=version)

@@ -1,0 +1,108 @@
+"""The exporters that are installed: the built-in table, and what other distributions publish."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from deckwatch.collection.run import describe
+from deckwatch.config import RegistryError, Settings
+from deckwatch.exporter import Exporter, Probe
+from deckwatch.metrics.prometheus_client import Adopted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client.registry import Collector as ClientCollector
+
+#: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
+ENTRY_POINTS = "deckwatch.exporters"
+
+#: What another's module may raise while it is imported, short of what must not be caught.
+_BROKEN = (
+    ImportError,
+    AttributeError,
+    NameError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    AssertionError,
+)
+
+
+class Registry:
+    """Exporters by their config key, each imported when it is first asked for.
+
+    `published` maps a key to where the exporter is (`module:attribute`) and who published it; `clashes`, a key that
+    several distributions claim to their names. A built-in exporter is never replaced by another of its name.
+    """
+
+    def __init__(
+        self, published: Mapping[str, tuple[str, str]], clashes: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
+        self._published = dict(published)
+        self._clashes = dict(clashes or {})
+        self.get = lru_cache(maxsize=None)(self._load)
+
+    @classmethod
+    def installed(cls) -> Registry:
+        from deckwatch_exporters import EXPORTERS  # the exporters import this package's modules
+
+        published: dict[str, tuple[str, str]] = {}
+        clashes: dict[str, set[str]] = {}
+        for entry in entry_points(group=ENTRY_POINTS):
+            publisher = entry.dist.name if entry.dist else "an unknown distribution"
+            known = published.setdefault(entry.name, (entry.value, publisher))
+            if known[0] != entry.value:
+                clashes.setdefault(entry.name, {known[1]}).add(publisher)
+        built_in = {name: (place, "deckwatch") for name, place in EXPORTERS.items()}
+        return cls({**published, **built_in}, {name: who for name, who in clashes.items() if name not in built_in})
+
+    def names(self) -> list[str]:
+        return sorted(self._published)
+
+    def _load(self, name: str) -> Exporter:
+        """The exporter under this key. Raises RegistryError when there is none, or it is broken."""
+        if name not in self._published:
+            near = difflib.get_close_matches(name, self._published, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RegistryError(f"unknown exporter {name!r}{hint}")
+        place, publisher = self._published[name]
+        if name in self._clashes:
+            everybody = ", ".join(sorted(self._clashes[name]))
+            raise RegistryError(f"exporter {name!r} is published more than once, by {everybody}; uninstall all but one")
+        try:
+            thing = EntryPoint(name, place, ENTRY_POINTS).load()
+            if isinstance(thing, type) and hasattr(thing, "collect"):
+                thing = thing()
+        except _BROKEN as failure:
+            raise RegistryError(
+                f"exporter {name!r} of {publisher} cannot be loaded from {place}: {describe(failure)}"
+            ) from failure
+        if isinstance(thing, Exporter):
+            if thing.name != name:
+                raise RegistryError(f"exporter {name!r} of {publisher}: {place} calls itself {thing.name!r}")
+            return thing
+        if callable(getattr(thing, "collect", None)):
+            return _adopted(name, thing)
+        raise RegistryError(f"exporter {name!r} of {publisher}: {place} is neither an Exporter nor a collector")
+
+
+class NoSettings(Settings):
+    """An exporter without settings of its own."""
+
+
+def _adopted(name: str, collector: ClientCollector) -> Exporter:
+    """An exporter made of a prometheus_client collector. Its metrics are not in the catalogue: it declares none."""
+    return Exporter(
+        name=name,
+        settings=NoSettings,
+        open=lambda _settings, _context: (Probe(name, Adopted(collector)),),
+        metrics=(),
+    )

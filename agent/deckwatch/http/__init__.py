@@ -1,0 +1,1 @@
+"""The HTTP server: the application, its listener, TLS and authentication."""

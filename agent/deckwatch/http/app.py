@@ -1,0 +1,224 @@
+"""The HTTP application: what is served under which path. It asks the agent, and knows nothing of collectors.
+
+`/metrics` is answered before any routing: it is what Prometheus asks for, day and night.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionError
+from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.negotiation import accepts_gzip, choose_format
+from deckwatch.status_page import page as pages
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from deckwatch.collection.status import AgentStatus
+
+
+class Watch(Protocol):
+    """What the server asks the agent for. Everything but `reload()` answers at once, from memory."""
+
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes: ...
+
+    def status(self) -> AgentStatus: ...
+
+    def targets(self) -> list[tuple[str, str]]: ...
+
+    def ready(self) -> bool: ...
+
+    def reload(self) -> str | None: ...
+
+
+_TEXT = "text/plain; charset=utf-8"
+_CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client that does not read costs no more
+_OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
+
+
+def create_app(watch: Watch, enable_lifecycle: bool = False, advertise: str = "") -> ASGIApp:
+    """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
+
+    `advertise` (`host:port`) is the address that `/sd` gives out. Empty, as it has to be when the agent listens on all
+    addresses, it is the one that was asked for: whoever reached `/sd` there reaches `/metrics` there as well.
+    """
+    routes = Routes(watch, enable_lifecycle, advertise)
+    others = Starlette(
+        routes=[
+            Route("/", routes.index),
+            Route("/sd", routes.service_discovery),
+            Route("/health", routes.health),
+            Route("/health/liveness", routes.alive),
+            Route("/health/readiness", routes.readiness),
+            Route("/health/detailed", routes.detailed),
+            Route("/health/dependencies", routes.dependencies),
+            Route("/-/healthy", routes.alive),
+            Route("/-/ready", routes.readiness),
+            Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
+            Route("/api/v1/status", routes.status),
+        ],
+        exception_handlers={HTTPException: _one_line},
+    )
+    others.router.redirect_slashes = False  # a redirect would repeat whatever the client says our name is
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            await _metrics(watch, scope, send)
+        else:
+            await others(scope, receive, _with_security_headers(send))
+
+    return application
+
+
+async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
+    method = scope["method"]
+    answer: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
+    status, content_type = 200, _TEXT
+    if method not in ("GET", "HEAD"):
+        status, body = 405, b"only GET and HEAD are allowed here\n"
+        answer.append((b"allow", b"GET, HEAD"))
+    else:
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:  # a list may be split over several headers of one name (RFC 9110, 5.3)
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        chosen = choose_format(headers.get(b"accept", b"").decode("latin-1"))
+        compress = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
+        agent = headers.get(b"user-agent", b"").decode("latin-1")
+        try:
+            body = watch.scrape(
+                _selection(scope["query_string"]),
+                chosen.is_openmetrics,
+                compress,
+                f"{scope['client'][0] if scope['client'] else ''} {agent}",
+            )
+        except UnknownSelectionError as unknown:
+            status, body = 400, f"{unknown}\n".encode()
+        else:
+            content_type = chosen.content_type
+            if compress:
+                answer.append((b"content-encoding", b"gzip"))
+    answer += [
+        (b"content-type", content_type.encode("latin-1")),
+        (b"content-length", str(len(body)).encode("ascii")),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": answer})
+    if method == "HEAD":
+        body = b""
+    for start in range(0, len(body) - _CHUNK, _CHUNK):
+        await send({"type": "http.response.body", "body": body[start : start + _CHUNK], "more_body": True})
+    await send({"type": "http.response.body", "body": body[(len(body) - 1) // _CHUNK * _CHUNK :]})
+
+
+def _selection(query_string: bytes) -> Selection:
+    query = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    return Selection(
+        tuple(value for key, value in query if key == "collect[]"),
+        next((value for key, value in query if key == "target"), None),
+    )
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+        await send(message)
+
+    return send_with_headers
+
+
+async def _one_line(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    what = {404: "there is nothing here; / lists what there is", 405: "that method is not allowed here"}
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return PlainTextResponse(what.get(status, str(error)) + "\n", status, headers=headers)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+class Routes:
+    """The endpoints besides `/metrics`."""
+
+    def __init__(self, watch: Watch, enable_lifecycle: bool, advertise: str) -> None:
+        self._watch = watch
+        self._enable_lifecycle = enable_lifecycle
+        self._advertise = advertise
+
+    async def index(self, _request: Request) -> Response:
+        page = pages.status_page(self._watch.status())
+        return Response(
+            page, media_type="text/html", headers={"content-security-policy": pages.CONTENT_SECURITY_POLICY}
+        )
+
+    async def service_discovery(self, request: Request) -> Response:
+        """Prometheus' http_sd: one group for each named target, so that each gets an `instance` of its own.
+
+        https://prometheus.io/docs/prometheus/latest/http_sd/
+        """
+        server = ":".join(str(part) for part in request.scope["server"] or ())
+        address = self._advertise or request.headers.get("host") or server
+        common = {"__metrics_path__": "/metrics"}
+        if request.scope["scheme"] == "https":
+            common["__scheme__"] = "https"
+        targets = self._watch.targets()
+        rest = {"__param_target": NO_TARGET} if targets else {}  # those have groups of their own
+        own = {"targets": [address], "labels": {**common, **rest, "exporter": _OWN}}
+        groups = [
+            {
+                "targets": [address],
+                "labels": {**common, "__param_target": name, "instance": name, "exporter": exporter},
+            }
+            for exporter, name in targets
+        ]
+        return _json([own, *groups])
+
+    async def health(self, _request: Request) -> Response:
+        """Whether the agent itself works: 503 before its first collection, and when it cannot even watch itself.
+
+        A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
+        for that (an orchestrator does) mends nothing and loses the view of everything else.
+        """
+        collectors = self._watch.status().collectors
+        failing = [collector.name for collector in collectors if collector.state not in ("ok", "pending")]
+        if not self._watch.ready():
+            return _json({"status": "starting", "failing": failing}, 503)
+        if any(collector.exporter == _OWN and collector.name in failing for collector in collectors):
+            return _json({"status": "failing", "failing": failing}, 503)
+        return _json({"status": "degraded" if failing else "ok", "failing": failing})
+
+    async def alive(self, _request: Request) -> Response:
+        return PlainTextResponse("Deckwatch is healthy.\n")
+
+    async def readiness(self, _request: Request) -> Response:
+        if self._watch.ready():
+            return PlainTextResponse("Deckwatch is ready.\n")
+        return PlainTextResponse("Deckwatch has not collected everything once yet.\n", 503)
+
+    async def detailed(self, _request: Request) -> Response:
+        status = self._watch.status()
+        return _json({"host": status.host, "targets": status.targets()})
+
+    async def dependencies(self, _request: Request) -> Response:
+        return _json([target for target in self._watch.status().targets() if target.target])
+
+    async def status(self, _request: Request) -> Response:
+        return _json(self._watch.status())
+
+    async def reload(self, _request: Request) -> Response:
+        if not self._enable_lifecycle:
+            return PlainTextResponse(
+                "reloading over HTTP is off; enable_lifecycle: true in the config allows it\n", 403
+            )
+        wrong = await run_in_threadpool(self._watch.reload)
+        return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")

@@ -1,0 +1,241 @@
+"""One HTTP connection: uvicorn's HTTP/1.1 protocol, with a limit on everything that a client may cost.
+
+uvicorn alone waits for ever for a first request, and for a client that does not read; it parses header blocks as
+large as one read, and its keep-alive timers outlive connections that were reset.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import struct
+from asyncio import sslproto
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from deckwatch.http.headers import SECURITY_HEADERS
+
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    import uvicorn
+    from uvicorn.server import ServerState
+
+# A malformed request is the client's affair: uvicorn's warnings would let anybody fill our log.
+_log = logging.getLogger("deckwatch.http.protocol")
+_log.setLevel(logging.ERROR)
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_BYTES_ACKED = 120  # offset of tcpi_bytes_acked in struct tcp_info, include/uapi/linux/tcp.h
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds and numbers that keep one client from harming the others."""
+
+    idle: float = 10.0  # without a complete request: after connecting, within the headers, between requests
+    handshake: float = 10.0
+    write: float = 10.0  # without any progress in sending an answer
+    connections: int = 512
+    handshakes: int = 128  # TLS connections that are not up yet
+    header_bytes: int = 16 * 1024
+    header_lines: int = 128  # parsing costs by the line, not by the byte
+    stop: float = 2.0  # for answers that are under way when the agent stops
+    sweep: float = 1.0
+
+
+class Connections:
+    """The connections that there are, and which of them goes first when there are too many."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.open: set[Connection] = set()
+        self.handshaking: dict[Connection, asyncio.Transport] = {}
+
+    def begin_handshake(self, connection: Connection, transport: asyncio.Transport) -> None:
+        self.handshaking[connection] = transport
+        if len(self.handshaking) > self.limits.handshakes:
+            next(iter(self.handshaking.values())).abort()
+
+    def add(self, connection: Connection) -> None:
+        self.handshaking.pop(connection, None)
+        self.open.add(connection)
+        if len(self.open) > self.limits.connections:
+            self.make_room(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self.handshaking.pop(connection, None)
+        self.open.discard(connection)
+
+    def make_room(self, newcomer: Connection | None = None) -> None:
+        """Abort the connection that has been without a request for longest, or else the longest answer.
+
+        Never the newcomer: whoever fills all places with connections must not be able to keep a scraper out.
+        """
+        others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
+        if others and (newcomer is None or len(others) >= self.limits.connections):
+            min(others, key=lambda other: (other.is_answering, other.since)).transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """Abort what is idle, too slow with its request, or does not read its answer."""
+        for connection in list(self.open):
+            if connection.is_overdue(now):
+                connection.transport.abort()
+
+
+class Connection(H11Protocol):
+    """A client's connection, and since when it owes us something."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        connections: Connections,
+        admits: Callable[[Mapping[str, Any] | None], bool],
+    ) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self.logger = _log
+        self.access_log = False
+        self._registry = connections
+        self._limits = connections.limits
+        self._admits = admits
+        self.since = self.loop.time()  # of the connection, the last answer, or the request that is being answered
+        self.is_answering = False
+        self._head_bytes = 0
+        self._head_lines = 0
+        self._progress: tuple[int, int] | None = None
+        self._progressed = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        self.since = self.loop.time()
+        super().connection_made(transport)
+        self._registry.add(self)
+        if not self._admits(transport.get_extra_info("peercert")):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._registry.discard(self)
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves the timer, and so all of this, alive after a reset
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_answering and self.conn.their_state is h11.DONE:
+            # Another request before the first one's answer: nobody who scrapes does that. The connection ends after
+            # this answer, which HTTP allows at any time, and what came too early is not kept.
+            self.cycle.keep_alive = False
+            return
+        if self.conn.their_state is h11.IDLE and self._is_head_too_large(data):
+            self._refuse(_TOO_LARGE)
+            return
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            if not self.is_answering:
+                self.is_answering, self.since = True, self.loop.time()
+            if self.conn.trailing_data[0]:
+                self.cycle.keep_alive = False
+
+    def _is_head_too_large(self, data: bytes) -> bool:
+        """Whether the header block is above the limits, seen before anything is parsed."""
+        end = _HEAD_END.search(data)
+        size = end.end() if end is not None else len(data)
+        self._head_bytes += size
+        self._head_lines += data.count(b"\n", 0, size)
+        return self._head_bytes > self._limits.header_bytes or self._head_lines > self._limits.header_lines
+
+    def on_response_complete(self) -> None:
+        self.is_answering, self.since = False, self.loop.time()
+        self._head_bytes = self._head_lines = 0
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # the sweep closes idle connections
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
+        self._refuse(b"400 Bad Request")
+
+    def _refuse(self, status: bytes) -> None:
+        """Answer what is no request, and close. uvicorn's own way fails when an answer has begun already."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE) or (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        ):
+            self.transport.abort()
+            return
+        body = status[4:] + b"\n"
+        headers = (
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode("ascii")),
+            (b"connection", b"close"),
+            *self.server_state.default_headers,
+            *SECURITY_HEADERS,
+        )
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + lines + b"\r\n" + body)
+        self.transport.close()
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the client keeps us waiting: for a request, or for reading what it asked for.
+
+        Progress in reading is what the client's kernel has acknowledged. The size of our own buffer would not do:
+        the kernel takes megabytes of an answer, and under TLS part of it waits in a buffer that is not ours.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        progress = (_bytes_acknowledged(self.transport), unsent)
+        if progress != self._progress:
+            if self._progress is not None and self.cycle is not None:
+                self._progressed = now
+            self._progress = progress
+        if self.is_answering and not unsent:
+            return False
+        limit = self._limits.write if unsent else self._limits.idle
+        return now - max(self.since, self._progressed) > limit
+
+    def end(self) -> None:
+        """Close now, or after the answer that is under way."""
+        if not self.transport.is_closing():
+            self.shutdown()
+
+
+def _bytes_acknowledged(transport: asyncio.Transport) -> int:
+    connection = transport.get_extra_info("socket")
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+    except (OSError, AttributeError):  # closed meanwhile, or no TCP
+        return 0
+    return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0]) if len(info) == _BYTES_ACKED + 8 else 0
+
+
+class TlsHandshake(sslproto.SSLProtocol):
+    """asyncio's TLS with an eighth of its buffer: 256 KiB for every silent client add up to an outage."""
+
+    max_size = 32 * 1024
+
+    def __init__(self, connection: Connection, connections: Connections, context: ssl.SSLContext) -> None:
+        super().__init__(
+            connection.loop,
+            connection,
+            context,
+            None,  # type: ignore[arg-type]  # nobody waits for the handshake; asyncio allows that
+            server_side=True,
+            ssl_handshake_timeout=connections.limits.handshake,  # type: ignore[arg-type]  # typeshed has only int
+            ssl_shutdown_timeout=connections.limits.stop,
+        )
+        self._connection = connection
+        self._registry = connections
+
+    def connection_made(self, transport: Any) -> None:
+        self._registry.begin_handshake(self._connection, transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._registry.handshaking.pop(self._connection, None)
+        super().connection_lost(exc)
+        del self._connection  # a cycle, with the buffers of TLS in it, would wait for the garbage collector

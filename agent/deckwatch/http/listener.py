@@ -1,0 +1,198 @@
+"""The HTTP server's sockets: uvicorn's protocol and TLS behind an accept loop of our own.
+
+uvicorn's own loop keeps the TLS context that it was started with, and has no limit on handshakes. Here each connection
+gets the context that is in force when it comes, and one sweep a second closes whatever keeps us waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import logging
+import resource
+import socket
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from deckwatch.config import split_listen
+from deckwatch.http.connection import Connection, Connections, Limits, TlsHandshake
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from deckwatch.http.web_config import WebConfigFile
+
+__all__ = ["Limits", "ListenError", "address_of", "bind", "serve"]
+
+_log = logging.getLogger("deckwatch.http")
+
+_HINTS = {
+    errno.EADDRINUSE: "the port is in use; is another Deckwatch running? Choose another with --listen",
+    errno.EACCES: "this port needs privileges; choose one above 1023",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message is one line that says why."""
+
+
+class _Listener:
+    def __init__(self, app: ASGIApp, web: WebConfigFile, limits: Limits) -> None:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            # The other half of the file descriptors is for what is watched.
+            limits = dataclasses.replace(limits, connections=max(1, min(limits.connections, files // 2)))
+        self._limits = limits
+        self._web = web
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            web.guard(app),
+            interface="asgi3",
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=limits.header_bytes,
+        )
+        self._config.load()
+        self._connections = Connections(limits)
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._set_date()
+
+    async def accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        complained = False
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except OSError as failure:
+                if failure.errno in (errno.EBADF, errno.EINVAL):
+                    raise
+                # accept(2): errors of the connection that was to be are passed on; or we are out of descriptors or
+                # memory, which those who only sit there have to give back.
+                if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._connections.make_room()
+                    if not complained:
+                        _log.error("cannot accept connections: %s; idle ones are closed", failure.strerror)
+                        complained = True
+                await asyncio.sleep(0.05)
+                continue
+            task = loop.create_task(self._begin(connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+            # sock_accept() does not give way while there is somebody to accept: a flood of connections would
+            # hold up those that have a request.
+            await asyncio.sleep(0)
+
+    async def _begin(self, accepted: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
+            unless_begun.callback(accepted.close)
+            await self._web.refresh()
+            connection = Connection(self._config, self._state, self._connections, self._web.admits)
+            context = self._web.tls_context()
+            protocol = TlsHandshake(connection, self._connections, context) if context else connection
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
+            unless_begun.pop_all()
+
+    async def sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._limits.sweep)
+            self._set_date()
+            self._connections.sweep(loop.time())
+
+    def _set_date(self) -> None:
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode("ascii"))]
+
+    async def finish(self) -> None:
+        """Let the answers that are under way end, then close everything."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.stop
+        for task in self._beginning:
+            task.cancel()
+        for transport in list(self._connections.handshaking.values()):
+            transport.abort()
+        for connection in list(self._connections.open):
+            connection.end()
+        while self._connections.open and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections.open):
+            connection.transport.abort()
+        await asyncio.sleep(0.01)  # the loop tells of each connection's end in its next rounds
+
+
+def bind(listen: str) -> socket.socket:
+    """A listening socket. Raises ListenError, in words, and ValueError for what is no address."""
+    host, port = split_listen(listen)
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as failure:
+        raise ListenError(f"cannot listen on {listen}: {failure.strerror}") from failure
+    if not host:
+        found.sort(key=lambda address: address[0] != socket.AF_INET6)  # `::` takes IPv4 connections too
+    for number, (family, _, _, _, address) in enumerate(found, 1):
+        try:
+            return _listening(family, address, both=not host)
+        except OSError as failure:
+            if failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and number < len(found):
+                continue  # `localhost` is `::1` as well, where there is IPv6
+            why = _HINTS.get(failure.errno or 0, failure.strerror)
+            raise ListenError(f"cannot listen on {listen}: {why}") from failure
+    raise ListenError(f"cannot listen on {listen}: the name has no address")
+
+
+def _listening(family: int, address: tuple[object, ...], both: bool) -> socket.socket:
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, answers wait 40 ms for an ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
+        listening.bind(address)
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """`host:port` as a URL has it; `localhost` where it listens on all addresses."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    web: WebConfigFile,
+    stop: asyncio.Event,
+    limits: Limits | None = None,
+) -> None:
+    """Answer on a listening socket until `stop` is set."""
+    listener = _Listener(app, web, limits or Limits())
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(listener.accept(listening)), loop.create_task(listener.sweep())]
+    stopped = loop.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            task.result()
+    finally:
+        for task in (*tasks, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        listening.close()
+        await listener.finish()

@@ -1,0 +1,1 @@
+"""Shipping: batches from the spool to Loki."""

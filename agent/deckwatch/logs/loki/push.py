@@ -1,0 +1,268 @@
+"""One push to Loki over HTTP, and what its answer means.
+
+`POST /loki/api/v1/push` (https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs). A connection is
+kept open from push to push. What an answer means for the entries is all that leaves this module: no secret does.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+from isal import isal_zlib
+
+from deckwatch import __version__
+from deckwatch.logs.loki import protobuf
+from deckwatch.logs.loki.connection import Connection, Deadline
+from deckwatch.logs.loki.refusals import Refusals, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from threading import Event
+
+    from deckwatch.config.log_settings import LokiSettings, TlsSettings
+    from deckwatch.logs.loki.batch import Part
+
+_PATH = "/loki/api/v1/push"
+_MAX_ANSWER = 8 * 1024 * 1024  # a 400 names each second of a backlog that is too old
+_MAX_TEXT = 500  # of an answer, in an error
+
+#: Streams of a push: labels, and the parts of each in order.
+Streams = list[tuple[dict[str, str], list["Part"]]]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """All of it is stored."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Perhaps later, the same bytes. `after` is in seconds, where the answer says; `reason` is fit for a label."""
+
+    reason: str
+    text: str
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A 400: stored but for `refusals`, or not stored at all where these are empty.
+
+    `plain` tells an answer in plain text, as Loki's own are, from the page of a proxy.
+    """
+
+    text: str
+    refusals: Refusals
+    plain: bool
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """Nothing is stored; a smaller push may be."""
+
+    text: str
+
+
+Result = Accepted | Retry | Rejected | TooLarge
+
+
+def json_pieces(streams: Streams) -> Iterator[bytes | memoryview]:
+    """The body of a push, from parts as they were spooled."""
+    if not streams:
+        yield b'{"streams":[]}'
+        return
+    before = b'{"streams":[{"stream":'
+    for labels, parts in streams:
+        yield before + orjson.dumps(labels) + b',"values":['
+        yield parts[0].values
+        for part in parts[1:]:
+            yield b","
+            yield part.values
+        before = b']},{"stream":'
+    yield b"]}]}"
+
+
+def _gzipped(pieces: Iterable[bytes | memoryview]) -> bytes:
+    # Piece by piece: a body in one would be copied twice. 31: a gzip member, by zlib's convention.
+    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    packed = [packer.compress(piece) for piece in pieces]
+    return b"".join((*packed, packer.flush()))
+
+
+class Pusher:
+    """Pushes to one destination, over one connection. Of one thread.
+
+    Raises ValueError for settings that no request can be made of, OSError for TLS files that cannot be read.
+    """
+
+    def __init__(self, settings: LokiSettings, stop: Event) -> None:
+        url = urlsplit(settings.url)
+        if not url.hostname:
+            raise ValueError("url: it names no host")
+        path = url.path.rstrip("/")
+        self._target = path if path.endswith("/push") else path + _PATH
+        if url.query:
+            self._target += "?" + url.query
+        self._address = url.hostname, url.port or (443 if url.scheme == "https" else 80)
+        self._context = tls_context(settings.tls) if url.scheme == "https" else None
+        self._server_name = settings.tls.server_name or url.hostname
+        self._timeout = settings.timeout
+        self._stop = stop
+        self._connection: Connection | None = None
+        self._headers = {"User-Agent": f"deckwatch/{__version__}"}
+        if settings.encoding == "protobuf":
+            self._headers["Content-Type"] = "application/x-protobuf"
+            snappy = protobuf.snappy()
+            self._encode: Callable[[Streams], bytes] = lambda streams: snappy(protobuf.push_request(streams))
+        else:
+            self._headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            self._encode = lambda streams: _gzipped(json_pieces(streams))
+        if settings.tenant:
+            self._headers["X-Scope-OrgID"] = _header_value("tenant", settings.tenant)
+        authorization = _authorization(settings, url.username, url.password)
+        self._secrets: tuple[str, ...] = ()
+        if authorization:
+            self._headers["Authorization"] = authorization
+            secrets = (settings.password, settings.bearer_token)
+            known = [secret.get_secret_value().strip() for secret in secrets if secret]
+            self._secrets = tuple(filter(None, (*known, unquote(url.password or ""), authorization.partition(" ")[2])))
+
+    def push(self, streams: Streams) -> Result:
+        """Send, and wait for the answer: at most the time-out for all of it, and a second after a stop."""
+        body = self._encode(streams)
+        deadline = Deadline(self._timeout, self._stop)
+        fresh = self._connection is None
+        result = self._exchange(body, deadline)
+        if result is None and not fresh:
+            # The other side had closed it since the last push: that says nothing about this one.
+            result = self._exchange(body, deadline)
+        return result or Retry("connection", "the connection was closed without an answer")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(self, body: bytes, deadline: Deadline) -> Result | None:
+        """What came of it; None for a connection that ended without an answer."""
+        try:
+            if self._connection is None:
+                self._connection = Connection(self._address, self._context, self._server_name, deadline)
+            answer, text = self._connection.post(self._target, body, self._headers, deadline, _MAX_ANSWER + 1)
+        except TimeoutError as error:
+            self.close()
+            return Retry("timeout", str(error) or f"no answer in {self._timeout:g} s")
+        except (
+            http.client.RemoteDisconnected,
+            ConnectionResetError,
+            BrokenPipeError,
+            ssl.SSLEOFError,
+            ssl.SSLZeroReturnError,
+        ):
+            self.close()
+            return None
+        except ssl.SSLError as error:
+            self.close()
+            return Retry("tls", error.reason or str(error))
+        except OSError as error:
+            self.close()
+            return Retry("connection", error.strerror or str(error))
+        except http.client.HTTPException as error:
+            self.close()
+            return Retry("protocol", f"not an HTTP answer ({type(error).__name__})")
+        if answer.will_close or len(text) > _MAX_ANSWER:
+            self.close()
+        told = text[:_MAX_ANSWER].decode("utf-8", "replace")
+        for secret in self._secrets:  # a proxy may repeat what it was sent
+            told = told.replace(secret, "***")
+        return meaning(answer.status, told, answer.headers)
+
+
+def meaning(status: int, text: str, headers: Any) -> Result:
+    """What an answer says. `headers` has a `get(name)` that does not mind case."""
+    brief = " ".join(text[:_MAX_TEXT].split())
+    if status in (200, 201, 202, 204):
+        return Accepted()
+    if status == 413:
+        return TooLarge(brief)
+    if status == 400:
+        if "rate limit exceeded" in text.lower():
+            # Both kinds in one answer: what came too fast can still be stored, and what is stored is not twice.
+            return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
+        refusals = parse(text)
+        return Rejected(brief, refusals, str(headers.get("Content-Type", "")).startswith("text/plain"))
+    if status == 429:
+        return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
+    if status in (401, 403):
+        return Retry("unauthorized", f"status {status}")  # such a text may repeat what was sent
+    if 300 <= status < 400:
+        return Retry("redirect", f"status {status}: redirects are not followed; `url` is to be where it leads")
+    reason = "server_error" if status >= 500 else f"status_{status}"
+    return Retry(reason, f"status {status}: {brief}", retry_after(headers.get("Retry-After")))
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3)."""
+    if not value:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def tls_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Raises OSError (and its SSLError) that names the file which cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise OSError(f"tls.ca_file {settings.ca_file}: {error.strerror or error}") from None
+    if settings.cert_file:
+        try:
+            # A key that is encrypted is an error here, not a question on the terminal.
+            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
+        except (OSError, ValueError) as error:
+            files = f"{settings.cert_file}, tls.key_file {settings.key_file}"
+            raise OSError(f"tls.cert_file {files}: {getattr(error, 'strerror', None) or error}") from None
+    if settings.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _authorization(settings: LokiSettings, url_user: str | None, url_password: str | None) -> str | None:
+    if settings.bearer_token is not None:
+        return "Bearer " + _header_value("bearer_token", settings.bearer_token.get_secret_value().strip())
+    user, password = settings.username, settings.password.get_secret_value() if settings.password else ""
+    if user is None and url_user is not None:
+        user, password = unquote(url_user), unquote(url_password or "")
+    if user is None:
+        return None
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _header_value(name: str, value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"{name}: a header can carry printable ASCII only")  # and not the value, which may be secret
+    return value
+
+
+def group(parts: Sequence[Part], extra: dict[str, str]) -> Streams:
+    """Parts by stream, in order, with the labels of the destination where an entry has none of that name."""
+    streams: dict[bytes, tuple[dict[str, str], list[Part]]] = {}
+    for part in parts:
+        labels = dict(sorted((extra | part.labels).items())) if extra else part.labels
+        streams.setdefault(orjson.dumps(labels), (labels, []))[1].append(part)
+    return list(streams.values())

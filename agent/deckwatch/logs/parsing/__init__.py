@@ -1,0 +1,1 @@
+"""Log lines to entries: formats, levels, timestamps, rules and redaction."""

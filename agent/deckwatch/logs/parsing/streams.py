@@ -1,0 +1,88 @@
+"""The labels of a file's lines: one tuple for each stream, made once and found again by the values in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from deckwatch.logs.parsing.formats import scalar_text
+from deckwatch.logs.parsing.levels import UNKNOWN, normalised
+from deckwatch.logs.parsing.multiline import cut_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from deckwatch.logs.entry import Labels
+
+#: Loki's limits: labels of a stream, and bytes of a value.
+MAX_LABELS: Final = 15
+MAX_VALUE_BYTES: Final = 2048
+
+_MAX_KNOWN: Final = 1000
+_MAX_KEY_LENGTH: Final = 4096
+
+#: The labels, the cell that counts the messages of this job and level, and the level.
+Stream = tuple["Labels", list[int], str]
+
+
+class Streams:
+    """The streams of one file.
+
+    `static` are its fixed labels. `fields` are pairs of a label and the field it is from, where `level` as a label
+    or as a field is the level under its normal name; a line that lacks a field has the fixed label of that name, if
+    there is one. `fields_wanted` are the fields whose values `find` takes, in their order.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, str],
+        fields: Mapping[str, str],
+        count_cell: Callable[[str, str], list[int]],
+        redact: Callable[[str], str] | None,
+        problems: list[str],
+    ) -> None:
+        self._static = {name: cut_bytes(value, MAX_VALUE_BYTES) for name, value in static.items() if value}
+        self._level_labels = tuple(name for name, field in fields.items() if "level" in (name, field))
+        self._value_labels = tuple(name for name in fields if name not in self._level_labels)
+        self.fields_wanted = tuple(fields[name] for name in self._value_labels)
+        self._count_cell = count_cell
+        self._redact = redact
+        self._problems = problems
+        self._told = False
+        #: By the level alone where no other field is a label, else by a tuple of the level and the fields' values.
+        self.known: dict[object, Stream] = {}
+
+    def find(self, level: object, values: Sequence[object]) -> Stream:
+        """The stream of a line with this level (as it stands there) and these values of `fields_wanted`."""
+        texts = [scalar_text(value) for value in values]
+        key: object = (level, *values) if self.fields_wanted else level
+        # 1, 1.0 and True are the same key but not the same text; what is no scalar may not be a key at all.
+        sure = all(
+            value is None or type(value) is str or (type(value) is int and value > 1) for value in (level, *values)
+        )
+        if sure and key in self.known:
+            return self.known[key]
+        stream = self._make(normalised(level), texts)
+        if sure and sum(len(value) for value in (level, *values) if isinstance(value, str)) <= _MAX_KEY_LENGTH:
+            if len(self.known) >= _MAX_KNOWN:
+                self.known.clear()
+            self.known[key] = stream
+        return stream
+
+    def _make(self, level: str, texts: Sequence[str | None]) -> Stream:
+        labels = dict(self._static)
+        if level != UNKNOWN:
+            labels.update((name, level) for name in self._level_labels)
+        for name, text in zip(self._value_labels, texts, strict=True):
+            if text:
+                value = self._redact(text) if self._redact is not None else text
+                labels[name] = cut_bytes(value, MAX_VALUE_BYTES)
+                problem = f"values of the label {name} are cut: Loki takes {MAX_VALUE_BYTES} bytes"
+                if labels[name] is not value and problem not in self._problems:
+                    self._problems.append(problem)
+        if len(labels) > MAX_LABELS:
+            left_out = list(labels)[MAX_LABELS:]
+            labels = {name: labels[name] for name in list(labels)[:MAX_LABELS]}
+            if not self._told:
+                self._told = True
+                self._problems.append(f"Loki takes {MAX_LABELS} labels a stream: left out {', '.join(left_out)}")
+        return tuple(sorted(labels.items())), self._count_cell(labels.get("job", ""), level), level

@@ -1,0 +1,1 @@
+"""Log sources that are not files."""

@@ -1,0 +1,1 @@
+"""The spool on disk between those who read logs and those who ship them."""

@@ -1,0 +1,1 @@
+"""Metrics: declarations, samples and the text formats of an exposition."""

@@ -1,0 +1,181 @@
+"""The text formats of an exposition: Prometheus text 0.0.4 and OpenMetrics 1.0.0.
+
+Sources: Prometheus' "Exposition formats" page and the OpenMetrics 1.0.0 specification. Pure functions from samples
+to text; negotiation of the format is in `negotiation.py`, what is served is put together by the board.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from deckwatch.metrics.declaration import line_start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from deckwatch.metrics.declaration import Extra, Metric, Sample, Series
+
+# Text 0.0.4 knows five types only.
+_TEXT_TYPES = {"unknown": "untyped", "info": "gauge", "stateset": "gauge", "gaugehistogram": "untyped"}
+
+
+class Family(NamedTuple):
+    """The samples of one metric from one run, and their lines in both formats (one string where they are equal)."""
+
+    metric: Metric
+    samples: tuple[Sample, ...]
+    text: str
+    openmetrics: str
+
+
+class Encoder:
+    """Encodes the samples of one probe, and keeps what its series' lines begin with.
+
+    With a `target` each line carries that label. What is kept is bounded by twice the series of the last run.
+    """
+
+    def __init__(self, target: str = "") -> None:
+        self._target = target
+        self._starts: dict[Series, str] = {}
+        self._samples: list[Sample] = []
+        self._families: tuple[Family, ...] = ()
+
+    def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
+        """The samples by metric, in order of first appearance. Raises TypeError on a value that is no number."""
+        samples = list(samples)
+        if samples == self._samples:  # much of what is watched stands still
+            return self._families
+        groups: dict[Metric, list[Sample]] = {}
+        current, group = None, []
+        for sample in samples:
+            metric = sample[0].metric
+            if metric is not current:  # samples of one metric mostly come in a row
+                current, group = metric, groups.setdefault(metric, [])
+            group.append(sample)
+        # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
+        flat = [sample for group in groups.values() for sample in group]
+        starts = self._line_starts(flat) if self._target else [sample[0].text for sample in flat]
+        lines = list(map(str.__add__, starts, format_numbers([sample[1] for sample in flat])))
+        has_extras = [sample[2] for sample in flat].count(None) != len(flat)
+        families, end = [], 0
+        for metric, group in groups.items():
+            begin, end = end, end + len(group)
+            if has_extras:
+                families.append(_with_extras(metric, group, lines[begin:end]))
+                continue
+            text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
+            families.append(Family(metric, tuple(group), text, text))
+        if self._target:
+            self._forget_unused(flat)
+        self._samples, self._families = samples, tuple(families)
+        return self._families
+
+    def _line_starts(self, samples: Sequence[Sample]) -> list[str]:
+        known, target = self._starts, self._target
+        starts = []
+        for sample in samples:
+            series = sample[0]
+            start = known.get(series)
+            if start is None:
+                start = known[series] = series.text_for(target)
+            starts.append(start)
+        return starts
+
+    def _forget_unused(self, samples: Sequence[Sample]) -> None:
+        if len(self._starts) > 2 * len(samples) + 64:
+            self._starts = {sample[0]: self._starts[sample[0]] for sample in samples}
+
+
+def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]) -> Family:
+    text = "".join(line + _text_timestamp(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True))
+    openmetrics = "".join(
+        line + _openmetrics_extra(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True)
+    )
+    return Family(metric, tuple(samples), text, openmetrics)
+
+
+def format_numbers(values: Sequence[float]) -> list[str]:
+    """Each value as both formats write it (`1.5`, `3`, `+Inf`, `NaN`). Raises TypeError for what is no number.
+
+    orjson writes a list of floats at a quarter of what `repr` takes for each, and turns all that needs care
+    (not finite, not a number) into something no number looks like.
+    """
+    try:
+        joined = orjson.dumps(values)
+    except TypeError:  # integers above 64 bits, and what is no number at all
+        return [format_number(value) for value in values]
+    if b'"' in joined or b"{" in joined or joined.rfind(b"[") > 0:
+        return [format_number(value) for value in values]
+    written = joined[1:-1].decode("ascii").split(",") if values else []
+    if b"l" in joined:  # null (not finite) and false; true
+        return [format_number(value) if text in _WORDS else text for text, value in zip(written, values, strict=True)]
+    if b"u" in joined:
+        return ["1" if text == "true" else text for text in written]
+    return written
+
+
+_WORDS = frozenset(("null", "true", "false"))
+
+
+def format_number(value: float) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        return str(int(value))
+    if not isinstance(value, float):
+        raise TypeError(f"a sample's value is {value!r}, not a number")
+    if math.isfinite(value):
+        return repr(float(value))
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
+def _text_timestamp(extra: Extra | None) -> str:
+    """Milliseconds in text 0.0.4."""
+    if extra is None or extra.timestamp is None:
+        return ""
+    return f" {round(extra.timestamp * 1000)}"
+
+
+def _openmetrics_extra(extra: Extra | None) -> str:
+    """Seconds, and the exemplar, in OpenMetrics."""
+    if extra is None:
+        return ""
+    text = "" if extra.timestamp is None else f" {format_number(extra.timestamp)}"
+    if extra.exemplar is not None:
+        labels, value, timestamp = extra.exemplar
+        braces = line_start("", labels).strip() or "{}"
+        text += f" # {braces} {format_number(value)}"
+        if timestamp is not None:
+            text += f" {format_number(timestamp)}"
+    return text
+
+
+def text_header(metric: Metric) -> str:
+    """The HELP and TYPE lines of text 0.0.4."""
+    help_text = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"# HELP {metric.name} {help_text}\n# TYPE {metric.name} {_TEXT_TYPES.get(metric.type, metric.type)}\n"
+
+
+def openmetrics_header(metric: Metric, taken: frozenset[str] = frozenset()) -> str:
+    """The TYPE, UNIT and HELP lines of OpenMetrics.
+
+    OpenMetrics wants counters' samples to end in `_total` and names the family without it. A peer's counter that
+    does not (`pg_stat_database_xact_commit`), or whose family name another metric has (`taken`), is declared
+    `unknown`, so that the name of its samples is the same in both formats.
+    """
+    family, kind = metric.name, metric.type
+    suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
+    if suffix:
+        stem = family.removesuffix(suffix)
+        if stem == family or stem in taken:
+            kind = "unknown"
+        else:
+            family = stem
+    elif kind in ("gauge", "unknown") and family.endswith(("_total", "_info", "_created", "_bucket")):
+        kind = "unknown"  # a gauge of such a name is refused by strict parsers
+    help_text = metric.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    unit = f"# UNIT {family} {metric.unit}\n" if metric.unit and family.endswith("_" + metric.unit) else ""
+    return f"# TYPE {family} {kind}\n{unit}# HELP {family} {help_text}\n"

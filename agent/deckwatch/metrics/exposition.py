@@ -1,0 +1,97 @@
+"""Putting the families of many snapshots together: sorted, one HELP and TYPE each, no series twice.
+
+Which family stands where changes seldom: it is planned once, and a plan only has to be filled in.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from deckwatch.metrics.encoding import Encoder, Family, openmetrics_header, text_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deckwatch.metrics.declaration import Metric
+
+
+class Part(NamedTuple):
+    """What one probe contributes. `target` is the name of its target where there is a label for it."""
+
+    target: str
+    families: tuple[Family, ...]
+
+
+class Plan:
+    """The order of the families of some parts, for as long as each part has the metrics that it has now.
+
+    `own` are metrics whose text is the board's: whoever else exposes one of these is refused.
+    """
+
+    def __init__(self, parts: Sequence[Part], own: Sequence[Metric], openmetrics: bool) -> None:
+        where: dict[str, list[tuple[int, int]]] = {}
+        for number, part in enumerate(parts):
+            for index, family in enumerate(part.families):
+                where.setdefault(family.metric.name, []).append((number, index))
+        by_name = {metric.name: metric for metric in own}
+        taken = frozenset((*where, *by_name))
+        self._openmetrics = openmetrics
+        self._steps: list[tuple[str, int, int]] = []  # header, number of the part, index of the family in it
+        self._own: list[Metric] = []
+        self._clashes: list[list[tuple[int, int]]] = []
+        self._refused: list[tuple[int, int]] = []
+        own_part, clash_part = len(parts), len(parts) + 1  # their texts follow those of the parts
+        for name in sorted(taken):
+            places = where.get(name, [])
+            metric = by_name.get(name)
+            if metric is not None:
+                self._refused += places
+                self._steps.append((self._header(metric, taken), own_part, len(self._own)))
+                self._own.append(metric)
+                continue
+            metrics = [parts[number].families[index].metric for number, index in places]
+            header = self._header(metrics[0], taken)
+            targets = {parts[number].target for number, _ in places}
+            if len(targets) < len(places) or any(metric.type != metrics[0].type for metric in metrics):
+                self._steps.append((header, clash_part, len(self._clashes)))
+                self._clashes.append(places)
+                continue
+            for number, index in places:
+                self._steps.append((header, number, index))
+                header = ""
+
+    def _header(self, metric: Metric, taken: frozenset[str]) -> str:
+        return openmetrics_header(metric, taken) if self._openmetrics else text_header(metric)
+
+    def fill(self, parts: Sequence[Part], own: Mapping[Metric, str]) -> tuple[str, dict[str, int]]:
+        """The exposition, and by metric how many series were refused because somebody else has them."""
+        text_of = attrgetter("openmetrics" if self._openmetrics else "text")
+        texts = [list(map(text_of, part.families)) for part in parts]
+        texts.append([own[metric] for metric in self._own])
+        refused: dict[str, int] = {}
+        for number, index in self._refused:
+            family = parts[number].families[index]
+            refused[family.metric.name] = refused.get(family.metric.name, 0) + len(family.samples)
+        if self._clashes:
+            texts.append([self._settled(parts, places, refused) for places in self._clashes])
+        return "".join([header + texts[number][index] for header, number, index in self._steps]), refused
+
+    def _settled(self, parts: Sequence[Part], places: Sequence[tuple[int, int]], refused: dict[str, int]) -> str:
+        """One metric from several probes: the first one's type rules, a series that is there already is left out."""
+        families = [(parts[number].target, parts[number].families[index]) for number, index in places]
+        metric = families[0][1].metric
+        seen: dict[str, set[str]] = {}
+        text = ""
+        for target, family in families:
+            known = seen.setdefault(target, set())
+            fits = family.metric.type == metric.type
+            fresh = [sample for sample in family.samples if sample.series.text not in known] if fits else []
+            if len(fresh) < len(family.samples):
+                refused[metric.name] = refused.get(metric.name, 0) + len(family.samples) - len(fresh)
+                if not fresh:
+                    continue
+                family = Encoder(target).families(fresh)[0]
+            known.update(sample.series.text for sample in fresh)
+            text += family.openmetrics if self._openmetrics else family.text
+        return text

@@ -1,0 +1,1 @@
+"""The dashboards, alert rules and runbooks that ship with the agent."""

@@ -1,0 +1,194 @@
+"""`deckwatch dashboards`: list what ships, and bring it into a Grafana without treading on what users changed there.
+
+Each save of a dashboard in Grafana is a version with a message. Ours says which Deckwatch pushed it and the hash of
+what was pushed; so a dashboard whose latest version has no such message was changed, or made, by somebody else.
+https://grafana.com/docs/grafana/latest/developers/http_api/dashboard/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote
+
+from deckwatch import __version__
+from deckwatch.pack.files import PackError, shipped
+
+if TYPE_CHECKING:
+    from deckwatch.pack.json_api import JsonApi
+
+_VERSION = re.compile(r"\bDeckwatch (\d+(?:\.\d+)*)")
+_MESSAGE = re.compile(r"^Deckwatch (\S+) sha256:([0-9a-f]{16})$")
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A shipped dashboard in Grafana's classic JSON."""
+
+    content: dict[str, Any]
+
+    @property
+    def uid(self) -> str:
+        return str(self.content["uid"])
+
+    @property
+    def title(self) -> str:
+        return str(self.content["title"])
+
+    @property
+    def version(self) -> str:
+        return _version_in(self.content) or __version__
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def message(self) -> str:
+        return f"Deckwatch {self.version} sha256:{self.hash}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a push does about one dashboard: create, update, or nothing for a reason."""
+
+    dashboard: Dashboard
+    what: str
+    why: str = ""
+    stored_version: int = 0
+    folder: str = ""  # its UID; that of the General folder is empty
+
+
+def shipped_dashboards() -> list[Dashboard]:
+    """By UID. Raises PackError when there are none."""
+    found = [Dashboard(json.loads(content)) for content in shipped("dashboards").values()]
+    return sorted(found, key=lambda dashboard: dashboard.uid)
+
+
+def push(grafana: JsonApi, folder: str | None, force: bool, dry_run: bool, out: TextIO) -> int:
+    """Bring all dashboards into Grafana and say what was done with each; with `dry_run`, what would be done.
+
+    `folder` is the title of the folder for those that are created; the others stay where they are. 0, also when some
+    were kept as users have them. Raises PackError when Grafana has dashboards of a newer Deckwatch (nothing is changed
+    then, unless forced), and ApiError when it fails.
+    """
+    stored = [(dashboard, *_stored(grafana, dashboard)) for dashboard in shipped_dashboards()]
+    newer = [
+        f"{ours.uid} is of {_version_in(theirs)}" for ours, theirs, _ in stored if theirs and _is_newer(theirs, ours)
+    ]
+    if newer and not force:
+        raise PackError(
+            f"Grafana has dashboards of a newer Deckwatch ({', '.join(newer)}; this is {__version__}); "
+            "nothing was changed, --force overwrites them"
+        )
+    steps = [_plan(grafana, dashboard, theirs, meta, force) for dashboard, theirs, meta in stored]
+    folder_uid = ""
+    if folder is not None and any(step.what == "created" for step in steps):
+        folder_uid = _folder(grafana, folder, dry_run, out)
+    counts = dict.fromkeys(("created", "updated", "unchanged", "kept"), 0)
+    for planned in steps:
+        step = planned
+        if not dry_run and step.what in ("created", "updated"):
+            step = _save(grafana, step, folder_uid if step.what == "created" else step.folder, force)
+        counts[step.what] += 1
+        why = f" ({step.why})" if step.why else ""
+        out.write(f"{step.what:<10} {step.dashboard.uid}{why}\n")
+    done = ", ".join(f"{count} {what}" for what, count in counts.items())
+    out.write(f"this is what would be done: {done}\n" if dry_run else f"{done}\n")
+    return 0
+
+
+def _stored(grafana: JsonApi, dashboard: Dashboard) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The dashboard of this UID that Grafana has, and what it says about it."""
+    status, answer = grafana.get(f"/api/dashboards/uid/{quote(dashboard.uid, safe='')}", (200, 404))
+    if status == 404 and isinstance(answer, dict) and "message" in answer:
+        return None, {}
+    content = answer.get("dashboard") if isinstance(answer, dict) else None
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        grafana.fail("answered something that is no dashboard: is this a Grafana?")
+    meta = answer.get("meta")
+    return content, meta if isinstance(meta, dict) else {}
+
+
+def _plan(
+    grafana: JsonApi, dashboard: Dashboard, stored: dict[str, Any] | None, meta: dict[str, Any], force: bool
+) -> Step:
+    if stored is None:
+        return Step(dashboard, "created")
+    if {**stored, "id": None, "version": None} == {**dashboard.content, "id": None, "version": None}:
+        return Step(dashboard, "unchanged")
+    if meta.get("provisioned"):
+        return Step(dashboard, "kept", "Grafana provisions it from a file, and would undo any change")
+    pushed = _MESSAGE.match(_latest_message(grafana, dashboard, stored["version"]))
+    if pushed and pushed[2] == dashboard.hash:
+        return Step(dashboard, "unchanged")
+    if not pushed and not force:
+        return Step(dashboard, "kept", "changed in Grafana, or not pushed by Deckwatch; --force overwrites it")
+    why = f"from {pushed[1]} to {dashboard.version}" if pushed else "what was changed in Grafana is overwritten"
+    return Step(dashboard, "updated", why, stored["version"], str(meta.get("folderUid") or ""))
+
+
+def _latest_message(grafana: JsonApi, dashboard: Dashboard, version: int) -> str:
+    """The message of the stored version; empty when Grafana does not tell."""
+    status, answer = grafana.get(f"/api/dashboards/uid/{quote(dashboard.uid, safe='')}/versions?limit=10", (200, 404))
+    # A list up to Grafana 11, and an object with that list since.
+    versions = answer.get("versions") if isinstance(answer, dict) else answer
+    if status == 404 or not isinstance(versions, list):
+        return ""
+    messages = {v.get("version"): v.get("message") for v in versions if isinstance(v, dict)}
+    return str(messages.get(version) or "")
+
+
+def _save(grafana: JsonApi, step: Step, folder: str, force: bool) -> Step:
+    content = {**step.dashboard.content, "id": None, "version": step.stored_version}
+    body = {"dashboard": content, "message": step.dashboard.message, "overwrite": force}
+    if folder:
+        body["folderUid"] = folder
+    # Without `overwrite` Grafana answers 412 when somebody has saved since we looked.
+    status, answer = grafana.post("/api/dashboards/db", body, (200, 412))
+    if status == 412:
+        said = answer.get("message", "") if isinstance(answer, dict) else ""
+        return Step(step.dashboard, "kept", f"Grafana says: {said}"[:200])
+    if not isinstance(answer, dict) or answer.get("uid") != step.dashboard.uid:
+        grafana.fail(f"did not confirm that it saved {step.dashboard.uid}")
+    return step
+
+
+def _folder(grafana: JsonApi, title: str, dry_run: bool, out: TextIO) -> str:
+    """The UID of the folder with this title, which is made where there is none."""
+    page = 1
+    while True:
+        _, answer = grafana.get(f"/api/folders?limit={_PAGE}&page={page}")
+        folders = [f for f in answer if isinstance(f, dict)] if isinstance(answer, list) else []
+        for found in folders:
+            if found.get("title") == title:
+                return str(found.get("uid"))
+        if len(folders) < _PAGE:
+            break
+        page += 1
+    out.write(f"{'created':<10} the folder {title!r}\n")
+    if dry_run:
+        return ""
+    _, made = grafana.post("/api/folders", {"title": title})
+    if not isinstance(made, dict) or not made.get("uid"):
+        grafana.fail(f"did not confirm that it made the folder {title!r}")
+    return str(made["uid"])
+
+
+def _version_in(content: dict[str, Any]) -> str:
+    found = _VERSION.search(str(content.get("description", "")))
+    return found[1] if found else ""
+
+
+def _is_newer(stored: dict[str, Any], ours: Dashboard) -> bool:
+    def numbers(version: str) -> tuple[int, ...]:
+        found = [int(number) for number in version.split(".") if number]
+        while found and not found[-1]:
+            found.pop()  # 1.0 is 1.0.0
+        return tuple(found)
+
+    return numbers(_version_in(stored)) > numbers(ours.version)

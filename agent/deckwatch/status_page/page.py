@@ -1,0 +1,108 @@
+"""The page for people: the same as `/api/v1/status`, without any outside resource or script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deckwatch.collection.status import AgentStatus, CollectorStatus
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --bad: #c0392b; --good: #1e7e34; --wait: #8a6d00; }
+@media (prefers-color-scheme: dark) { :root { --bad: #ff7b6b; --good: #6fcf84; --wait: #e0c060; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+nav a { margin-right: 1rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.number { text-align: right; }
+.ok { color: var(--good); } .pending { color: var(--wait); } .failing, .hung { color: var(--bad); font-weight: 600; }
+.error { overflow-wrap: anywhere; min-width: 14rem; }
+""".strip()
+
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
+
+_MARKS = {"ok": "\u2713 ok", "pending": "\u2026 pending", "failing": "\u2717 failing", "hung": "\u2717 hung"}
+_LINKS = (
+    ("/metrics", "metrics"),
+    ("/health/detailed", "health"),
+    ("/health/dependencies", "dependencies"),
+    ("/sd", "service discovery"),
+    ("/api/v1/status", "status as JSON"),
+)
+
+
+def status_page(status: AgentStatus) -> str:
+    """The whole page. Every value is escaped: names and errors come from what is watched."""
+    collectors = status.collectors
+    bad = sum(collector.state in ("failing", "hung") for collector in collectors)
+    summary = f"{bad} of {len(collectors)} collectors fail" if bad else f"All {len(collectors)} collectors work"
+    host = ", ".join(
+        f"{name} {ratio:.0%}"
+        for name, ratio in (
+            ("CPU", status.host.cpu_ratio),
+            ("memory", status.host.memory_ratio),
+            ("disk", status.host.disk_ratio),
+        )
+        if ratio is not None
+    )
+    host = f"{host}." if host else ""
+    worst_first = sorted(collectors, key=lambda collector: (collector.state == "ok", collector.name))
+    rows = "\n".join(_row(collector) for collector in worst_first)
+    links = " ".join(f'<a href="{path}">{name}</a>' for path, name in _LINKS)
+    config = html.escape(status.config or "none, the defaults")
+    if not status.config_loaded:
+        config += ' <strong class="failing">(the file as it is now is wrong; see the log)</strong>'
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Deckwatch</title><style>{_STYLE}</style></head>
+<body>
+<h1>Deckwatch</h1>
+<nav>{links}</nav>
+<p><strong class="{"failing" if bad else "ok"}">{summary}.</strong> {host} Up since {_time(status.started)}.<br>
+Version {html.escape(status.version)}, config: {config}.</p>
+<div class="wide"><table>
+<thead><tr><th>Collector</th><th>Target</th><th>State</th><th>Last run</th><th class="number">Took</th>
+<th class="number">Samples</th><th>Next run</th><th>Error</th></tr></thead>
+<tbody>
+{rows}
+</tbody></table></div>
+</body></html>
+"""
+
+
+def _row(collector: CollectorStatus) -> str:
+    state = collector.state
+    took = "" if collector.duration is None else f"{collector.duration * 1000:.1f} ms"
+    samples = "" if collector.samples is None else str(collector.samples)
+    cells = (
+        ("", html.escape(collector.name)),
+        ("", html.escape(collector.target)),
+        (state, _MARKS[state]),
+        ("", _time(collector.last_run)),
+        ("number", took),
+        ("number", samples),
+        ("", _time(collector.next_run)),
+        ("error", html.escape(collector.error or "")),
+    )
+    return (
+        "<tr>"
+        + "".join(f'<td class="{kind}">{text}</td>' if kind else f"<td>{text}</td>" for kind, text in cells)
+        + "</tr>"
+    )
+
+
+def _time(timestamp: float | None) -> str:
+    """Time of day in UTC, with the date where that is another than today's."""
+    if timestamp is None:
+        return ""
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    today = datetime.now(UTC).date()
+    shown = moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M:%S")
+    return f'<time datetime="{moment.isoformat(timespec="seconds")}">{shown} UTC</time>'

@@ -1,0 +1,104 @@
+"""The rules of the house on imports: one direction, no circles, and no client library before its target is opened."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = (ROOT / "agent", ROOT / "exporters")
+
+#: What each package may import besides itself, from the top of the program to its bottom.
+MAY_IMPORT = {
+    "cli": {"agent", "collection", "config", "exporter", "http", "logs", "metrics", "pack", "status_page"},
+    "http": {"collection", "config", "metrics", "status_page"},
+    "status_page": {"collection"},
+    "agent": {"collection", "config", "exporter", "logs", "metrics"},
+    "testing": {"collection", "config", "exporter", "metrics"},
+    "pack": {"metrics"},
+    "collection": {"config", "exporter", "metrics"},
+    "logs": {"config", "exporter", "metrics"},
+    "exporter": {"config", "metrics"},
+    "metrics": set(),
+    "config": set(),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for source in SOURCES:
+        for path in source.rglob("*.py"):
+            parts = path.relative_to(source).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of ours that a module imports, anywhere in it, for types too."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parent, *(node.module.split(".") if node.module else [])])
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names}
+    return {name for name in found if name in MODULES and name != module}
+
+
+GRAPH = {module: imports_of(module) for module in MODULES}
+
+
+def test_no_import_is_circular_not_even_one_for_types() -> None:
+    try:
+        list(TopologicalSorter(GRAPH).static_order())
+    except CycleError as cycle:
+        pytest.fail(f"circular import: {' <- '.join(cycle.args[1])}")
+
+
+def part_of(module: str) -> str:
+    """`collection` for `deckwatch.collection.board`; `` for `deckwatch` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def test_a_package_imports_only_what_lies_below_it() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module in sorted(GRAPH)
+        for name in sorted(GRAPH[module])
+        if module.startswith("deckwatch.") and name.startswith("deckwatch.")
+        if part_of(module) not in ("__main__", part_of(name)) and part_of(name) not in MAY_IMPORT[part_of(module)]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The top-level packages that a command loads."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "deckwatch", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert "deckwatch" in loaded
+    return loaded
+
+
+def test_check_loads_neither_the_server_nor_a_client_that_no_target_needs(tmp_path: Path) -> None:
+    config = tmp_path / "deckwatch.yml"
+    config.write_text("exporters: {}\n")
+    loaded = loaded_by("check", "--config", str(config), "--state-dir", str(tmp_path))
+    assert not loaded & {"starlette", "uvicorn", "redis", "hiredis", "psycopg", "rich"}

@@ -1,0 +1,95 @@
+"""run_once(): whatever a collector does, the result is a snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deckwatch.collection.run import SeriesBudget, Snapshot, run_once
+from deckwatch.exporter import NotAvailable, Probe, Unreachable
+from deckwatch.metrics.declaration import Sample, gauge
+from deckwatch.metrics.encoding import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+THING = gauge("thing", "A thing.", ["n"])
+
+
+class Yields:
+    def __init__(self, produce: Callable[[], Iterable[Sample]]) -> None:
+        self.collect = produce
+
+
+def _run(produce: Callable[[], Iterable[Sample]], budget: SeriesBudget | None = None) -> Snapshot:
+    return run_once(Probe("test", Yields(produce)), Encoder(), budget or SeriesBudget(1000))
+
+
+def _raise(failure: Exception) -> Iterable[Sample]:
+    yield THING(1, n="before")
+    raise failure
+
+
+def test_a_good_run_gives_its_samples_encoded() -> None:
+    snapshot = _run(lambda: [THING(1, n="a"), THING(2, n="b")])
+
+    assert not snapshot.error
+    assert snapshot.series == 2
+    assert snapshot.families[0].text == 'thing{n="a"} 1\nthing{n="b"} 2\n'
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("bad"), OSError(5, "I/O error"), RuntimeError(), ZeroDivisionError("x")]
+)
+def test_a_run_that_raises_gives_no_samples_and_names_the_failure(failure: Exception) -> None:
+    snapshot = _run(lambda: _raise(failure))
+
+    assert snapshot.families == ()
+    assert snapshot.error.startswith(type(failure).__name__)
+
+
+def test_a_target_that_does_not_answer_gives_only_the_samples_that_say_so() -> None:
+    snapshot = _run(lambda: _raise(Unreachable("connection refused", [THING(0, n="up")])))
+
+    assert snapshot.error == "Unreachable: connection refused"
+    assert [family.text for family in snapshot.families] == ['thing{n="up"} 0\n']
+
+
+def test_an_error_is_one_line() -> None:
+    assert _run(lambda: _raise(ValueError("one\ntwo\r\nthree"))).error == "ValueError: one two three"
+
+
+def test_what_the_machine_does_not_have_is_a_success_without_samples() -> None:
+    snapshot = _run(lambda: _raise(NotAvailable()))
+
+    assert (snapshot.error, snapshot.families) == ("", ())
+
+
+def test_a_wrong_label_fails_that_run_and_says_which() -> None:
+    assert "thing takes the labels (n), got (wrong)" in _run(lambda: [THING(1, wrong="x")]).error
+
+
+def test_a_wrong_value_fails_that_run() -> None:
+    assert "None, not a number" in _run(lambda: [THING(None, n="a")]).error  # type: ignore[arg-type]  # the fault
+
+
+def test_a_series_that_comes_twice_fails_that_run_and_is_named() -> None:
+    assert 'collected twice: thing{n="a"}' in _run(lambda: [THING(1, n="a"), THING(2, n="b"), THING(3, n="a")]).error
+
+
+def test_a_thousand_series_over_the_budget_are_counted_and_left_out() -> None:
+    snapshot = _run(lambda: (THING(n, n=str(n)) for n in range(1100)), SeriesBudget(100))
+
+    assert (snapshot.series, snapshot.dropped, snapshot.error) == (100, 1000, "")
+
+
+def test_the_probes_of_a_target_share_its_budget() -> None:
+    budget = SeriesBudget(10)
+    six = Yields(lambda: [THING(n, n=str(n)) for n in range(6)])
+
+    first = run_once(Probe("a", six), Encoder(), budget)
+    second = run_once(Probe("b", six), Encoder(), budget)
+    again = run_once(Probe("a", six), Encoder(), budget)
+
+    assert (first.series, second.series, second.dropped, again.series) == (6, 4, 2, 6)

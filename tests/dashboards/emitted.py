@@ -1,0 +1,183 @@
+"""What the rules ask for and the catalogue declares that the live stack does not have, and why.
+
+One list is of what cannot be there: an excuse is stale as soon as it is. The other is of what another machine, another
+version of a server or an unlucky moment does have: there an excuse is stale when nothing of that name is left.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from typing import TYPE_CHECKING
+
+from alerts.rule_files import rules
+from dashboards.boards import selectors
+from deckwatch_exporters import pgbouncer
+from services import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from deckwatch.metrics.catalogue import Entry
+
+    Excuses = Mapping[str, Sequence[str]]  # reason -> selectors, or names of metrics (`*` as in a shell)
+
+#: Selectors of rules.
+NOT_SELECTED: Excuses = {
+    "no PgBouncer runs": (
+        "pgbouncer_config_max_client_connections",
+        "pgbouncer_pools_client_maxwait_seconds",
+        "pgbouncer_up",
+        "pgbouncer_used_clients",
+    ),
+    "nothing is archived": (
+        "pg_stat_archiver_last_archived_timestamp_seconds",
+        "pg_stat_archiver_last_failed_timestamp_seconds",
+    ),
+    "no standby is connected": ("pg_stat_replication_pg_wal_lsn_diff",),
+}
+SELECTED_ELSEWHERE: Excuses = {
+    "systemd does not run here": ('node_systemd_unit_state{state="failed"}',),
+    "nobody writes text files here": ("deckwatch_textfile_error",),
+    "PostgreSQL 17 and later": ("pg_stat_checkpointer_num_requested_total",),
+    "while lines wait for Loki": ("deckwatch_log_spool_oldest_timestamp_seconds",),
+}
+
+#: Metrics of the catalogue.
+NOT_EMITTED: Excuses = {
+    "no PgBouncer runs, and its captured answers do not have them": ("pgbouncer_up", "pgbouncer_version_info"),
+    "no Sentinel runs": ("redis_sentinel_*",),
+    "no Redis Cluster runs": ("redis_cluster_messages_received_total", "redis_cluster_messages_sent_total"),
+    "modules of Redis, which are asked for in `modules`": ("redis_bf_*", "redis_json_*", "redis_search_*"),
+    "KeyDB": (
+        "redis_cached_keys_total",
+        "redis_current_client_thread",
+        "redis_db_keys_cached",
+        "redis_long_lock_waits_total",
+        "redis_server_threads_total",
+        "redis_storage_provider_read_hits",
+        "redis_storage_provider_read_misses",
+    ),
+    "Azure Cache for Redis": ("redis_memory_max_fragmentation_reservation_*", "redis_memory_max_reservation_*"),
+    "before Redis 5": ("redis_client_biggest_input_buf", "redis_client_longest_output_list"),
+    "Redis before 7.0 with an append-only file": ("redis_aof_rewrite_buffer_length",),
+    "`config_values` of the Redis exporter is off": ("redis_config_key_value", "redis_config_value"),
+    "`client_list` of the Redis exporter is off": ("redis_connected_client_*",),
+    "no keys of Redis are chosen": (
+        "redis_key_expiry_timestamp_seconds",
+        "redis_key_group_*",
+        "redis_key_memory_usage_bytes",
+        "redis_key_scan_*",
+        "redis_key_size",
+        "redis_key_value",
+        "redis_keys_count",
+        "redis_number_of_distinct_key_groups",
+    ),
+    "nobody reads the stream of the load": (
+        "redis_stream_group_consumer_idle_seconds",
+        "redis_stream_group_consumer_messages_pending",
+        "redis_stream_group_entries_read",
+        "redis_stream_group_oldest_pending_timestamp_seconds",
+    ),
+    "nothing is archived": ("pg_stat_archiver_last_failed_timestamp_seconds",),
+    "only under repmgr": ("pg_stat_wal_receiver_upstream_node",),
+    "no database is beyond the agent's reach": ("pg_database_tables_read",),
+    "no index is there twice": ("pg_duplicate_index_size_bytes",),
+    "texts of statements are not asked for": ("pg_stat_statements_query_id",),
+}
+EMITTED_ELSEWHERE: Excuses = {
+    "hardware, and what virtual machines show of it": (
+        "node_cpu_bug_info",
+        "node_cpu_flag_info",
+        "node_cpu_frequency_avg_hertz",
+        "node_cpu_frequency_hertz",
+        "node_cpu_info",
+        "node_md_degraded",
+        "node_md_raid_disks",
+    ),
+    "systemd does not run here": ("node_systemd_*",),
+    "Redis 7.2 and later": ("redis_acl_access_denied_*", "redis_active_time_*"),
+    "a cluster with checksums": ("pg_stat_database_checksum_failures", "pg_stat_database_checksum_last_failure"),
+    "PostgreSQL before 15, or after a reset": ("pg_stat_database_stats_reset",),
+    "while autovacuum works": ("pg_autovacuum_workers", "pg_stat_activity_autovacuum_timestamp_seconds"),
+    "after autovacuum has worked": (
+        "pg_stat_user_tables_last_autoanalyze",
+        "pg_stat_user_tables_last_autovacuum",
+    ),
+    "while lines wait for Loki": (
+        "deckwatch_log_push_failures_total",
+        "deckwatch_log_spool_oldest_timestamp_seconds",
+    ),
+}
+
+_EXPORTERS = ROOT / "tests" / "exporters"
+_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
+
+
+def excused(name: str, *excuses: Excuses) -> bool:
+    return any(fnmatch.fnmatchcase(name, it) for one in excuses for names in one.values() for it in names)
+
+
+def stale(excuses: Excuses, names: Iterable[str]) -> list[str]:
+    """The excuses that are for none of these."""
+    known = list(names)
+    return [it for group in excuses.values() for it in group if not fnmatch.filter(known, it)]
+
+
+def selected() -> list[str]:
+    """What all rules select, but for what rules record: each name with its equality matchers, `up{job="x"}`."""
+    recorded = {rule.name for rule in rules() if not rule.is_alert}
+    found = set()
+    for rule in rules():
+        for name, matchers in selectors(re.sub(r"\boffset\s+-?\w+", " ", rule.expr)):
+            equal = ", ".join(re.findall(r'\w+\s*=\s*"(?:[^"\\]|\\.)*"', matchers))
+            if name not in recorded:
+                found.add(f"{name}{{{equal}}}" if equal else name)
+    return sorted(found)
+
+
+def captured() -> set[str]:
+    """The names of series in all golden expositions, and in what becomes of PgBouncer's captured answers."""
+    names = set()
+    for golden in (_EXPORTERS / "golden").glob("*.txt"):
+        names |= series_in(golden.read_text())
+    for file in (_EXPORTERS / "pgbouncer" / "fixtures").glob("*.json"):
+        answers = json.loads(file.read_text())
+        samples = (
+            *pgbouncer.lists(answers["LISTS"]),
+            *pgbouncer.config(answers["CONFIG"]),
+            *pgbouncer.databases(answers["DATABASES"]),
+            *pgbouncer.pools(answers["POOLS"]),
+            *pgbouncer.stats_totals(answers["STATS_TOTALS"]),
+            *pgbouncer.ClientGroups(100).samples(answers["CLIENTS"]),
+        )
+        names |= {sample.series.name for sample in samples}
+    return names
+
+
+def series_in(exposition: str) -> set[str]:
+    return set(re.findall(r"^([a-zA-Z_:][\w:]*)[{ ]", exposition, re.MULTILINE))
+
+
+def not_emitted(entries: Sequence[Entry], names: set[str]) -> list[str]:
+    """The metrics that have no series. One with a `*` needs a series that no other metric is declared for."""
+    declared = {name for entry in entries for name in _series(entry)}
+    return [
+        entry.name
+        for entry in entries
+        if not any(fnmatch.filter(names - declared if "*" in name else names & {name}, name) for name in _series(entry))
+    ]
+
+
+def not_declared(entries: Sequence[Entry], names: set[str]) -> list[str]:
+    """The series that are of no metric."""
+    declared = {name for entry in entries for name in _series(entry)}
+    patterns = [name for name in declared if "*" in name]
+    return [
+        name for name in sorted(names - declared) if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+
+
+def _series(entry: Entry) -> list[str]:
+    return [entry.name + suffix for suffix in _SUFFIXES.get(entry.type, ("",))]
