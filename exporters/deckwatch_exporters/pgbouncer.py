@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 from deckwatch.config import Duration, Secret, Settings
 from deckwatch.exporter import Exporter, Finding, Probe, Unreachable
 from deckwatch.metrics.declaration import counter, declared_in, gauge
+from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session
 
-from .postgres.session import NotConnected, QueryError, Session
 from .postgres.settings import libpq_form
 
 if TYPE_CHECKING:

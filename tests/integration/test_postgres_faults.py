@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from databases import PostgresServer, postgres_program, postgres_server
-from deckwatch_exporters.postgres.session import QueryError, Session
+from deckwatch_exporters.clients.libpq import QueryError, Session
 from pgbouncer_server import PASSWORDS, pgbouncer_server
 from services import deckwatch_command, fetch, free_port, until
 from watching import Watch, config, fallen, watching

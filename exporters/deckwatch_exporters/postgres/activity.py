@@ -9,16 +9,15 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.metrics.declaration import gauge, histogram
-
-from .session import APPLICATION_NAME, MARK, text
+from deckwatch_exporters.clients.libpq import APPLICATION_NAME, MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.libpq import Row
 
     from .server import Server
-    from .session import Row
 
 _LABELS = ("server", "datname", "state")
 COUNT = gauge("pg_stat_activity_count", "Sessions in this state.", _LABELS)

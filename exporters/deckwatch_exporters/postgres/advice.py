@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Advice
+from deckwatch_exporters.clients.libpq import MARK, Missing, QueryError, Session, number, text
 
 from .schema import read_schema
 from .server import Server
-from .session import MARK, Missing, QueryError, Session, number, text
 from .sql_text import cut, redacted
 from .statement_counts import find_extension
 

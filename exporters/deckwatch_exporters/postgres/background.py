@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import NotAvailable
 from deckwatch.metrics.declaration import counter, gauge
-
-from .session import MARK, Missing, QueryError, Result, number
+from deckwatch_exporters.clients.libpq import MARK, Missing, QueryError, Result, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch_exporters.clients.libpq import Session
 
     from .server import Server
-    from .session import Session
 
 
 def _bgwriter(column: str, help: str) -> Metric:

@@ -10,16 +10,15 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import MetricPattern
-
-from .session import MARK, text
+from deckwatch_exporters.clients.libpq import MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.libpq import Row
 
     from .server import Server
-    from .session import Row
 
 SETTING = MetricPattern("pg_settings_*", "gauge", "Setting of the server: {}.", ("server",))
 

@@ -9,8 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import MetricPattern, counter, gauge, untyped
-
-from .session import MARK, QueryError, text
+from deckwatch_exporters.clients.libpq import MARK, QueryError, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

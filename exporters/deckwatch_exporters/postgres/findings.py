@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Finding
+from deckwatch_exporters.clients.libpq import MARK, Missing, NotConnected, QueryError, text
 
 from .server import Server
-from .session import MARK, Missing, NotConnected, QueryError, text
 from .statement_counts import find_extension
 
 if TYPE_CHECKING:

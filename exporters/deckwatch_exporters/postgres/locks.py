@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge
+from deckwatch_exporters.clients.libpq import MARK, NotConnected, text
 
-from .session import MARK, NotConnected, text
 from .sql_text import redacted
 
 if TYPE_CHECKING:

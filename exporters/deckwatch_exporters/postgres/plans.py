@@ -11,7 +11,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from .session import MARK, QueryError, text
+from deckwatch_exporters.clients.libpq import MARK, QueryError, text
+
 from .statement_counts import find_extension
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
-
-from .session import MARK, number, text
+from deckwatch_exporters.clients.libpq import MARK, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

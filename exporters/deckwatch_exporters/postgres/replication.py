@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge
+from deckwatch_exporters.clients.libpq import number, text
 
 from .background import Supported
-from .session import number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.metrics.declaration import gauge
-
-from .session import MARK, Session, number, text
+from deckwatch_exporters.clients.libpq import MARK, Session, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable
 from deckwatch.metrics.declaration import counter, gauge, untyped
-
-from .session import MARK, Missing, NotConnected, QueryError, Session, number, text
+from deckwatch_exporters.clients.libpq import MARK, Missing, NotConnected, QueryError, Session, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

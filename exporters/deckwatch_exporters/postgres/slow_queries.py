@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge, histogram
+from deckwatch_exporters.clients.libpq import NotConnected
 
-from .session import NotConnected
 from .sql_text import cut, fingerprint, one_line, redacted
 from .statement_counts import Delta, StatementKey
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from .session import MARK, Missing, text
+from deckwatch_exporters.clients.libpq import MARK, Missing, text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from .session import Session
+    from deckwatch_exporters.clients.libpq import Session
 
 
 class StatementKey(NamedTuple):

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge
+from deckwatch_exporters.clients.libpq import MARK, text
 
-from .session import MARK, text
 from .sql_text import cut, fingerprint, one_line, redacted
 from .statement_counts import INFO_KEY, NOTHING, Delta, Extension, Figures, Readings, StatementKey, find_extension
 from .sticky_top import StickyTop

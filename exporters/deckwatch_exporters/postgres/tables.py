@@ -9,17 +9,17 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge
+from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, Session, text
 
 from .schema import read_schema, schema_samples
-from .session import MARK, NotConnected, QueryError, Session, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch_exporters.clients.libpq import Result, Row
 
     from .server import Server
-    from .session import Result, Row
     from .settings import PostgresSettings, TablesSettings
 
 _TABLE = ("server", "datname", "schemaname", "relname")

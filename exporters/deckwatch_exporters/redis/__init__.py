@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from deckwatch.exporter import Exporter, FromEnvironment, Probe
 from deckwatch.metrics.declaration import declared_in
+from deckwatch_exporters.clients.redis.connection import Connection
 
 from .access import check_access
-from .connection import Connection
 from .facts import Facts
 from .selected_keys import SelectedKeys
 from .server import Server

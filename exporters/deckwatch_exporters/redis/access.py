@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Finding
+from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
+from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
 from .config import parse_config
-from .connection import Connection, ConnectionFailed
 from .info import figure, parse_info
-from .resp import ReplyError, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
+
     from .settings import RedisSettings
 
 #: A name that no key has: what is asked about it tells whether the command is allowed, and nothing else.

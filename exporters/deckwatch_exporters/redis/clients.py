@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.connection import CLIENT_NAME
 
-from .connection import CLIENT_NAME
 from .info import figure
 
 if TYPE_CHECKING:

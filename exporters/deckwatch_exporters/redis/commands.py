@@ -6,16 +6,15 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.metrics.declaration import Metric, counter, histogram
+from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, text_of
 
 from .info import assignments, figure
-from .resp import mapping_of, number_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deckwatch.metrics.declaration import Sample
-
-    from .resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 _CMD = ("cmd",)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.resp import mapping_of, text_of
 
 from .info import figure
-from .resp import mapping_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deckwatch.metrics.declaration import Metric, Sample
-
-    from .resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 _CLASS = ("class", "limit")
 

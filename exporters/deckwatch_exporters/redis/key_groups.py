@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.resp import number_of, pack
 
 from .keyspace import label_of
-from .resp import number_of, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

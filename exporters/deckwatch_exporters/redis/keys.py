@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .keyspace import label_of
-from .resp import number_of, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.redis.resp import Reply
 
     from .keyspace import Keyspace
-    from .resp import Reply
     from .settings import KeySelection
 
 _KEY = ("db", "key")

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
-
-from .resp import Reply, ReplyError, pack
+from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.redis.connection import Connection
 
-    from .connection import Connection
     from .settings import KeySelection, ScanSettings
 
 _WALK = ("db", "pattern")

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
-
-from .resp import number_of, text_of
+from deckwatch_exporters.clients.redis.resp import number_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deckwatch.metrics.declaration import Sample
-
-    from .resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 _EVENT = ("event_name",)
 

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable
+from deckwatch_exporters.clients.redis.connection import ConnectionFailed
 
-from .connection import ConnectionFailed
 from .key_groups import group_samples
 from .keys import count_samples, key_samples
 from .keyspace import Keyspace
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.redis.connection import Connection
 
-    from .connection import Connection
     from .facts import Facts
     from .settings import RedisSettings
 

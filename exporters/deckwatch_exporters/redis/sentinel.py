@@ -6,16 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.resp import ReplyError, mapping_of, pack, text_of
 
 from .info import assignments, figure
-from .resp import ReplyError, mapping_of, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from deckwatch.metrics.declaration import Sample
-
-    from .resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 _MASTER = ("master_name", "master_address")
 

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable
 from deckwatch.metrics.declaration import Metric, Sample, Series, counter, gauge
+from deckwatch_exporters.clients.redis.connection import REFUSED_FOR, ConnectionFailed
+from deckwatch_exporters.clients.redis.resp import ReplyError, number_of, pack, text_of
 
 from . import clients, info, sentinel
 from .commands import CommandFigures
 from .config import config_samples, database_count, parse_config, value_samples
-from .connection import REFUSED_FOR, ConnectionFailed
 from .latency import spike_samples
 from .modules import module_samples
 from .replication import replication_samples
-from .resp import ReplyError, number_of, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from .connection import Connection
+    from deckwatch_exporters.clients.redis.connection import Connection
+    from deckwatch_exporters.clients.redis.resp import Reply
+
     from .facts import Facts
-    from .resp import Reply
     from .settings import RedisSettings
 
 UP = gauge("redis_up", "Whether the server answers.")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from deckwatch.config import Duration, Secret, Settings
-
-from .address import Address, parse_address
+from deckwatch.config import Duration, Settings
+from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -20,31 +19,9 @@ _GLOB = re.compile(r"[*?\[]")
 _DB_PREFIX = re.compile(r"db([0-9]{1,9})=(.+)", re.DOTALL)
 
 
-def _checked_url(value: Any) -> Any:
-    text = value.get_secret_value() if isinstance(value, Secret) else value
-    if isinstance(text, str):
-        parse_address(text)
-    return value
-
-
 def _checked_command(value: Any) -> Any:
     # YAML reads `off` as false.
     return "off" if value is False or value == "-" else value
-
-
-class TlsSettings(Settings):
-    """TLS to a `rediss://` server: who may have signed its certificate, and the agent's own, where it asks for one."""
-
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    verify: bool = True
-
-    @model_validator(mode="after")
-    def _pair(self) -> TlsSettings:
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file together, or neither")
-        return self
 
 
 class KeySelection(Settings):
@@ -122,17 +99,9 @@ _Selection = TypeVar("_Selection", bound=KeySelection)
 _OrText = Annotated[_Selection, _InShort]
 
 
-class RedisSettings(Settings):
+class RedisSettings(ConnectionSettings):
     """One Redis server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
 
-    url: Annotated[Secret, BeforeValidator(_checked_url)]
-    username: str = ""
-    password: Secret = Secret("")
-    sentinel_username: str = ""
-    sentinel_password: Secret = Secret("")
-    tls: TlsSettings = TlsSettings()
-    timeout: Duration = 3.0
-    protocol: Literal[2, 3] = 3
     config_command: Annotated[str, BeforeValidator(_checked_command)] = Field(default="CONFIG", min_length=1)
     config_values: bool = False
     client_list: bool = False
@@ -144,16 +113,6 @@ class RedisSettings(Settings):
     key_groups: KeyGroupSettings | None = None
     scan: ScanSettings = ScanSettings()
     keys_interval: Duration = 60.0
-
-    @property
-    def address(self) -> Address:
-        return parse_address(self.url.get_secret_value())
-
-    @property
-    def credentials(self) -> tuple[str, str]:
-        """User (`` is the default one) and password (`` is none)."""
-        address = self.address
-        return self.username or address.username, self.password.get_secret_value() or address.password
 
     @property
     def watches_keys(self) -> bool:

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import NotAvailable, Unreachable
 from deckwatch.metrics.declaration import counter, histogram
-
-from .connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
-from .resp import ReplyError, pack, text_of
+from deckwatch_exporters.clients.redis.connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
+from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from deckwatch.exporter import Context
     from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.redis.connection import Connection
+    from deckwatch_exporters.clients.redis.resp import Reply
 
-    from .connection import Connection
     from .facts import Facts
-    from .resp import Reply
     from .settings import SlowlogSettings
 
 SLOW = histogram(

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import counter, gauge
+from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, pack, text_of
 
 from .keyspace import label_of
-from .resp import mapping_of, number_of, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch_exporters.clients.redis.resp import Reply
 
     from .keyspace import Keyspace
-    from .resp import Reply
     from .settings import StreamSettings
 
 _STREAM = ("db", "stream")

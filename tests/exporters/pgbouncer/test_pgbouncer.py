@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from deckwatch.metrics.declaration import Metric
 from deckwatch_exporters import pgbouncer
+from deckwatch_exporters.clients.libpq import NotConnected
 from deckwatch_exporters.pgbouncer import ClientGroups, PgBouncerSettings, conninfo, older_version, parse_rows
-from deckwatch_exporters.postgres.session import NotConnected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

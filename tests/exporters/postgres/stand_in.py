@@ -11,14 +11,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deckwatch_exporters.clients.libpq import QueryError, Session
 from deckwatch_exporters.postgres.server import Server
-from deckwatch_exporters.postgres.session import QueryError, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from databases import PostgresServer
-    from deckwatch_exporters.postgres.session import Result
+    from deckwatch_exporters.clients.libpq import Result
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 #: `postgres-15-standby` is the standby of `postgres-15`.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deckwatch_exporters.clients.libpq import Result, Session
 from deckwatch_exporters.postgres.configuration import ConfigurationCollector, in_base_units, parsed
 from deckwatch_exporters.postgres.server import Server
-from deckwatch_exporters.postgres.session import Result, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from deckwatch.exporter import Context, NotAvailable
 from deckwatch.metrics.declaration import Metric
 from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters import postgres
+from deckwatch_exporters.clients.libpq import Missing, QueryError
 from deckwatch_exporters.postgres import EXPORTER
 from deckwatch_exporters.postgres.activity import Activity, DetailedActivityCollector
 from deckwatch_exporters.postgres.background import BackgroundCollector, WalCollector
 from deckwatch_exporters.postgres.database import DatabaseCollector
 from deckwatch_exporters.postgres.replication import ReplicationCollector
-from deckwatch_exporters.postgres.session import Missing, QueryError
 from deckwatch_exporters.postgres.settings import PostgresSettings
 
 from .stand_in import VERSIONS, StandIn, load, schema_of

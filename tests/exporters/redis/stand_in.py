@@ -7,14 +7,14 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from deckwatch_exporters.redis.resp import Reader
+from deckwatch_exporters.clients.redis.resp import Reader
 
 from .support import FIXTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch_exporters.redis.resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 #: What a command is answered with. A mapping is a map in protocol 3, and a flat list in protocol 2.
 Answer: TypeAlias = "bytes | str | int | Exception | Sequence[Answer] | Mapping[Any, Answer] | None"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deckwatch_exporters.redis.address import Address, parse_address
+from deckwatch_exporters.clients.redis.address import Address, parse_address
 
 PASSWORD = "hunter2-x"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from deckwatch_exporters.clients.redis.resp import Reader, Reply, ReplyError
 from deckwatch_exporters.redis.commands import CommandFigures, CommandStat, parse_command_stat, parse_percentiles
 from deckwatch_exporters.redis.latency import spike_samples
-from deckwatch_exporters.redis.resp import Reader, Reply, ReplyError
 
 from .stand_in import Answer, encode
 from .support import by_series

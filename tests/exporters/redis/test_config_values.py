@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from deckwatch_exporters.clients.redis.resp import Reply, ReplyError
 from deckwatch_exporters.redis.clients import client_samples, parse_clients
 from deckwatch_exporters.redis.config import config_samples, database_count, parse_config
-from deckwatch_exporters.redis.resp import Reply, ReplyError
 from deckwatch_exporters.redis.sentinel import info_samples, master_samples, parse_masters
 
 from .support import by_series

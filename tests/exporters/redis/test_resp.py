@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deckwatch_exporters.redis.resp import (
+from deckwatch_exporters.clients.redis.resp import (
     LARGEST_ARRAY,
     LARGEST_BULK,
     ProtocolError,
@@ -25,7 +25,7 @@ from deckwatch_exporters.redis.resp import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch_exporters.redis.resp import Reply
+    from deckwatch_exporters.clients.redis.resp import Reply
 
 
 def _read(*pieces: bytes) -> list[Reply]:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.exporter import Context
-from deckwatch_exporters.redis.connection import Connection
+from deckwatch_exporters.clients.redis.connection import Connection
+from deckwatch_exporters.clients.redis.resp import Reply
 from deckwatch_exporters.redis.facts import Facts
-from deckwatch_exporters.redis.resp import Reply
 from deckwatch_exporters.redis.settings import RedisSettings, SlowlogSettings
 from deckwatch_exporters.redis.slowlog import SlowCommand, SlowLog, parse_slowlog
 

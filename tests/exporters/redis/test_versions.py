@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from deckwatch.exporter import Unreachable
 from deckwatch.metrics.declaration import Metric
 from deckwatch.metrics.encoding import Encoder
+from deckwatch_exporters.clients.redis.connection import Connection
 from deckwatch_exporters.redis import EXPORTER
-from deckwatch_exporters.redis.connection import Connection
 from deckwatch_exporters.redis.facts import Facts
 from deckwatch_exporters.redis.server import Server
 from deckwatch_exporters.redis.settings import RedisSettings

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .address import Address
-    from .settings import RedisSettings
+    from .settings import ConnectionSettings
 
 CLIENT_NAME = "deckwatch"
 _CHUNK = 128 * 1024
@@ -52,7 +52,7 @@ class Connection:
     others fail at once with what it was told, instead of waiting for another timeout.
     """
 
-    def __init__(self, settings: RedisSettings, stopwatch: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: ConnectionSettings, stopwatch: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._address = settings.address
         self._stopwatch = stopwatch

@@ -1,0 +1,1 @@
+"""The Redis protocol: addresses, one connection, replies."""

@@ -1,0 +1,55 @@
+"""The settings of a connection to Redis."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from deckwatch.config import Duration, Secret, Settings
+from deckwatch_exporters.clients.redis.address import Address, parse_address
+
+
+def _checked_url(value: Any) -> Any:
+    text = value.get_secret_value() if isinstance(value, Secret) else value
+    if isinstance(text, str):
+        parse_address(text)
+    return value
+
+
+class TlsSettings(Settings):
+    """TLS to a `rediss://` server: who may have signed its certificate, and the agent's own, where it asks for one."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    verify: bool = True
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file together, or neither")
+        return self
+
+
+class ConnectionSettings(Settings):
+    """A server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+
+    url: Annotated[Secret, BeforeValidator(_checked_url)]
+    username: str = ""
+    password: Secret = Secret("")
+    sentinel_username: str = ""
+    sentinel_password: Secret = Secret("")
+    tls: TlsSettings = TlsSettings()
+    timeout: Duration = 3.0
+    protocol: Literal[2, 3] = 3
+
+    @property
+    def address(self) -> Address:
+        return parse_address(self.url.get_secret_value())
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """User (`` is the default one) and password (`` is none)."""
+        address = self.address
+        return self.username or address.username, self.password.get_secret_value() or address.password
