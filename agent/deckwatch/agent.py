@@ -12,43 +12,42 @@ from deckwatch import __version__
 from deckwatch.collection.board import NO_TARGET, Board, Selection
 from deckwatch.collection.host_summary import HostSummary
 from deckwatch.collection.own_process import OwnProcess
-from deckwatch.collection.run import SeriesBudget
-from deckwatch.collection.scheduler import Schedule
+from deckwatch.collection.run import NamedCollector, SeriesBudget
+from deckwatch.collection.scheduler import Scheduler
 from deckwatch.collection.status import AgentStatus, CollectorStatus
 from deckwatch.collection.targets import open_target
 from deckwatch.config import ConfigError, changed
-from deckwatch.exporter import Probe
-from deckwatch.metrics.declaration import gauge
+from deckwatch.metrics.declaration import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from deckwatch.collection.board import Slot
     from deckwatch.collection.registry import Registry
-    from deckwatch.collection.scheduler import Job
     from deckwatch.collection.status import State
     from deckwatch.config import Config, TargetConfig
     from deckwatch.config.log_settings import LogsSettings
+    from deckwatch.exporter import Collector
     from deckwatch.logs.service import LogService
     from deckwatch.metrics.declaration import Sample
 
-RELOAD_SUCCESSFUL = gauge(
+RELOAD_SUCCESSFUL = Gauge(
     "deckwatch_config_last_reload_successful", "Whether the config file could be loaded when that was last tried."
 )
-RELOAD_SUCCESS_TIMESTAMP = gauge(
+RELOAD_SUCCESS_TIMESTAMP = Gauge(
     "deckwatch_config_last_reload_success_timestamp_seconds",
     "When a config was last loaded successfully, in Unix seconds.",
 )
 THRESHOLDS = {
-    "cpu_ratio": gauge("deckwatch_threshold_cpu_ratio", "CPU usage above which alerts fire, as a ratio."),
-    "process_memory_bytes": gauge(
+    "cpu_ratio": Gauge("deckwatch_threshold_cpu_ratio", "CPU usage above which alerts fire, as a ratio."),
+    "process_memory_bytes": Gauge(
         "deckwatch_threshold_process_memory_bytes", "Resident memory of a process above which alerts fire, in bytes."
     ),
-    "slow_query": gauge(
+    "slow_query": Gauge(
         "deckwatch_threshold_slow_query_seconds", "Duration from which a database query counts as slow, in seconds."
     ),
-    "cache_hit_ratio": gauge(
+    "cache_hit_ratio": Gauge(
         "deckwatch_threshold_cache_hit_ratio", "Cache hit ratio below which alerts fire, as a ratio."
     ),
 }
@@ -75,7 +74,7 @@ class Agent:
         self._thresholds = dict(config.thresholds)
         self._host = HostSummary()
         self.board = Board()
-        self._schedule = Schedule(self.board)
+        self._scheduler = Scheduler(self.board)
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
         self._state = state
         self._logs: LogService | None = None
@@ -86,22 +85,17 @@ class Agent:
 
     def start(self) -> None:
         """Start collecting, every target once at once."""
-        own = (
-            Probe("deckwatch.agent", self, may_block=False),
-            Probe("deckwatch.process", OwnProcess(), may_block=False),
-        )
-        interval, budget = self._config.settings.interval, SeriesBudget(1000)
-        self._schedule.add(OWN, own, budget, interval, exporter=OWN)
+        self._add_own(OWN, {"agent": self, "process": OwnProcess()}, 1000)
         # A job of its own: the root file system may be one that hangs.
-        self._schedule.add(f"{OWN}.host", [Probe("deckwatch.host", self._host)], budget, interval, exporter=OWN)
+        self._add_own(f"{OWN}.host", {"host": self._host}, 1000)
         for target in self._config.targets:
             self._add(target)
-        self._schedule.start()
+        self._scheduler.start()
         if self._config.logs is not None:
             self._ship(self._config.logs)
 
     def stop(self) -> None:
-        self._schedule.stop()
+        self._scheduler.stop()
         if self._logs is not None:
             self._logs.use(None)
 
@@ -110,10 +104,13 @@ class Agent:
             from deckwatch.logs.service import LogService  # an agent that ships no logs does not load it
 
             self._logs = LogService(self._state)
-            probe = Probe(f"{OWN}.logs", self._logs)
-            interval = self._config.settings.interval
-            self._schedule.add(f"{OWN}.logs", [probe], SeriesBudget(5000), interval, exporter=OWN)
+            self._add_own(f"{OWN}.logs", {"logs": self._logs}, 5000)
         self._logs.use(settings)
+
+    def _add_own(self, job: str, collectors: Mapping[str, Collector], max_series: int) -> None:
+        named = [NamedCollector(f"{OWN}.{name}", collector) for name, collector in collectors.items()]
+        interval = self._config.settings.interval
+        self._scheduler.add(job, named, SeriesBudget(max_series), interval, exporter=OWN)
 
     def collect(self) -> Iterator[Sample]:
         """The agent as a collector of its own state: thresholds, and how the last reload went."""
@@ -132,24 +129,26 @@ class Agent:
         """
         body = self.board.render(selection, openmetrics, compress)
         if not selection.collect:
-            self._schedule.arrival(client, "" if selection.target in (None, NO_TARGET) else str(selection.target))
+            self._scheduler.arrival(client, "" if selection.target in (None, NO_TARGET) else str(selection.target))
         return body
 
     def ready(self) -> bool:
-        return all(slot.snapshot is not None or slot.overdue for slot in self.board.slots())
+        return all(slot.snapshot is not None or slot.overdue or slot.skipped for slot in self.board.slots())
 
     def targets(self) -> list[tuple[str, str]]:
         return [(target.exporter, target.name) for target in self._config.targets if target.name]
 
     def status(self) -> AgentStatus:
-        jobs = {(probe.name, probe.target): job for job in self._schedule.jobs() for probe in job.probes}
+        next_runs = {
+            (named.name, named.target): job.next_run for job in self._scheduler.jobs() for named in job.collectors
+        }
         return AgentStatus(
             version=__version__,
             started=self._started,
             config=str(self._config.path) if self._config.path else None,
             config_loaded=self._loaded[0],
             collectors=tuple(
-                _status(slot, jobs.get((slot.probe.name, slot.probe.target))) for slot in self.board.slots()
+                _status(slot, next_runs.get((slot.named.name, slot.named.target))) for slot in self.board.slots()
             ),
             host=self._host.status,
         )
@@ -185,56 +184,57 @@ class Agent:
         if old.logs != new.logs:
             self._ship(new.logs)
         if old.settings.interval != new.settings.interval:
-            self._schedule.set_interval(new.settings.interval)
+            self._scheduler.set_interval(new.settings.interval)
 
     def _add(self, target: TargetConfig) -> None:
         exporter = self._registry.get(target.exporter)
         budget = SeriesBudget(target.max_series or exporter.max_series)
-        probes = open_target(exporter, target, self._thresholds)
-        jobs: dict[tuple[str, float | None], list[Probe]] = {}
-        for probe in probes:
-            share = probe.group or ("" if not probe.may_block and probe.interval is None else probe.name)
-            jobs.setdefault((share, probe.interval), []).append(probe)
+        opened = open_target(exporter, target, self._thresholds)
         names = []
-        for (share, every), members in jobs.items():
-            part = f"{share}@{every:g}s" if probes[0].group and every else share
-            name = "/".join(filter(None, (target.exporter, target.name, part)))
-            interval = target.interval or members[0].interval
-            self._schedule.add(
+        for group, collectors in opened.groups().items():
+            name = "/".join(filter(None, (target.exporter, target.name, group)))
+            intervals = [named.interval or target.interval for named in collectors]
+            own = [interval for interval in intervals if interval is not None]
+            is_fixed = len(own) == len(intervals)
+            self._scheduler.add(
                 name,
-                members,
+                collectors,
                 budget,
-                interval or self._config.settings.interval,
+                min(own) if is_fixed else min([*own, self._config.settings.interval]),
                 exporter=target.exporter,
                 scrape_prefix=exporter.scrape_prefix,
-                fixed=interval is not None,
+                fixed=is_fixed,
+                on_end=opened.release,
             )
             names.append(name)
         self._jobs[target.exporter, target.name] = tuple(names)
 
     def _remove(self, target: TargetConfig) -> None:
         for name in self._jobs.pop((target.exporter, target.name)):
-            self._schedule.remove(name)
+            self._scheduler.remove(name)
 
 
-def _status(slot: Slot, job: Job | None) -> CollectorStatus:
+def _status(slot: Slot, next_run: float | None) -> CollectorStatus:
     snapshot = slot.snapshot
     return CollectorStatus(
-        name=slot.probe.name,
+        name=slot.named.name,
         exporter=slot.exporter,
-        target=slot.probe.target,
+        target=slot.named.target,
         state=_state(slot),
         last_run=snapshot.ended if snapshot else None,
         duration=snapshot.duration if snapshot else None,
         samples=snapshot.series if snapshot and not slot.overdue else None,
         error=(snapshot and snapshot.error) or None,
-        next_run=job.next_run if job is not None else None,
+        remedy=(snapshot and snapshot.remedy) or None,
+        next_run=next_run,
     )
 
 
 def _state(slot: Slot) -> State:
     if slot.overdue:
         return "hung"
+    if slot.skipped:
+        return "not_run"
     if slot.snapshot is None:
         return "pending"
     return "failing" if slot.snapshot.error else "ok"

@@ -6,16 +6,13 @@ columns differ between versions: a figure that a version does not give is absent
 
 from __future__ import annotations
 
+import collections
 import re
-import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
-from deckwatch.config import Duration, Secret, Settings
-from deckwatch.exporter import Exporter, Finding, Probe, Unreachable
-from deckwatch.metrics.declaration import counter, declared_in, gauge
+from deckwatch.exporter import Counter, Duration, Exporter, Finding, Gauge, Secret, Settings, Target, Unreachable
 from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session
 
 from .postgres.settings import libpq_form
@@ -23,114 +20,113 @@ from .postgres.settings import libpq_form
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from deckwatch.exporter import Context
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Context, Metric, Sample
 
-UP = gauge("pgbouncer_up", "Whether PgBouncer's admin console could be read.")
-VERSION = gauge("pgbouncer_version_info", "PgBouncer's version, always 1.", ["version"])
+UP = Gauge("pgbouncer_up", "Whether PgBouncer's admin console could be read.")
+VERSION = Gauge("pgbouncer_version_info", "PgBouncer's version, always 1.", ["version"])
 
 _DATABASE = ("name", "host", "port", "database", "force_user", "pool_mode")
-_RESERVE = gauge(
+_RESERVE = Gauge(
     "pgbouncer_databases_reserve_pool",
     "Server connections that the database's pools may open beyond theirs.",
     _DATABASE,
 )
 #: By the column of SHOW DATABASES.
 DATABASES = {
-    "pool_size": gauge("pgbouncer_databases_pool_size", "Most server connections of a pool.", _DATABASE),
+    "pool_size": Gauge("pgbouncer_databases_pool_size", "Most server connections of a pool.", _DATABASE),
     "reserve_pool": _RESERVE,
     "reserve_pool_size": _RESERVE,  # since 1.24
-    "max_connections": gauge(
+    "max_connections": Gauge(
         "pgbouncer_databases_max_connections", "Most server connections of the database, 0 where unlimited.", _DATABASE
     ),
-    "current_connections": gauge(
+    "current_connections": Gauge(
         "pgbouncer_databases_current_connections", "Server connections of the database.", _DATABASE
     ),
-    "paused": gauge("pgbouncer_databases_paused", "Whether the database is paused.", _DATABASE),
-    "disabled": gauge("pgbouncer_databases_disabled", "Whether the database is disabled.", _DATABASE),
+    "paused": Gauge("pgbouncer_databases_paused", "Whether the database is paused.", _DATABASE),
+    "disabled": Gauge("pgbouncer_databases_disabled", "Whether the database is disabled.", _DATABASE),
 }
 
 _POOL = ("database", "user")
-MAXWAIT = gauge(
+MAXWAIT = Gauge(
     "pgbouncer_pools_client_maxwait_seconds",
     "How long the client that is first in the queue has waited for a server connection, in seconds.",
     _POOL,
 )
 #: By the column of SHOW POOLS.
 POOLS = {
-    "cl_active": gauge(
+    "cl_active": Gauge(
         "pgbouncer_pools_client_active_connections", "Clients linked to a server connection, or idle.", _POOL
     ),
-    "cl_waiting": gauge(
+    "cl_waiting": Gauge(
         "pgbouncer_pools_client_waiting_connections", "Clients that wait for a server connection.", _POOL
     ),
-    "cl_active_cancel_req": gauge(
+    "cl_active_cancel_req": Gauge(
         "pgbouncer_pools_client_active_cancel_connections",
         "Clients whose cancel request was forwarded and that wait for the server's answer.",
         _POOL,
     ),
-    "cl_waiting_cancel_req": gauge(
+    "cl_waiting_cancel_req": Gauge(
         "pgbouncer_pools_client_waiting_cancel_connections",
         "Clients whose cancel request has not been forwarded yet.",
         _POOL,
     ),
-    "sv_active": gauge("pgbouncer_pools_server_active_connections", "Servers linked to a client.", _POOL),
-    "sv_active_cancel": gauge(
+    "sv_active": Gauge("pgbouncer_pools_server_active_connections", "Servers linked to a client.", _POOL),
+    "sv_active_cancel": Gauge(
         "pgbouncer_pools_server_active_cancel_connections", "Servers that forward a cancel request.", _POOL
     ),
-    "sv_being_canceled": gauge(
+    "sv_being_canceled": Gauge(
         "pgbouncer_pools_server_being_canceled_connections",
         "Servers that stay out of use until the cancel requests sent to them have ended.",
         _POOL,
     ),
-    "sv_idle": gauge("pgbouncer_pools_server_idle_connections", "Servers that a client can use at once.", _POOL),
-    "sv_used": gauge(
+    "sv_idle": Gauge("pgbouncer_pools_server_idle_connections", "Servers that a client can use at once.", _POOL),
+    "sv_used": Gauge(
         "pgbouncer_pools_server_used_connections",
         "Servers idle for longer than server_check_delay, to be checked before they are used.",
         _POOL,
     ),
-    "sv_tested": gauge(
+    "sv_tested": Gauge(
         "pgbouncer_pools_server_testing_connections",
         "Servers that run server_reset_query or server_check_query.",
         _POOL,
     ),
-    "sv_login": gauge("pgbouncer_pools_server_login_connections", "Servers that are logging in.", _POOL),
+    "sv_login": Gauge("pgbouncer_pools_server_login_connections", "Servers that are logging in.", _POOL),
     "maxwait": MAXWAIT,
 }
 
 #: By the column of SHOW STATS_TOTALS (since 1.8).
 STATS = {
-    "query_count": counter("pgbouncer_stats_totals_queries_pooled_total", "Queries pooled.", ["database"]),
-    "query_time": counter(
+    "query_count": Counter("pgbouncer_stats_totals_queries_pooled_total", "Queries pooled.", ["database"]),
+    "query_time": Counter(
         "pgbouncer_stats_totals_queries_duration_seconds_total",
         "Time that servers spent on executing queries, in seconds.",
         ["database"],
     ),
-    "bytes_received": counter(
+    "bytes_received": Counter(
         "pgbouncer_stats_totals_received_bytes_total", "Network traffic received, in bytes.", ["database"]
     ),
-    "bytes_sent": counter("pgbouncer_stats_totals_sent_bytes_total", "Network traffic sent, in bytes.", ["database"]),
-    "wait_time": counter(
+    "bytes_sent": Counter("pgbouncer_stats_totals_sent_bytes_total", "Network traffic sent, in bytes.", ["database"]),
+    "wait_time": Counter(
         "pgbouncer_stats_totals_client_wait_seconds_total",
         "Time that clients waited for a server connection, in seconds.",
         ["database"],
     ),
-    "xact_count": counter("pgbouncer_stats_totals_sql_transactions_pooled_total", "Transactions pooled.", ["database"]),
-    "xact_time": counter(
+    "xact_count": Counter("pgbouncer_stats_totals_sql_transactions_pooled_total", "Transactions pooled.", ["database"]),
+    "xact_time": Counter(
         "pgbouncer_stats_totals_server_in_transaction_seconds_total",
         "Time that servers spent in a transaction, executing or idle, in seconds.",
         ["database"],
     ),
-    "client_parse_count": counter(
+    "client_parse_count": Counter(
         "pgbouncer_stats_totals_client_parses_total", "Prepared statements that clients created.", ["database"]
     ),
-    "server_parse_count": counter(
+    "server_parse_count": Counter(
         "pgbouncer_stats_totals_server_parses_total", "Prepared statements created on servers.", ["database"]
     ),
-    "bind_count": counter(
+    "bind_count": Counter(
         "pgbouncer_stats_totals_binds_total", "Prepared statements readied for execution.", ["database"]
     ),
-    "server_assignment_count": counter(
+    "server_assignment_count": Counter(
         "pgbouncer_stats_totals_server_assignments_total", "Times that a server was given to a client.", ["database"]
     ),
 }
@@ -138,33 +134,33 @@ _MICROSECONDS = frozenset({"query_time", "wait_time", "xact_time"})
 
 #: By the row of SHOW LISTS.
 LISTS = {
-    "databases": gauge("pgbouncer_databases", "Databases."),
-    "users": gauge("pgbouncer_users", "Users."),
-    "pools": gauge("pgbouncer_pools", "Pools."),
-    "free_clients": gauge("pgbouncer_free_clients", "Client connections allocated and free."),
-    "used_clients": gauge("pgbouncer_used_clients", "Client connections in use."),
-    "login_clients": gauge("pgbouncer_login_clients", "Clients that are logging in."),
-    "free_servers": gauge("pgbouncer_free_servers", "Server connections allocated and free."),
-    "used_servers": gauge("pgbouncer_used_servers", "Server connections in use."),
-    "dns_names": gauge("pgbouncer_cached_dns_names", "DNS names in the cache."),
-    "dns_zones": gauge("pgbouncer_cached_dns_zones", "DNS zones in the cache."),
-    "dns_queries": gauge("pgbouncer_in_flight_dns_queries", "DNS queries under way."),
+    "databases": Gauge("pgbouncer_databases", "Databases."),
+    "users": Gauge("pgbouncer_users", "Users."),
+    "pools": Gauge("pgbouncer_pools", "Pools."),
+    "free_clients": Gauge("pgbouncer_free_clients", "Client connections allocated and free."),
+    "used_clients": Gauge("pgbouncer_used_clients", "Client connections in use."),
+    "login_clients": Gauge("pgbouncer_login_clients", "Clients that are logging in."),
+    "free_servers": Gauge("pgbouncer_free_servers", "Server connections allocated and free."),
+    "used_servers": Gauge("pgbouncer_used_servers", "Server connections in use."),
+    "dns_names": Gauge("pgbouncer_cached_dns_names", "DNS names in the cache."),
+    "dns_zones": Gauge("pgbouncer_cached_dns_zones", "DNS zones in the cache."),
+    "dns_queries": Gauge("pgbouncer_in_flight_dns_queries", "DNS queries under way."),
 }
 
 #: By the row of SHOW CONFIG.
 CONFIG = {
-    "max_client_conn": gauge("pgbouncer_config_max_client_connections", "Most client connections (max_client_conn)."),
-    "max_user_connections": gauge(
+    "max_client_conn": Gauge("pgbouncer_config_max_client_connections", "Most client connections (max_client_conn)."),
+    "max_user_connections": Gauge(
         "pgbouncer_config_max_user_connections", "Most server connections of a user (max_user_connections)."
     ),
 }
 
-CLIENTS = gauge(
+CLIENTS = Gauge(
     "pgbouncer_client_connections",
     "Client connections; `other` stands for the application names over the budget.",
     ["database", "user", "application_name", "state"],
 )
-OVER_BUDGET = gauge(
+OVER_BUDGET = Gauge(
     "pgbouncer_client_application_names_over_budget", "Application names that are counted under `other`."
 )
 
@@ -258,11 +254,11 @@ class ClientGroups:
     def samples(self, rows: Rows) -> Iterator[Sample]:
         # The application's name is there since 1.18.
         clients = [tuple(row.get(label) or "" for label in CLIENTS.labels) for row in rows]
-        names = Counter(name for _, _, name, _ in clients)
+        names = collections.Counter(name for _, _, name, _ in clients)
         self._named &= names.keys()
         newcomers = sorted(names.keys() - self._named, key=lambda name: (-names[name], name))
         self._named.update(newcomers[: self._budget - len(self._named)])
-        counts = Counter(
+        counts = collections.Counter(
             (database, user, name if name in self._named else "other", state) for database, user, name, state in clients
         )
         for (database, user, name, state), count in counts.items():
@@ -308,7 +304,7 @@ class PgBouncer:
         try:
             return list(self._samples())
         except (NotConnected, QueryError) as failure:
-            raise Unreachable(explain(str(failure)), [UP(0)]) from None
+            raise Unreachable(explain(str(failure))) from None
 
     def close(self) -> None:
         if self._session is not None:
@@ -329,7 +325,6 @@ class PgBouncer:
 
     def _samples(self) -> Iterator[Sample]:
         session = self.connect()
-        yield UP(1)
         yield VERSION(1, version=self._version)
         yield from lists(_show(session, "LISTS"))
         yield from config(_show(session, "CONFIG"))
@@ -399,16 +394,17 @@ def check(settings: PgBouncerSettings) -> Iterator[Finding]:
         watcher.close()
 
 
-def _open(settings: PgBouncerSettings, _context: Context) -> Sequence[Probe]:
+def _open(settings: PgBouncerSettings, _context: Context) -> Target:
     watcher = PgBouncer(settings)
-    return [Probe("pgbouncer", watcher, close=watcher.close)]
+    return Target({"pgbouncer": watcher}, watcher.close)
 
 
 EXPORTER = Exporter(
     name="pgbouncer",
     settings=PgBouncerSettings,
     open=_open,
-    metrics=declared_in(sys.modules[__name__]),
     named=True,
+    up=UP,
+    extra="postgres",
     check=check,
 )

@@ -12,17 +12,16 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from deckwatch.collection.board import NO_TARGET, Board, Selection, UnknownSelectionError
-from deckwatch.collection.run import SeriesBudget, run_once
-from deckwatch.exporter import Probe
-from deckwatch.metrics.declaration import Metric, Sample, counter, gauge
+from deckwatch.collection.run import NamedCollector, SeriesBudget, run_once
+from deckwatch.metrics.declaration import Counter, Gauge, Metric, Sample
 from deckwatch.metrics.encoding import Encoder
 from deckwatch.metrics.exposition import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-UP = gauge("redis_up", "Whether it is up.")
-KEYS = gauge("redis_db_keys", "Keys.", ["db"])
+UP = Gauge("redis_up", "Whether it is up.")
+KEYS = Gauge("redis_db_keys", "Keys.", ["db"])
 ALL = Selection()
 
 
@@ -46,20 +45,22 @@ class Fixed:
 
 
 class Desk:
-    """A board with a clock, and probes run on it by hand."""
+    """A board with a clock, and collectors run on it by hand."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.board = Board(self.clock)
-        self.probes: dict[tuple[str, str], tuple[Probe, Encoder]] = {}
+        self.collectors: dict[tuple[str, str], tuple[NamedCollector, Encoder]] = {}
 
     def post(self, name: str, collector: Fixed, target: str = "", prefix: str = "") -> None:
-        if (name, target) not in self.probes:
-            probe = Probe(name, collector, target)
-            self.probes[name, target] = (probe, Encoder(target))
-            self.board.add(probe, name.partition(".")[0], prefix, valid_for=45)
-        encoder = self.probes[name, target][1]
-        self.board.post(run_once(Probe(name, collector, target), encoder, SeriesBudget(1000), self.clock), valid_for=45)
+        if (name, target) not in self.collectors:
+            named = NamedCollector(name, collector, target)
+            self.collectors[name, target] = (named, Encoder(target))
+            self.board.add(named, name.partition(".")[0], prefix, valid_for=45)
+        encoder = self.collectors[name, target][1]
+        self.board.post(
+            run_once(NamedCollector(name, collector, target), encoder, SeriesBudget(1000), self.clock), valid_for=45
+        )
 
     def text(self, selection: Selection = ALL) -> str:
         return self.board.render(selection, openmetrics=False, compress=False).decode()
@@ -133,7 +134,7 @@ def test_the_last_success_stays_known_while_a_collector_fails() -> None:
 
 def test_a_probe_that_never_ended_a_run_is_reported_once_its_time_is_over() -> None:
     desk = Desk()
-    desk.board.add(Probe("slow", Fixed()), "slow", "", valid_for=45)
+    desk.board.add(NamedCollector("slow", Fixed()), "slow", "", valid_for=45)
     assert 'deckwatch_collector_success{collector="slow"}' not in desk.series()
 
     desk.clock.now += 46
@@ -214,9 +215,9 @@ def test_what_does_not_exist_cannot_be_selected(selection: Selection) -> None:
 def test_a_removed_probe_leaves_nothing_behind_and_its_late_run_is_ignored() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
-    probe, encoder = desk.probes["redis", "cache"]
-    desk.board.remove(probe)
-    desk.board.post(run_once(probe, encoder, SeriesBudget(10), desk.clock), 45)
+    named, encoder = desk.collectors["redis", "cache"]
+    desk.board.remove(named)
+    desk.board.post(run_once(named, encoder, SeriesBudget(10), desk.clock), 45)
 
     assert not any("redis" in name for name in desk.series())
 
@@ -254,8 +255,8 @@ def test_a_metric_declared_with_another_type_is_left_out_and_counted() -> None:
 
 def test_the_exposition_parses_in_both_formats_and_passes_promtool() -> None:
     desk = Desk()
-    hits = counter("redis_keyspace_hits_total", "Hits.")
-    odd = counter("pg_stat_database_xact_commit", "Commits.", ["datname"])
+    hits = Counter("redis_keyspace_hits_total", "Hits.")
+    odd = Counter("pg_stat_database_xact_commit", "Commits.", ["datname"])
     desk.post("redis", Fixed(UP(1), hits(5), KEYS(3, db='d"b\\0\n')), "cache")
     desk.post("postgres", Fixed(odd(7, datname="app")), "main")
 
@@ -268,7 +269,7 @@ def test_the_exposition_parses_in_both_formats_and_passes_promtool() -> None:
         assert '\npg_stat_database_xact_commit{target="main",datname="app"} 7\n' in document
     promtool = shutil.which("promtool")
     assert promtool, "promtool is not installed; make test installs it"
-    desk.board.remove(desk.probes["postgres", "main"][0])  # the peer's name is not one that promtool would choose
+    desk.board.remove(desk.collectors["postgres", "main"][0])  # the peer's name is not one that promtool would choose
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=desk.text(), capture_output=True, text=True, check=False
     )

@@ -48,12 +48,12 @@ def registry() -> Registry:
     return Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
 
 
-from deckwatch.exporter import Exporter, FromEnvironment  # noqa: E402  beside the exporters it declares
+from deckwatch.exporter import Exporter, FromEnvironment, Target  # noqa: E402  beside the exporters it declares
 
 CACHE = Exporter(
-    "cache", CacheSettings, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("CACHE_URL")
+    "cache", CacheSettings, lambda _s, _c: Target({}), named=True, from_environment=FromEnvironment("CACHE_URL")
 )
-HOST = Exporter("system", HostSettings, lambda _s, _c: (), ())
+HOST = Exporter("system", HostSettings, lambda _s, _c: Target({}))
 
 
 def _load(folder: Path, text: str | bytes, registry: Registry, **environ: str) -> Config:
@@ -149,8 +149,8 @@ exporters:
         " interval, listen, logs, thresholds, web_config",
         "deckwatch.yml:3: thresholds.cpu_ratio: found 'high'; expected a number",
         "deckwatch.yml:5: exporters.system.depth: found 'deep'; expected a whole number",
-        "deckwatch.yml:5: exporters.system.verbos: unknown key (did you mean 'verbose'?); there are: depth, interval,"
-        " max_series, verbose",
+        "deckwatch.yml:5: exporters.system.verbos: unknown key (did you mean 'verbose'?); there are: depth, disable,"
+        " interval, max_series, verbose",
         "deckwatch.yml:7: exporters.cache[0].url: found 5; expected text",
         "deckwatch.yml:8: exporters.cache[1].name: found 'a'; expected another name: the target in line 7 has this one",
         "deckwatch.yml:9: exporters.cache[2].url: is missing; expected text",

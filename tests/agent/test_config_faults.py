@@ -22,7 +22,7 @@ from deckwatch.config import (
     find_config,
     load_config,
 )
-from deckwatch.exporter import Exporter, FromEnvironment
+from deckwatch.exporter import Exporter, FromEnvironment, Target
 
 
 class TlsSettings(Settings):
@@ -74,10 +74,10 @@ class HostSettings(Settings):
 
 
 BROKER = Exporter(
-    "broker", BrokerSettings, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("BROKER_URL")
+    "broker", BrokerSettings, lambda _s, _c: Target({}), named=True, from_environment=FromEnvironment("BROKER_URL")
 )
-VAULT = Exporter("vault", VaultSettings, lambda _s, _c: (), (), from_environment=FromEnvironment("VAULT_URL"))
-HOST = Exporter("system", HostSettings, lambda _s, _c: (), ())
+VAULT = Exporter("vault", VaultSettings, lambda _s, _c: Target({}), from_environment=FromEnvironment("VAULT_URL"))
+HOST = Exporter("system", HostSettings, lambda _s, _c: Target({}))
 PUBLISHED = {
     "broker": (f"{__name__}:BROKER", "tests"),
     "vault": (f"{__name__}:VAULT", "tests"),
@@ -157,7 +157,7 @@ def test_a_service_variable_that_is_wrong_is_named_and_its_value_is_not_shown() 
 
     registry = Registry(PUBLISHED)
     numbered = Exporter(
-        "broker", Numbered, lambda _s, _c: (), (), named=True, from_environment=FromEnvironment("BROKER_URL")
+        "broker", Numbered, lambda _s, _c: Target({}), named=True, from_environment=FromEnvironment("BROKER_URL")
     )
     registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # an exporter of this test's own
 

@@ -26,7 +26,7 @@ from deckwatch.config import (
     parse_duration,
     parse_size,
 )
-from deckwatch.exporter import Exporter
+from deckwatch.exporter import Exporter, Target
 
 
 class Statements(Settings):
@@ -62,9 +62,9 @@ class HostSettings(Settings):
     procfs: str = "/proc"
 
 
-POSTGRES = Exporter("postgres", DatabaseSettings, lambda _s, _c: (), (), named=True)
-QUEUES = Exporter("queues", QueueSettings, lambda _s, _c: (), (), named=True)
-HOST = Exporter("system", HostSettings, lambda _s, _c: (), ())
+POSTGRES = Exporter("postgres", DatabaseSettings, lambda _s, _c: Target({}), named=True)
+QUEUES = Exporter("queues", QueueSettings, lambda _s, _c: Target({}), named=True)
+HOST = Exporter("system", HostSettings, lambda _s, _c: Target({}))
 REGISTRY = Registry(
     {
         "postgres": (f"{__name__}:POSTGRES", "tests"),

@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pytest
 
-from deckwatch.metrics.declaration import Metric, MetricPattern, counter, declared_in, gauge, histogram, unit_of
+from deckwatch.metrics.declaration import Counter, Gauge, Histogram, Metric, MetricPattern, declared_in, unit_of
 
 
 def test_a_call_makes_a_sample_of_the_labelled_series() -> None:
-    keys = gauge("redis_db_keys", "Keys.", ["db"])
+    keys = Gauge("redis_db_keys", "Keys.", ["db"])
 
     sample = keys(7, db="db0")
 
@@ -19,13 +19,13 @@ def test_a_call_makes_a_sample_of_the_labelled_series() -> None:
 
 
 def test_the_same_labels_in_any_order_are_rendered_in_the_declared_order() -> None:
-    metric = counter("x_total", "X.", ["a", "b"])
+    metric = Counter("x_total", "X.", ["a", "b"])
 
     assert metric(1, b="2", a="1").series.text == metric(1, a="1", b="2").series.text == 'x_total{a="1",b="2"} '
 
 
 def test_a_series_is_made_once_while_a_sample_holds_it() -> None:
-    metric = gauge("x", "X.", ["a"])
+    metric = Gauge("x", "X.", ["a"])
 
     first, second = metric(1, a="1"), metric(2, a="1")
 
@@ -33,7 +33,7 @@ def test_a_series_is_made_once_while_a_sample_holds_it() -> None:
 
 
 def test_a_series_that_nobody_holds_is_forgotten() -> None:
-    metric = gauge("x", "X.", ["pid"])
+    metric = Gauge("x", "X.", ["pid"])
 
     for pid in range(10_000):
         metric(1, pid=str(pid))
@@ -45,37 +45,37 @@ def test_a_series_that_nobody_holds_is_forgotten() -> None:
 @pytest.mark.parametrize("labels", [{}, {"b": "1"}, {"a": "1", "b": "2"}])
 def test_labels_that_were_not_declared_raise_a_type_error_that_names_them(labels: dict[str, str]) -> None:
     with pytest.raises(TypeError, match=r"x takes the labels \(a\)"):
-        gauge("x", "X.", ["a"])(1, **labels)
+        Gauge("x", "X.", ["a"])(1, **labels)
 
 
 def test_a_label_value_that_is_no_string_raises_a_type_error() -> None:
     with pytest.raises(TypeError, match="'a' is 5"):
-        gauge("x", "X.", ["a"])(1, a=5)  # type: ignore[arg-type]  # the fault under test
+        Gauge("x", "X.", ["a"])(1, a=5)  # type: ignore[arg-type]  # the fault under test
 
 
 @pytest.mark.parametrize("name", ["", "9x", "a-b", "a b", "ä"])
 def test_a_name_that_is_not_legacy_ascii_is_refused_at_declaration(name: str) -> None:
     with pytest.raises(ValueError, match="not a metric name"):
-        gauge(name, "X.")
+        Gauge(name, "X.")
 
 
 def test_label_values_are_escaped_and_undecodable_bytes_replaced() -> None:
-    metric = gauge("x", "X.", ["a"])
+    metric = Gauge("x", "X.", ["a"])
 
     assert metric(1, a='back\\slash "quote"\nline').series.text == 'x{a="back\\\\slash \\"quote\\"\\nline"} '
     assert metric(1, a=b"\xff".decode("utf-8", "surrogateescape")).series.text == 'x{a="?"} '
 
 
 def test_a_target_label_of_its_own_makes_room_for_the_boards() -> None:
-    series = gauge("x", "X.", ["target"])(1, target="theirs").series
+    series = Gauge("x", "X.", ["target"])(1, target="theirs").series
 
     assert series.text_for("ours") == 'x{target="ours",exported_target="theirs"} '
 
 
 def test_a_histogram_is_exposed_with_cumulative_buckets_a_sum_and_a_count() -> None:
-    duration = histogram("d_seconds", "D.", ["op"])
+    duration = Histogram("d_seconds", "D.", ["op"])
 
-    lines = [f"{s.series.text}{s.value}" for s in duration.distribution({0.1: 1, float("inf"): 3}, 2.5, op="get")]
+    lines = [f"{s.series.text}{s.value}" for s in duration.cumulative({0.1: 1, float("inf"): 3}, 2.5, op="get")]
 
     assert lines == [
         'd_seconds_bucket{op="get",le="0.1"} 1',
@@ -111,7 +111,7 @@ def test_the_unit_is_read_from_the_name(name: str, unit: str) -> None:
 
 def test_the_catalogue_of_a_module_finds_every_declaration_once() -> None:
     module = ModuleType("m")
-    one, two, three = gauge("a", "A."), gauge("b", "B."), MetricPattern("c_*", "gauge", "C.")
+    one, two, three = Gauge("a", "A."), Gauge("b", "B."), MetricPattern("c_*", "gauge", "C.")
     module.__dict__.update(ONE=one, AGAIN=one, TABLE={"x": two}, PAIR=(three, one), other=5)
 
     assert declared_in(module) == (one, two, three)

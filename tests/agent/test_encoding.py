@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from deckwatch.metrics.declaration import Exemplar, Extra, Metric, MetricType, Sample, counter, gauge
+from deckwatch.metrics.declaration import Counter, Exemplar, Extra, Gauge, Metric, MetricType, Sample
 from deckwatch.metrics.encoding import Encoder, format_numbers, openmetrics_header, text_header
 
 # Surrogates stand for bytes that are no UTF-8; those are replaced (see test_metric), so they cannot come back.
@@ -32,7 +32,7 @@ def _same(a: float, b: float) -> bool:
 
 @given(st.dictionaries(LABEL_VALUES, NUMBERS, min_size=1, max_size=20), st.text(st.characters(codec="utf-8")))
 def test_any_label_value_number_and_help_parses_back_in_both_formats(series: dict[str, float], help_text: str) -> None:
-    metric = gauge("deckwatch_things", help_text, ["what"])
+    metric = Gauge("deckwatch_things", help_text, ["what"])
     text, openmetrics = _documents(metric, [metric(value, what=what) for what, value in series.items()])
 
     for families in (list(parse_text(text)), list(parse_openmetrics(openmetrics))):
@@ -62,7 +62,7 @@ def test_a_value_that_is_no_number_is_refused_and_never_printed(value: Any) -> N
 
 
 def test_the_target_label_comes_first_on_every_line() -> None:
-    metric = gauge("x", "X.", ["a"])
+    metric = Gauge("x", "X.", ["a"])
 
     (family,) = Encoder("cache").families([metric(1, a="1"), metric(2, a="2")])
 
@@ -70,7 +70,7 @@ def test_the_target_label_comes_first_on_every_line() -> None:
 
 
 def test_an_encoder_forgets_series_that_are_gone() -> None:
-    metric = gauge("x", "X.", ["pid"])
+    metric = Gauge("x", "X.", ["pid"])
     encoder = Encoder("cache")
     for start in range(0, 20_000, 100):
         encoder.families([metric(1, pid=str(pid)) for pid in range(start, start + 100)])
@@ -99,11 +99,11 @@ def test_openmetrics_declares_each_metric_so_that_its_sample_name_stays(
 
 
 def test_a_counter_beside_a_gauge_of_its_family_name_is_declared_unknown() -> None:
-    assert "# TYPE jobs_total unknown\n" in openmetrics_header(counter("jobs_total", "J."), frozenset({"jobs"}))
+    assert "# TYPE jobs_total unknown\n" in openmetrics_header(Counter("jobs_total", "J."), frozenset({"jobs"}))
 
 
 def test_timestamps_and_exemplars_are_printed_where_the_format_has_them() -> None:
-    metric = counter("x_total", "X.")
+    metric = Counter("x_total", "X.")
     extra = Extra(timestamp=1.5, exemplar=Exemplar((("trace_id", "abc"),), 0.25, 1.25))
     (family,) = Encoder().families([metric(3)._replace(extra=extra)])
 

@@ -82,6 +82,18 @@ def test_a_package_imports_only_what_lies_below_it() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_an_exporter_imports_the_contract_and_the_shared_clients_only() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module in sorted(GRAPH)
+        for name in sorted(GRAPH[module])
+        if module.startswith("deckwatch_exporters")
+        if name != "deckwatch.exporter"
+        and not name.startswith((".".join(module.split(".")[:2]), "deckwatch_exporters.clients"))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def loaded_by(*arguments: str) -> set[str]:
     """The top-level packages that a command loads."""
     done = subprocess.run(

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.collection.run import SeriesBudget, Snapshot, run_once
-from deckwatch.exporter import NotAvailable, Probe, Unreachable
-from deckwatch.metrics.declaration import Sample, gauge
+from deckwatch.collection.run import NamedCollector, SeriesBudget, Snapshot, run_once
+from deckwatch.exporter import NotAvailable, Unreachable
+from deckwatch.metrics.declaration import Gauge, Sample
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-THING = gauge("thing", "A thing.", ["n"])
+THING = Gauge("thing", "A thing.", ["n"])
 
 
 class Yields:
@@ -23,7 +23,7 @@ class Yields:
 
 
 def _run(produce: Callable[[], Iterable[Sample]], budget: SeriesBudget | None = None) -> Snapshot:
-    return run_once(Probe("test", Yields(produce)), Encoder(), budget or SeriesBudget(1000))
+    return run_once(NamedCollector("test", Yields(produce)), Encoder(), budget or SeriesBudget(1000))
 
 
 def _raise(failure: Exception) -> Iterable[Sample]:
@@ -52,7 +52,7 @@ def test_a_run_that_raises_gives_no_samples_and_names_the_failure(failure: Excep
 def test_a_target_that_does_not_answer_gives_only_the_samples_that_say_so() -> None:
     snapshot = _run(lambda: _raise(Unreachable("connection refused", [THING(0, n="up")])))
 
-    assert snapshot.error == "Unreachable: connection refused"
+    assert snapshot.error == "connection refused"
     assert [family.text for family in snapshot.families] == ['thing{n="up"} 0\n']
 
 
@@ -88,8 +88,8 @@ def test_the_probes_of_a_target_share_its_budget() -> None:
     budget = SeriesBudget(10)
     six = Yields(lambda: [THING(n, n=str(n)) for n in range(6)])
 
-    first = run_once(Probe("a", six), Encoder(), budget)
-    second = run_once(Probe("b", six), Encoder(), budget)
-    again = run_once(Probe("a", six), Encoder(), budget)
+    first = run_once(NamedCollector("a", six), Encoder(), budget)
+    second = run_once(NamedCollector("b", six), Encoder(), budget)
+    again = run_once(NamedCollector("a", six), Encoder(), budget)
 
     assert (first.series, second.series, second.dropped, again.series) == (6, 4, 2, 6)

@@ -1,4 +1,4 @@
-"""The rhythm: plain intervals without a scraper, runs that end shortly before each scrape with one."""
+"""When a job runs: plain intervals without a scraper, runs that end shortly before each scrape with one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.collection.run_times import MAX_BACKOFF, Rhythm
-from deckwatch.collection.scrape_period import Beat
+from deckwatch.collection.run_times import MAX_BACKOFF, RunTimes
+from deckwatch.collection.scrape_period import ExpectedScrape
 
 
-def _alone(interval: float, fixed: bool = False) -> Rhythm:
-    return Rhythm(interval, lambda _after: None, fixed)
+def _alone(interval: float, fixed: bool = False) -> RunTimes:
+    return RunTimes(interval, lambda _after: None, fixed)
 
 
-def _scraped(interval: float, period: float, fixed: bool = False, phase: float = 0.0) -> Rhythm:
-    def next_beat(after: float) -> Beat:
-        return Beat(phase + (math.floor((after - phase) / period) + 1) * period, period)
+def _scraped(interval: float, period: float, fixed: bool = False, phase: float = 0.0) -> RunTimes:
+    def next_scrape(after: float) -> ExpectedScrape:
+        return ExpectedScrape(phase + (math.floor((after - phase) / period) + 1) * period, period)
 
-    return Rhythm(interval, next_beat, fixed)
+    return RunTimes(interval, next_scrape, fixed)
 
 
-def _runs(rhythm: Rhythm, start: float, count: int) -> list[float]:
+def _runs(run_times: RunTimes, start: float, count: int) -> list[float]:
     runs, previous = [], start
     for _ in range(count):
-        previous = rhythm.next_run(previous, previous + 0.001)
+        previous = run_times.next_run(previous, previous + 0.001)
         runs.append(previous)
     return runs
 
@@ -42,10 +42,10 @@ def test_a_run_that_was_missed_for_long_is_not_made_up_for() -> None:
 
 @pytest.mark.parametrize("period", [5.0, 10.0, 15.0, 30.0, 60.0])
 def test_each_scrape_finds_a_run_that_ended_less_than_a_second_ago(period: float) -> None:
-    rhythm = _scraped(15, period)
-    rhythm.ran(0.1, ok=True)
+    run_times = _scraped(15, period)
+    run_times.ran(0.1, reached=True)
 
-    ends = [run + 0.1 for run in _runs(rhythm, 1000, 40)]
+    ends = [run + 0.1 for run in _runs(run_times, 1000, 40)]
 
     for beat in range(int(1000 // period) + 3, int(ends[-1] // period)):
         assert any(0 < beat * period - end <= 1.0 for end in ends), f"no fresh run at {beat * period}"
@@ -63,31 +63,33 @@ def test_a_fixed_interval_is_never_undercut() -> None:
     assert {round(later - earlier, 6) for earlier, later in pairwise(runs)} == {60.0}
 
 
-def test_a_failing_target_is_tried_less_often_up_to_once_a_minute() -> None:
-    rhythm = _alone(15)
+def _gaps(run_times: RunTimes, failures: int) -> list[float]:
     gaps = []
-    for _ in range(6):
-        gaps.append(rhythm.wanted_gap)
-        rhythm.ran(0.1, ok=False)
+    for _ in range(failures):
+        gaps.append(run_times.gap(1000.0))
+        run_times.ran(0.1, reached=False)
+    return gaps
 
-    assert gaps == [15, 15, 30, 60, 60, 60]
+
+def test_a_target_that_is_down_is_tried_less_often_up_to_every_five_seconds() -> None:
+    assert _gaps(_alone(1), 6) == [1, 1, 2, 4, MAX_BACKOFF, MAX_BACKOFF]
+
+
+@pytest.mark.parametrize("period", [1.0, 5.0, 15.0, 60.0])
+def test_a_target_that_comes_back_is_tried_within_a_scrape_period_and_five_seconds(period: float) -> None:
+    assert max(_gaps(_scraped(15, period), 10)) <= max(period, 5.0)
 
 
 def test_one_success_ends_the_back_off() -> None:
-    rhythm = _alone(15)
-    for _ in range(5):
-        rhythm.ran(0.1, ok=False)
-    rhythm.ran(0.1, ok=True)
+    run_times = _alone(1)
+    _gaps(run_times, 5)
+    run_times.ran(0.1, reached=True)
 
-    assert rhythm.wanted_gap == 15
+    assert run_times.gap(1000.0) == 1
 
 
 def test_back_off_never_makes_a_long_interval_shorter() -> None:
-    rhythm = _alone(300)
-    for _ in range(5):
-        rhythm.ran(0.1, ok=False)
-
-    assert rhythm.wanted_gap == 300 > MAX_BACKOFF
+    assert _gaps(_alone(300), 5)[-1] == 300 > MAX_BACKOFF
 
 
 @given(
@@ -102,11 +104,11 @@ def test_back_off_never_makes_a_long_interval_shorter() -> None:
 def test_the_next_run_lies_in_the_near_future_whatever_happened(
     interval: float, period: float, phase: float, late: float, duration: float, failures: int, fixed: bool
 ) -> None:
-    rhythm = _scraped(interval, period, fixed, phase)
+    run_times = _scraped(interval, period, fixed, phase)
     for _ in range(failures):
-        rhythm.ran(duration, ok=False)
+        run_times.ran(duration, reached=False)
     now = 10_000 + late
 
-    planned = rhythm.next_run(10_000, now)
+    planned = run_times.next_run(10_000, now)
 
-    assert now < planned <= now + 2 * max(rhythm.gap(now), period) + 1
+    assert now < planned <= now + 2 * max(run_times.gap(now), period) + 1

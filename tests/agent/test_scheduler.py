@@ -1,4 +1,4 @@
-"""The schedule: every probe runs at its rhythm, a hung one costs nothing but itself."""
+"""The scheduler: every probe runs at its rhythm, a hung one costs nothing but itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deckwatch.collection.board import Board, Selection
-from deckwatch.collection.run import SeriesBudget
-from deckwatch.collection.scheduler import Schedule
-from deckwatch.exporter import Probe
-from deckwatch.metrics.declaration import Sample, gauge
+from deckwatch.collection.run import NamedCollector, SeriesBudget
+from deckwatch.collection.scheduler import Scheduler
+from deckwatch.exporter import Unreachable
+from deckwatch.metrics.declaration import Gauge, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-RUNS = gauge("runs", "Runs so far.", ["who"])
+RUNS = Gauge("runs", "Runs so far.", ["who"])
 
 
 class Counting:
@@ -50,11 +50,11 @@ def board() -> Board:
 
 
 @pytest.fixture
-def schedule(board: Board) -> Iterator[Schedule]:
-    schedule = Schedule(board)
-    schedule.start()
-    yield schedule
-    schedule.stop()
+def scheduler(board: Board) -> Iterator[Scheduler]:
+    scheduler = Scheduler(board)
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -64,19 +64,28 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def _add(schedule: Schedule, name: str, collector: Counting | Hanging, interval: float = 0.1, target: str = "") -> None:
-    probe = Probe(name, collector, target, close=lambda: setattr(collector, "closed", True))
-    schedule.add(name + target, [probe], SeriesBudget(100), interval, exporter=name)
+def _add(
+    scheduler: Scheduler, name: str, collector: Counting | Hanging, interval: float = 0.1, target: str = ""
+) -> None:
+    named = NamedCollector(name, collector, target)
+    scheduler.add(
+        name + target,
+        [named],
+        SeriesBudget(100),
+        interval,
+        exporter=name,
+        on_end=lambda: setattr(collector, "closed", True),
+    )
 
 
 def _text(board: Board) -> str:
     return board.render(Selection(), openmetrics=False, compress=False).decode()
 
 
-def test_a_probe_runs_at_once_and_then_at_its_interval(schedule: Schedule) -> None:
+def test_a_collector_runs_at_once_and_then_at_its_interval(scheduler: Scheduler) -> None:
     counting = Counting("a")
     began = time.monotonic()
-    _add(schedule, "a", counting)
+    _add(scheduler, "a", counting)
 
     until(lambda: counting.runs >= 1)
     assert time.monotonic() - began < 1.0
@@ -86,9 +95,9 @@ def test_a_probe_runs_at_once_and_then_at_its_interval(schedule: Schedule) -> No
 
 def test_a_clock_that_is_set_back_stops_nothing(board: Board) -> None:
     counting, offset = Counting("a"), [0.0]
-    schedule = Schedule(board, clock=lambda: time.time() + offset[0])
-    schedule.start()
-    _add(schedule, "a", counting)
+    scheduler = Scheduler(board, clock=lambda: time.time() + offset[0])
+    scheduler.start()
+    _add(scheduler, "a", counting)
     until(lambda: counting.runs >= 2)
 
     offset[0] = -3600
@@ -97,13 +106,13 @@ def test_a_clock_that_is_set_back_stops_nothing(board: Board) -> None:
     began, runs = time.monotonic(), counting.runs
     until(lambda: counting.runs >= runs + 5)
     assert time.monotonic() - began > 0.3
-    schedule.stop()
+    scheduler.stop()
 
 
-def test_a_hung_probe_is_never_started_twice_and_the_others_go_on(schedule: Schedule, board: Board) -> None:
+def test_a_hung_collector_is_never_started_twice_and_the_others_go_on(scheduler: Scheduler, board: Board) -> None:
     hanging, counting = Hanging(), Counting("a")
-    _add(schedule, "hanging", hanging)
-    _add(schedule, "a", counting)
+    _add(scheduler, "hanging", hanging)
+    _add(scheduler, "a", counting)
 
     until(lambda: counting.runs >= 10)
     until(lambda: 'deckwatch_collector_success{collector="hanging"} 0' in _text(board))
@@ -113,9 +122,9 @@ def test_a_hung_probe_is_never_started_twice_and_the_others_go_on(schedule: Sche
     hanging.release.set()
 
 
-def test_a_hung_probe_that_comes_back_is_served_again(schedule: Schedule, board: Board) -> None:
+def test_a_hung_collector_that_comes_back_is_served_again(scheduler: Scheduler, board: Board) -> None:
     hanging = Hanging()
-    _add(schedule, "hanging", hanging)
+    _add(scheduler, "hanging", hanging)
     until(lambda: 'deckwatch_collector_success{collector="hanging"} 0' in _text(board))
 
     hanging.release.set()
@@ -123,13 +132,13 @@ def test_a_hung_probe_that_comes_back_is_served_again(schedule: Schedule, board:
     until(lambda: 'runs{who="hanging"} 0' in _text(board))
 
 
-def test_fifty_hung_probes_leave_room_for_the_next(schedule: Schedule) -> None:
+def test_fifty_hung_probes_leave_room_for_the_next(scheduler: Scheduler) -> None:
     hung = [Hanging() for _ in range(50)]
     for number, hanging in enumerate(hung):
-        _add(schedule, f"hung{number}", hanging)
+        _add(scheduler, f"hung{number}", hanging)
     until(lambda: all(hanging.started for hanging in hung))
     counting = Counting("late")
-    _add(schedule, "late", counting)
+    _add(scheduler, "late", counting)
 
     until(lambda: counting.runs >= 3)
 
@@ -137,27 +146,27 @@ def test_fifty_hung_probes_leave_room_for_the_next(schedule: Schedule) -> None:
         hanging.release.set()
 
 
-def test_a_change_of_state_is_logged_once(schedule: Schedule, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_of_state_is_logged_once(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     counting = Counting("a")
     with caplog.at_level("INFO", logger="deckwatch.collector"):
         counting.fail = True
-        _add(schedule, "a", counting, interval=0.05)
+        _add(scheduler, "a", counting, interval=0.05)
         until(lambda: counting.runs >= 4)
         counting.fail = False
         until(lambda: any("works again" in record.getMessage() for record in caplog.records))
 
     assert [record.getMessage() for record in caplog.records] == [
-        "a is failing: OSError: told to fail",
+        "a failed: OSError: told to fail",
         "a works again",
     ]
 
 
-def test_a_removed_probe_is_closed_and_runs_no_more(schedule: Schedule, board: Board) -> None:
+def test_a_removed_collector_is_closed_and_runs_no_more(scheduler: Scheduler, board: Board) -> None:
     counting = Counting("a")
-    _add(schedule, "a", counting)
+    _add(scheduler, "a", counting)
     until(lambda: counting.runs >= 2)
 
-    schedule.remove("a")
+    scheduler.remove("a")
 
     until(lambda: getattr(counting, "closed", False))
     runs = counting.runs
@@ -166,11 +175,11 @@ def test_a_removed_probe_is_closed_and_runs_no_more(schedule: Schedule, board: B
     assert counting.runs == runs
 
 
-def test_a_probe_removed_while_it_hangs_is_closed_when_it_comes_back(schedule: Schedule) -> None:
+def test_a_collector_removed_while_it_hangs_is_closed_when_it_comes_back(scheduler: Scheduler) -> None:
     hanging = Hanging()
-    _add(schedule, "hanging", hanging)
+    _add(scheduler, "hanging", hanging)
     until(lambda: hanging.started == 1)
-    schedule.remove("hanging")
+    scheduler.remove("hanging")
     assert not hasattr(hanging, "closed")
 
     hanging.release.set()
@@ -178,28 +187,121 @@ def test_a_probe_removed_while_it_hangs_is_closed_when_it_comes_back(schedule: S
     until(lambda: hasattr(hanging, "closed"))
 
 
-def test_scrapes_of_one_target_set_the_pace_of_that_target_alone(schedule: Schedule) -> None:
-    _add(schedule, "redis", Counting("cache"), 600, "cache")
-    _add(schedule, "redis", Counting("sessions"), 600, "sessions")
+def test_scrapes_of_one_target_set_the_pace_of_that_target_alone(scheduler: Scheduler) -> None:
+    _add(scheduler, "redis", Counting("cache"), 600, "cache")
+    _add(scheduler, "redis", Counting("sessions"), 600, "sessions")
 
-    cache, sessions = schedule.jobs()
+    cache, sessions = scheduler.jobs()
     for number in range(5):
-        schedule._pace("cache").arrival("prometheus", time.time() - 5 * (4 - number))
+        scheduler._period("cache").arrival("prometheus", time.time() - 5 * (4 - number))
 
-    assert cache.rhythm.gap(time.time()) == pytest.approx(5, abs=0.1)
-    assert sessions.rhythm.gap(time.time()) == 600
+    assert cache.run_times.gap(time.time()) == pytest.approx(5, abs=0.1)
+    assert sessions.run_times.gap(time.time()) == 600
 
 
-def test_probes_that_share_a_job_back_off_when_all_of_them_fail_and_not_before(schedule: Schedule) -> None:
-    first, second = Counting("first"), Counting("second")
-    first.fail = True
-    probes = [Probe("postgres.first", first, group="main"), Probe("postgres.second", second, group="main")]
-    schedule.add("postgres", probes, SeriesBudget(10), 0.05, exporter="postgres")
-    (job,) = schedule.jobs()
-    until(lambda: second.runs >= 4)
-    assert job.rhythm.wanted_gap == 0.05
+class Target:
+    """Collectors of one connection that remember in which order they ran."""
 
-    second.fail = True
+    def __init__(self) -> None:
+        self.down = False
+        self.runs: list[str] = []
+        self.overlaps = 0
+        self._busy = threading.Lock()
 
-    until(lambda: job.rhythm.wanted_gap > 0.05)
-    assert first.runs == pytest.approx(second.runs, abs=1)
+    def collector(self, name: str) -> Member:
+        return Member(self, name)
+
+    def enter(self, name: str) -> None:
+        if not self._busy.acquire(blocking=False):
+            self.overlaps += 1
+            return
+        self.runs.append(name)
+        time.sleep(0.005)
+        self._busy.release()
+
+
+class Member:
+    def __init__(self, target: Target, name: str) -> None:
+        self.target, self.name = target, name
+
+    def collect(self) -> Iterable[Sample]:
+        self.target.enter(self.name)
+        if self.target.down:
+            raise Unreachable("connection refused")
+        yield RUNS(len(self.target.runs), who=self.name)
+
+
+TARGET_UP = Gauge("shop_up", "Whether the shop can be reached.")
+
+
+def _add_target(scheduler: Scheduler, target: Target, **intervals: float | None) -> None:
+    named = [
+        NamedCollector(f"shop.{name}", target.collector(name), interval=interval, up=None if number else TARGET_UP)
+        for number, (name, interval) in enumerate(intervals.items())
+    ]
+    scheduler.add("shop", named, SeriesBudget(100), 0.05, exporter="shop")
+
+
+def test_collectors_of_one_connection_never_overlap_whatever_their_intervals(scheduler: Scheduler) -> None:
+    target = Target()
+    _add_target(scheduler, target, first=None, second=0.07, third=0.2)
+
+    until(lambda: target.runs.count("third") >= 5)
+
+    assert target.overlaps == 0
+    assert target.runs.count("first") >= target.runs.count("second") >= target.runs.count("third")
+
+
+def test_a_target_that_is_down_is_one_failure_and_its_other_collectors_are_not_run(
+    scheduler: Scheduler, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = Target()
+    with caplog.at_level("INFO", logger="deckwatch.collector"):
+        _add_target(scheduler, target, first=None, second=None, slow=3600.0)
+        until(lambda: 'runs{who="slow"}' in _text(board))
+        target.down = True
+        until(lambda: [slot.named.name for slot in board.slots() if slot.skipped] == ["shop.second", "shop.slow"])
+        text = _text(board)
+        target.down = False
+        until(lambda: "shop_up 1" in _text(board) and 'runs{who="slow"}' in _text(board))
+
+    assert "shop_up 0" in text
+    assert "runs{" not in text
+    assert 'deckwatch_collector_success{collector="shop.first"} 0' in text
+    assert 'deckwatch_collector_success{collector="shop.second"}' not in text
+    assert [record.getMessage() for record in caplog.records] == [
+        "shop is unreachable: connection refused",
+        "shop works again",
+    ]
+
+
+def test_a_target_that_is_lost_in_the_middle_of_a_run_is_not_up(scheduler: Scheduler, board: Board) -> None:
+    class Lost:
+        def collect(self) -> Iterable[Sample]:
+            raise Unreachable("connection reset")
+
+    named = [
+        NamedCollector("shop.first", Counting("first"), up=TARGET_UP),
+        NamedCollector("shop.second", Lost()),
+        NamedCollector("shop.third", third := Counting("third")),
+    ]
+    scheduler.add("shop", named, SeriesBudget(100), 0.05, exporter="shop")
+
+    until(lambda: "shop_up 0" in _text(board))
+
+    assert third.runs == 0
+    assert 'runs{who="first"}' in _text(board)
+
+
+def test_only_a_target_that_cannot_be_reached_backs_off(scheduler: Scheduler) -> None:
+    failing, target = Counting("failing"), Target()
+    failing.fail = True
+    _add(scheduler, "failing", failing, 0.05)
+    target.down = True
+    _add_target(scheduler, target, only=None)
+    jobs = {job.name: job for job in scheduler.jobs()}
+    until(lambda: failing.runs >= 5)
+
+    until(lambda: jobs["shop"].run_times.gap(time.time()) > 0.05)
+
+    assert jobs["failing"].run_times.gap(time.time()) == 0.05

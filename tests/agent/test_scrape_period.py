@@ -1,59 +1,59 @@
-"""The pace: a scraper is recognised by its regularity, and forgotten when it stays away."""
+"""The period: a scraper is recognised by its regularity, and forgotten when it stays away."""
 
 from __future__ import annotations
 
 import random
 
-from deckwatch.collection.scrape_period import Pace
+from deckwatch.collection.scrape_period import ScrapePeriod
 
 
-def _pace(*clients: tuple[str, list[float]]) -> Pace:
-    pace = Pace()
+def _pace(*clients: tuple[str, list[float]]) -> ScrapePeriod:
+    period = ScrapePeriod()
     for at, client in sorted((at, client) for client, arrivals in clients for at in arrivals):
-        pace.arrival(client, at)
-    return pace
+        period.arrival(client, at)
+    return period
 
 
 def test_nobody_is_expected_before_three_regular_gaps() -> None:
-    assert _pace(("prometheus", [100, 115, 130])).next_beat(131) is None
+    assert _pace(("prometheus", [100, 115, 130])).next_scrape(131) is None
 
 
 def test_the_next_scrape_is_expected_one_period_after_the_last() -> None:
-    beat = _pace(("prometheus", [100, 115, 130, 145])).next_beat(146)
+    beat = _pace(("prometheus", [100, 115, 130, 145])).next_scrape(146)
 
     assert beat == (160, 15)
 
 
 def test_a_missed_scrape_does_not_lose_the_phase() -> None:
-    beat = _pace(("prometheus", [100, 115, 130, 145])).next_beat(165)
+    beat = _pace(("prometheus", [100, 115, 130, 145])).next_scrape(165)
 
     assert beat == (175, 15)
 
 
 def test_a_scraper_that_stays_away_is_forgotten() -> None:
-    assert _pace(("prometheus", [100, 115, 130, 145])).next_beat(145 + 38) is None
+    assert _pace(("prometheus", [100, 115, 130, 145])).next_scrape(145 + 38) is None
 
 
 def test_jitter_of_a_tenth_is_tolerated() -> None:
     draw = random.Random(1)
     arrivals = [100 + 15 * n + draw.uniform(-0.5, 0.5) for n in range(20)]
-    beat = _pace(("prometheus", arrivals)).next_beat(arrivals[-1] + 1)
+    beat = _pace(("prometheus", arrivals)).next_scrape(arrivals[-1] + 1)
 
     assert beat is not None
     assert abs(beat.at - (100 + 15 * 20)) < 1.0
 
 
 def test_somebody_who_asks_by_hand_changes_nothing() -> None:
-    pace = _pace(("prometheus", [100, 115, 130, 145]), ("curl", [101, 102.7, 131, 144]))
+    period = _pace(("prometheus", [100, 115, 130, 145]), ("curl", [101, 102.7, 131, 144]))
 
-    assert pace.next_beat(146) == (160, 15)
+    assert period.next_scrape(146) == (160, 15)
 
 
 def test_of_two_scrapers_the_more_frequent_sets_the_pace() -> None:
     slow = [100.0 + 60 * n for n in range(5)]
     fast = [103.0 + 15 * n for n in range(17)]
 
-    beat = _pace(("slow", slow), ("fast", fast)).next_beat(344)
+    beat = _pace(("slow", slow), ("fast", fast)).next_scrape(344)
 
     assert beat == (358, 15)
 
@@ -62,16 +62,16 @@ def test_a_pair_of_equal_scrapers_keeps_the_phase_of_the_first() -> None:
     first = [100.0 + 15 * n for n in range(10)]
     second = [107.0 + 15 * n for n in range(10)]
 
-    assert _pace(("a", first), ("b", second)).next_beat(243) == (250, 15)
+    assert _pace(("a", first), ("b", second)).next_scrape(243) == (250, 15)
 
 
 def test_any_number_of_clients_takes_bounded_memory() -> None:
-    pace = Pace()
+    period = ScrapePeriod()
     for n in range(10_000):
-        pace.arrival(f"client-{n}", float(n))
+        period.arrival(f"client-{n}", float(n))
 
-    assert len(pace._clients) <= 16
+    assert len(period._clients) <= 16
 
 
 def test_arrivals_that_come_back_to_back_are_no_scraper() -> None:
-    assert _pace(("bench", [100 + 0.01 * n for n in range(50)])).next_beat(101) is None
+    assert _pace(("bench", [100 + 0.01 * n for n in range(50)])).next_scrape(101) is None

@@ -25,10 +25,10 @@ THIRD_PARTY = """
 import os, time
 from deckwatch.exporter import Exporter, Probe
 from deckwatch.config import Settings
-from deckwatch.metrics.declaration import gauge
+from deckwatch.metrics.declaration import Gauge
 from prometheus_client.core import GaugeMetricFamily
 
-VALUE = gauge("trouble_value", "A value.", ["n"])
+VALUE = Gauge("trouble_value", "A value.", ["n"])
 
 class TroubleSettings(Settings):
     kind: str = "good"

@@ -197,7 +197,7 @@ def test_commands_beyond_the_limit_on_names_are_counted_as_other(server: RedisSe
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         # A module or a fork may have any number of commands; entries of the log are what they say.
-        log = target.probes["redis.slowlog"].collector
+        log = target.collectors["redis.slowlog"]
         assert isinstance(log, SlowLog)
         for number, name in enumerate(names):
             log.count(SlowCommand(number, 0, 0.02, (name,), "", ""))
@@ -221,7 +221,7 @@ def test_slow_commands_reach_the_agents_log_as_json(server: RedisServer, tmp_pat
         until(lambda: f'{HISTOGRAM}_count{{target="cache",command="debug|sleep"}} 1' in program.metrics())
 
 
-def test_without_events_there_is_no_such_probe(server: RedisServer) -> None:
+def test_without_events_there_is_no_such_collector(server: RedisServer) -> None:
     with Target(server.url, slowlog={"events": False}) as target:
-        assert list(target.probes) == ["redis"]
+        assert list(target.collectors) == ["redis"]
         assert "redis_slowlog_length" in target.values()

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from deckwatch.cli import arguments
 from deckwatch.cli.table import table
 from deckwatch.collection.registry import Registry
 from deckwatch.collection.run import SeriesBudget, describe, run_once
 from deckwatch.collection.targets import open_target
-from deckwatch.exporter import Finding, Unreachable
+from deckwatch.exporter import BoundedCall, Finding
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from deckwatch.collection.run import Snapshot
+    from deckwatch.collection.run import NamedCollector
     from deckwatch.config import Config, TargetConfig
-    from deckwatch.exporter import Exporter, Probe
+    from deckwatch.exporter import Exporter
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,67 +47,64 @@ class _Tried(NamedTuple):
 def check(config: Config, registry: Registry, timeout: float, out: TextIO, state: Path) -> int:
     """Print a table of what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
     rows: list[tuple[str, ...]] = []
-    remedies: list[str] = []
-    failed = False
+    findings: list[tuple[str, str, Finding]] = []
     for target in config.targets:
         exporter = registry.get(target.exporter)
-        untried: dict[str, int] = {}  # by group, whose target does not answer
-        for probe in open_target(exporter, target, dict(config.thresholds)):
-            if probe.group in untried:
-                untried[probe.group] += 1
-                continue
-            tried = _try(probe, target.max_series or exporter.max_series, timeout)
-            rows.append((probe.name, target.name or "-", *tried))
-            failed = failed or tried.state == "failed"
-            if probe.group and tried.detail.startswith(f"{Unreachable.__name__}:"):
-                untried[probe.group] = 0
-        if any(untried.values()):
-            rows.append((f"{target.exporter}.*", target.name or "-", "failed", "", "",
-                         f"{sum(untried.values())} more, not tried"))  # fmt: skip
-        for finding in _findings(exporter, target):
-            failed = failed or finding.state != "ok"
-            rows.append((target.exporter, target.name or "-", finding.state, "", "", finding.what))
-            if finding.remedy:
-                remedies.append(f"{target.exporter} {target.name}: {finding.what}\n  {finding.remedy}\n")
+        opened = open_target(exporter, target, dict(config.thresholds))
+        for collectors in opened.groups().values():
+            rows += _try_all(collectors, target.max_series or exporter.max_series, timeout)
+        opened.close()
+        findings += [(target.exporter, target.name, finding) for finding in _findings(exporter, target)]
     if config.logs is not None:
         from deckwatch.logs.checks import check_logs  # only where logs are shipped
 
-        for what, finding in check_logs(config.logs, state):
-            failed = failed or finding.state != "ok"
-            rows.append((what, "-", finding.state, "", "", finding.what))
-            if finding.remedy:
-                remedies.append(f"{what}: {finding.what}\n  {finding.remedy}\n")
+        findings += [(what, "", finding) for what, finding in check_logs(config.logs, state)]
+    rows += [(what, name or "-", finding.state, "", "", finding.what) for what, name, finding in findings]
     out.write(f"config: {config.path or 'none found, the defaults'}\n")
     out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
+    remedies = [
+        f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n"
+        for what, name, finding in findings
+        if finding.remedy
+    ]
     if remedies:
         out.write("\nWhat is missing, and what mends it:\n" + "".join(remedies))
-    return 2 if failed else 0
+    return 2 if any(row[2] not in ("ok", "not run") for row in rows) else 0
 
 
-def _findings(exporter: Exporter, target: TargetConfig) -> list[Finding]:
+def _try_all(collectors: list[NamedCollector], max_series: int, timeout: float) -> list[tuple[str, ...]]:
+    """A row for each collector of one connection; one for all that are not run because the target is unreachable."""
+    rows: list[tuple[str, ...]] = []
+    for number, named in enumerate(collectors, 1):
+        tried, is_unreachable = _try(named, max_series, timeout)
+        rows.append((named.name, named.target or "-", *tried))
+        if is_unreachable and (left := len(collectors) - number):
+            exporter = named.name.partition(".")[0]
+            rows.append((f"{exporter}.*", named.target or "-", "not run", "", "", f"{left} more collectors"))
+            break
+    return rows
+
+
+def _findings(exporter: Exporter[Any], target: TargetConfig) -> list[Finding]:
     try:
         return list(exporter.check(target.settings))
     except Exception as failure:  # noqa: BLE001  a third party's check() must not take the whole table away
         return [Finding("failed", describe(failure))]
 
 
-def _try(probe: Probe, max_series: int, timeout: float) -> _Tried:
-    """One run in a thread of its own, which is left behind when it hangs."""
-    done: list[Snapshot] = []
-    thread = threading.Thread(
-        target=lambda: done.append(run_once(probe, Encoder(probe.target), SeriesBudget(max_series))), daemon=True
-    )
+def _try(named: NamedCollector, max_series: int, timeout: float) -> tuple[_Tried, bool]:
+    """One run, and whether it found the target unreachable."""
     began = time.perf_counter()
-    thread.start()
-    thread.join(timeout)
-    if not done:
-        return _Tried("failed", f"{time.perf_counter() - began:.1f} s", "", f"no answer within {timeout:g} s")
-    snapshot = done[0]
-    probe.close()
+    run = BoundedCall(lambda: run_once(named, Encoder(named.target), SeriesBudget(max_series)), "check")
+    try:
+        snapshot = run.result(timeout)
+    except TimeoutError as hung:
+        return _Tried("failed", f"{time.perf_counter() - began:.1f} s", "", str(hung)), False
     took = f"{snapshot.duration * 1000:.1f} ms"
     if snapshot.error:
-        return _Tried("failed", took, "", snapshot.error)
+        return _Tried("failed", took, "", snapshot.error), snapshot.is_unreachable
     if not snapshot.series:
-        return _Tried("ok", took, "0", "nothing of this kind here")
-    detail = f"{snapshot.dropped} series over the budget" if snapshot.dropped else ""
-    return _Tried("ok", took, str(snapshot.series), detail)
+        return _Tried("ok", took, "0", "nothing of this kind here"), False
+    details = [f"{snapshot.dropped} series over the budget"] if snapshot.dropped else []
+    details += [f"cannot parse {it.what}: {it.text[:60]!r}" for it in snapshot.malformed[:3]]
+    return _Tried("ok", took, str(snapshot.series), "; ".join(details)), False

@@ -54,16 +54,17 @@ def expose_once(
             known.append(configured.exporter)
             continue
         budget = SeriesBudget(configured.max_series or exporter.max_series)
-        for probe in open_target(exporter, configured, dict(config.thresholds)):
-            known.append(probe.name)
-            if name not in (exporter_name, probe.name):
+        opened = open_target(exporter, configured, dict(config.thresholds))
+        for named in opened.collectors:
+            known.append(named.name)
+            if name not in (exporter_name, named.name):
                 continue
-            board.add(probe, configured.exporter, exporter.scrape_prefix, 3600)
-            snapshot = run_once(probe, Encoder(probe.target), budget)
+            board.add(named, configured.exporter, exporter.scrape_prefix, 3600)
+            snapshot = run_once(named, Encoder(named.target), budget)
             board.post(snapshot, 3600)
             if snapshot.error:
-                errors.append(f"{probe.name}: {snapshot.error}")
-            probe.close()
+                errors.append(f"{named.name}: {snapshot.error}")
+        opened.close()
     if not board.slots():
         where = f" of target {target!r}" if target else ""
         raise UnknownSelectionError(

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from deckwatch.collection.collector_metrics import AGE, AboutLines, LastRun, about
-from deckwatch.metrics.declaration import gauge
+from deckwatch.metrics.declaration import Gauge
 from deckwatch.metrics.encoding import Encoder, Family, format_number, openmetrics_header, text_header
 from deckwatch.metrics.exposition import Part, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from deckwatch.collection.run import Snapshot
-    from deckwatch.exporter import Probe
+    from deckwatch.collection.run import NamedCollector, Snapshot
 
-CONFLICTS = gauge(
+CONFLICTS = Gauge(
     "deckwatch_series_conflicting",
     "Series left out of the exposition because another collector exposes them, or declares their metric differently.",
 )
@@ -41,9 +40,9 @@ class UnknownSelectionError(Exception):
 
 @dataclass(kw_only=True)
 class Slot(LastRun):
-    """The place of one probe on the board, and what is known of its last run."""
+    """The place of one collector on the board, and what is known of its last run."""
 
-    probe: Probe
+    named: NamedCollector
     exporter: str
     about: AboutLines
     expires: float  # Unix seconds: when what is here counts as not ended in time
@@ -53,10 +52,10 @@ class Slot(LastRun):
 
     @property
     def part(self) -> str:
-        return self.probe.name.partition(".")[2] or self.probe.name
+        return self.named.part
 
     def matches(self, name: str) -> bool:
-        return name in (self.probe.name, self.exporter, self.part)
+        return name in (self.named.name, self.exporter, self.part)
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -98,35 +97,48 @@ class Board:
         self._answers: OrderedDict[tuple[Selection, bool, bool], _Answer] = OrderedDict()
         self._warned: set[str] = set()
 
-    def add(self, probe: Probe, exporter: str, scrape_prefix: str, valid_for: float) -> None:
-        """Make a place for a probe. `valid_for` (seconds): how long its first run may take to count as in time."""
-        part = probe.name.partition(".")[2] or probe.name
-        lines = AboutLines(probe.name, part, probe.target, scrape_prefix)
+    def add(self, named: NamedCollector, exporter: str, scrape_prefix: str, valid_for: float) -> None:
+        """Make a place for a collector. `valid_for` (seconds): how long its first run may take to count as in time."""
+        lines = AboutLines(named.name, named.part, named.target, scrape_prefix)
         with self._lock:
-            self._slots[probe.name, probe.target] = Slot(
-                probe=probe, exporter=exporter, about=lines, expires=self._clock() + valid_for
+            self._slots[named.name, named.target] = Slot(
+                named=named, exporter=exporter, about=lines, expires=self._clock() + valid_for
             )
             self._structure += 1
 
-    def remove(self, probe: Probe) -> None:
-        """Take a probe and its samples away; unknown ones are ignored."""
+    def remove(self, named: NamedCollector) -> None:
+        """Withdraw a collector and its samples; unknown ones are ignored."""
         with self._lock:
-            if self._slots.pop((probe.name, probe.target), None) is not None:
+            if self._slots.pop((named.name, named.target), None) is not None:
                 self._structure += 1
                 self._answers.clear()
 
     def post(self, snapshot: Snapshot, valid_for: float) -> None:
-        """Replace a probe's snapshot. It counts for `valid_for` seconds from now, unless a newer one comes."""
+        """Replace a collector's snapshot. It counts for `valid_for` seconds from now, unless a newer one comes."""
         with self._lock:
-            slot = self._slots.get((snapshot.probe, snapshot.target))
+            slot = self._slots.get((snapshot.collector, snapshot.target))
             if slot is None:
-                return  # the probe was removed while its last run was under way
+                return  # the collector was removed while its last run was under way
             before = slot.families
             slot.snapshot = snapshot
             slot.expires = self._clock() + valid_for
-            slot.overdue = False
+            slot.overdue = slot.skipped = False
             if not snapshot.error:
                 slot.last_success = snapshot.ended
+            self._changed(slot, before)
+
+    def skip(self, named: NamedCollector, valid_for: float) -> None:
+        """Withdraw a collector's samples: it was not run, because its target cannot be reached."""
+        with self._lock:
+            slot = self._slots.get((named.name, named.target))
+            if slot is None:
+                return
+            slot.expires = self._clock() + valid_for
+            if slot.skipped and not slot.overdue:
+                return
+            before = slot.families
+            slot.snapshot = None
+            slot.skipped, slot.overdue = True, False
             self._changed(slot, before)
 
     def slots(self) -> list[Slot]:
@@ -172,7 +184,7 @@ class Board:
         slots = list(self._slots.values())
         if selection.target is not None:
             wanted = "" if selection.target == NO_TARGET else selection.target
-            slots = [slot for slot in slots if slot.probe.target == wanted]
+            slots = [slot for slot in slots if slot.named.target == wanted]
             if not slots or not selection.target:
                 raise UnknownSelectionError(f"unknown target {selection.target!r}")
         for name in selection.collect:
@@ -225,7 +237,7 @@ class Board:
 
 
 def _part(slot: Slot, labelled: bool) -> Part:
-    families, target = slot.families, slot.probe.target
+    families, target = slot.families, slot.named.target
     if labelled or not target:
         return Part(target, families)
     return Part("", slot.bare.families(sample for family in families for sample in family.samples))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern, gauge
+from deckwatch.metrics.declaration import Gauge, MetricPattern
 from deckwatch.metrics.encoding import format_number
 
 if TYPE_CHECKING:
@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     from deckwatch.collection.run import Snapshot
     from deckwatch.metrics.declaration import Metric
 
-SUCCESS = gauge(
+SUCCESS = Gauge(
     "deckwatch_collector_success",
     "Whether the collector's last run succeeded; 0 also when none ended in time.",
     ["collector"],
 )
-DURATION = gauge(
+DURATION = Gauge(
     "deckwatch_collector_duration_seconds", "Duration of the collector's last run, in seconds.", ["collector"]
 )
-LAST_SUCCESS = gauge(
+LAST_SUCCESS = Gauge(
     "deckwatch_collector_last_success_timestamp_seconds",
     "When the collector's last successful run ended, in Unix seconds.",
     ["collector"],
 )
-SERIES = gauge("deckwatch_series", "Series in the collector's last snapshot.", ["collector"])
-DROPPED = gauge(
+SERIES = Gauge("deckwatch_series", "Series in the collector's last snapshot.", ["collector"])
+DROPPED = Gauge(
     "deckwatch_series_dropped", "Series that the collector's last run yielded over the series budget.", ["collector"]
 )
-AGE = gauge(
+PARSE_ERRORS = Gauge(
+    "deckwatch_collector_parse_errors",
+    "Number of values that the collector's last run could not parse.",
+    ["collector"],
+)
+AGE = Gauge(
     "deckwatch_snapshot_age_seconds", "Age of the collector's snapshot when it was served, in seconds.", ["collector"]
 )
 # The peers' own spelling of the first two, `collector` without the exporter's name.
@@ -48,11 +53,15 @@ PEER_DURATION = MetricPattern(
 
 @dataclass
 class LastRun:
-    """What is known of a collector's last run; `overdue` when a newer one should have ended by now."""
+    """What is known of a collector's last run.
+
+    It is `overdue` when a newer run should have ended by now, and `skipped` while its target cannot be reached.
+    """
 
     snapshot: Snapshot | None = None
     last_success: float | None = None
     overdue: bool = False
+    skipped: bool = False
 
 
 def line_starts(metric: Metric, collector: str, target: str) -> tuple[str, str]:
@@ -75,6 +84,7 @@ class AboutLines:
             (DURATION, starts(DURATION), _duration),
             (SERIES, starts(SERIES), _series),
             (DROPPED, starts(DROPPED), _dropped),
+            (PARSE_ERRORS, starts(PARSE_ERRORS), _parse_errors),
         ]
         if scrape_prefix:
             success, duration = PEER_SUCCESS.named(scrape_prefix), PEER_DURATION.named(scrape_prefix)
@@ -101,8 +111,8 @@ def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[M
 
 
 def _succeeded(run: LastRun) -> float | None:
-    if run.snapshot is None and not run.overdue:
-        return None  # its first run is under way
+    if run.skipped or (run.snapshot is None and not run.overdue):
+        return None  # not run, or its first run is under way
     return int(run.snapshot is not None and not run.snapshot.error and not run.overdue)
 
 
@@ -120,3 +130,7 @@ def _series(run: LastRun) -> float | None:
 
 def _dropped(run: LastRun) -> float | None:
     return None if run.snapshot is None or run.overdue else run.snapshot.dropped
+
+
+def _parse_errors(run: LastRun) -> float | None:
+    return None if run.snapshot is None or run.overdue else len(run.snapshot.malformed)

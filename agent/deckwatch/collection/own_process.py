@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 import psutil
 
 from deckwatch import __version__
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.metrics.declaration import Counter, Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deckwatch.metrics.declaration import Sample
 
-CPU = counter("process_cpu_seconds_total", "CPU time used by the agent, in seconds.")
-RESIDENT = gauge("process_resident_memory_bytes", "Resident memory of the agent, in bytes.")
-VIRTUAL = gauge("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.")
-VIRTUAL_MAX = gauge("process_virtual_memory_max_bytes", "Virtual memory that the agent may use, in bytes.")
-OPEN_FDS = gauge("process_open_fds", "Open file descriptors of the agent.")
-MAX_FDS = gauge("process_max_fds", "File descriptors that the agent may open.")
-START_TIME = gauge("process_start_time_seconds", "When the agent started, in Unix seconds.")
-BUILD_INFO = gauge("deckwatch_build_info", "The agent's version and its Python's.", ["version", "python"])
+CPU = Counter("process_cpu_seconds_total", "CPU time used by the agent, in seconds.")
+RESIDENT = Gauge("process_resident_memory_bytes", "Resident memory of the agent, in bytes.")
+VIRTUAL = Gauge("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.")
+VIRTUAL_MAX = Gauge("process_virtual_memory_max_bytes", "Virtual memory that the agent may use, in bytes.")
+OPEN_FDS = Gauge("process_open_fds", "Open file descriptors of the agent.")
+MAX_FDS = Gauge("process_max_fds", "File descriptors that the agent may open.")
+START_TIME = Gauge("process_start_time_seconds", "When the agent started, in Unix seconds.")
+BUILD_INFO = Gauge("deckwatch_build_info", "The agent's version and its Python's.", ["version", "python"])
 
 # What Go, and so every Go exporter, prints for "no limit".
 _NO_LIMIT = float(2**64 - 1)

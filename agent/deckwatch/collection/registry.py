@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deckwatch.collection.run import describe
 from deckwatch.config import RegistryError, Settings
-from deckwatch.exporter import Exporter, Probe
+from deckwatch.exporter import Exporter, Target
 from deckwatch.metrics.prometheus_client import Adopted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from prometheus_client.registry import Collector as ClientCollector
+
+    from deckwatch.exporter import Context
 
 #: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
 ENTRY_POINTS = "deckwatch.exporters"
@@ -67,7 +69,7 @@ class Registry:
     def names(self) -> list[str]:
         return sorted(self._published)
 
-    def _load(self, name: str) -> Exporter:
+    def _load(self, name: str) -> Exporter[Any]:
         """The exporter under this key. Raises RegistryError when there is none, or it is broken."""
         if name not in self._published:
             near = difflib.get_close_matches(name, self._published, n=1)
@@ -98,11 +100,10 @@ class NoSettings(Settings):
     """An exporter without settings of its own."""
 
 
-def _adopted(name: str, collector: ClientCollector) -> Exporter:
+def _adopted(name: str, collector: ClientCollector) -> Exporter[NoSettings]:
     """An exporter made of a prometheus_client collector. Its metrics are not in the catalogue: it declares none."""
-    return Exporter(
-        name=name,
-        settings=NoSettings,
-        open=lambda _settings, _context: (Probe(name, Adopted(collector)),),
-        metrics=(),
-    )
+
+    def open_collector(_settings: NoSettings, _context: Context) -> Target:
+        return Target({name: Adopted(collector)})
+
+    return Exporter(name=name, settings=NoSettings, open=open_collector)

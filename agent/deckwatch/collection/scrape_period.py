@@ -1,4 +1,4 @@
-"""The pace of the scraper: its period and phase, learned from when its requests arrive."""
+"""The period and phase of regular scrapers, learned from the times of their requests."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-_REMEMBERED = 5  # arrivals of each client; three regular gaps are believed
+_REMEMBERED = 5  # requests of each client; three regular gaps make a scraper
 _CLIENTS = 16
-# Nobody scrapes more often than once a second on purpose; half of that leaves room for jitter.
+# A period of a second is the shortest that Prometheus users set; half of that leaves room for jitter.
 _MIN_PERIOD, _MAX_PERIOD = 0.5, 600.0
 
 
-class Beat(NamedTuple):
-    """The next arrival that is expected (Unix seconds), and the period (seconds)."""
+class ExpectedScrape(NamedTuple):
+    """When the next scrape is expected (Unix seconds), and the period (seconds)."""
 
     at: float
     period: float
 
 
-class Pace:
-    """Learns from arrivals. A client counts as a scraper after three gaps that differ by a tenth at the most.
+class ScrapePeriod:
+    """Learns from requests. A client counts as a scraper after three gaps that differ by at most a tenth.
 
-    Of several scrapers the one that comes most often sets the pace, at equal periods the one that was there first:
-    the others see snapshots as old as their phase differs. Somebody who asks by hand changes nothing.
+    With several scrapers, collection follows the most frequent one, or the first one of equal periods. The others get
+    snapshots as old as the difference in phase. Requests by hand change nothing.
     """
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Pace:
                 arrivals = self._clients[client] = deque(maxlen=_REMEMBERED)
             arrivals.append(at)
 
-    def next_beat(self, after: float) -> Beat | None:
-        """The first arrival that is to be expected after `after`; None when nobody comes regularly."""
+    def next_scrape(self, after: float) -> ExpectedScrape | None:
+        """The first scrape that is expected after `after`; None without a regular scraper."""
         with self._lock:
-            beats = [(period, arrivals[-1]) for arrivals in self._clients.values() if (period := _period(arrivals))]
-        live = [(period, last) for period, last in beats if last <= after + period and after - last < 2.5 * period]
+            scrapers = [(period, arrivals[-1]) for arrivals in self._clients.values() if (period := _period(arrivals))]
+        live = [(period, last) for period, last in scrapers if last <= after + period and after - last < 2.5 * period]
         if not live:
             return None
         shortest = min(period for period, _ in live)
-        period, last = next(beat for beat in live if beat[0] < 1.1 * shortest)
+        period, last = next(scraper for scraper in live if scraper[0] < 1.1 * shortest)
         missed = max(0, int((after - last) // period))
-        return Beat(last + (missed + 1) * period, period)
+        return ExpectedScrape(last + (missed + 1) * period, period)
 
 
 def _period(arrivals: deque[float]) -> float | None:

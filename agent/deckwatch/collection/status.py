@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-State = Literal["ok", "pending", "failing", "hung"]
+State = Literal["ok", "pending", "not_run", "failing", "hung"]
 
-_WORST_LAST: tuple[State, ...] = ("ok", "pending", "failing", "hung")
+_WORST_LAST: tuple[State, ...] = ("ok", "pending", "not_run", "failing", "hung")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class CollectorStatus:
     duration: float | None = None
     samples: int | None = None
     error: str | None = None
+    remedy: str | None = None
     next_run: float | None = None
 
 

@@ -1,21 +1,97 @@
-"""Targets of the config, opened: their collectors, and which of these share a job."""
+"""Targets of the config, opened."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import Context
+from deckwatch.collection.run import NamedCollector, describe, missing_library
+from deckwatch.exporter import Context, Scheduled, Target, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from deckwatch.config import TargetConfig
-    from deckwatch.exporter import Exporter, Probe
+    from deckwatch.exporter import Exporter, Samples
 
 
-def open_target(exporter: Exporter, target: TargetConfig, thresholds: Mapping[str, float]) -> list[Probe]:
-    """The probes of one target, each bearing its name."""
-    context = Context(target.name, thresholds, logging.getLogger(f"deckwatch.{target.exporter}"))
-    return [dataclasses.replace(probe, target=target.name) for probe in exporter.open(target.settings, context)]
+class OpenedTarget:
+    """The collectors of one target, each with its full name, and the one way to close them."""
+
+    def __init__(self, collectors: tuple[NamedCollector, ...], close: Callable[[], None]) -> None:
+        self.collectors = collectors
+        self._close = close
+        self._lock = threading.Lock()
+        self._users = len(self.groups())
+
+    def groups(self) -> dict[str, list[NamedCollector]]:
+        """The collectors by group: those of one group never run at the same time."""
+        found: dict[str, list[NamedCollector]] = {}
+        for named in self.collectors:
+            found.setdefault(named.group, []).append(named)
+        return found
+
+    def release(self) -> None:
+        """One group has ended for good; with the last one, the target is closed."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        self._close()
+
+    def close(self) -> None:
+        """Close the target where nobody runs its groups."""
+        self._close()
+
+
+def open_target(exporter: Exporter[Any], config: TargetConfig, thresholds: Mapping[str, float]) -> OpenedTarget:
+    """Open a target without the collectors that its config disables.
+
+    A client library that is missing makes it a target that cannot be reached, any other failure of `open()` a target
+    with a collector that fails. Raises TypeError where the exporter breaks its contract.
+    """
+    context = Context(config.name, thresholds, logging.getLogger(f"deckwatch.{config.exporter}"))
+    install = install_name(exporter)
+    try:
+        target = exporter.open(config.settings, context)
+    except ModuleNotFoundError as missing:
+        why = missing_library(missing, install) if install else describe(missing)
+        target = Target({exporter.name: _Failing(Unreachable(why))})
+    except Exception as failure:  # noqa: BLE001  the boundary of a target: its exporter must not stop the others
+        target = Target({exporter.name: _Failing(failure)})
+    unknown = [name for name in target.collectors if name not in (exporter.name, *exporter.collectors)]
+    if unknown:
+        raise TypeError(f"{exporter.name}: collectors={tuple(exporter.collectors)!r} lacks {', '.join(unknown)}")
+    found: list[NamedCollector] = []
+    for name, item in target.collectors.items():
+        scheduled = item if isinstance(item, Scheduled) else Scheduled(item)
+        if name not in config.disable:
+            found.append(
+                NamedCollector(
+                    name=name if name == exporter.name else f"{exporter.name}.{name}",
+                    collector=scheduled.collector,
+                    target=config.name,
+                    group=scheduled.group,
+                    interval=scheduled.interval,
+                    max_series=scheduled.max_series,
+                    up=exporter.up if not any(it.up for it in found) and not scheduled.group else None,
+                    install=install,
+                )
+            )
+    return OpenedTarget(tuple(found), target.close)
+
+
+def install_name(exporter: Exporter[Any]) -> str:
+    """What pip installs the exporter's client library with; empty when it has none."""
+    return f"deckwatch[{exporter.extra}]" if exporter.extra.isalnum() else exporter.extra
+
+
+class _Failing:
+    """Stands for the collectors of a target that could not be opened."""
+
+    def __init__(self, failure: Exception) -> None:
+        self._failure = failure
+
+    def collect(self) -> Samples:
+        raise self._failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -41,6 +41,9 @@ class ConfigurableExporter(Protocol):
 
     @property
     def named(self) -> bool: ...
+
+    @property
+    def collectors(self) -> Sequence[str]: ...
 
     @property
     def from_environment(self) -> FromEnvironment | None: ...

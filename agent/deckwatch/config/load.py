@@ -169,5 +169,9 @@ def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Pa
     own = validated(source, exporter.settings, own_values, path, set(shared.model_fields))
     if common is None or own is None:
         return None
+    for wrong in sorted(common.disable - set(exporter.collectors)):
+        known = ", ".join(exporter.collectors)
+        hint = f"there are: {known}" if known else "this exporter has one collector: remove the target instead"
+        source.blame((*path, "disable"), f"unknown collector {wrong!r}{near(wrong, exporter.collectors)}; {hint}")
     name = common.name if isinstance(common, NamedSettings) else ""
-    return TargetConfig(exporter.name, name, own, common.interval, common.max_series)
+    return TargetConfig(exporter.name, name, own, common.interval, common.max_series, common.disable)

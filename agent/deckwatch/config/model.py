@@ -74,6 +74,7 @@ class CommonSettings(Settings):
 
     interval: Duration | None = None
     max_series: Annotated[int, Field(gt=0)] | None = None
+    disable: frozenset[str] = frozenset()
 
 
 def _checked_name(name: str) -> str:
@@ -95,13 +96,15 @@ class NamedSettings(CommonSettings):
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """One thing to watch: its exporter, its name (`` for an exporter without named targets), and its settings."""
+    """One thing to watch: its exporter, its name (`` for an exporter without named targets), its settings, and the
+    collectors that it does without."""
 
     exporter: str
     name: str
     settings: BaseModel
     interval: float | None = None
     max_series: int | None = None
+    disable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

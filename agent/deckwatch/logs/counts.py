@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import logging
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from deckwatch.logs.loki.ship import DURATION_BUCKETS, ShipCounts
 from deckwatch.logs.parsing.parser import Counts
-from deckwatch.metrics.declaration import counter, gauge, histogram
+from deckwatch.metrics.declaration import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from deckwatch.logs.spool.spool import Spool
     from deckwatch.metrics.declaration import Sample
 
-READ = counter("deckwatch_log_lines_read_total", "Lines read from files, without blank ones.")
-READ_BYTES = counter("deckwatch_log_bytes_spooled_total", "Bytes written to the spool.")
-UNPARSED = counter(
+READ = Counter("deckwatch_log_lines_read_total", "Lines read from files, without blank ones.")
+READ_BYTES = Counter("deckwatch_log_bytes_spooled_total", "Bytes written to the spool.")
+UNPARSED = Counter(
     "deckwatch_log_lines_unparsed_total", "Lines that were not of their format; they are sent as they are."
 )
-CUT = counter("deckwatch_log_lines_cut_total", "Lines that were cut since they were too long.")
-REDACTED = counter("deckwatch_log_lines_redacted_total", "Lines in which something was redacted.")
-DROPPED = counter(
+CUT = Counter("deckwatch_log_lines_cut_total", "Lines that were cut since they were too long.")
+REDACTED = Counter("deckwatch_log_lines_redacted_total", "Lines in which something was redacted.")
+DROPPED = Counter(
     "deckwatch_log_lines_dropped_total",
     "Lines that were not sent, by reason: rules (drop, keep, sample), a full spool, damage, or what Loki refused.",
     ["reason"],
 )
-SENT = counter("deckwatch_log_lines_sent_total", "Lines that Loki has accepted.", ["destination"])
-SENT_BYTES = counter(
+SENT = Counter("deckwatch_log_lines_sent_total", "Lines that Loki has accepted.", ["destination"])
+SENT_BYTES = Counter(
     "deckwatch_log_bytes_sent_total", "Bytes of the lines that Loki has accepted, as JSON.", ["destination"]
 )
-PUSH_FAILURES = counter(
+PUSH_FAILURES = Counter(
     "deckwatch_log_push_failures_total",
     "Pushes that failed, by reason; they are tried again.",
     ["destination", "reason"],
 )
-PUSH_DURATION = histogram("deckwatch_log_push_duration_seconds", "Durations of pushes, in seconds.", ["destination"])
-SHIPPING = gauge("deckwatch_log_shipping", "Whether the last push reached its destination.", ["destination"])
-SPOOL_BYTES = gauge("deckwatch_log_spool_bytes", "Bytes in the spool that the slowest destination does not have yet.")
-SPOOL_LIMIT = gauge("deckwatch_log_spool_limit_bytes", "What the spool may take on disk, in bytes.")
-SPOOL_OLDEST = gauge(
+PUSH_DURATION = Histogram("deckwatch_log_push_duration_seconds", "Durations of pushes, in seconds.", ["destination"])
+SHIPPING = Gauge("deckwatch_log_shipping", "Whether the last push reached its destination.", ["destination"])
+SPOOL_BYTES = Gauge("deckwatch_log_spool_bytes", "Bytes in the spool that the slowest destination does not have yet.")
+SPOOL_LIMIT = Gauge("deckwatch_log_spool_limit_bytes", "What the spool may take on disk, in bytes.")
+SPOOL_OLDEST = Gauge(
     "deckwatch_log_spool_oldest_timestamp_seconds",
     "Time of the oldest line in the spool that a destination does not have yet, in Unix seconds.",
 )
-SPOOL_FAILURES = counter(
+SPOOL_FAILURES = Counter(
     "deckwatch_log_spool_write_failures_total", "Writes to the spool that failed, such as on a full disk."
 )
-SPOOL_DAMAGED = counter("deckwatch_log_spool_damaged_total", "Records of the spool that were lost to damage.")
-LAG = gauge(
+SPOOL_DAMAGED = Counter("deckwatch_log_spool_damaged_total", "Records of the spool that were lost to damage.")
+LAG = Gauge(
     "deckwatch_log_lag_bytes", "Bytes of a file that are not in the spool yet; of the files with the most.", ["file"]
 )
-MESSAGES = counter("log_messages_total", "Log messages by job and level.", ["job", "level"])
+MESSAGES = Counter("log_messages_total", "Log messages by job and level.", ["job", "level"])
 
 
 @dataclass
@@ -72,7 +72,7 @@ class LogCounts:
 
     def __init__(self) -> None:
         self.parsed = Counts()
-        self.dropped: Counter[str] = Counter()
+        self.dropped: collections.Counter[str] = collections.Counter()
         self.own_dropped = 0  # lines of the agent's own log, of which too many waited
         self.spooled_bytes = 0
         self.write_failures = 0
@@ -88,7 +88,7 @@ class LogCounts:
         """Those of the settings, with what was counted for them before. Names are made unique."""
         found: dict[str, Destination] = {}
         settings = list(settings)
-        hosts = Counter(urlsplit(one.url).hostname for one in settings if not one.name)
+        hosts = collections.Counter(urlsplit(one.url).hostname for one in settings if not one.name)
         for one in settings:
             url = urlsplit(one.url)
             # The name is what its acknowledgements are known by: not to be that of another after a reload.
@@ -133,13 +133,13 @@ class LogCounts:
         yield CUT(parsed.cut)
         yield REDACTED(parsed.redacted)
         yield SPOOL_FAILURES(self.write_failures)
-        dropped = Counter(dict(self.dropped)) + Counter(dict(parsed.dropped))
+        dropped = collections.Counter(dict(self.dropped)) + collections.Counter(dict(parsed.dropped))
         if self.own_dropped:
             dropped["own_backlog"] += self.own_dropped
         for (job, level), count in parsed.messages.items():
             yield MESSAGES(count, job=job, level=level)
         for destination in list(self._destinations.values()):
-            dropped += Counter(dict(destination.counts.dropped))
+            dropped += collections.Counter(dict(destination.counts.dropped))
             yield from _shipped(destination)
         for reason, count in ({"full": 0} | dropped).items():
             yield DROPPED(count, reason=reason)
@@ -166,4 +166,4 @@ def _shipped(destination: Destination) -> Iterator[Sample]:
     for bound, count in zip((*DURATION_BUCKETS, float("inf")), shipped.durations, strict=True):
         total += count
         buckets[bound] = float(total)
-    yield from PUSH_DURATION.distribution(buckets, shipped.duration_sum, destination=name)
+    yield from PUSH_DURATION.cumulative(buckets, shipped.duration_sum, destination=name)

@@ -1,7 +1,7 @@
 """Metric declarations. A metric is declared once, at module level; calling it with a value makes a sample.
 
-    USED = gauge("redis_memory_used_bytes", "Memory used by Redis, in bytes.")
-    KEYS = gauge("redis_db_keys", "Keys in the database.", ["db"])
+    USED = Gauge("redis_memory_used_bytes", "Memory used by Redis, in bytes.")
+    KEYS = Gauge("redis_db_keys", "Keys in the database.", ["db"])
 
     yield USED(info["used_memory"])
     yield KEYS(n, db="db0")
@@ -134,16 +134,6 @@ class Metric:
             series = self._remember(key, suffix, labels)
         return _sample(Sample, (series, value, extra))
 
-    def distribution(self, buckets: Mapping[float, float], total: float, /, **labels: str) -> Iterator[Sample]:
-        """The samples of a histogram: `buckets` maps each upper bound to its cumulative count, `inf` included."""
-        count = 0.0
-        for bound in sorted(buckets):
-            count = buckets[bound]
-            le = "+Inf" if bound == float("inf") else repr(float(bound))
-            yield self.part("_bucket", count, {**labels, "le": le})
-        yield self.part("_sum", total, labels)
-        yield self.part("_count", count, labels)
-
     def _remember(self, key: tuple[object, ...], suffix: str, labels: Mapping[str, str]) -> Series:
         extra = {"le"} if suffix == "_bucket" else {"quantile"} if self.type == "summary" and not suffix else set()
         if labels.keys() - extra != set(self.labels):
@@ -215,21 +205,92 @@ def unit_of(name: str) -> str:
     return stem if stem in _UNITS else ""
 
 
-def counter(name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> Metric:
-    return Metric(name, "counter", help, labels, unit)
+class Counter(Metric):
+    """A total that only grows; a fall is a reset."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> None:
+        super().__init__(name, "counter", help, labels, unit)
 
 
-def gauge(name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> Metric:
-    return Metric(name, "gauge", help, labels, unit)
+class Gauge(Metric):
+    """A value that can go up and down."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> None:
+        super().__init__(name, "gauge", help, labels, unit)
 
 
-def histogram(name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> Metric:
-    return Metric(name, "histogram", help, labels, unit)
+class Info(Metric):
+    """Metadata as labels of a series of value 1; its name ends in `_info`."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
+        super().__init__(name, "info", help, labels)
 
 
-def untyped(name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> Metric:
-    """A metric of unknown type: node_exporter declares what it takes over from the kernel by field name so."""
-    return Metric(name, "unknown", help, labels, unit)
+class Untyped(Metric):
+    """A metric of unknown type, such as the kernel's fields that node_exporter exposes under their own names."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> None:
+        super().__init__(name, "unknown", help, labels, unit)
+
+
+class Histogram(Metric):
+    """A distribution of observed values."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> None:
+        super().__init__(name, "histogram", help, labels, unit)
+
+    def counted(self, counts: Mapping[float, float], total: float, /, **labels: str) -> Iterator[Sample]:
+        """The samples of observations counted by bucket.
+
+        `counts` maps each upper bound to the number of observations in its bucket alone; `inf` may be left out.
+        `total` is the sum of the observed values.
+        """
+        cumulative, count = {}, 0.0
+        for bound in sorted({*counts, float("inf")}):
+            count += counts.get(bound, 0.0)
+            cumulative[bound] = count
+        return self.cumulative(cumulative, total, **labels)
+
+    def cumulative(self, buckets: Mapping[float, float], total: float, /, **labels: str) -> Iterator[Sample]:
+        """The samples of a histogram that is cumulative already.
+
+        `buckets` maps each upper bound, `inf` included, to the number of observations up to it.
+        """
+        count = 0.0
+        for bound in sorted(buckets):
+            count = buckets[bound]
+            le = "+Inf" if bound == float("inf") else repr(float(bound))
+            yield self.part("_bucket", count, {**labels, "le": le})
+        yield self.part("_sum", total, labels)
+        yield self.part("_count", count, labels)
+
+
+class Summary(Metric):
+    """A sum and a count of observed values, with quantiles where the source computes them."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), unit: str = "") -> None:
+        super().__init__(name, "summary", help, labels, unit)
+
+    def observed(
+        self, count: float, total: float, quantiles: Mapping[str, float] | None = None, /, **labels: str
+    ) -> Iterator[Sample]:
+        """The samples: `quantiles` maps each quantile (`0.99`) to its value."""
+        for quantile, value in (quantiles or {}).items():
+            yield self.part("", value, {**labels, "quantile": quantile})
+        yield self.part("_sum", total, labels)
+        yield self.part("_count", count, labels)
 
 
 def declared_in(*modules: ModuleType) -> tuple[Metric | MetricPattern, ...]:

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deckwatch.exporter import Unreachable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -33,7 +35,7 @@ _AGAIN = 2.0  # seconds after which a connection that failed is worth another tr
 Row = tuple["bytes | None", ...]
 
 
-class NotConnected(Exception):
+class NotConnected(Unreachable):
     """There is no connection, and this is not the query that makes one."""
 
 
@@ -43,10 +45,6 @@ class QueryError(Exception):
     def __init__(self, sqlstate: str, message: str) -> None:
         super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
         self.sqlstate = sqlstate
-
-
-class Missing(Exception):
-    """A figure needs a privilege or an extension that is not there. The message ends in the statement that mends it."""
 
 
 @dataclass(frozen=True)

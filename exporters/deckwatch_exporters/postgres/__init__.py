@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Exporter, FromEnvironment, Probe
-from deckwatch.metrics.declaration import declared_in
+from deckwatch.exporter import Collector, Exporter, FromEnvironment, Scheduled, Target
 
 from .activity import Activity, ActivityCollector, DetailedActivityCollector
 from .advice import advice
@@ -20,7 +17,7 @@ from .plans import Plans
 from .progress import VacuumCollector
 from .replication import ReplicationCollector
 from .schema import SchemaCollector
-from .server import Server, ServerCollector
+from .server import UP, Server, ServerCollector
 from .settings import PostgresSettings
 from .slow_queries import SlowQueriesCollector
 from .statements import StatementsCollector
@@ -30,13 +27,13 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Collector, Context
 
 
-def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
-    """The probes of one server, in the order in which they run: the first connects, others read what it left."""
+def open_server(settings: PostgresSettings, context: Context) -> Target:
+    """The collectors of one server, in the order in which they run: the first connects, later ones use its results."""
     server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
     exclude = settings.exclude_databases
     activity = Activity(server, context.thresholds)
     sessions = DetailedActivityCollector if settings.detailed_activity else ActivityCollector
-    collectors: dict[str, Collector] = {
+    collectors: dict[str, Collector | Scheduled] = {
         "server": ServerCollector(server),
         "database": DatabaseCollector(server, exclude),
         "stat_activity": sessions(server, activity, exclude),
@@ -60,24 +57,36 @@ def open_server(settings: PostgresSettings, context: Context) -> list[Probe]:
         collectors["slow_queries"] = SlowQueriesCollector(
             server, activity, statements, context, settings.slow_queries, plans
         )
-    probes = [Probe(f"postgres.{name}", collector, group="server") for name, collector in collectors.items()]
-    probes[-1] = Probe(probes[-1].name, probes[-1].collector, group="server", close=server.session.close)
     if settings.databases:
         others = OtherDatabasesCollector(settings)
-        probes.append(Probe("postgres.databases", others, interval=settings.databases_interval))
-    return probes
-
-
-def _modules() -> list[Any]:
-    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+        collectors["databases"] = Scheduled(others, interval=settings.databases_interval, group="databases")
+    return Target(collectors, server.session.close)
 
 
 EXPORTER = Exporter(
     name="postgres",
     settings=PostgresSettings,
     open=open_server,
-    metrics=declared_in(*_modules()),
+    collectors=(
+        "server",
+        "database",
+        "stat_activity",
+        "locks",
+        "bgwriter",
+        "wal",
+        "replication",
+        "settings",
+        "stat_progress_vacuum",
+        "stat_user_tables",
+        "schema",
+        "stat_statements",
+        "blocked",
+        "slow_queries",
+        "databases",
+    ),
     named=True,
+    up=UP,
+    extra="postgres",
     scrape_prefix="pg",
     from_environment=FromEnvironment(
         "DATABASE_URL", "dsn", schemes=("postgres://", "postgresql://", "postgresql+", "postgis://")

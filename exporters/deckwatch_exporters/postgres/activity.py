@@ -8,53 +8,53 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metrics.declaration import gauge, histogram
+from deckwatch.exporter import Gauge, Histogram
 from deckwatch_exporters.clients.libpq import APPLICATION_NAME, MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.libpq import Row
 
     from .server import Server
 
 _LABELS = ("server", "datname", "state")
-COUNT = gauge("pg_stat_activity_count", "Sessions in this state.", _LABELS)
-MAX_TRANSACTION = gauge(
+COUNT = Gauge("pg_stat_activity_count", "Sessions in this state.", _LABELS)
+MAX_TRANSACTION = Gauge(
     "pg_stat_activity_max_tx_duration", "How long the oldest transaction of this state has run, in seconds.", _LABELS
 )
-OLDEST_TRANSACTION = gauge(
+OLDEST_TRANSACTION = Gauge(
     "pg_stat_activity_oldest_transaction_start_timestamp_seconds",
     "When the oldest transaction of sessions in this state began, in Unix seconds.",
     _LABELS,
 )
-OLDEST_QUERY = gauge(
+OLDEST_QUERY = Gauge(
     "pg_stat_activity_oldest_query_start_timestamp_seconds",
     "When the oldest query of active sessions began, in Unix seconds.",
     ["server", "datname"],
 )
-WAITS = gauge(
+WAITS = Gauge(
     "pg_stat_activity_wait_events", "Active sessions by what they wait for; `none` runs on a CPU.",
     ["server", "datname", "wait_event_type"],
 )  # fmt: skip
-BACKENDS = gauge("pg_stat_activity_backends", "Server processes of this type.", ["server", "backend_type"])
-LONG_TRANSACTIONS = gauge("pg_long_running_transactions", "Transactions that are open.", ["server"])
-LONGEST_TRANSACTION = gauge(
+BACKENDS = Gauge("pg_stat_activity_backends", "Server processes of this type.", ["server", "backend_type"])
+LONG_TRANSACTIONS = Gauge("pg_long_running_transactions", "Transactions that are open.", ["server"])
+LONGEST_TRANSACTION = Gauge(
     "pg_long_running_transactions_oldest_timestamp_seconds",
     "How long the oldest open transaction has run, in seconds (an age, whatever the name says).",
     ["server"],
 )
-IDLE = histogram(
+IDLE = Histogram(
     "pg_process_idle_seconds", "How long idle sessions have been idle, in seconds.",
     ["server", "state", "application_name"],
 )  # fmt: skip
-AUTOVACUUM = gauge(
+AUTOVACUUM = Gauge(
     "pg_stat_activity_autovacuum_timestamp_seconds",
     "When the autovacuum worker on this table started, in Unix seconds.",
     ["server", "relname"],
 )
-AUTOVACUUM_WORKERS = gauge("pg_autovacuum_workers", "Autovacuum workers at work.", ["server", "datname"])
+AUTOVACUUM_WORKERS = Gauge("pg_autovacuum_workers", "Autovacuum workers at work.", ["server", "datname"])
 
 #: The states that the peer has a series for, whether there is a session in them or not.
 STATES = (
@@ -200,8 +200,8 @@ class DetailedActivityCollector(ActivityCollector):
     """With the labels that postgres_exporter has since 0.17: as many series as there are kinds of sessions."""
 
     LABELS = (*_LABELS, "usename", "application_name", "backend_type", "wait_event_type", "wait_event")
-    COUNT = gauge(COUNT.name, COUNT.help, LABELS)
-    MAX_TRANSACTION = gauge(MAX_TRANSACTION.name, MAX_TRANSACTION.help, LABELS)
+    COUNT = Gauge(COUNT.name, COUNT.help, LABELS)
+    MAX_TRANSACTION = Gauge(MAX_TRANSACTION.name, MAX_TRANSACTION.help, LABELS)
 
     def _by_state(self, label: str, now: float, backends: list[Backend], databases: list[str]) -> Iterable[Sample]:
         counts: Counter[tuple[str, ...]] = Counter()
@@ -250,7 +250,7 @@ def _idle(label: str, now: float, backends: list[Backend]) -> Iterable[Sample]:
         buckets: dict[float, float] = {bound: sum(age <= bound for age in ages) for bound in _IDLE_BOUNDS}
         buckets[float("inf")] = len(ages)
         labels = {"server": label, "state": state, "application_name": application}
-        yield from IDLE.distribution(buckets, float(sum(map(int, ages))), **labels)
+        yield from IDLE.cumulative(buckets, float(sum(map(int, ages))), **labels)
 
 
 def _autovacuum(label: str, backends: list[Backend]) -> Iterable[Sample]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Advice
-from deckwatch_exporters.clients.libpq import MARK, Missing, QueryError, Session, number, text
+from deckwatch.exporter import Advice, Missing
+from deckwatch_exporters.clients.libpq import MARK, QueryError, Session, number, text
 
 from .schema import read_schema
 from .server import Server

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter, gauge
-from deckwatch_exporters.clients.libpq import MARK, Missing, QueryError, Result, number
+from deckwatch.exporter import Counter, Gauge, Missing, NotAvailable
+from deckwatch_exporters.clients.libpq import MARK, QueryError, Result, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
     from deckwatch_exporters.clients.libpq import Session
 
     from .server import Server
 
 
 def _bgwriter(column: str, help: str) -> Metric:
-    return counter(f"pg_stat_bgwriter_{column}_total", help, ["server"])
+    return Counter(f"pg_stat_bgwriter_{column}_total", help, ["server"])
 
 
 def _checkpointer(column: str, help: str) -> Metric:
-    return counter(f"pg_stat_checkpointer_{column}_total", help, ["server"])
+    return Counter(f"pg_stat_checkpointer_{column}_total", help, ["server"])
 
 
 #: By column of the query: those of pg_stat_bgwriter, 13 to 18. The first six are gone or elsewhere from 17 on.
@@ -61,22 +60,22 @@ CHECKPOINTER: Mapping[str, Metric] = {
     "slru_written": _checkpointer("slru_written", "SLRU buffers that checkpoints and restartpoints wrote."),
     "checkpointer_reset": _checkpointer("stats_reset", "When these statistics were last reset, in Unix seconds."),
 }
-ARCHIVED = counter("pg_stat_archiver_archived_count", "WAL files that were archived.", ["server"])
-ARCHIVE_FAILURES = counter("pg_stat_archiver_failed_count", "Attempts to archive a WAL file that failed.", ["server"])
-ARCHIVE_AGE = gauge(
+ARCHIVED = Counter("pg_stat_archiver_archived_count", "WAL files that were archived.", ["server"])
+ARCHIVE_FAILURES = Counter("pg_stat_archiver_failed_count", "Attempts to archive a WAL file that failed.", ["server"])
+ARCHIVE_AGE = Gauge(
     "pg_stat_archiver_last_archive_age", "Time since a WAL file was last archived, in seconds.", ["server"]
 )
-ARCHIVE_TIME = gauge(
+ARCHIVE_TIME = Gauge(
     "pg_stat_archiver_last_archived_timestamp_seconds",
     "When a WAL file was last archived, in Unix seconds.",
     ["server"],
 )
-ARCHIVE_FAILURE_TIME = gauge(
+ARCHIVE_FAILURE_TIME = Gauge(
     "pg_stat_archiver_last_failed_timestamp_seconds", "When archiving last failed, in Unix seconds.", ["server"]
 )
-WAL_SEGMENTS = gauge("pg_wal_segments", "WAL files on disk.", ["server"])
-WAL_SIZE = gauge("pg_wal_size_bytes", "Size of the WAL files on disk, in bytes.", ["server"])
-WAL_POSITION = counter(
+WAL_SEGMENTS = Gauge("pg_wal_segments", "WAL files on disk.", ["server"])
+WAL_SIZE = Gauge("pg_wal_size_bytes", "Size of the WAL files on disk, in bytes.", ["server"])
+WAL_POSITION = Counter(
     "pg_wal_position_bytes_total",
     "WAL written by a primary or replayed by a replica, as its position in bytes.",
     ["server"],
@@ -181,7 +180,7 @@ class WalCollector:
         except QueryError as failure:
             if failure.sqlstate != "42501":
                 raise
-            raise Missing(f'listing the WAL takes pg_monitor; GRANT pg_monitor TO "{self._server.user}"') from None
+            raise Missing("listing the WAL takes pg_monitor", f'GRANT pg_monitor TO "{self._server.user}"') from None
         if not files:
             raise NotAvailable("the server has no folder of WAL files")
         ((segments, size),) = files

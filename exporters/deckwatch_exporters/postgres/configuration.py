@@ -9,13 +9,13 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern
 from deckwatch_exporters.clients.libpq import MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.libpq import Row
 
     from .server import Server

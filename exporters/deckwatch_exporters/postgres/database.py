@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern, counter, gauge, untyped
+from deckwatch.exporter import Counter, Gauge, MetricPattern, Untyped
 from deckwatch_exporters.clients.libpq import MARK, QueryError, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
     from .server import Server
 
@@ -22,12 +22,12 @@ _LABELS = ("server", "datid", "datname")
 
 
 def _counter(column: str, help: str) -> Metric:
-    return counter(f"pg_stat_database_{column}", help, _LABELS)
+    return Counter(f"pg_stat_database_{column}", help, _LABELS)
 
 
 #: By column of pg_stat_database. The peer's types, also where it leaves a column untyped.
 STATISTICS: Mapping[str, Metric] = {
-    "numbackends": gauge("pg_stat_database_numbackends", "Sessions connected to this database.", _LABELS),
+    "numbackends": Gauge("pg_stat_database_numbackends", "Sessions connected to this database.", _LABELS),
     "xact_commit": _counter("xact_commit", "Transactions of this database that were committed."),
     "xact_rollback": _counter("xact_rollback", "Transactions of this database that were rolled back."),
     "blks_read": _counter("blks_read", "Blocks of this database that were read from disk."),
@@ -44,32 +44,32 @@ STATISTICS: Mapping[str, Metric] = {
     "blk_read_time": _counter("blk_read_time", "Time spent reading blocks, in milliseconds (track_io_timing)."),
     "blk_write_time": _counter("blk_write_time", "Time spent writing blocks, in milliseconds (track_io_timing)."),
     "stats_reset": _counter("stats_reset", "When these statistics were last reset, in Unix seconds."),
-    "checksum_failures": untyped(
+    "checksum_failures": Untyped(
         "pg_stat_database_checksum_failures", "Pages with a wrong checksum in this database.", _LABELS
     ),
-    "checksum_last_failure": untyped(
+    "checksum_last_failure": Untyped(
         "pg_stat_database_checksum_last_failure", "When a page with a wrong checksum was last found.", _LABELS
     ),
-    "session_time": untyped(
+    "session_time": Untyped(
         "pg_stat_database_session_time", "Time that sessions of this database lasted, in milliseconds.", _LABELS
     ),
-    "active_time": untyped(
+    "active_time": Untyped(
         "pg_stat_database_active_time", "Time spent executing statements in this database, in milliseconds.", _LABELS
     ),
-    "idle_in_transaction_time": untyped(
+    "idle_in_transaction_time": Untyped(
         "pg_stat_database_idle_in_transaction_time",
         "Time that sessions of this database were idle in a transaction, in milliseconds.",
         _LABELS,
     ),
-    "sessions": untyped("pg_stat_database_sessions", "Sessions of this database so far.", _LABELS),
-    "sessions_abandoned": untyped(
+    "sessions": Untyped("pg_stat_database_sessions", "Sessions of this database so far.", _LABELS),
+    "sessions_abandoned": Untyped(
         "pg_stat_database_sessions_abandoned", "Sessions that ended because the client was gone.", _LABELS
     ),
-    "sessions_fatal": untyped("pg_stat_database_sessions_fatal", "Sessions that a fatal error ended.", _LABELS),
-    "sessions_killed": untyped("pg_stat_database_sessions_killed", "Sessions that an operator ended.", _LABELS),
+    "sessions_fatal": Untyped("pg_stat_database_sessions_fatal", "Sessions that a fatal error ended.", _LABELS),
+    "sessions_killed": Untyped("pg_stat_database_sessions_killed", "Sessions that an operator ended.", _LABELS),
 }
 #: The spelling of newer peers.
-ACTIVE_SECONDS = counter(
+ACTIVE_SECONDS = Counter(
     "pg_stat_database_active_time_seconds_total", "Time spent executing statements, in seconds.", _LABELS
 )
 #: What a future version adds (18 has parallel_workers_*).
@@ -77,26 +77,26 @@ OTHER = MetricPattern("pg_stat_database_*", "unknown", "Column {} of pg_stat_dat
 CONFLICTS = MetricPattern(
     "pg_stat_database_conflicts_*", "counter", "Queries cancelled for a conflict with recovery: {}.", _LABELS
 )
-SIZE = gauge("pg_database_size_bytes", "Disk space that the database takes, in bytes.", ["server", "datname"])
-CONNECTION_LIMIT = gauge(
+SIZE = Gauge("pg_database_size_bytes", "Disk space that the database takes, in bytes.", ["server", "datname"])
+CONNECTION_LIMIT = Gauge(
     "pg_database_connection_limit", "Sessions that the database allows; -1 for no limit.", ["server", "datname"]
 )
-XID_AGE = gauge(
+XID_AGE = Gauge(
     "pg_database_wraparound_age_datfrozenxid_seconds",
     "Transactions since the oldest one that is not frozen (a number, whatever the name says).",
     ["server", "datname"],
 )
-MULTIXACT_AGE = gauge(
+MULTIXACT_AGE = Gauge(
     "pg_database_wraparound_age_datminmxid_seconds",
     "Multixacts since the oldest one that is in use (a number, whatever the name says).",
     ["server", "datname"],
 )
-XID_RATIO = gauge(
+XID_RATIO = Gauge(
     "pg_database_wraparound_ratio",
     "How much of the transaction ids is used up before the server refuses to write (1 is the end).",
     ["server", "datname"],
 )
-ROLE_LIMIT = gauge(
+ROLE_LIMIT = Gauge(
     "pg_roles_connection_limit", "Sessions that the role allows; -1 for no limit.", ["server", "rolname"]
 )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Finding
-from deckwatch_exporters.clients.libpq import MARK, Missing, NotConnected, QueryError, text
+from deckwatch.exporter import Finding, Missing
+from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, text
 
 from .server import Server
 from .statement_counts import find_extension

@@ -5,10 +5,10 @@ https://www.postgresql.org/docs/current/view-pg-locks.html
 
 from __future__ import annotations
 
-from collections import Counter
+import collections
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.libpq import MARK, NotConnected, text
 
 from .sql_text import redacted
@@ -16,21 +16,20 @@ from .sql_text import redacted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.exporter import Context
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Context, Sample
 
     from .activity import Activity, Backend
     from .server import Server
     from .settings import SlowQueriesSettings
 
-LOCKS = gauge("pg_locks_count", "Locks that sessions hold or wait for.", ["server", "datname", "mode"])
-BLOCKED = gauge("pg_blocked_sessions", "Sessions that wait for a lock.", ["server", "datname"])
-BLOCKED_SINCE = gauge(
+LOCKS = Gauge("pg_locks_count", "Locks that sessions hold or wait for.", ["server", "datname", "mode"])
+BLOCKED = Gauge("pg_blocked_sessions", "Sessions that wait for a lock.", ["server", "datname"])
+BLOCKED_SINCE = Gauge(
     "pg_blocked_sessions_oldest_timestamp_seconds",
     "When the query that has waited for a lock the longest began, in Unix seconds.",
     ["server", "datname"],
 )
-BLOCKED_TOTAL = counter(
+BLOCKED_TOTAL = Counter(
     "pg_blocked_sessions_total", "Waits for a lock that lasted for longer than `blocked_after`.", ["server", "datname"]
 )
 
@@ -81,7 +80,7 @@ class BlockedCollector:
         self._settings = settings
         self._text_bytes = text_bytes
         self._told: set[tuple[int, float | None]] = set()  # waits, by process and start of the query
-        self._totals: Counter[str] = Counter()
+        self._totals: collections.Counter[str] = collections.Counter()
         self._seen = 0.0
 
     def collect(self) -> Iterator[Sample]:
@@ -104,7 +103,7 @@ class BlockedCollector:
             for it in lasting:
                 self._told.add((it.pid, it.query_start))
                 self._totals[it.datname] += 1
-        counts = Counter(it.datname for it in waiting)
+        counts = collections.Counter(it.datname for it in waiting)
         for datname in self._activity.databases:
             yield BLOCKED(counts[datname], server=label, datname=datname)
             yield BLOCKED_TOTAL(self._totals[datname], server=label, datname=datname)

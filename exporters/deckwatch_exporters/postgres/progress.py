@@ -7,33 +7,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.libpq import MARK, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
     from .activity import Activity
     from .server import Server
 
 _LABELS = ("server", "datname", "relname")
-PHASE = gauge("pg_stat_progress_vacuum_phase", "1 for the phase that the VACUUM is in.", [*_LABELS, "phase"])
+PHASE = Gauge("pg_stat_progress_vacuum_phase", "1 for the phase that the VACUUM is in.", [*_LABELS, "phase"])
 #: By column of pg_stat_progress_vacuum, in all versions. 17 counts bytes of dead tuples instead of the tuples.
 COLUMNS = {
-    "heap_blks_total": gauge("pg_stat_progress_vacuum_heap_blks", "Blocks of the table.", _LABELS),
-    "heap_blks_scanned": gauge("pg_stat_progress_vacuum_heap_blks_scanned", "Blocks that were scanned.", _LABELS),
-    "heap_blks_vacuumed": gauge("pg_stat_progress_vacuum_heap_blks_vacuumed", "Blocks that were vacuumed.", _LABELS),
-    "index_vacuum_count": gauge("pg_stat_progress_vacuum_index_vacuums", "Completed rounds over the indexes.", _LABELS),
-    "max_dead_tuples": gauge(
+    "heap_blks_total": Gauge("pg_stat_progress_vacuum_heap_blks", "Blocks of the table.", _LABELS),
+    "heap_blks_scanned": Gauge("pg_stat_progress_vacuum_heap_blks_scanned", "Blocks that were scanned.", _LABELS),
+    "heap_blks_vacuumed": Gauge("pg_stat_progress_vacuum_heap_blks_vacuumed", "Blocks that were vacuumed.", _LABELS),
+    "index_vacuum_count": Gauge("pg_stat_progress_vacuum_index_vacuums", "Completed rounds over the indexes.", _LABELS),
+    "max_dead_tuples": Gauge(
         "pg_stat_progress_vacuum_max_dead_tuples", "Dead tuples that fit until a round over the indexes.", _LABELS
     ),
-    "num_dead_tuples": gauge("pg_stat_progress_vacuum_num_dead_tuples", "Dead tuples found so far.", _LABELS),
-    "max_dead_tuple_bytes": gauge(
+    "num_dead_tuples": Gauge("pg_stat_progress_vacuum_num_dead_tuples", "Dead tuples found so far.", _LABELS),
+    "max_dead_tuple_bytes": Gauge(
         "pg_stat_progress_vacuum_max_dead_tuple_bytes", "Dead tuples that fit, in bytes.", _LABELS
     ),
-    "dead_tuple_bytes": gauge(
+    "dead_tuple_bytes": Gauge(
         "pg_stat_progress_vacuum_dead_tuple_bytes", "Dead tuples found so far, in bytes.", _LABELS
     ),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.libpq import number, text
 
 from .background import Supported
@@ -15,20 +15,20 @@ from .background import Supported
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
     from .server import Server
 
-LAG = gauge("pg_replication_lag_seconds", "How far this server is behind its primary, in seconds.", ["server"])
-IS_REPLICA = gauge("pg_replication_is_replica", "Whether this server is a replica.", ["server"])
-LAST_REPLAY = gauge(
+LAG = Gauge("pg_replication_lag_seconds", "How far this server is behind its primary, in seconds.", ["server"])
+IS_REPLICA = Gauge("pg_replication_is_replica", "Whether this server is a replica.", ["server"])
+LAST_REPLAY = Gauge(
     "pg_replication_last_replay_seconds", "Time since a transaction was last replayed, in seconds.", ["server"]
 )
 
 _STANDBY = ("server", "application_name", "client_addr", "slot_name", "state")
-CURRENT_LSN = gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "Position of the WAL, in bytes.", _STANDBY)
-LSN_DIFF = gauge("pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has yet to replay, in bytes.", _STANDBY)
-STANDBY_LAG = gauge(
+CURRENT_LSN = Gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "Position of the WAL, in bytes.", _STANDBY)
+LSN_DIFF = Gauge("pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has yet to replay, in bytes.", _STANDBY)
+STANDBY_LAG = Gauge(
     "pg_stat_replication_lag_seconds",
     "How long recent WAL took to be written, flushed and replayed by the standby, in seconds.",
     [*_STANDBY, "stage"],
@@ -36,30 +36,30 @@ STANDBY_LAG = gauge(
 
 _SLOT = ("server", "slot_name", "database")
 _SLOT_TYPE = ("server", "slot_name", "slot_type")
-SLOT_ACTIVE = gauge("pg_replication_slots_active", "Whether somebody uses the slot.", _SLOT)
-SLOT_RETAINED = gauge("pg_replication_slots_pg_wal_lsn_diff", "WAL that the slot holds back, in bytes.", _SLOT)
+SLOT_ACTIVE = Gauge("pg_replication_slots_active", "Whether somebody uses the slot.", _SLOT)
+SLOT_RETAINED = Gauge("pg_replication_slots_pg_wal_lsn_diff", "WAL that the slot holds back, in bytes.", _SLOT)
 #: By prefix: `pg_replication_slots_` since version 0.20 of the peer, `pg_replication_slot_` before.
 SLOT_CURRENT = {
-    prefix: gauge(f"{prefix}_slot_current_wal_lsn", "Position of the WAL, in bytes.", _SLOT_TYPE)
+    prefix: Gauge(f"{prefix}_slot_current_wal_lsn", "Position of the WAL, in bytes.", _SLOT_TYPE)
     for prefix in ("pg_replication_slots", "pg_replication_slot")
 }
 SLOT_FLUSHED = {
-    prefix: gauge(
+    prefix: Gauge(
         f"{prefix}_slot_confirmed_flush_lsn", "Position that the slot's consumer has confirmed, in bytes.", _SLOT_TYPE
     )
     for prefix in SLOT_CURRENT
 }
 SLOT_IS_ACTIVE = {
-    prefix: gauge(f"{prefix}_slot_is_active", "Whether somebody uses the slot.", _SLOT_TYPE) for prefix in SLOT_CURRENT
+    prefix: Gauge(f"{prefix}_slot_is_active", "Whether somebody uses the slot.", _SLOT_TYPE) for prefix in SLOT_CURRENT
 }
 SLOT_SAFE = {
-    prefix: gauge(
+    prefix: Gauge(
         f"{prefix}_safe_wal_size_bytes", "WAL that can be written before the slot may be lost, in bytes.", _SLOT_TYPE
     )
     for prefix in SLOT_CURRENT
 }
 SLOT_STATUS = {
-    prefix: gauge(
+    prefix: Gauge(
         f"{prefix}_wal_status", "Whether the WAL that the slot needs is there; 1 for the status in the label.",
         [*_SLOT_TYPE, "wal_status"],
     )
@@ -76,23 +76,23 @@ def _receiver(kind: Callable[..., Metric], column: str, help: str) -> Metric:
 #: By column of the query. The peer's types.
 RECEIVER: Mapping[str, Metric] = {
     "receive_start_lsn": _receiver(
-        counter, "receive_start_lsn", "Position at which the receiver was started, in bytes."
+        Counter, "receive_start_lsn", "Position at which the receiver was started, in bytes."
     ),
-    "flushed_lsn": _receiver(counter, "flushed_lsn", "Position up to which WAL was received and flushed, in bytes."),
-    "receive_start_tli": _receiver(gauge, "receive_start_tli", "Timeline on which the receiver was started."),
-    "received_tli": _receiver(gauge, "received_tli", "Timeline of the WAL that was received last."),
+    "flushed_lsn": _receiver(Counter, "flushed_lsn", "Position up to which WAL was received and flushed, in bytes."),
+    "receive_start_tli": _receiver(Gauge, "receive_start_tli", "Timeline on which the receiver was started."),
+    "received_tli": _receiver(Gauge, "received_tli", "Timeline of the WAL that was received last."),
     "last_msg_send_time": _receiver(
-        counter, "last_msg_send_time", "When the last message was sent by the primary, in Unix seconds."
+        Counter, "last_msg_send_time", "When the last message was sent by the primary, in Unix seconds."
     ),
     "last_msg_receipt_time": _receiver(
-        counter, "last_msg_receipt_time", "When the last message was received, in Unix seconds."
+        Counter, "last_msg_receipt_time", "When the last message was received, in Unix seconds."
     ),
-    "latest_end_lsn": _receiver(counter, "latest_end_lsn", "Position that was last reported to the primary, in bytes."),
+    "latest_end_lsn": _receiver(Counter, "latest_end_lsn", "Position that was last reported to the primary, in bytes."),
     "latest_end_time": _receiver(
-        counter, "latest_end_time", "When a position was last reported to the primary, in Unix seconds."
+        Counter, "latest_end_time", "When a position was last reported to the primary, in Unix seconds."
     ),
     "upstream_node": _receiver(
-        gauge, "upstream_node", "Node of repmgr that this one follows, from the name of the slot."
+        Gauge, "upstream_node", "Node of repmgr that this one follows, from the name of the slot."
     ),
 }
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.libpq import MARK, Session, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
     from .server import Server
 
 _RELATION = ("server", "datname", "schemaname", "relname")
-DUPLICATE = gauge(
+DUPLICATE = Gauge(
     "pg_duplicate_index_size_bytes", "Size of an index that another one on the same columns makes needless, in bytes.",
     [*_RELATION, "indexrelname", "duplicate_of"],
 )  # fmt: skip
-SEQUENCE = gauge(
+SEQUENCE = Gauge(
     "pg_sequence_used_ratio", "How far the sequence, or the column that it fills, is to its end (1 is the end).",
     ["server", "datname", "schemaname", "sequencename"],
 )  # fmt: skip
-VACUUM_THRESHOLD = gauge(
+VACUUM_THRESHOLD = Gauge(
     "pg_stat_user_tables_autovacuum_threshold",
     "Dead rows from which on autovacuum takes the table; with pg_stat_user_tables_n_dead_tup.",
     _RELATION,

@@ -6,24 +6,23 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Unreachable
-from deckwatch.metrics.declaration import counter, gauge, untyped
-from deckwatch_exporters.clients.libpq import MARK, Missing, NotConnected, QueryError, Session, number, text
+from deckwatch.exporter import Counter, Gauge, Missing, Unreachable, Untyped
+from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, Session, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-UP = gauge("pg_up", "Whether the last connection to the server was successful.")
-STATIC = untyped("pg_static", "The server's version, as labels.", ["server", "short_version", "version"])
-START_TIME = gauge("pg_postmaster_start_time_seconds", "When the server was started, in Unix seconds.", ["server"])
-DURATION = gauge("pg_exporter_last_scrape_duration_seconds", "Duration of the last collection, in seconds.")
-ERROR = gauge("pg_exporter_last_scrape_error", "Whether a query of the last collection failed.")
-SCRAPES = counter("pg_exporter_scrapes_total", "Collections so far.")
-QUERIES = counter("pg_exporter_queries_total", "Queries that Deckwatch has sent to the server.")
-QUERY_FAILURES = counter("pg_exporter_query_failures_total", "Queries of Deckwatch that the server refused.")
-CONNECTIONS = counter("pg_exporter_connections_total", "Connections that Deckwatch has made to the server.")
+UP = Gauge("pg_up", "Whether the last connection to the server was successful.")
+STATIC = Untyped("pg_static", "The server's version, as labels.", ["server", "short_version", "version"])
+START_TIME = Gauge("pg_postmaster_start_time_seconds", "When the server was started, in Unix seconds.", ["server"])
+DURATION = Gauge("pg_exporter_last_scrape_duration_seconds", "Duration of the last collection, in seconds.")
+ERROR = Gauge("pg_exporter_last_scrape_error", "Whether a query of the last collection failed.")
+SCRAPES = Counter("pg_exporter_scrapes_total", "Collections so far.")
+QUERIES = Counter("pg_exporter_queries_total", "Queries that Deckwatch has sent to the server.")
+QUERY_FAILURES = Counter("pg_exporter_query_failures_total", "Queries of Deckwatch that the server refused.")
+CONNECTIONS = Counter("pg_exporter_connections_total", "Connections that Deckwatch has made to the server.")
 
 _WHO = f"""SELECT {MARK}
     version(), extract(epoch FROM pg_postmaster_start_time()), current_database(), current_user,
@@ -63,7 +62,7 @@ class Server:
         """Raises Missing where other users' sessions are hidden: figures over the rest would be wrong."""
         self.session.ensure()
         if not self.sees_all:
-            raise Missing(f'the role sees only its own sessions; GRANT pg_monitor TO "{self.user}"')
+            raise Missing("the role sees only its own sessions", f'GRANT pg_monitor TO "{self.user}"')
 
 
 class ServerCollector:
@@ -87,9 +86,8 @@ class ServerCollector:
             if not server.sees_all:
                 server.learn(session)  # it may have been granted since
         except (NotConnected, QueryError) as failure:
-            raise Unreachable(str(failure), [UP(0)]) from None
+            raise Unreachable(str(failure)) from None
         self._scrapes += 1
-        yield UP(1)
         short = re.search(r"\d+(?:\.\d+)*", server.version_text)
         yield STATIC(
             1,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from deckwatch.config import Duration, Secret, Settings, Size
+from deckwatch.exporter import Duration, Secret, Settings, Size
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -8,10 +8,11 @@ until the next run, which knows whether that was it.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import collections
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge, histogram
+from deckwatch.exporter import Counter, Gauge, Histogram
 from deckwatch_exporters.clients.libpq import NotConnected
 
 from .sql_text import cut, fingerprint, one_line, redacted
@@ -20,8 +21,7 @@ from .statement_counts import Delta, StatementKey
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from deckwatch.exporter import Context
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Context, Sample
 
     from .activity import Activity, Backend
     from .plans import Plans
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .statements import StatementsCollector
 
 _LABELS = ("server", "datname", "user")
-DURATION = histogram("pg_slow_query_duration_seconds", "How long slow queries took, in seconds.", _LABELS)
-TOTAL = counter("pg_slow_queries_total", "Queries that took longer than the threshold.", _LABELS)
-RUNNING = gauge("pg_slow_queries_running", "Queries that run for longer than the threshold.", _LABELS[:2])
-UNTOLD = counter(
+DURATION = Histogram("pg_slow_query_duration_seconds", "How long slow queries took, in seconds.", _LABELS)
+TOTAL = Counter("pg_slow_queries_total", "Queries that took longer than the threshold.", _LABELS)
+RUNNING = Gauge("pg_slow_queries_running", "Queries that run for longer than the threshold.", _LABELS[:2])
+UNTOLD = Counter(
     "pg_slow_query_events_dropped_total", "Slow queries that were counted without an event of their own.", ["server"]
 )
 
@@ -65,8 +65,8 @@ class SlowQueriesCollector:
         self._running: dict[tuple[int, float], Backend] = {}  # by process and start of the query
         self._seen = 0.0  # when those were seen, by the server's clock
         self._held: dict[StatementKey, Delta] = {}
-        self._durations: dict[tuple[str, str], Counter[float]] = {}
-        self._sums: Counter[tuple[str, str]] = Counter()
+        self._durations: dict[tuple[str, str], collections.Counter[float]] = {}
+        self._sums: collections.Counter[tuple[str, str]] = collections.Counter()
         self._untold = 0
         self._events_left = 0
 
@@ -192,7 +192,7 @@ class SlowQueriesCollector:
         key = datname, user
         if key not in self._durations and len(self._durations) >= _MOST_USERS:
             key = "other", "other"
-        buckets = self._durations.setdefault(key, Counter())
+        buckets = self._durations.setdefault(key, collections.Counter())
         buckets[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += times
         self._sums[key] += seconds * times  # type: ignore[assignment]  # Counter is declared over int alone
 
@@ -204,9 +204,9 @@ class SlowQueriesCollector:
                 total += counts[bound]
                 cumulative[bound] = float(total)
             labels = {"server": label, "datname": datname, "user": user}
-            yield from DURATION.distribution(cumulative, float(self._sums[datname, user]), **labels)
+            yield from DURATION.cumulative(cumulative, float(self._sums[datname, user]), **labels)
             yield TOTAL(total, **labels)
-        running = Counter(it.datname for it in self._running.values())
+        running = collections.Counter(it.datname for it in self._running.values())
         for datname in self._activity.databases:
             yield RUNNING(running[datname], server=label, datname=datname)
         yield UNTOLD(self._untold, server=label)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch_exporters.clients.libpq import MARK, Missing, text
+from deckwatch.exporter import Missing
+from deckwatch_exporters.clients.libpq import MARK, text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -103,7 +104,7 @@ def find_extension(session: Session, database: str) -> Extension:
     """Raises Missing, with the statement that mends it; NotConnected, QueryError."""
     found = session.query(_EXTENSION_QUERY).rows
     if not found:
-        raise Missing(f"pg_stat_statements is not in database {database}; CREATE EXTENSION pg_stat_statements")
+        raise Missing(f"pg_stat_statements is not in database {database}", "CREATE EXTENSION pg_stat_statements")
     version, schema, columns = (text(value) for value in found[0])
     return extension(version, schema, columns.split())
 

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.libpq import MARK, text
 
 from .sql_text import cut, fingerprint, one_line, redacted
@@ -16,8 +16,7 @@ from .sticky_top import StickyTop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from deckwatch.exporter import Context
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Context, Metric, Sample
 
     from .server import Server
     from .settings import StatementsSettings
@@ -26,7 +25,7 @@ _LABELS = ("server", "user", "datname", "queryid")
 
 
 def _counter(name: str, help: str) -> Metric:
-    return counter(f"pg_stat_statements_{name}", help, _LABELS)
+    return Counter(f"pg_stat_statements_{name}", help, _LABELS)
 
 
 #: By field of Figures; the first five are the peer's.
@@ -41,19 +40,19 @@ COUNTERS: Mapping[str, Metric] = {
     "temp_blocks_written": _counter("temp_blocks_written_total", "Blocks written to temporary files."),
     "wal_bytes": _counter("wal_bytes_total", "WAL written, in bytes."),
 }
-ALL_CALLS = counter("pg_stat_statements_all_calls_total", "Executions of all statements together.", ["server"])
-ALL_SECONDS = counter("pg_stat_statements_all_seconds_total", "Time that all statements took, in seconds.", ["server"])
-QUERY = counter(
+ALL_CALLS = Counter("pg_stat_statements_all_calls_total", "Executions of all statements together.", ["server"])
+ALL_SECONDS = Counter("pg_stat_statements_all_seconds_total", "Time that all statements took, in seconds.", ["server"])
+QUERY = Counter(
     "pg_stat_statements_query_id", "1; the text of a statement that has series.", ["server", "queryid", "query"]
 )
-ENTRIES = gauge("pg_stat_statements_entries", "Entries of pg_stat_statements.", ["server"])
-TRACKED = gauge("pg_stat_statements_tracked", "Statements that have series of their own.", ["server"])
-DEALLOCATIONS = counter(
+ENTRIES = Gauge("pg_stat_statements_entries", "Entries of pg_stat_statements.", ["server"])
+TRACKED = Gauge("pg_stat_statements_tracked", "Statements that have series of their own.", ["server"])
+DEALLOCATIONS = Counter(
     "pg_stat_statements_dealloc_total",
     "Times that entries were evicted for new ones (pg_stat_statements.max).",
     ["server"],
 )
-RESET = gauge(
+RESET = Gauge(
     "pg_stat_statements_stats_reset_timestamp_seconds", "When all was last reset, in Unix seconds.", ["server"]
 )
 

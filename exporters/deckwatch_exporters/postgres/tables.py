@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, Session, text
 
 from .schema import read_schema, schema_samples
@@ -16,7 +16,7 @@ from .schema import read_schema, schema_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
     from deckwatch_exporters.clients.libpq import Result, Row
 
     from .server import Server
@@ -32,25 +32,25 @@ def _table(kind: Callable[..., Metric], column: str, help: str) -> Metric:
 
 #: By column of pg_stat_user_tables, with the expression where it is not the column itself.
 TABLE: Mapping[str, Metric] = {
-    "seq_scan": _table(counter, "seq_scan", "Scans of the table from end to end."),
-    "seq_tup_read": _table(counter, "seq_tup_read", "Rows read by scans from end to end."),
-    "idx_scan": _table(counter, "idx_scan", "Scans of the table's indexes."),
-    "idx_tup_fetch": _table(counter, "idx_tup_fetch", "Rows fetched by index scans."),
-    "n_tup_ins": _table(counter, "n_tup_ins", "Rows inserted."),
-    "n_tup_upd": _table(counter, "n_tup_upd", "Rows updated."),
-    "n_tup_del": _table(counter, "n_tup_del", "Rows deleted."),
-    "n_tup_hot_upd": _table(counter, "n_tup_hot_upd", "Rows updated without a change to an index."),
-    "n_live_tup": _table(gauge, "n_live_tup", "Estimated live rows."),
-    "n_dead_tup": _table(gauge, "n_dead_tup", "Estimated dead rows."),
-    "n_mod_since_analyze": _table(gauge, "n_mod_since_analyze", "Estimated rows changed since the last ANALYZE."),
-    "last_vacuum": _table(gauge, "last_vacuum", "When somebody last ran VACUUM, in Unix seconds."),
-    "last_autovacuum": _table(gauge, "last_autovacuum", "When autovacuum last vacuumed, in Unix seconds."),
-    "last_analyze": _table(gauge, "last_analyze", "When somebody last ran ANALYZE, in Unix seconds."),
-    "last_autoanalyze": _table(gauge, "last_autoanalyze", "When autovacuum last analyzed, in Unix seconds."),
-    "vacuum_count": _table(counter, "vacuum_count", "Times that somebody ran VACUUM."),
-    "autovacuum_count": _table(counter, "autovacuum_count", "Times that autovacuum vacuumed."),
-    "analyze_count": _table(counter, "analyze_count", "Times that somebody ran ANALYZE."),
-    "autoanalyze_count": _table(counter, "autoanalyze_count", "Times that autovacuum analyzed."),
+    "seq_scan": _table(Counter, "seq_scan", "Scans of the table from end to end."),
+    "seq_tup_read": _table(Counter, "seq_tup_read", "Rows read by scans from end to end."),
+    "idx_scan": _table(Counter, "idx_scan", "Scans of the table's indexes."),
+    "idx_tup_fetch": _table(Counter, "idx_tup_fetch", "Rows fetched by index scans."),
+    "n_tup_ins": _table(Counter, "n_tup_ins", "Rows inserted."),
+    "n_tup_upd": _table(Counter, "n_tup_upd", "Rows updated."),
+    "n_tup_del": _table(Counter, "n_tup_del", "Rows deleted."),
+    "n_tup_hot_upd": _table(Counter, "n_tup_hot_upd", "Rows updated without a change to an index."),
+    "n_live_tup": _table(Gauge, "n_live_tup", "Estimated live rows."),
+    "n_dead_tup": _table(Gauge, "n_dead_tup", "Estimated dead rows."),
+    "n_mod_since_analyze": _table(Gauge, "n_mod_since_analyze", "Estimated rows changed since the last ANALYZE."),
+    "last_vacuum": _table(Gauge, "last_vacuum", "When somebody last ran VACUUM, in Unix seconds."),
+    "last_autovacuum": _table(Gauge, "last_autovacuum", "When autovacuum last vacuumed, in Unix seconds."),
+    "last_analyze": _table(Gauge, "last_analyze", "When somebody last ran ANALYZE, in Unix seconds."),
+    "last_autoanalyze": _table(Gauge, "last_autoanalyze", "When autovacuum last analyzed, in Unix seconds."),
+    "vacuum_count": _table(Counter, "vacuum_count", "Times that somebody ran VACUUM."),
+    "autovacuum_count": _table(Counter, "autovacuum_count", "Times that autovacuum vacuumed."),
+    "analyze_count": _table(Counter, "analyze_count", "Times that somebody ran ANALYZE."),
+    "autoanalyze_count": _table(Counter, "autoanalyze_count", "Times that autovacuum analyzed."),
 }
 _IO = {
     "heap_blks_read": "Blocks of the table that were read from disk.",
@@ -64,27 +64,27 @@ _IO = {
 }
 #: By column of pg_statio_user_tables: `_blocks_` since version 0.13 of the peer, `_blks_` in its older queries.
 TABLE_IO = {
-    column: counter(f"pg_statio_user_tables_{column.replace('_blks_', '_blocks_')}", help, _TABLE)
+    column: Counter(f"pg_statio_user_tables_{column.replace('_blks_', '_blocks_')}", help, _TABLE)
     for column, help in _IO.items()
 }
-TABLE_IO_OLD = {column: counter(f"pg_statio_user_tables_{column}", help, _TABLE) for column, help in _IO.items()}
+TABLE_IO_OLD = {column: Counter(f"pg_statio_user_tables_{column}", help, _TABLE) for column, help in _IO.items()}
 #: By column of pg_stat_user_indexes and pg_statio_user_indexes.
 INDEX = {
-    "idx_scan": counter("pg_stat_user_indexes_idx_scan_total", "Scans of the index.", _INDEX),
-    "idx_tup_read": counter("pg_stat_user_indexes_idx_tup_read_total", "Entries that scans returned.", _INDEX),
-    "idx_tup_fetch": counter("pg_stat_user_indexes_idx_tup_fetch_total", "Rows that scans fetched.", _INDEX),
-    "idx_blks_read": counter("pg_statio_user_indexes_idx_blks_read_total", "Blocks read from disk.", _INDEX),
-    "idx_blks_hit": counter("pg_statio_user_indexes_idx_blks_hit_total", "Blocks found in the buffer cache.", _INDEX),
+    "idx_scan": Counter("pg_stat_user_indexes_idx_scan_total", "Scans of the index.", _INDEX),
+    "idx_tup_read": Counter("pg_stat_user_indexes_idx_tup_read_total", "Entries that scans returned.", _INDEX),
+    "idx_tup_fetch": Counter("pg_stat_user_indexes_idx_tup_fetch_total", "Rows that scans fetched.", _INDEX),
+    "idx_blks_read": Counter("pg_statio_user_indexes_idx_blks_read_total", "Blocks read from disk.", _INDEX),
+    "idx_blks_hit": Counter("pg_statio_user_indexes_idx_blks_hit_total", "Blocks found in the buffer cache.", _INDEX),
 }
-SIZE = gauge("pg_stat_user_tables_size_bytes", "Size of the table with its indexes and TOAST, in bytes.", _TABLE)
-TABLE_SIZE = gauge("pg_stat_user_tables_table_size_bytes", "Size of the table with its TOAST, in bytes.", _TABLE)
-INDEXES_SIZE = gauge("pg_stat_user_tables_index_size_bytes", "Size of the table's indexes, in bytes.", _TABLE)
-INDEX_SIZE = gauge("pg_index_size_bytes", "Size of the index, in bytes.", _INDEX)
-TABLES = gauge("pg_user_tables", "Tables of the database, those without series of their own included.", _TABLE[:2])
-TABLES_LEFT_OUT = gauge(
+SIZE = Gauge("pg_stat_user_tables_size_bytes", "Size of the table with its indexes and TOAST, in bytes.", _TABLE)
+TABLE_SIZE = Gauge("pg_stat_user_tables_table_size_bytes", "Size of the table with its TOAST, in bytes.", _TABLE)
+INDEXES_SIZE = Gauge("pg_stat_user_tables_index_size_bytes", "Size of the table's indexes, in bytes.", _TABLE)
+INDEX_SIZE = Gauge("pg_index_size_bytes", "Size of the index, in bytes.", _INDEX)
+TABLES = Gauge("pg_user_tables", "Tables of the database, those without series of their own included.", _TABLE[:2])
+TABLES_LEFT_OUT = Gauge(
     "pg_user_tables_left_out", "Tables that have no series of their own, since `tables.top` is lower.", _TABLE[:2]
 )
-READ = gauge("pg_database_tables_read", "Whether the database's tables could be read.", _TABLE[:2])
+READ = Gauge("pg_database_tables_read", "Whether the database's tables could be read.", _TABLE[:2])
 
 _TIMES = {"last_vacuum", "last_autovacuum", "last_analyze", "last_autoanalyze"}
 _TABLE_COLUMNS = ", ".join(f"extract(epoch FROM t.{name})" if name in _TIMES else f"t.{name}" for name in TABLE)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Exporter, FromEnvironment, Probe
-from deckwatch.metrics.declaration import declared_in
+from deckwatch.exporter import Collector, Exporter, FromEnvironment, Scheduled, Target
 from deckwatch_exporters.clients.redis.connection import Connection
 
 from .access import check_access
 from .facts import Facts
 from .selected_keys import SelectedKeys
-from .server import Server
+from .server import UP, Server
 from .settings import RedisSettings
 from .slowlog import SlowLog
 
@@ -21,29 +18,25 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Context
 
 
-def open_server(settings: RedisSettings, context: Context) -> list[Probe]:
-    """The probes of one server. They share its connection; the first one opens it."""
+def open_server(settings: RedisSettings, context: Context) -> Target:
+    """The collectors of one server. They share its connection; the first one opens it."""
     connection, facts = Connection(settings), Facts()
-    probes = [Probe("redis", Server(connection, facts, settings), group="redis", close=connection.close)]
+    collectors: dict[str, Collector | Scheduled] = {"redis": Server(connection, facts, settings)}
     if settings.slowlog.events:
-        slowlog = SlowLog(connection, facts, settings.slowlog, context)
-        probes.append(Probe("redis.slowlog", slowlog, group="redis", close=connection.close))
+        collectors["slowlog"] = SlowLog(connection, facts, settings.slowlog, context)
     if settings.watches_keys:
-        keys = SelectedKeys(connection, facts, settings)
-        probes.append(Probe("redis.keys", keys, group="redis", interval=settings.keys_interval, close=connection.close))
-    return probes
-
-
-def _modules() -> list[Any]:
-    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+        collectors["keys"] = Scheduled(SelectedKeys(connection, facts, settings), interval=settings.keys_interval)
+    return Target(collectors, connection.close)
 
 
 EXPORTER = Exporter(
     name="redis",
     settings=RedisSettings,
     open=open_server,
-    metrics=declared_in(*_modules()),
+    collectors=("redis", "slowlog", "keys"),
     named=True,
+    up=UP,
+    extra="redis",
     from_environment=FromEnvironment("REDIS_URL"),
     check=check_access,
 )

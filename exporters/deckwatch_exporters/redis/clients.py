@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.connection import CLIENT_NAME
 
 from .info import figure
@@ -12,43 +12,43 @@ from .info import figure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _CLIENT = ("id", "name")
 
-INFO = gauge(
+INFO = Gauge(
     "redis_connected_client_info", "A connected client.", ["id", "name", "flags", "db", "host", "user", "resp"]
 )
-CREATED = gauge("redis_connected_client_created_at_timestamp", "When the client connected, in Unix seconds.", _CLIENT)
-IDLE_SINCE = gauge(
+CREATED = Gauge("redis_connected_client_created_at_timestamp", "When the client connected, in Unix seconds.", _CLIENT)
+IDLE_SINCE = Gauge(
     "redis_connected_client_idle_since_timestamp", "When the client's last command was, in Unix seconds.", _CLIENT
 )
 #: By field of CLIENT LIST.
 FIGURES = {
-    "omem": gauge(
+    "omem": Gauge(
         "redis_connected_client_output_buffer_memory_usage_bytes", "Memory of the client's output, in bytes.", _CLIENT
     ),
-    "tot-mem": gauge(
+    "tot-mem": Gauge(
         "redis_connected_client_total_memory_consumed_bytes",
         "Memory of all the client's buffers, in bytes.",
         _CLIENT,
     ),
-    "sub": gauge("redis_connected_client_channel_subscriptions_count", "Channels that the client listens to.", _CLIENT),
-    "psub": gauge(
+    "sub": Gauge("redis_connected_client_channel_subscriptions_count", "Channels that the client listens to.", _CLIENT),
+    "psub": Gauge(
         "redis_connected_client_pattern_matching_subscriptions_count", "Patterns that the client listens to.", _CLIENT
     ),
-    "qbuf": gauge("redis_connected_client_query_buffer_length_bytes", "Bytes in the client's query buffer.", _CLIENT),
-    "qbuf-free": gauge(
+    "qbuf": Gauge("redis_connected_client_query_buffer_length_bytes", "Bytes in the client's query buffer.", _CLIENT),
+    "qbuf-free": Gauge(
         "redis_connected_client_query_buffer_free_space_bytes", "Free bytes in the client's query buffer.", _CLIENT
     ),
-    "obl": gauge("redis_connected_client_output_buffer_length_bytes", "Bytes in the client's output buffer.", _CLIENT),
-    "oll": gauge("redis_connected_client_output_list_length", "Replies in the client's output list.", _CLIENT),
-    "ssub": gauge(
+    "obl": Gauge("redis_connected_client_output_buffer_length_bytes", "Bytes in the client's output buffer.", _CLIENT),
+    "oll": Gauge("redis_connected_client_output_list_length", "Replies in the client's output list.", _CLIENT),
+    "ssub": Gauge(
         "redis_connected_client_shard_channel_subscriptions_count",
         "Shard channels it listens to.",
         _CLIENT,
     ),
-    "watch": gauge(
+    "watch": Gauge(
         "redis_connected_client_shard_channel_watched_keys", "Keys that the client watches with WATCH.", _CLIENT
     ),
 }

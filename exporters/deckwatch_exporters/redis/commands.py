@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metrics.declaration import Metric, counter, histogram
+from deckwatch.exporter import Counter, Histogram, Metric
 from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, text_of
 
 from .info import assignments, figure
@@ -13,22 +13,22 @@ from .info import assignments, figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _CMD = ("cmd",)
 
-CALLS = counter("redis_commands_total", "Calls of the command.", _CMD)
-DURATION = counter("redis_commands_duration_seconds_total", "Time spent on the command, in seconds.", _CMD)
-REJECTED = counter("redis_commands_rejected_calls_total", "Calls of the command that were refused before it ran.", _CMD)
-FAILED = counter("redis_commands_failed_calls_total", "Calls of the command that failed while it ran.", _CMD)
+CALLS = Counter("redis_commands_total", "Calls of the command.", _CMD)
+DURATION = Counter("redis_commands_duration_seconds_total", "Time spent on the command, in seconds.", _CMD)
+REJECTED = Counter("redis_commands_rejected_calls_total", "Calls of the command that were refused before it ran.", _CMD)
+FAILED = Counter("redis_commands_failed_calls_total", "Calls of the command that failed while it ran.", _CMD)
 PERCENTILES = Metric(
     "redis_latency_percentiles_usec",
     "summary",
     "Percentiles of the command's latency since the server started, in microseconds; quantile is in percent.",
     _CMD,
 )
-LATENCIES = histogram("redis_commands_latencies_usec", "Latencies of the command, in microseconds.", _CMD)
+LATENCIES = Histogram("redis_commands_latencies_usec", "Latencies of the command, in microseconds.", _CMD)
 
 
 class CommandStat(NamedTuple):
@@ -145,4 +145,4 @@ def _histogram(cmd: str, details: list[Reply], total: float) -> Iterator[Sample]
         if upper is not None and cumulative is not None:
             buckets[upper] = cumulative
     buckets[inf] = calls
-    yield from LATENCIES.distribution(buckets, total, cmd=cmd)
+    yield from LATENCIES.cumulative(buckets, total, cmd=cmd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import mapping_of, text_of
 
 from .info import figure
@@ -12,45 +12,45 @@ from .info import figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _CLASS = ("class", "limit")
 
 NUMBERS = {
-    "io-threads": gauge("redis_config_io_threads", "Threads for I/O that are set."),
-    "maxclients": gauge("redis_config_maxclients", "Limit on clients that is set."),
-    "maxmemory": gauge("redis_config_maxmemory", "Limit on the memory for data that is set, in bytes; 0 is none."),
-    "repl-backlog-size": gauge("redis_config_repl_backlog_size", "Size of the replication backlog, in bytes."),
-    "commandlog-execution-slower-than": gauge(
+    "io-threads": Gauge("redis_config_io_threads", "Threads for I/O that are set."),
+    "maxclients": Gauge("redis_config_maxclients", "Limit on clients that is set."),
+    "maxmemory": Gauge("redis_config_maxmemory", "Limit on the memory for data that is set, in bytes; 0 is none."),
+    "repl-backlog-size": Gauge("redis_config_repl_backlog_size", "Size of the replication backlog, in bytes."),
+    "commandlog-execution-slower-than": Gauge(
         "redis_commandlog_execution_slower_than", "Commands above this many microseconds go to the log of slow ones."
     ),
-    "commandlog-slow-execution-max-len": gauge(
+    "commandlog-slow-execution-max-len": Gauge(
         "redis_commandlog_slow_execution_max_len", "Limit on entries in the log of slow commands."
     ),
-    "commandlog-request-larger-than": gauge(
+    "commandlog-request-larger-than": Gauge(
         "redis_commandlog_request_larger_than", "Requests above this many bytes go to the log of large ones."
     ),
-    "commandlog-large-request-max-len": gauge(
+    "commandlog-large-request-max-len": Gauge(
         "redis_commandlog_large_request_max_len", "Limit on entries in the log of large requests."
     ),
-    "commandlog-reply-larger-than": gauge(
+    "commandlog-reply-larger-than": Gauge(
         "redis_commandlog_reply_larger_than", "Replies above this many bytes go to the log of large ones."
     ),
-    "commandlog-large-reply-max-len": gauge(
+    "commandlog-large-reply-max-len": Gauge(
         "redis_commandlog_large_reply_max_len", "Limit on entries in the log of large replies."
     ),
 }
-BUFFER_LIMIT = gauge(
+BUFFER_LIMIT = Gauge(
     "redis_config_client_output_buffer_limit_bytes", "Limit on the output buffer by class of client, in bytes.", _CLASS
 )
-BUFFER_SECONDS = gauge(
+BUFFER_SECONDS = Gauge(
     "redis_config_client_output_buffer_limit_overcome_seconds",
     "Seconds for which the soft limit on the output buffer may be exceeded, by class of client.",
     _CLASS,
 )
-KEY_VALUE = gauge("redis_config_key_value", "A setting as text.", ["key", "value"])
-VALUE = gauge("redis_config_value", "A setting that is a number.", ["key"])
+KEY_VALUE = Gauge("redis_config_key_value", "A setting as text.", ["key", "value"])
+VALUE = Gauge("redis_config_value", "A setting that is a number.", ["key"])
 
 #: What ends so is a password, whichever version brought it.
 _SECRET_ENDINGS = ("pass", "auth", "password", "secret")

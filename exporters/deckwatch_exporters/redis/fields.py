@@ -5,7 +5,7 @@ The fields: https://redis.io/docs/latest/commands/info/, https://valkey.io/comma
 
 from __future__ import annotations
 
-from deckwatch.metrics.declaration import Metric, counter, gauge
+from deckwatch.exporter import Counter, Gauge, Metric
 
 #: By field: the name without `redis_`, and what it is.
 _GAUGES = {
@@ -276,8 +276,8 @@ _COUNTERS = {
 
 #: The metric of each field.
 FIELDS: dict[str, Metric] = {
-    **{field: gauge(f"redis_{name}", help) for field, (name, help) in _GAUGES.items()},
-    **{field: counter(f"redis_{name}", help) for field, (name, help) in _COUNTERS.items()},
+    **{field: Gauge(f"redis_{name}", help) for field, (name, help) in _GAUGES.items()},
+    **{field: Counter(f"redis_{name}", help) for field, (name, help) in _COUNTERS.items()},
 }
 
 #: How many of a field's unit are one of its metric's, where that differs.

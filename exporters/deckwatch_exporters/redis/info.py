@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern, counter, gauge
+from deckwatch.exporter import Counter, Gauge, MetricPattern
 
 from .fields import DIVISORS, FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-START_TIME = gauge("redis_start_time_seconds", "When the server started, in Unix seconds.")
-INSTANCE = gauge(
+START_TIME = Gauge("redis_start_time_seconds", "When the server started, in Unix seconds.")
+INSTANCE = Gauge(
     "redis_instance_info",
     "What the server is.",
     ["role", "redis_version", "redis_build_id", "redis_mode", "os", "maxmemory_policy", "tcp_port", "run_id",
      "process_id"],
 )  # fmt: skip
-REPLICATION_ID = gauge(
+REPLICATION_ID = Gauge(
     "redis_replication_id_info", "The replication id: servers that hold the same data share it.", ["master_replid"]
 )
-ACTIVE_TIME_IO_THREAD = counter(
+ACTIVE_TIME_IO_THREAD = Counter(
     "redis_active_time_io_thread_seconds_total", "Time for which the I/O thread was busy, in seconds.", ["thread"]
 )
 CLUSTER = MetricPattern("redis_cluster_*", "gauge", "What INFO or CLUSTER INFO tells as cluster_{}.")
 
-DB_KEYS = gauge("redis_db_keys", "Keys in the database.", ["db"])
-DB_EXPIRING = gauge("redis_db_keys_expiring", "Keys in the database that have an expiry.", ["db"])
-DB_CACHED = gauge("redis_db_keys_cached", "Keys of the database that a KeyDB server has in memory.", ["db"])
-DB_SUBEXPIRY = gauge("redis_db_keys_subexpiry", "Hashes in the database that have fields with an expiry.", ["db"])
-DB_AVG_TTL = gauge("redis_db_avg_ttl_seconds", "Average time to live of the keys that expire, in seconds.", ["db"])
+DB_KEYS = Gauge("redis_db_keys", "Keys in the database.", ["db"])
+DB_EXPIRING = Gauge("redis_db_keys_expiring", "Keys in the database that have an expiry.", ["db"])
+DB_CACHED = Gauge("redis_db_keys_cached", "Keys of the database that a KeyDB server has in memory.", ["db"])
+DB_SUBEXPIRY = Gauge("redis_db_keys_subexpiry", "Hashes in the database that have fields with an expiry.", ["db"])
+DB_AVG_TTL = Gauge("redis_db_avg_ttl_seconds", "Average time to live of the keys that expire, in seconds.", ["db"])
 
-ERRORS = counter("redis_errors_total", "Error replies by their first word.", ["err"])
+ERRORS = Counter("redis_errors_total", "Error replies by their first word.", ["err"])
 
 #: Sections whose fields are no single numbers, and are kept apart.
 _APART = ("Commandstats", "Latencystats", "Errorstats", "Keyspace", "Modules")

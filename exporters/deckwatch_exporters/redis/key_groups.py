@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import number_of, pack
 
 from .keyspace import label_of
@@ -14,19 +14,19 @@ from .keyspace import label_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
     from .keyspace import Keyspace
     from .settings import KeyGroupSettings
 
 _GROUP = ("db", "key_group")
 
-COUNT = gauge("redis_key_group_count", "Keys of the group; an estimate where not all keys were looked at.", _GROUP)
-MEMORY = gauge(
+COUNT = Gauge("redis_key_group_count", "Keys of the group; an estimate where not all keys were looked at.", _GROUP)
+MEMORY = Gauge(
     "redis_key_group_memory_usage_bytes", "Memory of the group's keys, estimated from a sample, in bytes.", _GROUP
 )
-GROUPS = gauge("redis_number_of_distinct_key_groups", "Groups that the keys fall into.", ["db"])
-SCANNED = gauge("redis_key_group_scanned_ratio", "Share of the database's keys that were looked at.", ["db"])
+GROUPS = Gauge("redis_number_of_distinct_key_groups", "Groups that the keys fall into.", ["db"])
+SCANNED = Gauge("redis_key_group_scanned_ratio", "Share of the database's keys that were looked at.", ["db"])
 
 UNCLASSIFIED = "unclassified"
 OVERFLOW = "overflow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .keyspace import label_of
@@ -13,7 +13,7 @@ from .keyspace import label_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .keyspace import Keyspace
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _KEY = ("db", "key")
 
-SIZE = gauge(
+SIZE = Gauge(
     "redis_key_size",
     "Size of the key: bytes of a string, members of a collection, entries of a stream, cardinality of a HyperLogLog.",
     _KEY,
 )
-VALUE = gauge("redis_key_value", "Value of the key, where it is a number.", _KEY)
-MEMORY = gauge("redis_key_memory_usage_bytes", "Memory that the key takes, in bytes.", _KEY)
-EXPIRY = gauge("redis_key_expiry_timestamp_seconds", "When the key expires, in Unix seconds.", _KEY)
-COUNT = gauge("redis_keys_count", "Keys that match the pattern.", _KEY)
+VALUE = Gauge("redis_key_value", "Value of the key, where it is a number.", _KEY)
+MEMORY = Gauge("redis_key_memory_usage_bytes", "Memory that the key takes, in bytes.", _KEY)
+EXPIRY = Gauge("redis_key_expiry_timestamp_seconds", "When the key expires, in Unix seconds.", _KEY)
+COUNT = Gauge("redis_keys_count", "Keys that match the pattern.", _KEY)
 
 #: What tells the size of a key, by its type.
 _SIZES = {

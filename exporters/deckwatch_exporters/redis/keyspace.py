@@ -6,22 +6,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.connection import Connection
 
     from .settings import KeySelection, ScanSettings
 
 _WALK = ("db", "pattern")
 
-EXHAUSTED = gauge("redis_key_scan_exhausted", "Whether SCAN ended at its budget, before it had seen all keys.", _WALK)
-DURATION = gauge("redis_key_scan_duration_seconds", "Time that the walk over the keys took, in seconds.", _WALK)
-DROPPED = gauge("redis_key_scan_dropped_keys", "Keys that match, but are over the limit on keys.", _WALK)
+EXHAUSTED = Gauge("redis_key_scan_exhausted", "Whether SCAN ended at its budget, before it had seen all keys.", _WALK)
+DURATION = Gauge("redis_key_scan_duration_seconds", "Time that the walk over the keys took, in seconds.", _WALK)
+DROPPED = Gauge("redis_key_scan_dropped_keys", "Keys that match, but are over the limit on keys.", _WALK)
 
 #: Keys that are asked about in one go: the server answers nobody else in the meantime.
 BATCH = 200

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import number_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _EVENT = ("event_name",)
 
-SPIKE_LAST = gauge("redis_latency_spike_last", "When the event's last latency spike was, in Unix seconds.", _EVENT)
-SPIKE_DURATION = gauge(
+SPIKE_LAST = Gauge("redis_latency_spike_last", "When the event's last latency spike was, in Unix seconds.", _EVENT)
+SPIKE_DURATION = Gauge(
     "redis_latency_spike_duration_seconds", "Length of the event's last latency spike, in seconds.", _EVENT
 )
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import Metric, counter, gauge
+from deckwatch.exporter import Counter, Gauge, Metric
 
 from .info import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-INFO = gauge("redis_module_info", "A loaded module.", ["name", "ver", "api", "filters", "usedby", "using"])
+INFO = Gauge("redis_module_info", "A loaded module.", ["name", "ver", "api", "filters", "usedby", "using"])
 
 #: Fields that keep their name.
 _GAUGES = re.findall(
@@ -87,10 +87,10 @@ def _help(field: str) -> str:
 
 #: The metric of each field.
 FIELDS: dict[str, Metric] = {
-    **{field: gauge(f"redis_{field}", _help(field)) for field in _GAUGES},
-    **{field: gauge(f"redis_{name}", _help(field)) for field, name in _RENAMED_GAUGES.items()},
-    **{field: counter(f"redis_{field}", _help(field)) for field in _COUNTERS},
-    **{field: counter(f"redis_{name}", _help(field)) for field, name in _RENAMED_COUNTERS.items()},
+    **{field: Gauge(f"redis_{field}", _help(field)) for field in _GAUGES},
+    **{field: Gauge(f"redis_{name}", _help(field)) for field, name in _RENAMED_GAUGES.items()},
+    **{field: Counter(f"redis_{field}", _help(field)) for field in _COUNTERS},
+    **{field: Counter(f"redis_{name}", _help(field)) for field, name in _RENAMED_COUNTERS.items()},
 }
 
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .info import assignments, figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Sample, Series
+    from deckwatch.exporter import Sample, Series
 
 _REPLICA = ("slave_ip", "slave_port", "slave_state")
 _MASTER = ("master_host", "master_port")
 
-REPLICA_OFFSET = gauge("redis_connected_slave_offset_bytes", "Replication offset of the replica, in bytes.", _REPLICA)
-REPLICA_LAG = gauge("redis_connected_slave_lag_seconds", "Seconds since the replica was last heard of.", _REPLICA)
-REPLICA_INFO = gauge("redis_slave_info", "The master of this replica.", ["master_host", "master_port", "read_only"])
-LINK_UP = gauge("redis_master_link_up", "Whether the link to the master is up.", _MASTER)
-LAST_IO = gauge(
+REPLICA_OFFSET = Gauge("redis_connected_slave_offset_bytes", "Replication offset of the replica, in bytes.", _REPLICA)
+REPLICA_LAG = Gauge("redis_connected_slave_lag_seconds", "Seconds since the replica was last heard of.", _REPLICA)
+REPLICA_INFO = Gauge("redis_slave_info", "The master of this replica.", ["master_host", "master_port", "read_only"])
+LINK_UP = Gauge("redis_master_link_up", "Whether the link to the master is up.", _MASTER)
+LAST_IO = Gauge(
     "redis_master_last_io_seconds_ago", "Seconds since the last exchange with the master; -1 when down.", _MASTER
 )
-SYNC = gauge("redis_master_sync_in_progress", "Whether the master is sending all of its data.", _MASTER)
-OFFSET = gauge("redis_slave_repl_offset", "Replication offset of this replica, in bytes.", _MASTER)
+SYNC = Gauge("redis_master_sync_in_progress", "Whether the master is sending all of its data.", _MASTER)
+OFFSET = Gauge("redis_slave_repl_offset", "Replication offset of this replica, in bytes.", _MASTER)
 
 _REPLICA_FIELD = re.compile(r"slave[0-9]+")
 #: KeyDB's replicas have several masters: `master_1_host` and so on.

@@ -17,7 +17,7 @@ from .streams import stream_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.connection import Connection
 
     from .facts import Facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import ReplyError, mapping_of, pack, text_of
 
 from .info import assignments, figure
@@ -13,60 +13,60 @@ from .info import assignments, figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _MASTER = ("master_name", "master_address")
 
 FIELDS = {
-    "sentinel_masters": gauge("redis_sentinel_masters", "Masters that the Sentinel watches."),
-    "sentinel_tilt": gauge("redis_sentinel_tilt", "Whether the Sentinel is in TILT mode, in which it does not act."),
-    "sentinel_running_scripts": gauge("redis_sentinel_running_scripts", "Scripts that are running."),
-    "sentinel_scripts_queue_length": gauge("redis_sentinel_scripts_queue_length", "Scripts that wait to be run."),
-    "sentinel_simulate_failure_flags": gauge(
+    "sentinel_masters": Gauge("redis_sentinel_masters", "Masters that the Sentinel watches."),
+    "sentinel_tilt": Gauge("redis_sentinel_tilt", "Whether the Sentinel is in TILT mode, in which it does not act."),
+    "sentinel_running_scripts": Gauge("redis_sentinel_running_scripts", "Scripts that are running."),
+    "sentinel_scripts_queue_length": Gauge("redis_sentinel_scripts_queue_length", "Scripts that wait to be run."),
+    "sentinel_simulate_failure_flags": Gauge(
         "redis_sentinel_simulate_failure_flags", "Failures that the Sentinel is told to simulate, as flags."
     ),
 }
-STATUS = gauge(
+STATUS = Gauge(
     "redis_sentinel_master_status", "Whether the Sentinel thinks that the master works.", [*_MASTER, "master_status"]
 )
-REPLICAS = gauge("redis_sentinel_master_slaves", "Replicas of the master.", _MASTER)
-SENTINELS = gauge("redis_sentinel_master_sentinels", "Sentinels that watch the master.", _MASTER)
-OK_REPLICAS = gauge("redis_sentinel_master_ok_slaves", "Replicas of the master that are not down.", _MASTER)
-OK_SENTINELS = gauge("redis_sentinel_master_ok_sentinels", "Sentinels of the master that are not down.", _MASTER)
-QUORUM = gauge(
+REPLICAS = Gauge("redis_sentinel_master_slaves", "Replicas of the master.", _MASTER)
+SENTINELS = Gauge("redis_sentinel_master_sentinels", "Sentinels that watch the master.", _MASTER)
+OK_REPLICAS = Gauge("redis_sentinel_master_ok_slaves", "Replicas of the master that are not down.", _MASTER)
+OK_SENTINELS = Gauge("redis_sentinel_master_ok_sentinels", "Sentinels of the master that are not down.", _MASTER)
+QUORUM = Gauge(
     "redis_sentinel_master_ckquorum_status",
     "Whether enough Sentinels answer to fail the master over.",
     ["master_name", "message"],
 )
-LAST_PING = gauge(
+LAST_PING = Gauge(
     "redis_sentinel_master_last_ok_ping_reply_seconds", "Seconds since the master last answered a ping.", _MASTER
 )
-PEER = gauge(
+PEER = Gauge(
     "redis_sentinel_peer_info",
     "Another Sentinel of the master.",
     [*_MASTER, "name", "ip", "port", "runid", "flags"],
 )
 #: By field of SENTINEL MASTERS.
 SETTINGS = {
-    "quorum": gauge(
+    "quorum": Gauge(
         "redis_sentinel_master_setting_ckquorum", "Sentinels that must agree that the master is down.", _MASTER
     ),
-    "failover-timeout": gauge(
+    "failover-timeout": Gauge(
         "redis_sentinel_master_setting_failover_timeout", "Time that a failover may take, in milliseconds.", _MASTER
     ),
-    "parallel-syncs": gauge(
+    "parallel-syncs": Gauge(
         "redis_sentinel_master_setting_parallel_syncs", "Replicas that are set up anew at once in a failover.", _MASTER
     ),
-    "down-after-milliseconds": gauge(
+    "down-after-milliseconds": Gauge(
         "redis_sentinel_master_setting_down_after_milliseconds",
         "Time without an answer after which the master counts as down, in milliseconds.",
         _MASTER,
     ),
-    "config-epoch": gauge("redis_sentinel_master_config_epoch", "Version of the master's configuration.", _MASTER),
+    "config-epoch": Gauge("redis_sentinel_master_config_epoch", "Version of the master's configuration.", _MASTER),
 }
-CONFIG_TEXT = gauge("redis_sentinel_config_key_value", "A global setting of the Sentinel as text.", ["key", "value"])
-CONFIG_NUMBER = gauge("redis_sentinel_config_value", "A global setting of the Sentinel that is a number.", ["key"])
+CONFIG_TEXT = Gauge("redis_sentinel_config_key_value", "A global setting of the Sentinel as text.", ["key", "value"])
+CONFIG_NUMBER = Gauge("redis_sentinel_config_value", "A global setting of the Sentinel that is a number.", ["key"])
 
 MASTERS = pack("SENTINEL", "MASTERS")
 CONFIG = pack("SENTINEL", "CONFIG", "GET", "*")

@@ -6,8 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Unreachable
-from deckwatch.metrics.declaration import Metric, Sample, Series, counter, gauge
+from deckwatch.exporter import Counter, Gauge, Metric, Sample, Series, Unreachable
 from deckwatch_exporters.clients.redis.connection import REFUSED_FOR, ConnectionFailed
 from deckwatch_exporters.clients.redis.resp import ReplyError, number_of, pack, text_of
 
@@ -27,31 +26,31 @@ if TYPE_CHECKING:
     from .facts import Facts
     from .settings import RedisSettings
 
-UP = gauge("redis_up", "Whether the server answers.")
-SLOWLOG_LENGTH = gauge("redis_slowlog_length", "Entries in the slow log.")
-SLOWLOG_LAST_ID = gauge("redis_slowlog_last_id", "Id of the newest entry in the slow log; 0 when it is empty, too.")
-SLOWLOG_LAST_DURATION = gauge(
+UP = Gauge("redis_up", "Whether the server answers.")
+SLOWLOG_LENGTH = Gauge("redis_slowlog_length", "Entries in the slow log.")
+SLOWLOG_LAST_ID = Gauge("redis_slowlog_last_id", "Id of the newest entry in the slow log; 0 when it is empty, too.")
+SLOWLOG_LAST_DURATION = Gauge(
     "redis_last_slow_execution_duration_seconds",
     "Duration of the newest command in the slow log, in seconds; 0 when it is empty.",
 )
 COMMANDLOG_LENGTHS = {
-    "slow": gauge("redis_commandlog_slow_length", "Entries in the log of slow commands."),
-    "large-request": gauge("redis_commandlog_large_request_length", "Entries in the log of large requests."),
-    "large-reply": gauge("redis_commandlog_large_reply_length", "Entries in the log of large replies."),
+    "slow": Gauge("redis_commandlog_slow_length", "Entries in the log of slow commands."),
+    "large-request": Gauge("redis_commandlog_large_request_length", "Entries in the log of large requests."),
+    "large-reply": Gauge("redis_commandlog_large_reply_length", "Entries in the log of large replies."),
 }
-KEY_GROUPS_DURATION = gauge(
+KEY_GROUPS_DURATION = Gauge(
     "redis_last_key_groups_scrape_duration_milliseconds",
     "Milliseconds that the last count of the key groups took; 0 where none are counted.",
 )
-SCRAPES = counter("redis_exporter_scrapes_total", "Runs of this collector.")
+SCRAPES = Counter("redis_exporter_scrapes_total", "Runs of this collector.")
 SCRAPE_DURATION = Metric("redis_exporter_scrape_duration_seconds", "summary", "Durations of its runs, in seconds.")
-LAST_DURATION = gauge("redis_exporter_last_scrape_duration_seconds", "Duration of its last run, in seconds.")
-LAST_CONNECT = gauge(
+LAST_DURATION = Gauge("redis_exporter_last_scrape_duration_seconds", "Duration of its last run, in seconds.")
+LAST_CONNECT = Gauge(
     "redis_exporter_last_scrape_connect_time_seconds",
     "Time that the connection took to open, in seconds; 0 where the last run found it open.",
 )
-LAST_ERROR = gauge("redis_exporter_last_scrape_error", "Whether its last run failed, and why.", ["err"])
-REQUEST_ERRORS = counter(
+LAST_ERROR = Gauge("redis_exporter_last_scrape_error", "Whether its last run failed, and why.", ["err"])
+REQUEST_ERRORS = Counter(
     "redis_target_scrape_request_errors_total",
     "Requests for a target that were refused: none, since targets come from the config alone.",
 )
@@ -114,9 +113,8 @@ class Server:
             self._info = None
             self._facts.forget()
             about = self._about_itself(began, 0.0, str(failure))
-            raise Unreachable(str(failure), [UP(0), *about]) from None
+            raise Unreachable(str(failure), about) from None
         connect = self._connection.connect_seconds if self._connection.generation != generation else 0.0
-        samples.append(UP(1))
         samples.extend(self._about_itself(began, connect, ""))
         return samples
 

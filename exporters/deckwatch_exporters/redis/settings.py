@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from deckwatch.config import Duration, Settings
+from deckwatch.exporter import Duration, Settings
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:

@@ -14,31 +14,29 @@ from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import NotAvailable, Unreachable
-from deckwatch.metrics.declaration import counter, histogram
+from deckwatch.exporter import Counter, Histogram, NotAvailable, Unreachable
 from deckwatch_exporters.clients.redis.connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
 from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.exporter import Context
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Context, Sample
     from deckwatch_exporters.clients.redis.connection import Connection
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .facts import Facts
     from .settings import SlowlogSettings
 
-SLOW = histogram(
+SLOW = Histogram(
     "redis_slow_command_duration_seconds",
     "Durations of the commands in the slow log since the agent started, in seconds.",
     ["command"],
 )
-MISSED = counter(
+MISSED = Counter(
     "redis_slow_commands_missed_total", "Entries of the slow log that were gone before the agent could read them."
 )
-UNNAMED = counter(
+UNNAMED = Counter(
     "redis_slow_commands_other_total", "Slow commands counted as other because too many different ones were seen."
 )
 
@@ -167,7 +165,7 @@ class SlowLog:
             known = self._samples.get(command)
             if known is None:
                 buckets = dict(zip((*_BOUNDS, inf), accumulate(counts), strict=True))
-                known = self._samples[command] = tuple(SLOW.distribution(buckets, total, command=command))
+                known = self._samples[command] = tuple(SLOW.cumulative(buckets, total, command=command))
             yield from known
 
     def _new_entries(self) -> list[SlowCommand]:

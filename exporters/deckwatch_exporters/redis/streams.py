@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, pack, text_of
 
 from .keyspace import label_of
@@ -12,7 +12,7 @@ from .keyspace import label_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .keyspace import Keyspace
@@ -24,46 +24,46 @@ _CONSUMER = ("db", "stream", "group", "consumer")
 
 #: By field of XINFO STREAM.
 NUMBERS: dict[str, Metric] = {
-    "length": gauge("redis_stream_length", "Entries of the stream.", _STREAM),
-    "radix-tree-keys": gauge("redis_stream_radix_tree_keys", "Keys of the stream's radix tree.", _STREAM),
-    "radix-tree-nodes": gauge("redis_stream_radix_tree_nodes", "Nodes of the stream's radix tree.", _STREAM),
-    "groups": gauge("redis_stream_groups", "Groups of the stream.", _STREAM),
-    "entries-added": counter("redis_stream_entries_added_total", "Entries ever added to the stream.", _STREAM),
+    "length": Gauge("redis_stream_length", "Entries of the stream.", _STREAM),
+    "radix-tree-keys": Gauge("redis_stream_radix_tree_keys", "Keys of the stream's radix tree.", _STREAM),
+    "radix-tree-nodes": Gauge("redis_stream_radix_tree_nodes", "Nodes of the stream's radix tree.", _STREAM),
+    "groups": Gauge("redis_stream_groups", "Groups of the stream.", _STREAM),
+    "entries-added": Counter("redis_stream_entries_added_total", "Entries ever added to the stream.", _STREAM),
 }
 IDS: dict[str, Metric] = {
-    "last-generated-id": gauge(
+    "last-generated-id": Gauge(
         "redis_stream_last_generated_id", "Id last given to an entry, in Unix milliseconds.", _STREAM
     ),
-    "max-deleted-entry-id": gauge(
+    "max-deleted-entry-id": Gauge(
         "redis_stream_max_deleted_entry_id", "Highest id of a deleted entry, in Unix milliseconds; 0 is none.", _STREAM
     ),
-    "first-entry": gauge("redis_stream_first_entry_id", "Id of the first entry, in Unix milliseconds.", _STREAM),
-    "last-entry": gauge("redis_stream_last_entry_id", "Id of the last entry, in Unix milliseconds.", _STREAM),
+    "first-entry": Gauge("redis_stream_first_entry_id", "Id of the first entry, in Unix milliseconds.", _STREAM),
+    "last-entry": Gauge("redis_stream_last_entry_id", "Id of the last entry, in Unix milliseconds.", _STREAM),
 }
 #: By field of XINFO GROUPS.
 GROUP_NUMBERS: dict[str, Metric] = {
-    "consumers": gauge("redis_stream_group_consumers", "Consumers of the group.", _GROUP),
-    "pending": gauge("redis_stream_group_messages_pending", "Entries delivered, but not acknowledged.", _GROUP),
-    "entries-read": gauge("redis_stream_group_entries_read", "Entries that the group has read.", _GROUP),
-    "lag": gauge("redis_stream_group_lag", "Entries that wait to be delivered to the group.", _GROUP),
+    "consumers": Gauge("redis_stream_group_consumers", "Consumers of the group.", _GROUP),
+    "pending": Gauge("redis_stream_group_messages_pending", "Entries delivered, but not acknowledged.", _GROUP),
+    "entries-read": Gauge("redis_stream_group_entries_read", "Entries that the group has read.", _GROUP),
+    "lag": Gauge("redis_stream_group_lag", "Entries that wait to be delivered to the group.", _GROUP),
 }
-GROUP_LAST_DELIVERED = gauge(
+GROUP_LAST_DELIVERED = Gauge(
     "redis_stream_group_last_delivered_id", "Id last delivered to the group, in Unix milliseconds.", _GROUP
 )
-OLDEST_PENDING = gauge(
+OLDEST_PENDING = Gauge(
     "redis_stream_group_oldest_pending_timestamp_seconds",
     "When the oldest entry that was delivered, but not acknowledged, was added, in Unix seconds.",
     _GROUP,
 )
-OLDEST_UNDELIVERED = gauge(
+OLDEST_UNDELIVERED = Gauge(
     "redis_stream_group_oldest_undelivered_timestamp_seconds",
     "When the oldest entry that waits to be delivered was added, in Unix seconds.",
     _GROUP,
 )
-CONSUMER_PENDING = gauge(
+CONSUMER_PENDING = Gauge(
     "redis_stream_group_consumer_messages_pending", "Entries that the consumer has not acknowledged.", _CONSUMER
 )
-CONSUMER_IDLE = gauge(
+CONSUMER_IDLE = Gauge(
     "redis_stream_group_consumer_idle_seconds", "Seconds since the consumer last asked for entries.", _CONSUMER
 )
 

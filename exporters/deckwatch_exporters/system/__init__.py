@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import field_validator
 
-from deckwatch.config import Settings
-from deckwatch.exporter import Collector, Context, Exporter, Probe
-from deckwatch.metrics.declaration import declared_in
+from deckwatch.exporter import Collector, Context, Exporter, Scheduled, Settings, Target
 
 from .arp import Arp
 from .bonding import Bonding
@@ -69,7 +65,6 @@ class SystemSettings(Settings):
     sysfs: str = "/sys"
     rootfs: str = "/"
     udev: str = "/run/udev/data"
-    disable: frozenset[str] = frozenset()
     cpu: CpuSettings = CpuSettings()
     interrupts: InterruptsSettings = InterruptsSettings()
     stat: StatSettings = StatSettings()
@@ -81,14 +76,6 @@ class SystemSettings(Settings):
     systemd: SystemdSettings = SystemdSettings()
     textfile: TextfileSettings = TextfileSettings()
     processes: tuple[ProcessGroup, ...] = ()
-
-    @field_validator("disable")
-    @classmethod
-    def _known(cls, names: frozenset[str]) -> frozenset[str]:
-        unknown = sorted(names - SUBSYSTEMS.keys())
-        if unknown:
-            raise ValueError(f"names out of {', '.join(SUBSYSTEMS)}; {', '.join(unknown)} is none of them")
-        return names
 
     @field_validator("processes")
     @classmethod
@@ -104,14 +91,14 @@ class SystemSettings(Settings):
 
 
 class Subsystem(NamedTuple):
-    """How a subsystem's collector is made. Kernel files always answer; what touches anything else may block.
+    """How a subsystem's collector is made.
 
-    Those of one `group` share a thread, since a thread costs what they do: sensors hang together or not at all.
-    `max_series` keeps one that grows with the machine (a line for each interrupt and CPU) from using up the budget.
+    Those without a `group` read kernel files only, which always answer. Whatever may block has a group, which is a
+    thread: sensors hang together or not at all. `max_series` keeps a subsystem that grows with the machine (a line for
+    each interrupt and CPU) from using up the budget.
     """
 
     make: Callable[[Paths, SystemSettings, Context], Collector]
-    may_block: bool = False
     group: str = ""
     max_series: int | None = None
 
@@ -124,15 +111,15 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "conntrack": Subsystem(lambda paths, _s, _c: Conntrack(paths)),
     "cpu": Subsystem(lambda paths, settings, _c: Cpu(paths, settings.cpu)),
     # Before Linux 5.18, reading the current frequency can sleep.
-    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths), may_block=True, group="sensors"),
+    "cpufreq": Subsystem(lambda paths, _s, _c: CpuFrequency(paths), group="sensors"),
     "diskstats": Subsystem(lambda paths, settings, _c: Disk(paths, settings.disk)),
     "dmi": Subsystem(lambda paths, _s, _c: Dmi(paths)),
     "edac": Subsystem(lambda paths, _s, _c: Edac(paths)),
     "entropy": Subsystem(lambda paths, _s, _c: Entropy(paths)),
     "filefd": Subsystem(lambda paths, _s, _c: FileDescriptors(paths)),
-    "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), may_block=True),
+    "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), group="filesystem"),
     # Reading a sensor can take a driver a second or more.
-    "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), may_block=True, group="sensors"),
+    "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), group="sensors"),
     "interrupts": Subsystem(lambda paths, settings, _c: Interrupts(paths, settings.interrupts), max_series=10_000),
     "kernel_hung": Subsystem(lambda paths, _s, _c: KernelHung(paths)),
     "loadavg": Subsystem(lambda paths, _s, _c: Load(paths)),
@@ -143,8 +130,8 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "netdev": Subsystem(lambda paths, settings, _c: NetworkDevices(paths, settings.network)),
     "netstat": Subsystem(lambda paths, settings, _c: Netstat(paths, settings.netstat)),
     "nvme": Subsystem(lambda paths, _s, _c: Nvme(paths)),
-    "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), may_block=True, group="files"),
-    "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), may_block=True, group="sensors"),
+    "os": Subsystem(lambda paths, _s, _c: OsRelease(paths), group="files"),
+    "powersupplyclass": Subsystem(lambda paths, _s, _c: PowerSupply(paths), group="sensors"),
     "pressure": Subsystem(lambda paths, _s, _c: Pressure(paths)),
     "processes": Subsystem(lambda paths, _s, _c: Processes(paths)),
     "rapl": Subsystem(lambda paths, _s, _c: Rapl(paths)),
@@ -154,49 +141,37 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "softirqs": Subsystem(lambda paths, _s, _c: Softirqs(paths)),
     "softnet": Subsystem(lambda paths, _s, _c: Softnet(paths)),
     "stat": Subsystem(lambda paths, settings, _c: Stat(paths, settings.stat)),
-    "systemd": Subsystem(lambda paths, settings, _c: Systemd(paths, settings.systemd), may_block=True),
+    "systemd": Subsystem(lambda paths, settings, _c: Systemd(paths, settings.systemd), group="systemd"),
     "tcpstat": Subsystem(lambda paths, _s, _c: SocketStates(paths)),
     "textfile": Subsystem(
         lambda paths, settings, context: Textfile(paths, settings.textfile, context.logger),
-        may_block=True,
         group="files",
     ),
-    "thermal_zone": Subsystem(lambda paths, _s, _c: Thermal(paths), may_block=True, group="sensors"),
+    "thermal_zone": Subsystem(lambda paths, _s, _c: Thermal(paths), group="sensors"),
     "time": Subsystem(lambda paths, _s, _c: TimeOfDay(paths)),
     "timex": Subsystem(lambda _paths, _s, _c: Timex()),
     "udp_queues": Subsystem(lambda paths, _s, _c: UdpQueues(paths)),
     "uname": Subsystem(lambda paths, _s, _c: Uname(paths)),
     "vmstat": Subsystem(lambda paths, settings, _c: Vmstat(paths, settings.vmstat)),
     # Reading a process's memory map waits for that process to hold still.
-    "watched": Subsystem(lambda paths, settings, _c: WatchedProcesses(paths, settings.processes), may_block=True),
+    "watched": Subsystem(lambda paths, settings, _c: WatchedProcesses(paths, settings.processes), group="watched"),
 }
 
 
-def open_host(settings: SystemSettings, context: Context) -> list[Probe]:
-    """A probe for each subsystem that is not disabled; watched processes only where some are named."""
+def open_host(settings: SystemSettings, context: Context) -> Target:
+    """A collector for each subsystem; watched processes only where some are named."""
     paths = settings.paths
-    left_out = settings.disable if settings.processes else settings.disable | {"watched"}
-    return [
-        Probe(
-            f"system.{name}",
-            subsystem.make(paths, settings, context),
-            may_block=subsystem.may_block,
-            group=subsystem.group,
-            max_series=subsystem.max_series,
-        )
-        for name, subsystem in SUBSYSTEMS.items()
-        if name not in left_out
-    ]
-
-
-def _modules() -> list[Any]:
-    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return Target(
+        {
+            name: Scheduled(
+                subsystem.make(paths, settings, context), group=subsystem.group, max_series=subsystem.max_series
+            )
+            for name, subsystem in SUBSYSTEMS.items()
+            if name != "watched" or settings.processes
+        }
+    )
 
 
 EXPORTER = Exporter(
-    name="system",
-    settings=SystemSettings,
-    open=open_host,
-    metrics=declared_in(*_modules()),
-    scrape_prefix="node",
+    name="system", settings=SystemSettings, open=open_host, collectors=tuple(SUBSYSTEMS), scrape_prefix="node"
 )

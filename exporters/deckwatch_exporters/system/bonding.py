@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-SLAVES = gauge("node_bonding_slaves", "Interfaces configured for the bond.", ["master"])
-ACTIVE = gauge("node_bonding_active", "Interfaces of the bond that are up.", ["master"])
+SLAVES = Gauge("node_bonding_slaves", "Interfaces configured for the bond.", ["master"])
+ACTIVE = Gauge("node_bonding_active", "Interfaces of the bond that are up.", ["master"])
 
 
 class Bonding:

@@ -7,30 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge, NotAvailable
 
 from .paths import Paths, read_number, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-USAGE = counter("container_cpu_usage_seconds_total", "CPU time used by the agent's container, in seconds.")
-PERIODS = counter("container_cpu_cfs_periods_total", "Enforcement periods that have passed.")
-THROTTLED = counter("container_cpu_cfs_throttled_periods_total", "Periods in which the container was throttled.")
-THROTTLED_SECONDS = counter(
+USAGE = Counter("container_cpu_usage_seconds_total", "CPU time used by the agent's container, in seconds.")
+PERIODS = Counter("container_cpu_cfs_periods_total", "Enforcement periods that have passed.")
+THROTTLED = Counter("container_cpu_cfs_throttled_periods_total", "Periods in which the container was throttled.")
+THROTTLED_SECONDS = Counter(
     "container_cpu_cfs_throttled_seconds_total", "Time for which the container was throttled, in seconds."
 )
-QUOTA = gauge("container_spec_cpu_quota", "CPU time allowed in each period, in microseconds.")
-PERIOD = gauge("container_spec_cpu_period", "Length of a period, in microseconds.")
-MEMORY = gauge("container_memory_usage_bytes", "Memory used by the container, in bytes.")
-WORKING_SET = gauge("container_memory_working_set_bytes", "Memory that cannot be given back at once, in bytes.")
-MEMORY_LIMIT = gauge("container_spec_memory_limit_bytes", "Memory that the container may use, in bytes.")
-OOM = counter("container_oom_events_total", "Processes killed for want of memory.")
-LIMIT_HITS = counter("container_memory_failcnt", "Times the memory limit was hit.")
-PROCESSES = gauge("container_processes", "Processes and threads in the container.")
+QUOTA = Gauge("container_spec_cpu_quota", "CPU time allowed in each period, in microseconds.")
+PERIOD = Gauge("container_spec_cpu_period", "Length of a period, in microseconds.")
+MEMORY = Gauge("container_memory_usage_bytes", "Memory used by the container, in bytes.")
+WORKING_SET = Gauge("container_memory_working_set_bytes", "Memory that cannot be given back at once, in bytes.")
+MEMORY_LIMIT = Gauge("container_spec_memory_limit_bytes", "Memory that the container may use, in bytes.")
+OOM = Counter("container_oom_events_total", "Processes killed for want of memory.")
+LIMIT_HITS = Counter("container_memory_failcnt", "Times the memory limit was hit.")
+PROCESSES = Gauge("container_processes", "Processes and threads in the container.")
 
 
 class ContainerCgroup:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, read_number, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-ENTRIES = gauge("node_nf_conntrack_entries", "Connections that are tracked.")
-LIMIT = gauge("node_nf_conntrack_entries_limit", "Connections that can be tracked.")
+ENTRIES = Gauge("node_nf_conntrack_entries", "Connections that are tracked.")
+LIMIT = Gauge("node_nf_conntrack_entries_limit", "Connections that can be tracked.")
 #: By the file's column.
 STATISTICS = {
-    "found": gauge("node_nf_conntrack_stat_found", "Searched entries that were found."),
-    "invalid": gauge("node_nf_conntrack_stat_invalid", "Packets that cannot be tracked."),
-    "ignore": gauge("node_nf_conntrack_stat_ignore", "Packets of connections that are tracked already."),
-    "insert": gauge("node_nf_conntrack_stat_insert", "Entries inserted."),
-    "insert_failed": gauge("node_nf_conntrack_stat_insert_failed", "Entries that could not be inserted."),
-    "drop": gauge("node_nf_conntrack_stat_drop", "Packets dropped because tracking failed."),
-    "early_drop": gauge("node_nf_conntrack_stat_early_drop", "Entries dropped to make room for new ones."),
-    "search_restart": gauge("node_nf_conntrack_stat_search_restart", "Lookups restarted by a resize of the table."),
+    "found": Gauge("node_nf_conntrack_stat_found", "Searched entries that were found."),
+    "invalid": Gauge("node_nf_conntrack_stat_invalid", "Packets that cannot be tracked."),
+    "ignore": Gauge("node_nf_conntrack_stat_ignore", "Packets of connections that are tracked already."),
+    "insert": Gauge("node_nf_conntrack_stat_insert", "Entries inserted."),
+    "insert_failed": Gauge("node_nf_conntrack_stat_insert_failed", "Entries that could not be inserted."),
+    "drop": Gauge("node_nf_conntrack_stat_drop", "Packets dropped because tracking failed."),
+    "early_drop": Gauge("node_nf_conntrack_stat_early_drop", "Entries dropped to make room for new ones."),
+    "search_restart": Gauge("node_nf_conntrack_stat_search_restart", "Lookups restarted by a resize of the table."),
 }
 
 

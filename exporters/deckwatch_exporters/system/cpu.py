@@ -10,8 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge, Settings
 
 from .figures import figures
 from .paths import Paths, list_dir, read_number, read_text, read_value
@@ -19,27 +18,27 @@ from .paths import Paths, list_dir, read_number, read_text, read_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
-SECONDS = counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.", ["cpu", "mode"])
-GUEST = counter(
+SECONDS = Counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.", ["cpu", "mode"])
+GUEST = Counter(
     "node_cpu_guest_seconds_total", "Seconds the CPUs spent running guests (VMs), by mode.", ["cpu", "mode"]
 )
-CORE_THROTTLES = counter(
+CORE_THROTTLES = Counter(
     "node_cpu_core_throttles_total", "Times this CPU core has been throttled for its temperature.", ["package", "core"]
 )
-PACKAGE_THROTTLES = counter(
+PACKAGE_THROTTLES = Counter(
     "node_cpu_package_throttles_total", "Times this CPU package has been throttled for its temperature.", ["package"]
 )
-ISOLATED = gauge("node_cpu_isolated", "Whether the CPU is isolated from the scheduler.", ["cpu"])
-ONLINE = gauge("node_cpu_online", "Whether the CPU is online.", ["cpu"])
-INFO = gauge(
+ISOLATED = Gauge("node_cpu_isolated", "Whether the CPU is isolated from the scheduler.", ["cpu"])
+ONLINE = Gauge("node_cpu_online", "Whether the CPU is online.", ["cpu"])
+INFO = Gauge(
     "node_cpu_info",
     "The make of the CPU, as /proc/cpuinfo has it; always 1.",
     ["package", "core", "cpu", "vendor", "family", "model", "model_name", "microcode", "stepping", "cachesize"],
 )
-FLAG = gauge("node_cpu_flag_info", "A feature flag that the first CPU has; always 1.", ["flag"])
-BUG = gauge("node_cpu_bug_info", "A hardware bug that the kernel knows the first CPU to have; always 1.", ["bug"])
+FLAG = Gauge("node_cpu_flag_info", "A feature flag that the first CPU has; always 1.", ["flag"])
+BUG = Gauge("node_cpu_bug_info", "A hardware bug that the kernel knows the first CPU to have; always 1.", ["bug"])
 
 MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _IDLE = MODES.index("idle")

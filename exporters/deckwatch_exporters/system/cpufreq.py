@@ -5,32 +5,31 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 FREQUENCIES = {
-    "cpuinfo_cur_freq": gauge("node_cpu_frequency_hertz", "Current frequency of the CPU, in hertz.", ["cpu"]),
-    "cpuinfo_avg_freq": gauge(
+    "cpuinfo_cur_freq": Gauge("node_cpu_frequency_hertz", "Current frequency of the CPU, in hertz.", ["cpu"]),
+    "cpuinfo_avg_freq": Gauge(
         "node_cpu_frequency_avg_hertz", "Frequency of the CPU over the last moments, in hertz.", ["cpu"]
     ),
-    "cpuinfo_min_freq": gauge("node_cpu_frequency_min_hertz", "Lowest frequency of the CPU, in hertz.", ["cpu"]),
-    "cpuinfo_max_freq": gauge("node_cpu_frequency_max_hertz", "Highest frequency of the CPU, in hertz.", ["cpu"]),
-    "scaling_cur_freq": gauge("node_cpu_scaling_frequency_hertz", "Frequency set for the CPU, in hertz.", ["cpu"]),
-    "scaling_min_freq": gauge(
+    "cpuinfo_min_freq": Gauge("node_cpu_frequency_min_hertz", "Lowest frequency of the CPU, in hertz.", ["cpu"]),
+    "cpuinfo_max_freq": Gauge("node_cpu_frequency_max_hertz", "Highest frequency of the CPU, in hertz.", ["cpu"]),
+    "scaling_cur_freq": Gauge("node_cpu_scaling_frequency_hertz", "Frequency set for the CPU, in hertz.", ["cpu"]),
+    "scaling_min_freq": Gauge(
         "node_cpu_scaling_frequency_min_hertz", "Lowest frequency allowed for the CPU, in hertz.", ["cpu"]
     ),
-    "scaling_max_freq": gauge(
+    "scaling_max_freq": Gauge(
         "node_cpu_scaling_frequency_max_hertz", "Highest frequency allowed for the CPU, in hertz.", ["cpu"]
     ),
 }
-GOVERNOR = gauge("node_cpu_scaling_governor", "The governor that is in force has 1, others 0.", ["cpu", "governor"])
+GOVERNOR = Gauge("node_cpu_scaling_governor", "The governor that is in force has 1, others 0.", ["cpu", "governor"])
 
 _CPU = re.compile(r"cpu[0-9]+")
 

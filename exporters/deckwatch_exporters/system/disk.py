@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import Metric, counter, gauge
+from deckwatch.exporter import Counter, Gauge, Metric, Settings
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _DEVICE = ("device",)
 _SECTOR = 512  # bytes; the file counts in these, whatever the device's own sectors are
@@ -21,45 +20,45 @@ _MILLISECOND = 0.001
 
 #: In the order of the file's columns, with the factor that makes base units of them.
 COLUMNS: tuple[Metric, ...] = (
-    counter("node_disk_reads_completed_total", "Reads completed.", _DEVICE),
-    counter("node_disk_reads_merged_total", "Reads merged.", _DEVICE),
-    counter("node_disk_read_bytes_total", "Bytes read.", _DEVICE),
-    counter("node_disk_read_time_seconds_total", "Seconds spent by all reads.", _DEVICE),
-    counter("node_disk_writes_completed_total", "Writes completed.", _DEVICE),
-    counter("node_disk_writes_merged_total", "Writes merged.", _DEVICE),
-    counter("node_disk_written_bytes_total", "Bytes written.", _DEVICE),
-    counter("node_disk_write_time_seconds_total", "Seconds spent by all writes.", _DEVICE),
-    gauge("node_disk_io_now", "I/Os in progress.", _DEVICE),
-    counter("node_disk_io_time_seconds_total", "Seconds spent doing I/Os.", _DEVICE),
-    counter("node_disk_io_time_weighted_seconds_total", "Seconds spent doing I/Os, weighted by their number.", _DEVICE),
-    counter("node_disk_discards_completed_total", "Discards completed.", _DEVICE),
-    counter("node_disk_discards_merged_total", "Discards merged.", _DEVICE),
-    counter("node_disk_discarded_sectors_total", "Sectors discarded.", _DEVICE),
-    counter("node_disk_discard_time_seconds_total", "Seconds spent by all discards.", _DEVICE),
-    counter("node_disk_flush_requests_total", "Flush requests completed.", _DEVICE),
-    counter("node_disk_flush_requests_time_seconds_total", "Seconds spent by all flush requests.", _DEVICE),
+    Counter("node_disk_reads_completed_total", "Reads completed.", _DEVICE),
+    Counter("node_disk_reads_merged_total", "Reads merged.", _DEVICE),
+    Counter("node_disk_read_bytes_total", "Bytes read.", _DEVICE),
+    Counter("node_disk_read_time_seconds_total", "Seconds spent by all reads.", _DEVICE),
+    Counter("node_disk_writes_completed_total", "Writes completed.", _DEVICE),
+    Counter("node_disk_writes_merged_total", "Writes merged.", _DEVICE),
+    Counter("node_disk_written_bytes_total", "Bytes written.", _DEVICE),
+    Counter("node_disk_write_time_seconds_total", "Seconds spent by all writes.", _DEVICE),
+    Gauge("node_disk_io_now", "I/Os in progress.", _DEVICE),
+    Counter("node_disk_io_time_seconds_total", "Seconds spent doing I/Os.", _DEVICE),
+    Counter("node_disk_io_time_weighted_seconds_total", "Seconds spent doing I/Os, weighted by their number.", _DEVICE),
+    Counter("node_disk_discards_completed_total", "Discards completed.", _DEVICE),
+    Counter("node_disk_discards_merged_total", "Discards merged.", _DEVICE),
+    Counter("node_disk_discarded_sectors_total", "Sectors discarded.", _DEVICE),
+    Counter("node_disk_discard_time_seconds_total", "Seconds spent by all discards.", _DEVICE),
+    Counter("node_disk_flush_requests_total", "Flush requests completed.", _DEVICE),
+    Counter("node_disk_flush_requests_time_seconds_total", "Seconds spent by all flush requests.", _DEVICE),
 )
 _FACTORS = (1, 1, _SECTOR, _MILLISECOND, 1, 1, _SECTOR, _MILLISECOND, 1, _MILLISECOND, _MILLISECOND,
             1, 1, 1, _MILLISECOND, 1, _MILLISECOND)  # fmt: skip
 
-INFO = gauge(
+INFO = Gauge(
     "node_disk_info",
     "What udev knows of the device.",
     ["device", "major", "minor", "path", "wwn", "model", "serial", "revision"],
 )
-FILESYSTEM_INFO = gauge(
+FILESYSTEM_INFO = Gauge(
     "node_disk_filesystem_info", "The file system on the device.", ["device", "type", "usage", "uuid", "version"]
 )
-MAPPER_INFO = gauge(
+MAPPER_INFO = Gauge(
     "node_disk_device_mapper_info",
     "The device-mapper device.",
     ["device", "name", "uuid", "vg_name", "lv_name", "lv_layer"],
 )
-ATA_WRITE_CACHE = gauge("node_disk_ata_write_cache", "Whether the ATA disk has a write cache.", _DEVICE)
-ATA_WRITE_CACHE_ENABLED = gauge(
+ATA_WRITE_CACHE = Gauge("node_disk_ata_write_cache", "Whether the ATA disk has a write cache.", _DEVICE)
+ATA_WRITE_CACHE_ENABLED = Gauge(
     "node_disk_ata_write_cache_enabled", "Whether the ATA disk's write cache is enabled.", _DEVICE
 )
-ATA_ROTATION_RATE = gauge(
+ATA_ROTATION_RATE = Gauge(
     "node_disk_ata_rotation_rate_rpm", "Rotation rate of the ATA disk, in revolutions per minute; 0 for SSDs.", _DEVICE
 )
 _ATA = {

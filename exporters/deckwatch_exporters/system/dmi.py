@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import Metric, gauge
+from deckwatch.exporter import Gauge, Metric, NotAvailable
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _FIELDS = (
     "bios_date", "bios_release", "bios_vendor", "bios_version", "board_asset_tag", "board_name", "board_serial",
@@ -20,7 +19,7 @@ _FIELDS = (
     "product_family", "product_name", "product_serial", "product_sku", "product_uuid", "product_version",
     "system_vendor",
 )  # fmt: skip
-INFO = gauge("node_dmi_info", "Make and model of the machine, as its firmware tells them.", _FIELDS)
+INFO = Gauge("node_dmi_info", "Make and model of the machine, as its firmware tells them.", _FIELDS)
 
 
 class Dmi:

@@ -5,32 +5,31 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter
+from deckwatch.exporter import Counter, NotAvailable
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 CONTROLLER = {
-    "ce": counter("node_edac_correctable_errors_total", "Corrected memory errors.", ["controller"]),
-    "ue": counter("node_edac_uncorrectable_errors_total", "Uncorrectable memory errors.", ["controller"]),
+    "ce": Counter("node_edac_correctable_errors_total", "Corrected memory errors.", ["controller"]),
+    "ue": Counter("node_edac_uncorrectable_errors_total", "Uncorrectable memory errors.", ["controller"]),
 }
 CSROW = {
-    "ce": counter("node_edac_csrow_correctable_errors_total", "Corrected errors of the row.", ["controller", "csrow"]),
-    "ue": counter(
+    "ce": Counter("node_edac_csrow_correctable_errors_total", "Corrected errors of the row.", ["controller", "csrow"]),
+    "ue": Counter(
         "node_edac_csrow_uncorrectable_errors_total", "Uncorrectable errors of the row.", ["controller", "csrow"]
     ),
 }
-CHANNEL = counter(
+CHANNEL = Counter(
     "node_edac_channel_correctable_errors_total",
     "Corrected errors of the channel.",
     ["controller", "csrow", "channel", "dimm_label"],
 )
-CHANNEL_UNCORRECTABLE = counter(
+CHANNEL_UNCORRECTABLE = Counter(
     "node_edac_channel_uncorrectable_errors_total",
     "Uncorrectable errors of the channel.",
     ["controller", "csrow", "channel", "dimm_label"],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -13,10 +12,10 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-AVAILABLE = gauge("node_entropy_available_bits", "Entropy available, in bits.")
-POOL_SIZE = gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in bits.")
+AVAILABLE = Gauge("node_entropy_available_bits", "Entropy available, in bits.")
+POOL_SIZE = Gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in bits.")
 
 
 class Entropy:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -13,10 +12,10 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-ALLOCATED = gauge("node_filefd_allocated", "File descriptors in use.")
-MAXIMUM = gauge("node_filefd_maximum", "File descriptors that the host allows.")
+ALLOCATED = Gauge("node_filefd_allocated", "File descriptors in use.")
+MAXIMUM = Gauge("node_filefd_maximum", "File descriptors that the host allows.")
 
 
 class FileDescriptors:

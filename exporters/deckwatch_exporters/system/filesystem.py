@@ -13,28 +13,27 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.config import Duration, Settings
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Duration, Gauge, Settings
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _LABELS = ("device", "fstype", "mountpoint")
 
-SIZE = gauge("node_filesystem_size_bytes", "Size of the file system, in bytes.", _LABELS)
-FREE = gauge("node_filesystem_free_bytes", "Free space of the file system, in bytes.", _LABELS)
-AVAIL = gauge("node_filesystem_avail_bytes", "Space available to others than root, in bytes.", _LABELS)
-FILES = gauge("node_filesystem_files", "Inodes of the file system.", _LABELS)
-FILES_FREE = gauge("node_filesystem_files_free", "Free inodes of the file system.", _LABELS)
-READONLY = gauge("node_filesystem_readonly", "Whether the file system is mounted read-only.", _LABELS)
-DEVICE_ERROR = gauge(
+SIZE = Gauge("node_filesystem_size_bytes", "Size of the file system, in bytes.", _LABELS)
+FREE = Gauge("node_filesystem_free_bytes", "Free space of the file system, in bytes.", _LABELS)
+AVAIL = Gauge("node_filesystem_avail_bytes", "Space available to others than root, in bytes.", _LABELS)
+FILES = Gauge("node_filesystem_files", "Inodes of the file system.", _LABELS)
+FILES_FREE = Gauge("node_filesystem_files_free", "Free inodes of the file system.", _LABELS)
+READONLY = Gauge("node_filesystem_readonly", "Whether the file system is mounted read-only.", _LABELS)
+DEVICE_ERROR = Gauge(
     "node_filesystem_device_error", "Whether the file system could not be asked, or did not answer in time.", _LABELS
 )
-MOUNT_INFO = gauge(
+MOUNT_INFO = Gauge(
     "node_filesystem_mount_info", "Device numbers of the mount.", ("device", "major", "minor", "mountpoint")
 )
 

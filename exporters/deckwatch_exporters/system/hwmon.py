@@ -7,22 +7,21 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import MetricPattern, gauge
+from deckwatch.exporter import Gauge, MetricPattern, NotAvailable
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _LABELS = ("chip", "sensor")
 
 SENSOR = MetricPattern("node_hwmon_*", "gauge", "Hardware monitor: {}.", _LABELS)
 ENERGY = MetricPattern("node_hwmon_*_joule_total", "counter", "Hardware monitor: {} used so far, in joules.", _LABELS)
-CHIP_NAME = gauge("node_hwmon_chip_names", "The chip's name for people.", ["chip", "chip_name"])
-SENSOR_LABEL = gauge("node_hwmon_sensor_label", "The sensor's label.", ["chip", "sensor", "label"])
+CHIP_NAME = Gauge("node_hwmon_chip_names", "The chip's name for people.", ["chip", "chip_name"])
+SENSOR_LABEL = Gauge("node_hwmon_sensor_label", "The sensor's label.", ["chip", "sensor", "label"])
 
 _TYPES = ("vrm", "beep_enable", "update_interval", "in", "cpu", "fan", "pwm", "temp", "curr", "power", "energy",
           "humidity", "intrusion", "freq")  # fmt: skip

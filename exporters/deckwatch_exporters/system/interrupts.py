@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.config import Settings
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import Sample, counter
+from deckwatch.exporter import Counter, NotAvailable, Sample, Settings
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -15,9 +13,9 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Series
+    from deckwatch.exporter import Series
 
-INTERRUPTS = counter("node_interrupts_total", "Interrupts serviced.", ["cpu", "type", "info", "devices"])
+INTERRUPTS = Counter("node_interrupts_total", "Interrupts serviced.", ["cpu", "type", "info", "devices"])
 
 _CPU = re.compile(r"CPU([0-9]+)")
 

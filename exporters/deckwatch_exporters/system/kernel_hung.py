@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter
+from deckwatch.exporter import Counter, NotAvailable
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -13,9 +12,9 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-HUNG = counter("node_kernel_hung_tasks_total", "Tasks that were found hung since boot.")
+HUNG = Counter("node_kernel_hung_tasks_total", "Tasks that were found hung since boot.")
 
 
 class KernelHung:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-LOAD1 = gauge("node_load1", "1m load average.")
-LOAD5 = gauge("node_load5", "5m load average.")
-LOAD15 = gauge("node_load15", "15m load average.")
+LOAD1 = Gauge("node_load1", "1m load average.")
+LOAD5 = Gauge("node_load5", "5m load average.")
+LOAD15 = Gauge("node_load15", "15m load average.")
 
 
 class Load:

@@ -6,25 +6,24 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 STATES = ("active", "inactive", "recovering", "resync", "check")
 
-STATE = gauge("node_md_state", "Whether the array is in this state.", ["device", "state"])
-DISKS = gauge("node_md_disks", "Disks of the array that are active, failed or spare.", ["device", "state"])
-REQUIRED = gauge("node_md_disks_required", "Disks that the array needs.", ["device"])
-BLOCKS = gauge("node_md_blocks", "Blocks of the array.", ["device"])
-SYNCED = gauge("node_md_blocks_synced", "Blocks that are in sync.", ["device"])
-RAID_DISKS = gauge("node_md_raid_disks", "Disks that the array is made for.", ["device"])
-DEGRADED = gauge("node_md_degraded", "Disks that the array lacks.", ["device"])
+STATE = Gauge("node_md_state", "Whether the array is in this state.", ["device", "state"])
+DISKS = Gauge("node_md_disks", "Disks of the array that are active, failed or spare.", ["device", "state"])
+REQUIRED = Gauge("node_md_disks_required", "Disks that the array needs.", ["device"])
+BLOCKS = Gauge("node_md_blocks", "Blocks of the array.", ["device"])
+SYNCED = Gauge("node_md_blocks_synced", "Blocks that are in sync.", ["device"])
+RAID_DISKS = Gauge("node_md_raid_disks", "Disks that the array is made for.", ["device"])
+DEGRADED = Gauge("node_md_degraded", "Disks that the array lacks.", ["device"])
 
 _PROGRESS = re.compile(r"(recovery|resync|check|reshape)\s*=\s*[\d.]+%\s*\((\d+)/(\d+)\)")
 _DELAYED = re.compile(r"(recovery|resync|check|reshape)\s*=\s*(DELAYED|PENDING|REMOTE)")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
 MEMORY = MetricPattern("node_memory_*", "gauge", "Memory information field {}.")
 

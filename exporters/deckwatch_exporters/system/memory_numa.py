@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern, NotAvailable
 
 from .figures import figure
 from .memory import metric_part
@@ -15,7 +14,7 @@ from .paths import Paths, list_dir, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
 MEMORY = MetricPattern("node_memory_numa_*", "gauge", "Memory information field {} of a NUMA node.", ("node",))
 STATISTICS = MetricPattern("node_memory_numa_*_total", "counter", "NUMA allocation statistics field {}.", ("node",))

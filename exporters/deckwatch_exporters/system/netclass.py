@@ -7,44 +7,44 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
     from .network import NetworkSettings
 
 _DEVICE = ("device",)
 
-UP = gauge("node_network_up", "Whether the interface's operational state is up.", _DEVICE)
-INFO = gauge(
+UP = Gauge("node_network_up", "Whether the interface's operational state is up.", _DEVICE)
+INFO = Gauge(
     "node_network_info",
     "What the interface says of itself.",
     ["device", "address", "broadcast", "duplex", "operstate", "ifalias"],
 )
-SPEED = gauge("node_network_speed_bytes", "Speed of the interface, in bytes a second.", _DEVICE)
+SPEED = Gauge("node_network_speed_bytes", "Speed of the interface, in bytes a second.", _DEVICE)
 #: By the file's name.
 FIGURES = {
-    "addr_assign_type": gauge("node_network_address_assign_type", "How the hardware address was assigned.", _DEVICE),
-    "carrier": gauge("node_network_carrier", "Whether the interface has a physical link.", _DEVICE),
-    "carrier_changes": counter("node_network_carrier_changes_total", "Changes of the physical link.", _DEVICE),
-    "carrier_up_count": counter("node_network_carrier_up_changes_total", "Times the link came up.", _DEVICE),
-    "carrier_down_count": counter("node_network_carrier_down_changes_total", "Times the link went down.", _DEVICE),
-    "dev_id": gauge("node_network_device_id", "Device id of the interface.", _DEVICE),
-    "dormant": gauge("node_network_dormant", "Whether the interface is dormant.", _DEVICE),
-    "flags": gauge("node_network_flags", "Flags of the interface, as a number.", _DEVICE),
-    "ifindex": gauge("node_network_iface_id", "Index of the interface.", _DEVICE),
-    "iflink": gauge("node_network_iface_link", "Index of the interface that this one is linked to.", _DEVICE),
-    "link_mode": gauge("node_network_iface_link_mode", "Link mode of the interface.", _DEVICE),
-    "mtu": gauge("node_network_mtu_bytes", "Largest transmission unit, in bytes.", _DEVICE),
-    "name_assign_type": gauge("node_network_name_assign_type", "How the interface's name was assigned.", _DEVICE),
-    "netdev_group": gauge("node_network_net_dev_group", "Group of the interface.", _DEVICE),
-    "tx_queue_len": gauge("node_network_transmit_queue_length", "Length of the transmit queue, in packets.", _DEVICE),
-    "type": gauge("node_network_protocol_type", "Protocol type of the interface.", _DEVICE),
+    "addr_assign_type": Gauge("node_network_address_assign_type", "How the hardware address was assigned.", _DEVICE),
+    "carrier": Gauge("node_network_carrier", "Whether the interface has a physical link.", _DEVICE),
+    "carrier_changes": Counter("node_network_carrier_changes_total", "Changes of the physical link.", _DEVICE),
+    "carrier_up_count": Counter("node_network_carrier_up_changes_total", "Times the link came up.", _DEVICE),
+    "carrier_down_count": Counter("node_network_carrier_down_changes_total", "Times the link went down.", _DEVICE),
+    "dev_id": Gauge("node_network_device_id", "Device id of the interface.", _DEVICE),
+    "dormant": Gauge("node_network_dormant", "Whether the interface is dormant.", _DEVICE),
+    "flags": Gauge("node_network_flags", "Flags of the interface, as a number.", _DEVICE),
+    "ifindex": Gauge("node_network_iface_id", "Index of the interface.", _DEVICE),
+    "iflink": Gauge("node_network_iface_link", "Index of the interface that this one is linked to.", _DEVICE),
+    "link_mode": Gauge("node_network_iface_link_mode", "Link mode of the interface.", _DEVICE),
+    "mtu": Gauge("node_network_mtu_bytes", "Largest transmission unit, in bytes.", _DEVICE),
+    "name_assign_type": Gauge("node_network_name_assign_type", "How the interface's name was assigned.", _DEVICE),
+    "netdev_group": Gauge("node_network_net_dev_group", "Group of the interface.", _DEVICE),
+    "tx_queue_len": Gauge("node_network_transmit_queue_length", "Length of the transmit queue, in packets.", _DEVICE),
+    "type": Gauge("node_network_protocol_type", "Protocol type of the interface.", _DEVICE),
 }
 _BYTES_PER_MEGABIT = 125_000
 

@@ -6,16 +6,14 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Settings
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern, NotAvailable, Settings
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
 NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {}.")
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Settings
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import Metric, counter
+from deckwatch.exporter import Counter, Metric, NotAvailable, Settings
 
 from .paths import Paths, read_number, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _DEVICE = ("device",)
 
 #: In the order of the file's columns.
 RECEIVE: tuple[Metric, ...] = tuple(
-    counter(f"node_network_receive_{name}_total", f"Network device statistic: received {name}.", _DEVICE)
+    Counter(f"node_network_receive_{name}_total", f"Network device statistic: received {name}.", _DEVICE)
     for name in ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
 )
 TRANSMIT: tuple[Metric, ...] = tuple(
-    counter(f"node_network_transmit_{name}_total", f"Network device statistic: transmitted {name}.", _DEVICE)
+    Counter(f"node_network_transmit_{name}_total", f"Network device statistic: transmitted {name}.", _DEVICE)
     for name in ("bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed")
 )
-NO_HANDLER = counter(
+NO_HANDLER = Counter(
     "node_network_receive_nohandler_total", "Packets that were dropped because no protocol wanted them.", _DEVICE
 )
 COLUMNS = RECEIVE + TRANSMIT

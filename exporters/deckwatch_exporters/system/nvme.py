@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-INFO = gauge(
+INFO = Gauge(
     "node_nvme_info",
     "What the NVMe controller says of itself.",
     ["device", "firmware_revision", "model", "serial", "state"],

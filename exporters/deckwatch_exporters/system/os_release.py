@@ -7,21 +7,20 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant", "variant_id",
            "version", "version_codename", "version_id")  # fmt: skip
-INFO = gauge("node_os_info", "What the operating system says of itself.", _LABELS)
-VERSION = gauge("node_os_version", "Version of the operating system, its first two parts.", ["id", "id_like", "name"])
-SUPPORT_END = gauge(
+INFO = Gauge("node_os_info", "What the operating system says of itself.", _LABELS)
+VERSION = Gauge("node_os_version", "Version of the operating system, its first two parts.", ["id", "id_like", "name"])
+SUPPORT_END = Gauge(
     "node_os_support_end_timestamp_seconds", "When support of the operating system ends, in Unix seconds."
 )
 

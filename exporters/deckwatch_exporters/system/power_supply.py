@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import Metric, MetricPattern, gauge
+from deckwatch.exporter import Gauge, Metric, MetricPattern, NotAvailable
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 POWER_SUPPLY = MetricPattern("node_power_supply_*", "gauge", "The power supply's {}.", ("power_supply",))
 _TEXTS = ("capacity_level", "charge_type", "health", "manufacturer", "model_name", "serial_number", "status",
           "technology", "type", "usb_type", "scope")  # fmt: skip
-INFO = gauge("node_power_supply_info", "What the power supply says of itself.", ["power_supply", *_TEXTS])
+INFO = Gauge("node_power_supply_info", "What the power supply says of itself.", ["power_supply", *_TEXTS])
 
 _PLAIN = ("authentic", "calibrate", "capacity", "capacity_alert_max", "capacity_alert_min", "cyclecount", "online",
           "present", "time_to_empty_seconds", "time_to_full_seconds")  # fmt: skip

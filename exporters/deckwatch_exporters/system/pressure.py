@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter
+from deckwatch.exporter import Counter, NotAvailable
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -14,20 +13,20 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 WAITED = {
-    "cpu": counter("node_pressure_cpu_waiting_seconds_total", "Seconds in which processes waited for CPU time."),
-    "io": counter("node_pressure_io_waiting_seconds_total", "Seconds in which processes waited for I/O."),
-    "memory": counter("node_pressure_memory_waiting_seconds_total", "Seconds in which processes waited for memory."),
+    "cpu": Counter("node_pressure_cpu_waiting_seconds_total", "Seconds in which processes waited for CPU time."),
+    "io": Counter("node_pressure_io_waiting_seconds_total", "Seconds in which processes waited for I/O."),
+    "memory": Counter("node_pressure_memory_waiting_seconds_total", "Seconds in which processes waited for memory."),
 }
 # For the CPU the kernel prints a line of this kind too, but it is undefined at the level of the host.
 STALLED = {
-    "io": counter("node_pressure_io_stalled_seconds_total", "Seconds in which no process could run for want of I/O."),
-    "memory": counter(
+    "io": Counter("node_pressure_io_stalled_seconds_total", "Seconds in which no process could run for want of I/O."),
+    "memory": Counter(
         "node_pressure_memory_stalled_seconds_total", "Seconds in which no process could run for want of memory."
     ),
-    "irq": counter("node_pressure_irq_stalled_seconds_total", "Seconds in which no process could run for interrupts."),
+    "irq": Counter("node_pressure_irq_stalled_seconds_total", "Seconds in which no process could run for interrupts."),
 }
 
 RESOURCES = ("cpu", "io", "memory", "irq")

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .kept_files import KeptFiles
 from .paths import Paths, read_number
@@ -14,14 +14,14 @@ from .paths import Paths, read_number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-THREADS = gauge("node_processes_threads", "Threads of all processes.")
-MAX_THREADS = gauge("node_processes_max_threads", "Threads that the host allows.")
-PIDS = gauge("node_processes_pids", "Processes.")
-MAX_PROCESSES = gauge("node_processes_max_processes", "Process ids that the host allows.")
-STATE = gauge("node_processes_state", "Processes in each state.", ["state"])
-THREADS_STATE = gauge("node_processes_threads_state", "Threads in each state.", ["thread_state"])
+THREADS = Gauge("node_processes_threads", "Threads of all processes.")
+MAX_THREADS = Gauge("node_processes_max_threads", "Threads that the host allows.")
+PIDS = Gauge("node_processes_pids", "Processes.")
+MAX_PROCESSES = Gauge("node_processes_max_processes", "Process ids that the host allows.")
+STATE = Gauge("node_processes_state", "Processes in each state.", ["state"])
+THREADS_STATE = Gauge("node_processes_threads_state", "Threads in each state.", ["thread_state"])
 
 
 #: A host's usual processes. Each descriptor costs the kernel 5 kB, and the agent may have no more than 1024 of them.

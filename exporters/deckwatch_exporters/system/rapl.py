@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern, NotAvailable
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 JOULES = MetricPattern(
     "node_rapl_*_joules_total", "counter", "Energy used by the zone {}, in joules; wraps around.", ("index", "path")

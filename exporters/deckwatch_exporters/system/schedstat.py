@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter
+from deckwatch.exporter import Counter, NotAvailable
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -13,11 +12,11 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-RUNNING = counter("node_schedstat_running_seconds_total", "Seconds the CPU spent running tasks.", ["cpu"])
-WAITING = counter("node_schedstat_waiting_seconds_total", "Seconds that tasks spent waiting for the CPU.", ["cpu"])
-TIMESLICES = counter("node_schedstat_timeslices_total", "Timeslices executed by the CPU.", ["cpu"])
+RUNNING = Counter("node_schedstat_running_seconds_total", "Seconds the CPU spent running tasks.", ["cpu"])
+WAITING = Counter("node_schedstat_waiting_seconds_total", "Seconds that tasks spent waiting for the CPU.", ["cpu"])
+TIMESLICES = Counter("node_schedstat_timeslices_total", "Timeslices executed by the CPU.", ["cpu"])
 
 
 class RunQueue(NamedTuple):

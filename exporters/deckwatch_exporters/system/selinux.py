@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .paths import Paths, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-ENABLED = gauge("node_selinux_enabled", "Whether SELinux is enabled.")
-CONFIGURED = gauge("node_selinux_config_mode", "The configured mode: 1 enforcing, 0 permissive, -1 disabled.")
-CURRENT = gauge("node_selinux_current_mode", "The mode in force: 1 enforcing, 0 permissive.")
+ENABLED = Gauge("node_selinux_enabled", "Whether SELinux is enabled.")
+CONFIGURED = Gauge("node_selinux_config_mode", "The configured mode: 1 enforcing, 0 permissive, -1 disabled.")
+CURRENT = Gauge("node_selinux_current_mode", "The mode in force: 1 enforcing, 0 permissive.")
 
 _MODES = {"enforcing": 1, "permissive": 0, "disabled": -1}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 SOCKSTAT = MetricPattern("node_sockstat_*", "gauge", "Sockets: {}.")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter
+from deckwatch.exporter import Counter, NotAvailable
 
 from .figures import figures
 from .interrupts import parse_heading
@@ -14,9 +13,9 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-SOFTIRQS = counter("node_softirqs_functions_total", "Soft interrupts serviced.", ["cpu", "type"])
+SOFTIRQS = Counter("node_softirqs_functions_total", "Soft interrupts serviced.", ["cpu", "type"])
 
 
 class Softirqs:

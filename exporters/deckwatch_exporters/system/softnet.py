@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import Metric, counter, gauge
+from deckwatch.exporter import Counter, Gauge, Metric, NotAvailable
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _CPU = ("cpu",)
 
 #: By the file's column.
 COLUMNS: dict[int, Metric] = {
-    0: counter("node_softnet_processed_total", "Packets processed.", _CPU),
-    1: counter("node_softnet_dropped_total", "Packets dropped.", _CPU),
-    2: counter("node_softnet_times_squeezed_total", "Times that processing ran out of quota.", _CPU),
-    8: counter("node_softnet_cpu_collision_total", "Collisions while obtaining the device's lock.", _CPU),
-    9: counter("node_softnet_received_rps_total", "Times the CPU was woken up by receive packet steering.", _CPU),
-    10: counter("node_softnet_flow_limit_count_total", "Times the flow limit was reached.", _CPU),
-    11: gauge("node_softnet_backlog_len", "Packets in the backlog.", _CPU),
+    0: Counter("node_softnet_processed_total", "Packets processed.", _CPU),
+    1: Counter("node_softnet_dropped_total", "Packets dropped.", _CPU),
+    2: Counter("node_softnet_times_squeezed_total", "Times that processing ran out of quota.", _CPU),
+    8: Counter("node_softnet_cpu_collision_total", "Collisions while obtaining the device's lock.", _CPU),
+    9: Counter("node_softnet_received_rps_total", "Times the CPU was woken up by receive packet steering.", _CPU),
+    10: Counter("node_softnet_flow_limit_count_total", "Times the flow limit was reached.", _CPU),
+    11: Gauge("node_softnet_backlog_len", "Packets in the backlog.", _CPU),
 }
 _INDEX = 12
 

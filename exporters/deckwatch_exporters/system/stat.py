@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge, Settings
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -13,17 +12,17 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 METRICS = {
-    "intr": counter("node_intr_total", "Interrupts serviced."),
-    "ctxt": counter("node_context_switches_total", "Context switches."),
-    "processes": counter("node_forks_total", "Forks."),
-    "btime": gauge("node_boot_time_seconds", "When the host booted, in Unix seconds."),
-    "procs_running": gauge("node_procs_running", "Processes in runnable state."),
-    "procs_blocked": gauge("node_procs_blocked", "Processes blocked, waiting for I/O to complete."),
+    "intr": Counter("node_intr_total", "Interrupts serviced."),
+    "ctxt": Counter("node_context_switches_total", "Context switches."),
+    "processes": Counter("node_forks_total", "Forks."),
+    "btime": Gauge("node_boot_time_seconds", "When the host booted, in Unix seconds."),
+    "procs_running": Gauge("node_procs_running", "Processes in runnable state."),
+    "procs_blocked": Gauge("node_procs_blocked", "Processes blocked, waiting for I/O to complete."),
 }
-SOFTIRQS = counter("node_softirqs_total", "Soft interrupts by vector.", ["vector"])
+SOFTIRQS = Counter("node_softirqs_total", "Soft interrupts by vector.", ["vector"])
 
 # The order of the kernel's vectors (include/linux/interrupt.h).
 VECTORS = ("hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu")

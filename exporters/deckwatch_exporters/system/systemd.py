@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deckwatch.config import Duration, Settings
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Settings
 
 from .dbus_wire import Connection, DBusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
     from .paths import Paths
 
 STATES = ("active", "activating", "deactivating", "inactive", "failed")
 
-UNITS = gauge("node_systemd_units", "Units in each state.", ["state"])
-UNIT_STATE = gauge("node_systemd_unit_state", "Whether the unit is in this state.", ["name", "state", "type"])
-RUNNING = gauge("node_systemd_system_running", "Whether the whole system is in the state `running`.")
-VERSION = gauge("node_systemd_version", "systemd's version.", ["version"])
-TIMER = gauge(
+UNITS = Gauge("node_systemd_units", "Units in each state.", ["state"])
+UNIT_STATE = Gauge("node_systemd_unit_state", "Whether the unit is in this state.", ["name", "state", "type"])
+RUNNING = Gauge("node_systemd_system_running", "Whether the whole system is in the state `running`.")
+VERSION = Gauge("node_systemd_version", "systemd's version.", ["version"])
+TIMER = Gauge(
     "node_systemd_timer_last_trigger_seconds", "When the timer was triggered last, in Unix seconds.", ["name"]
 )
-ACCEPTED = counter("node_systemd_socket_accepted_connections_total", "Connections accepted by the socket.", ["name"])
-CURRENT = gauge("node_systemd_socket_current_connections", "Open connections of the socket.", ["name"])
-REFUSED = counter("node_systemd_socket_refused_connections_total", "Connections refused by the socket.", ["name"])
+ACCEPTED = Counter("node_systemd_socket_accepted_connections_total", "Connections accepted by the socket.", ["name"])
+CURRENT = Gauge("node_systemd_socket_current_connections", "Open connections of the socket.", ["name"])
+REFUSED = Counter("node_systemd_socket_refused_connections_total", "Connections refused by the socket.", ["name"])
 
 _BUS_NAME = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
@@ -94,7 +92,7 @@ class Systemd:
 
 
 def _states(units: Sequence[Unit], wanted: Sequence[Unit]) -> Iterator[Sample]:
-    summary = Counter(dict.fromkeys(STATES, 0))
+    summary = collections.Counter(dict.fromkeys(STATES, 0))
     summary.update(unit.state for unit in units if unit.state in STATES)
     for state, number in summary.items():
         yield UNITS(number, state=state)

@@ -11,17 +11,16 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-CONNECTIONS = gauge("node_tcp_connection_states", "TCP connections in each state.", ["state"])
+CONNECTIONS = Gauge("node_tcp_connection_states", "TCP connections in each state.", ["state"])
 
 #: By the kernel's number of the state (include/net/tcp_states.h).
 STATES = {

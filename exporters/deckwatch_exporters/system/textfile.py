@@ -12,8 +12,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.collection.run import describe
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import Metric, MetricType, Sample, Series, gauge
+from deckwatch.exporter import Gauge, Metric, MetricType, Sample, Series, Settings
 
 from .paths import Paths, read_text
 
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable, Iterator, Mapping
 
-MTIME = gauge("node_textfile_mtime_seconds", "When the file was changed last, in Unix seconds.", ["file"])
-SCRAPE_ERROR = gauge("node_textfile_scrape_error", "1 if a file could not be read or understood, else 0.")
-FILE_ERROR = gauge("deckwatch_textfile_error", "1 if this file could not be read or understood, else 0.", ["file"])
+MTIME = Gauge("node_textfile_mtime_seconds", "When the file was changed last, in Unix seconds.", ["file"])
+SCRAPE_ERROR = Gauge("node_textfile_scrape_error", "1 if a file could not be read or understood, else 0.")
+FILE_ERROR = Gauge("deckwatch_textfile_error", "1 if this file could not be read or understood, else 0.", ["file"])
 
 _TYPES: dict[str, MetricType] = {
     "counter": "counter",

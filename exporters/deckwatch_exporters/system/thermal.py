@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge, NotAvailable
 
 from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-ZONE = gauge("node_thermal_zone_temp", "Temperature of the zone, in degrees Celsius.", ["zone", "type"])
-CURRENT = gauge("node_cooling_device_cur_state", "How much the device cools now.", ["name", "type"])
-MAXIMUM = gauge("node_cooling_device_max_state", "How much the device can cool.", ["name", "type"])
+ZONE = Gauge("node_thermal_zone_temp", "Temperature of the zone, in degrees Celsius.", ["zone", "type"])
+CURRENT = Gauge("node_cooling_device_cur_state", "How much the device cools now.", ["name", "type"])
+MAXIMUM = Gauge("node_cooling_device_max_state", "How much the device can cool.", ["name", "type"])
 
 
 class Thermal:

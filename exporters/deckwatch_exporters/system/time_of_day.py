@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-SECONDS = gauge("node_time_seconds", "The host's time, in Unix seconds.")
-ZONE_OFFSET = gauge(
+SECONDS = Gauge("node_time_seconds", "The host's time, in Unix seconds.")
+ZONE_OFFSET = Gauge(
     "node_time_zone_offset_seconds", "Offset of the host's time zone from UTC, in seconds.", ["time_zone"]
 )
-AVAILABLE = gauge(
+AVAILABLE = Gauge(
     "node_time_clocksource_available_info", "A clock source that the kernel could use.", ["device", "clocksource"]
 )
-CURRENT = gauge(
+CURRENT = Gauge(
     "node_time_clocksource_current_info", "The clock source that the kernel uses.", ["device", "clocksource"]
 )
 

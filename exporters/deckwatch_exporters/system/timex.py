@@ -6,31 +6,30 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge, NotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-OFFSET = gauge("node_timex_offset_seconds", "Offset between the local clock and the reference, in seconds.")
-FREQUENCY = gauge("node_timex_frequency_adjustment_ratio", "How much faster the local clock is made, as a ratio.")
-MAXERROR = gauge("node_timex_maxerror_seconds", "Largest error, in seconds.")
-ESTERROR = gauge("node_timex_estimated_error_seconds", "Estimated error, in seconds.")
-STATUS = gauge("node_timex_status", "Bits of the clock's status.")
-CONSTANT = gauge("node_timex_loop_time_constant", "Time constant of the phase-locked loop.")
-TICK = gauge("node_timex_tick_seconds", "Time between two clock ticks, in seconds.")
-PPS_FREQUENCY = gauge("node_timex_pps_frequency_hertz", "Frequency of the pulse per second, in hertz.")
-PPS_JITTER = gauge("node_timex_pps_jitter_seconds", "Jitter of the pulse per second, in seconds.")
-PPS_SHIFT = gauge("node_timex_pps_shift_seconds", "Interval of the pulse per second, in seconds.")
-PPS_STABILITY = gauge("node_timex_pps_stability_hertz", "Stability of the pulse per second, in hertz.")
-PPS_JITTER_TOTAL = counter("node_timex_pps_jitter_total", "Times the jitter was too large.")
-PPS_CALIBRATION = counter("node_timex_pps_calibration_total", "Calibration intervals.")
-PPS_ERROR = counter("node_timex_pps_error_total", "Calibration errors.")
-PPS_STABILITY_EXCEEDED = counter("node_timex_pps_stability_exceeded_total", "Times the stability was too bad.")
-TAI_OFFSET = gauge("node_timex_tai_offset_seconds", "Offset of International Atomic Time, in seconds.")
-SYNC_STATUS = gauge("node_timex_sync_status", "Whether the clock is synchronised to a reliable server.")
+OFFSET = Gauge("node_timex_offset_seconds", "Offset between the local clock and the reference, in seconds.")
+FREQUENCY = Gauge("node_timex_frequency_adjustment_ratio", "How much faster the local clock is made, as a ratio.")
+MAXERROR = Gauge("node_timex_maxerror_seconds", "Largest error, in seconds.")
+ESTERROR = Gauge("node_timex_estimated_error_seconds", "Estimated error, in seconds.")
+STATUS = Gauge("node_timex_status", "Bits of the clock's status.")
+CONSTANT = Gauge("node_timex_loop_time_constant", "Time constant of the phase-locked loop.")
+TICK = Gauge("node_timex_tick_seconds", "Time between two clock ticks, in seconds.")
+PPS_FREQUENCY = Gauge("node_timex_pps_frequency_hertz", "Frequency of the pulse per second, in hertz.")
+PPS_JITTER = Gauge("node_timex_pps_jitter_seconds", "Jitter of the pulse per second, in seconds.")
+PPS_SHIFT = Gauge("node_timex_pps_shift_seconds", "Interval of the pulse per second, in seconds.")
+PPS_STABILITY = Gauge("node_timex_pps_stability_hertz", "Stability of the pulse per second, in hertz.")
+PPS_JITTER_TOTAL = Counter("node_timex_pps_jitter_total", "Times the jitter was too large.")
+PPS_CALIBRATION = Counter("node_timex_pps_calibration_total", "Calibration intervals.")
+PPS_ERROR = Counter("node_timex_pps_error_total", "Calibration errors.")
+PPS_STABILITY_EXCEEDED = Counter("node_timex_pps_stability_exceeded_total", "Times the stability was too bad.")
+TAI_OFFSET = Gauge("node_timex_tai_offset_seconds", "Offset of International Atomic Time, in seconds.")
+SYNC_STATUS = Gauge("node_timex_sync_status", "Whether the clock is synchronised to a reliable server.")
 
 _TIME_ERROR = 5  # what the call returns for a clock that is not synchronised
 _STA_NANO = 0x2000

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-QUEUES = gauge("node_udp_queues", "Bytes waiting in the queues of all UDP sockets.", ["queue", "ip"])
+QUEUES = Gauge("node_udp_queues", "Bytes waiting in the queues of all UDP sockets.", ["queue", "ip"])
 
 
 class UdpQueues:

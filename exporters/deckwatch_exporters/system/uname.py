@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import gauge
+from deckwatch.exporter import Gauge
 
 from .paths import Paths, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
-INFO = gauge(
+INFO = Gauge(
     "node_uname_info",
     "What uname says of the host.",
     ["sysname", "release", "version", "machine", "nodename", "domainname"],

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Settings
-from deckwatch.exporter import NotAvailable
-from deckwatch.metrics.declaration import MetricPattern
+from deckwatch.exporter import MetricPattern, NotAvailable, Settings
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -15,7 +13,7 @@ from .paths import Paths, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.metrics.declaration import Metric, Sample
+    from deckwatch.exporter import Metric, Sample
 
 VMSTAT = MetricPattern("node_vmstat_*", "unknown", "Field {} of /proc/vmstat.")
 

@@ -6,48 +6,47 @@ ends. What cannot be read for lack of a privilege (I/O, file descriptors) is abs
 
 from __future__ import annotations
 
+import collections
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import counter, gauge
+from deckwatch.exporter import Counter, Gauge, Settings
 
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Sample
 
 _GROUP = ("groupname",)
 
-NUM_PROCS = gauge("namedprocess_namegroup_num_procs", "Processes in the group.", _GROUP)
-CPU = counter(
+NUM_PROCS = Gauge("namedprocess_namegroup_num_procs", "Processes in the group.", _GROUP)
+CPU = Counter(
     "namedprocess_namegroup_cpu_seconds_total", "CPU time used by the group, in seconds.", ["groupname", "mode"]
 )
-READ = counter("namedprocess_namegroup_read_bytes_total", "Bytes read from storage by the group.", _GROUP)
-WRITTEN = counter("namedprocess_namegroup_write_bytes_total", "Bytes written to storage by the group.", _GROUP)
-MAJOR_FAULTS = counter("namedprocess_namegroup_major_page_faults_total", "Page faults that needed I/O.", _GROUP)
-MINOR_FAULTS = counter("namedprocess_namegroup_minor_page_faults_total", "Page faults that needed no I/O.", _GROUP)
-CONTEXT_SWITCHES = counter(
+READ = Counter("namedprocess_namegroup_read_bytes_total", "Bytes read from storage by the group.", _GROUP)
+WRITTEN = Counter("namedprocess_namegroup_write_bytes_total", "Bytes written to storage by the group.", _GROUP)
+MAJOR_FAULTS = Counter("namedprocess_namegroup_major_page_faults_total", "Page faults that needed I/O.", _GROUP)
+MINOR_FAULTS = Counter("namedprocess_namegroup_minor_page_faults_total", "Page faults that needed no I/O.", _GROUP)
+CONTEXT_SWITCHES = Counter(
     "namedprocess_namegroup_context_switches_total", "Context switches of the group.", ["groupname", "ctxswitchtype"]
 )
-MEMORY = gauge("namedprocess_namegroup_memory_bytes", "Memory of the group, in bytes.", ["groupname", "memtype"])
-OPEN_FILES = gauge("namedprocess_namegroup_open_filedesc", "Open file descriptors of the group.", _GROUP)
-WORST_FILES = gauge(
+MEMORY = Gauge("namedprocess_namegroup_memory_bytes", "Memory of the group, in bytes.", ["groupname", "memtype"])
+OPEN_FILES = Gauge("namedprocess_namegroup_open_filedesc", "Open file descriptors of the group.", _GROUP)
+WORST_FILES = Gauge(
     "namedprocess_namegroup_worst_fd_ratio", "Open file descriptors over their limit, the highest of the group.", _GROUP
 )
-OLDEST_START = gauge(
+OLDEST_START = Gauge(
     "namedprocess_namegroup_oldest_start_time_seconds", "When the oldest process started, in Unix seconds.", _GROUP
 )
-NUM_THREADS = gauge("namedprocess_namegroup_num_threads", "Threads of the group.", _GROUP)
-STATES = gauge("namedprocess_namegroup_states", "Processes of the group in each state.", ["groupname", "state"])
-RESTARTS = counter(
+NUM_THREADS = Gauge("namedprocess_namegroup_num_threads", "Threads of the group.", _GROUP)
+STATES = Gauge("namedprocess_namegroup_states", "Processes of the group in each state.", ["groupname", "state"])
+RESTARTS = Counter(
     "deckwatch_process_restarts_total",
     "Processes of the group that ended and were followed by a new one since the agent started.",
     _GROUP,
@@ -84,14 +83,14 @@ class Stat(NamedTuple):
 class _Member:
     """A process of a group: its counters when it was looked at last."""
 
-    used: Counter[str] = field(default_factory=Counter)
+    used: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
 @dataclass
 class _Group:
     settings: ProcessGroup
     members: dict[tuple[str, int], _Member] = field(default_factory=dict)
-    totals: Counter[str] = field(default_factory=Counter)
+    totals: collections.Counter[str] = field(default_factory=collections.Counter)
     looked: bool = False
     joined: int = 0
     left: int = 0
@@ -136,8 +135,8 @@ class WatchedProcesses:
 
     def _describe(self, group: _Group, processes: Sequence[tuple[str, Stat]]) -> Iterator[Sample]:
         name = group.settings.name
-        memory: Counter[str] = Counter()
-        states = Counter(dict.fromkeys([*_STATE_NAMES.values(), "Other"], 0))
+        memory: collections.Counter[str] = collections.Counter()
+        states = collections.Counter(dict.fromkeys([*_STATE_NAMES.values(), "Other"], 0))
         threads = files = 0
         worst_ratio: float | None = None
         readable_files = False
@@ -187,8 +186,8 @@ class WatchedProcesses:
             if worst_ratio is not None:
                 yield WORST_FILES(worst_ratio, groupname=name)
 
-    def _used(self, pid: str, stat: Stat) -> tuple[Counter[str], dict[str, int]]:
-        used = Counter(
+    def _used(self, pid: str, stat: Stat) -> tuple[collections.Counter[str], dict[str, int]]:
+        used = collections.Counter(
             user=stat.user, system=stat.system, major_faults=stat.major_faults, minor_faults=stat.minor_faults
         )
         status = parse_keyed(self._read(pid, "status"))
@@ -223,7 +222,7 @@ class WatchedProcesses:
             return ""
 
 
-def _counters(name: str, totals: Counter[str]) -> Iterator[Sample]:
+def _counters(name: str, totals: collections.Counter[str]) -> Iterator[Sample]:
     for mode in ("user", "system"):
         yield CPU(totals[mode] / _TICKS, groupname=name, mode=mode)
     for what, metric in (

@@ -331,15 +331,15 @@ def test_psycopg_is_not_loaded_before_it_is_needed_and_named_when_it_is_missing(
 import sys
 from deckwatch.exporter import Context, Unreachable
 from deckwatch_exporters.pgbouncer import EXPORTER, PgBouncerSettings
-[probe] = EXPORTER.open(PgBouncerSettings(dsn="postgresql://a@127.0.0.1/pgbouncer"), Context())
+opened = EXPORTER.open(PgBouncerSettings(dsn="postgresql://a@127.0.0.1/pgbouncer"), Context())
 assert "psycopg" not in sys.modules
 sys.modules["psycopg"] = None
 try:
-    probe.collector.collect()
+    opened.collectors["pgbouncer"].collect()
 except Unreachable as failure:
-    print(failure, [(sample.series.name, sample.value) for sample in failure.samples])
+    print(failure)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
 
     assert done.stderr == ""
-    assert "pip install 'deckwatch[postgres]' [('pgbouncer_up', 0)]" in done.stdout
+    assert "pip install 'deckwatch[postgres]'" in done.stdout

@@ -12,16 +12,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from databases import PostgresServer, postgres_server
-from deckwatch.exporter import Context, NotAvailable
-from deckwatch.metrics.declaration import Metric
+from deckwatch.exporter import Collector, Context, Missing, NotAvailable, Scheduled, Target
+from deckwatch.metrics.declaration import Metric, Sample
 from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters import postgres
-from deckwatch_exporters.clients.libpq import Missing, QueryError
+from deckwatch_exporters.clients.libpq import QueryError
 from deckwatch_exporters.postgres import EXPORTER
 from deckwatch_exporters.postgres.activity import Activity, DetailedActivityCollector
 from deckwatch_exporters.postgres.background import BackgroundCollector, WalCollector
 from deckwatch_exporters.postgres.database import DatabaseCollector
 from deckwatch_exporters.postgres.replication import ReplicationCollector
+from deckwatch_exporters.postgres.server import UP
 from deckwatch_exporters.postgres.settings import PostgresSettings
 
 from .stand_in import VERSIONS, StandIn, load, schema_of
@@ -29,7 +30,6 @@ from .stand_in import VERSIONS, StandIn, load, schema_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MAJOR = {version: int(version[:2]) for version in VERSIONS}
@@ -57,19 +57,25 @@ def _collect(server: PostgresServer, version: str) -> list[Sample]:
     settings = PostgresSettings.model_validate({"dsn": server.dsn("postgres", "monitor")})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres, "Server", lambda *_: StandIn(server.dsn("postgres", "monitor"), version))
-        probes = postgres.open_server(settings, _CONTEXT)
+        target = postgres.open_server(settings, _CONTEXT)
     try:
-        for probe in probes:
-            list(probe.collector.collect())
+        for collector in _collectors(target):
+            list(collector.collect())
         server.execute(
             f"UPDATE {schema_of(version)}.pg_stat_statements SET calls = calls + 3, rows = rows + 5,"
             " total_exec_time = total_exec_time + 1500, wal_bytes = wal_bytes + 7",
             f"UPDATE {schema_of(version)}.clock SET seconds = 15",
         )
-        return [sample for probe in probes for sample in probe.collector.collect()]
+        samples: list[Sample] = [UP(1)]
+        for collector in _collectors(target):
+            samples += [it for it in collector.collect() if isinstance(it, Sample)]
+        return samples
     finally:
-        for probe in probes:
-            probe.close()
+        target.close()
+
+
+def _collectors(target: Target) -> list[Collector]:
+    return [it.collector if isinstance(it, Scheduled) else it for it in target.collectors.values()]
 
 
 def _by_name(samples: Iterable[Sample]) -> By:

@@ -6,10 +6,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collection.run import SeriesBudget, run_once
-from deckwatch.exporter import Context
+from deckwatch.collection.run import NamedCollector, SeriesBudget, run_once
+from deckwatch.exporter import Context, Scheduled
 from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.redis import EXPORTER
+from deckwatch_exporters.redis.server import UP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,25 +32,31 @@ class _Events(logging.Handler):
 
 
 class Target:
-    """The probes of one target. `events` is what they logged."""
+    """The collectors of one target. `events` is what they logged."""
 
     def __init__(self, url: str, **settings: Any) -> None:
         handler = _Events()
         logger = logging.Logger("redis-test", logging.INFO)
         logger.addHandler(handler)
         self.events = handler.records
-        self.settings: RedisSettings = EXPORTER.settings.model_validate({"url": url, **settings})  # type: ignore[assignment]  # of this exporter
-        self.probes = {probe.name: probe for probe in EXPORTER.open(self.settings, Context("cache", logger=logger))}
-        self._encoders = {name: Encoder() for name in self.probes}
+        self.settings: RedisSettings = EXPORTER.settings.model_validate({"url": url, **settings})
+        opened = EXPORTER.open(self.settings, Context("cache", logger=logger))
+        self._close = opened.close
+        self.collectors = {
+            name if name == "redis" else f"redis.{name}": it.collector if isinstance(it, Scheduled) else it
+            for name, it in opened.collectors.items()
+        }
+        self._encoders = {name: Encoder() for name in self.collectors}
         self._budget = SeriesBudget(20_000)
 
     def run(self, name: str = "redis") -> Snapshot:
-        """One run of one probe."""
-        return run_once(self.probes[name], self._encoders[name], self._budget)
+        """One run of one collector."""
+        named = NamedCollector(name, self.collectors[name], up=UP if name == "redis" else None)
+        return run_once(named, self._encoders[name], self._budget)
 
     def cycle(self) -> dict[str, Snapshot]:
-        """One run of every probe, in the agent's order."""
-        return {name: self.run(name) for name in self.probes}
+        """One run of every collector, in the agent's order."""
+        return {name: self.run(name) for name in self.collectors}
 
     def values(self, name: str = "redis") -> dict[str, float]:
         """The values of a run that has to succeed, by series (`name{label="value"}`)."""
@@ -58,8 +65,7 @@ class Target:
         return by_series(sample for family in snapshot.families for sample in family.samples)
 
     def close(self) -> None:
-        for probe in self.probes.values():
-            probe.close()
+        self._close()
 
     def __enter__(self) -> Target:
         return self

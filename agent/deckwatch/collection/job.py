@@ -1,0 +1,162 @@
+"""A job: collectors that run one after another, because they share a connection or cannot block."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from deckwatch.collection.run import gone, run_once
+from deckwatch.metrics.encoding import Encoder
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Sequence
+
+    from deckwatch.collection.board import Board
+    from deckwatch.collection.run import NamedCollector, SeriesBudget, Snapshot
+    from deckwatch.collection.run_times import RunTimes
+
+# A snapshot is withdrawn when no newer one has come within this many gaps.
+_GAPS_TO_EXPIRE = 3
+_LOGGED_PARSE_ERRORS = 100  # different ones of each collector
+
+
+class _Member:
+    """One collector of a job and what is known of its runs."""
+
+    def __init__(self, named: NamedCollector) -> None:
+        self.named = named
+        self.encoder = Encoder(named.target)
+        self.began: float | None = None  # Unix seconds: the last run
+        self.error = ""
+        self.was_unreachable = False
+        self.parse_errors: set[tuple[str, str]] = set()
+
+    def is_due(self, now: float, gap: float) -> bool:
+        """Whether to take part in a run of the job; `gap` (seconds) is the time between two of them."""
+        interval = self.named.interval
+        if self.began is None or interval is None or self.began > now:
+            return True
+        return now - self.began >= interval - gap / 2
+
+
+class Job:
+    """Collectors of one target that never overlap, and when they run.
+
+    A collector with a longer interval of its own takes part in every so many runs. `on_end()` is called once, when the
+    job was removed and no run is under way any more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        collectors: Sequence[NamedCollector],
+        budget: SeriesBudget,
+        run_times: RunTimes,
+        board: Board,
+        logger: logging.Logger,
+        clock: Callable[[], float],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.collectors = tuple(collectors)
+        self.run_times = run_times
+        self.next_run = 0.0  # Unix seconds
+        self.planned = 0  # counts plans: of several entries in the scheduler's queue only the newest is valid
+        self._members = [_Member(named) for named in collectors]
+        self._removed = threading.Event()
+        self._idle = threading.Lock()  # held by a run that is under way
+        self._budget = budget
+        self._board = board
+        self._log = logger
+        self._clock = clock
+        self._on_end = on_end
+        self._is_down = False
+
+    def valid_for(self, named: NamedCollector) -> float:
+        """Seconds for which a snapshot counts when no newer one comes."""
+        return _GAPS_TO_EXPIRE * max(self.run_times.gap(self._clock()), named.interval or 0.0)
+
+    @property
+    def longest_wait(self) -> float:
+        """The longest time in seconds until the next run can be due."""
+        return 2.0 * self.run_times.gap(self._clock()) + 1.0
+
+    def plan(self) -> None:
+        """Set `next_run` to when the job is due again after the run that is due now."""
+        now = self._clock()
+        self.next_run = self.run_times.next_run(min(self.next_run, now), now)
+        self.planned += 1
+
+    def run(self) -> bool:
+        """Run the collectors that are due. True when the target's state changed, so that the next run must be planned
+        anew."""
+        if not self._idle.acquire(blocking=False):
+            return False  # ended in the meantime, or the last run still hangs
+        was_down = self._is_down
+        try:
+            self._run()
+        finally:
+            self._idle.release()
+        if self._removed.is_set():
+            self._end()
+        return was_down != self._is_down
+
+    def remove(self) -> None:
+        """End the job: now, or when the run that is under way ends."""
+        self._removed.set()
+        self._end()
+
+    def _run(self) -> None:
+        began = self._clock()
+        gap = self.run_times.gap(began)
+        lead: Snapshot | None = None
+        is_down = False
+        for member in self._members:
+            if self._removed.is_set():
+                break
+            if is_down:
+                self._board.skip(member.named, self.valid_for(member.named))
+                member.began = None  # due at once when the target is back
+                continue
+            if not member.is_due(began, gap):
+                continue
+            member.began = began
+            snapshot = run_once(member.named, member.encoder, self._budget, self._clock)
+            self._log_change(member, snapshot)
+            self._board.post(snapshot, self.valid_for(member.named))
+            is_down = snapshot.is_unreachable
+            if member is self._members[0]:
+                lead = snapshot
+        first = self._members[0].named
+        if is_down and lead is not None and not lead.is_unreachable and first.up is not None:
+            self._board.post(gone(lead, first.up), self.valid_for(first))
+        self._is_down = is_down
+        self.run_times.ran(self._clock() - began, reached=not is_down)
+
+    def _end(self) -> None:
+        if self._idle.acquire(blocking=False):
+            # Never released: the first to get here ends the job, and no later run can start.
+            self._on_end()
+
+    def _log_change(self, member: _Member, snapshot: Snapshot) -> None:
+        concerns_target = snapshot.is_unreachable or (member.was_unreachable and not snapshot.error)
+        name = snapshot.collector.partition(".")[0] if concerns_target else snapshot.collector
+        member.was_unreachable = snapshot.is_unreachable
+        what = f'{name} "{snapshot.target}"' if snapshot.target else name
+        fields = {"collector": snapshot.collector, "target": snapshot.target, "duration": round(snapshot.duration, 3)}
+        for malformed in snapshot.malformed:
+            if malformed not in member.parse_errors and len(member.parse_errors) < _LOGGED_PARSE_ERRORS:
+                member.parse_errors.add(malformed)
+                message = "%s: cannot parse %s: %r. The value is not exported."
+                extra = {"event": "collector.parse_error", **fields}
+                self._log.warning(message, what, malformed.what, malformed.text[:200], extra=extra)
+        before, member.error = member.error, snapshot.error
+        if bool(before) == bool(snapshot.error):
+            return
+        if snapshot.error:
+            state = "is unreachable" if snapshot.is_unreachable else "failed"
+            extra = {"event": "collector.failing", **fields}
+            self._log.warning("%s %s: %s", what, state, snapshot.error, extra=extra)
+        else:
+            self._log.info("%s works again", what, extra={"event": "collector.recovered", **fields})

@@ -1,0 +1,76 @@
+"""Everything that an exporter author imports. This module is a stable interface; all other modules are private."""
+
+from deckwatch.config.values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
+from deckwatch.metrics.declaration import (
+    Counter,
+    Exemplar,
+    Extra,
+    Gauge,
+    Histogram,
+    Info,
+    Metric,
+    MetricPattern,
+    MetricType,
+    Sample,
+    Series,
+    Summary,
+    Untyped,
+)
+
+from .bounded_call import BoundedCall
+from .contract import (
+    Advice,
+    Collector,
+    Context,
+    Exporter,
+    Finding,
+    FromEnvironment,
+    Malformed,
+    Missing,
+    NotAvailable,
+    Samples,
+    Scheduled,
+    Target,
+    Unreachable,
+)
+from .label_budget import LabelBudget
+from .refresh import Refresh
+
+__all__ = [
+    "Advice",
+    "BoundedCall",
+    "Collector",
+    "Context",
+    "Counter",
+    "Duration",
+    "DurationOrZero",
+    "Exemplar",
+    "Exporter",
+    "Extra",
+    "Finding",
+    "FromEnvironment",
+    "Gauge",
+    "Histogram",
+    "Info",
+    "LabelBudget",
+    "Malformed",
+    "Metric",
+    "MetricPattern",
+    "MetricType",
+    "Missing",
+    "NotAvailable",
+    "Refresh",
+    "Sample",
+    "Samples",
+    "Scheduled",
+    "Secret",
+    "Series",
+    "Settings",
+    "Size",
+    "Summary",
+    "Target",
+    "Unreachable",
+    "Untyped",
+    "parse_duration",
+    "parse_size",
+]

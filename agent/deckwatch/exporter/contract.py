@@ -1,0 +1,184 @@
+"""What an exporter is: its collectors, how they run, and how they report what they could not measure."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from deckwatch.metrics.declaration import Gauge, Metric, MetricPattern, Sample, declared_in
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pydantic import BaseModel
+
+S = TypeVar("S", bound="BaseModel")
+
+
+class Malformed(NamedTuple):
+    """A value that cannot be parsed. A collector yields it in the place of the sample.
+
+    The other samples of the run are served. It is counted in `deckwatch_collector_parse_errors` and logged once.
+    `what` names the value (`/proc/meminfo: MemFree`), `text` is what was found.
+    """
+
+    what: str
+    text: str
+
+
+#: What a collector yields.
+Samples: TypeAlias = Iterable[Sample | Malformed]
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """What measures one thing. `collect()` may block and may raise; it yields fresh samples on every call."""
+
+    def collect(self) -> Samples: ...
+
+
+class NotAvailable(Exception):
+    """Raised by `collect()` when the target has nothing of this kind (no such kernel file, no such device).
+
+    The run succeeds without samples.
+    """
+
+
+class Unreachable(Exception):
+    """Raised by `collect()` when the connection to the target fails.
+
+    The run fails and the collectors that follow on the same connection are not run. `samples` are exposed.
+    """
+
+    def __init__(self, message: str, samples: Iterable[Sample] = ()) -> None:
+        super().__init__(message)
+        self.samples = tuple(samples)
+
+
+class Missing(Exception):
+    """Raised by `collect()` when a privilege, an extension or a setting is missing; `remedy` is the statement that
+    provides it."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A collector with options.
+
+    `interval` (seconds) overrides the agent's. `max_series` limits the collector's series, below the limit of its
+    target. Collectors of one `group` run one after another, in the order given; those of different groups run in
+    parallel. Without a group a collector runs on the target's main connection.
+    """
+
+    collector: Collector
+    interval: float | None = None
+    max_series: int | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An opened target: its collectors by name, in the order in which they run, and how it is closed.
+
+    `close()` is called once, when no collector is running any more.
+    """
+
+    collectors: Mapping[str, Collector | Scheduled]
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A result of `deckwatch check`; `remedy` is the exact statement that provides what is missing."""
+
+    state: Literal["ok", "missing", "failed"]
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that costs a target time or space, the figure that shows it, and the statement that improves it."""
+
+    kind: str  # unused index, setting ...
+    subject: str
+    figure: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an exporter gets from the agent that opens one of its targets."""
+
+    target: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # by the name they have in the config, in base units
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("deckwatch.exporter"))
+
+    def event(self, name: str, message: str, **fields: object) -> None:
+        """Log an event at the target (`redis.slow_command`) with fields to search for."""
+        self.logger.info(message, extra={"event": name, "target": self.target, **fields})
+
+
+@dataclass(frozen=True)
+class FromEnvironment:
+    """The environment variable that adds a target where there is no config file; its value becomes the setting `key`.
+
+    Where there are `schemes`, only a value that begins with one of them: the variable may mean another product.
+    """
+
+    variable: str
+    key: str = "url"
+    settings: Mapping[str, object] = field(default_factory=dict)  # what else the target needs
+    schemes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exporter(Generic[S]):
+    """One kind of target: what stands under `exporters.<name>` in the config.
+
+    `settings` is the frozen model of one target. With `named` the config holds a list of targets, each with a `name`,
+    otherwise one mapping. `open()` may not block: connecting belongs in `collect()`.
+
+    `collectors` lists the names that `open()` may return, where there are several; `disable` takes these.
+    `up` is 1 while the target's main connection works and 0 while it does not.
+    `extra` is the extra of the `deckwatch` distribution with the client library, or a pip requirement of its own.
+    `scrape_prefix` is the prefix of the peer's `<prefix>_scrape_collector_success`, where it has one.
+    `check()` looks for what a target lacks. `advise()` looks for improvements, however long that takes.
+
+    The metrics are those that stand at the top level of the package (or module) that defines `open`.
+    """
+
+    name: str
+    settings: type[S]
+    open: Callable[[S, Context], Target]
+    collectors: Sequence[str] = ()
+    named: bool = False
+    up: Gauge | None = None
+    extra: str = ""
+    scrape_prefix: str = ""
+    max_series: int = 20_000
+    from_environment: FromEnvironment | None = None
+    check: Callable[[S], Iterable[Finding]] = lambda _settings: ()
+    advise: Callable[[S], Iterable[Advice]] | None = None
+
+    @cached_property
+    def metrics(self) -> tuple[Metric | MetricPattern, ...]:
+        """Every metric that the exporter declares, by name."""
+        return declared_in(*_modules(sys.modules[self.open.__module__]))
+
+
+def _modules(module: ModuleType) -> list[ModuleType]:
+    """The module, and all modules below it when it is a package."""
+    found = [module]
+    for entry in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
+        found += _modules(importlib.import_module(entry.name))
+    return found
