@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, field_validator
 
 from deckwatch.exporter import Counter, Duration, Exporter, Finding, Gauge, Secret, Settings, Target, Unreachable
-from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session
-
-from .postgres.settings import libpq_form
+from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session, libpq_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from rich.text import Text
 from deckwatch.cli import arguments
 from deckwatch.collection.board import UnknownSelectionError
 from deckwatch.collection.registry import Registry
-from deckwatch.collection.run import describe
+from deckwatch.exporter import describe
 
 if TYPE_CHECKING:
     import argparse

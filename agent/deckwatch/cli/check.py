@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from deckwatch.cli import arguments
 from deckwatch.cli.table import table
 from deckwatch.collection.registry import Registry
-from deckwatch.collection.run import SeriesBudget, describe, run_once
+from deckwatch.collection.run import SeriesBudget, run_once
 from deckwatch.collection.targets import open_target
-from deckwatch.exporter import BoundedCall, Finding
+from deckwatch.exporter import BoundedCall, Finding, describe
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collection.run import describe
 from deckwatch.config import RegistryError, Settings
-from deckwatch.exporter import Exporter, Target
+from deckwatch.exporter import Exporter, Target, describe
 from deckwatch.metrics.prometheus_client import Adopted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Malformed, Missing, NotAvailable, Unreachable
+from deckwatch.exporter import Malformed, Missing, NotAvailable, Unreachable, describe
 from deckwatch.metrics.declaration import Sample
 from deckwatch.metrics.encoding import Encoder
 
@@ -168,10 +168,3 @@ def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], 
                 raise ValueError(f"collected twice: {sample[0].text.rstrip()}")
             series.discard(sample[0])
     return taken, malformed, dropped
-
-
-def describe(failure: BaseException) -> str:
-    """One line that says what went wrong, its class first."""
-    text = " ".join(str(failure).split())
-    name = type(failure).__name__
-    return f"{name}: {text[:500]}" if text else name

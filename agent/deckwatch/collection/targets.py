@@ -6,8 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collection.run import NamedCollector, describe, missing_library
-from deckwatch.exporter import Context, Scheduled, Target, Unreachable
+from deckwatch.collection.run import NamedCollector, missing_library
+from deckwatch.exporter import Context, Scheduled, Target, Unreachable, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

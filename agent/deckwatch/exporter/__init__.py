@@ -32,6 +32,7 @@ from .contract import (
     Scheduled,
     Target,
     Unreachable,
+    describe,
 )
 from .label_budget import LabelBudget
 from .refresh import Refresh
@@ -71,6 +72,7 @@ __all__ = [
     "Target",
     "Unreachable",
     "Untyped",
+    "describe",
     "parse_duration",
     "parse_size",
 ]

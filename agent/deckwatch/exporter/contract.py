@@ -182,3 +182,10 @@ def _modules(module: ModuleType) -> list[ModuleType]:
     for entry in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
         found += _modules(importlib.import_module(entry.name))
     return found
+
+
+def describe(failure: BaseException) -> str:
+    """One line that says what went wrong, its class first."""
+    text = " ".join(str(failure).split())
+    name = type(failure).__name__
+    return f"{name}: {text[:500]}" if text else name

@@ -8,6 +8,7 @@ processes are frozen keeps its TCP connections open, and neither `statement_time
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from dataclasses import dataclass
@@ -324,3 +325,8 @@ def _rows(result: PGresult) -> Result:
 def _first_line(failure: BaseException) -> str:
     """What libpq says, without the hints that follow. It names host, port and user, never the password."""
     return str(failure).strip().split("\n", 1)[0]
+
+
+def libpq_form(dsn: str) -> str:
+    """SQLAlchemy's and Django's `postgresql+psycopg://` as libpq has it."""
+    return re.sub(r"^(postgres(?:ql)?|postgis)(\+\w+)?://", "postgresql://", dsn)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from deckwatch.exporter import Duration, Secret, Settings, Size
+from deckwatch_exporters.clients.libpq import libpq_form
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -85,8 +86,3 @@ class PostgresSettings(Settings):
 
         password = self.password.get_secret_value() if self.password else None
         return make_conninfo(self.dsn.get_secret_value(), **({"password": password} if password else {}))
-
-
-def libpq_form(dsn: str) -> str:
-    """SQLAlchemy's and Django's `postgresql+psycopg://` as libpq has it."""
-    return re.sub(r"^(postgres(?:ql)?|postgis)(\+\w+)?://", "postgresql://", dsn)

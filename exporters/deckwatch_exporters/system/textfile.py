@@ -11,8 +11,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.collection.run import describe
-from deckwatch.exporter import Gauge, Metric, MetricType, Sample, Series, Settings
+from deckwatch.exporter import Gauge, Metric, MetricType, Sample, Series, Settings, describe
 
 from .paths import Paths, read_text
 
