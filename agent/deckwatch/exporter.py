@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from deckwatch.config.client_tls import client_context as client_context
+from deckwatch.config.client_tls import tls_failure as tls_failure
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certificates import Authority
 from deckwatch.http.connection import Connection
 from deckwatch.http.listener import Limits, ListenError, address_of, bind
 from deckwatch.http.web_config import WebConfigFile
 
-from .serving import GET, SHORT, Authority, FakeWatch, Server, closed_within, serving
+from .serving import GET, SHORT, FakeWatch, Server, closed_within, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
