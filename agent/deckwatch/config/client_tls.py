@@ -8,7 +8,7 @@ import ssl
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 _WRONG_NAMES = (62, 64)  # a host name, an IP address
-# OpenSSL 3.2 and later says that a record is malformed where 3.0 and 3.1 find a wrong version in it.
+# OpenSSL 3.2 and later may report the second for an answer that is not TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 

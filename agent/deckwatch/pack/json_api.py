@@ -118,7 +118,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ssl.SSLError):
-        return tls_failure(error, ca="that this machine trusts its authority, or SSL_CERT_FILE", name="the URL")
+        return tls_failure(error, ca="SSL_CERT_FILE", name="the URL")
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or str(error) or type(error).__name__
 
