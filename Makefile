@@ -1,16 +1,22 @@
 # Deckwatch. `make help` lists what there is.
 
+# PYTHON names the interpreter, VENV the virtual environment. Give each Python version an environment to keep them all:
+# make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The Python that the environment must have: PYTHON if it is given, otherwise the one it was made with.
+wanted := $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
+version := $(shell $(wanted) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ready := $(if $(version),$(wildcard $(BIN)/pip$(version)))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(if $(ready),,rebuild)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Deckwatch needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@test -n "$(ready)" || $(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV) || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install -q pip
 	$(BIN)/python -m pip install -q -e '.[all]'
 	@touch $@
@@ -19,7 +25,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-.PHONY: run demo test lint bench soak services dashboards clean help
+.PHONY: rebuild run demo test lint bench soak services dashboards clean help
 
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run

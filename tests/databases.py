@@ -129,6 +129,34 @@ def redis_server(folder: Path, *flags: str, password: str = "", start: bool = Tr
 
 
 @dataclass
+class LoggedRedisServer(RedisServer):
+    """One that a plain client cannot ask whether it is up: its log says so."""
+
+    ready: str = "Ready to accept"
+
+    def answers(self) -> bool:
+        assert self.process is None or self.process.poll() is None, self.log
+        return self.ready in self.log
+
+
+@contextlib.contextmanager
+def tls_redis_server(folder: Path, certificate: Path, key: Path, *flags: str) -> Iterator[RedisServer]:
+    """A Redis that speaks TLS only. Add `--tls-ca-cert-file` to `flags` for client certificates."""
+    port = free_port()
+    home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))
+    command = [
+        installed("redis-server"), "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
+        "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+    ]  # fmt: skip
+    server = LoggedRedisServer([*command, *flags], home, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
 class PostgresServer(Server):
     """A PostgreSQL cluster of its own; superuser `postgres`, everybody on 127.0.0.1 trusted unless told otherwise."""
 

@@ -1,22 +1,15 @@
-"""The real server on a real socket, with a made-up agent behind it; certificates for it."""
+"""The real server on a real socket, with a made-up agent behind it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import gzip
-import ipaddress
 import socket
-import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from deckwatch.collection.board import Selection, UnknownSelectionError
 from deckwatch.collection.status import AgentStatus, CollectorStatus, HostStatus, State
@@ -26,7 +19,6 @@ from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from starlette.types import ASGIApp
 
@@ -162,55 +154,3 @@ def closed_within(connection: socket.socket, seconds: float) -> bool:
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-class Authority:
-    """A certificate authority in a folder, and what it signs."""
-
-    def __init__(self, folder: Path, name: str = "ca") -> None:
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Deckwatch test {name}")])
-        certificate = self._builder(self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        self.file = folder / f"{name}.pem"
-        self.file.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str, *names: x509.GeneralName, password: bytes | None = None) -> tuple[Path, Path]:
-        """Certificate and key files, for 127.0.0.1 unless other names are given."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = names or (x509.IPAddress(ipaddress.ip_address("127.0.0.1")),)
-        certificate = self._builder(subject, key.public_key()).add_extension(
-            x509.SubjectAlternativeName(names), critical=False
-        )
-        files = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        files[0].write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption(),
-            )
-        )
-        return files
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    def trusting(self, *certificate: Path) -> ssl.SSLContext:
-        """A client's context that trusts this authority, with a certificate (and key) of its own or without."""
-        context = ssl.create_default_context(cafile=str(self.file))
-        if certificate:
-            context.load_cert_chain(*map(str, certificate))
-        return context

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certificates import Authority
 from deckwatch.http.connection import Connection
 from deckwatch.http.listener import Limits, ListenError, address_of, bind
 from deckwatch.http.web_config import WebConfigFile
 
-from .serving import GET, SHORT, Authority, FakeWatch, Server, closed_within, serving
+from .serving import GET, SHORT, FakeWatch, Server, closed_within, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -346,28 +347,21 @@ def test_a_stop_waits_for_no_client_longer_than_its_limit() -> None:
 
 
 def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_once(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = asyncio.get_event_loop_policy()  # the loop of the server's thread is made by it
     failures = iter([OSError(24, "Too many open files")] * 3)
+    real = asyncio.SelectorEventLoop.sock_accept
 
-    class Loop(asyncio.SelectorEventLoop):
-        async def sock_accept(self, sock: socket.socket) -> Any:
-            failure = next(failures, None)
-            if failure is not None:
-                raise failure
-            return await super().sock_accept(sock)
+    async def sock_accept(loop: asyncio.SelectorEventLoop, sock: socket.socket) -> Any:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+        return await real(loop, sock)
 
-    class Policy(asyncio.DefaultEventLoopPolicy):
-        def new_event_loop(self) -> asyncio.AbstractEventLoop:
-            return Loop()
-
-    asyncio.set_event_loop_policy(Policy())
-    try:
-        with caplog.at_level(logging.INFO, "deckwatch.http"), serving(FakeWatch()) as server:
-            assert answers(server)
-    finally:
-        asyncio.set_event_loop_policy(real)
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", sock_accept)
+    with caplog.at_level(logging.INFO, "deckwatch.http"), serving(FakeWatch()) as server:
+        assert answers(server)
+    assert next(failures, None) is None
     assert [record.getMessage() for record in caplog.records] == [
         "cannot accept connections: Too many open files; idle ones are closed"
     ]

@@ -19,11 +19,12 @@ from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certificates import Authority
 from deckwatch.config import ConfigError
 from deckwatch.http import basic_auth
 from deckwatch.http.web_config import TokenBucket, WebConfigFile
 
-from .serving import Authority, FakeWatch, Server, serving
+from .serving import FakeWatch, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

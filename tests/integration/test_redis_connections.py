@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.serving import Authority
-from databases import RedisServer, redis_server
+from certificates import Authority
+from databases import LoggedRedisServer, RedisServer, redis_server, tls_redis_server
 from exporters.redis.support import Target
 from services import deckwatch_command, free_port, until
 
@@ -30,13 +30,6 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-class _ReadyServer(RedisServer):
-    """One that a plain client cannot ask whether it is up."""
-
-    def answers(self) -> bool:
-        return b"Ready to accept" in (self.folder / "server.log").read_bytes()
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
@@ -46,19 +39,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def tls(authority: Authority) -> Iterator[RedisServer]:
     """A server that speaks TLS alone and wants a certificate of its clients."""
     certificate, key = authority.issue("server")
-    folder = authority.folder / "redis"
-    folder.mkdir()
-    port = free_port()
-    command = [
-        "redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
-        "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(authority.file),
-    ]  # fmt: skip
-    server = _ReadyServer(command, folder, port)
-    server.start()
-    try:
+    with tls_redis_server(authority.folder, certificate, key, "--tls-ca-cert-file", str(authority.file)) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def _tls(authority: Authority, **changed: Any) -> dict[str, Any]:
@@ -74,7 +56,9 @@ def test_rediss_with_the_authority_and_a_client_certificate_connects(tls: RedisS
 
 def test_a_certificate_of_an_unknown_authority_is_refused(tls: RedisServer, authority: Authority) -> None:
     with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file="")) as target:
-        assert "certificate verify failed" in target.run().error.lower()
+        error = target.run().error
+        assert "TLS failed: certificate verify failed (" in error
+        assert error.endswith("Check tls.ca_file")
 
 
 def test_a_certificate_for_another_name_is_refused_unless_it_is_not_verified(
@@ -90,14 +74,36 @@ def test_without_the_client_certificate_that_the_server_wants_the_run_fails(
     tls: RedisServer, authority: Authority
 ) -> None:
     with Target(f"rediss://127.0.0.1:{tls.port}", tls={"ca_file": str(authority.file)}) as target:
-        assert target.run().error
+        error = target.run().error
+        assert "client certificate" in error
+        assert "tls.cert_file" in error
 
 
-def test_a_file_that_is_no_certificate_is_told(tls: RedisServer, authority: Authority, tmp_path: Path) -> None:
+def test_a_port_that_does_not_speak_tls_is_reported(server: RedisServer) -> None:
+    with Target(server.url.replace("redis:", "rediss:"), timeout="400ms") as target:
+        assert target.run().error.endswith("TLS handshake timed out. Check whether url names a TLS port")
+
+
+def test_a_file_that_is_no_certificate_is_named(tls: RedisServer, authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file=str(file))) as target:
-            assert str(tls.port) in target.run().error
+            error = target.run().error
+            assert str(tls.port) in error
+            assert f"tls.ca_file {file}: " in error
+
+
+def test_sentinels_are_asked_over_tls_and_their_tls_failure_is_reported(
+    tls: RedisServer, authority: Authority, tmp_path: Path
+) -> None:
+    with _tls_sentinel(tmp_path, tls, authority) as sentinel:
+        url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/mymaster"
+        with Target(url, tls=_tls(authority)) as target:
+            until(lambda: _values(target).get("redis_up") == 1, what="the master")
+        with Target(url, tls=_tls(authority, ca_file="")) as target:
+            error = target.run().error
+            assert "none of 1 Sentinels answered with a healthy master of that name: TLS failed: " in error
+            assert error.endswith("Check tls.ca_file")
 
 
 def test_a_unix_socket_connects(tmp_path: Path) -> None:
@@ -151,7 +157,7 @@ def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
 def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) -> None:
     port = free_port()
     flags = ["--port", str(port), "--save", "", "--requirepass", PASSWORD, "--rename-command", "HELLO", ""]
-    server = _ReadyServer(["redis-server", *flags], tmp_path, port)
+    server = LoggedRedisServer(["redis-server", *flags], tmp_path, port)
     server.start()
     try:
         with Target(server.url, password=PASSWORD) as target:
@@ -237,6 +243,25 @@ def _sentinel(folder: Path, master: RedisServer, *lines: str, password: str = ""
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def _tls_sentinel(folder: Path, master: RedisServer, authority: Authority) -> Iterator[RedisServer]:
+    certificate, key = authority.issue("sentinel")
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port 0\ntls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\n"
+        f"tls-ca-cert-file {authority.file}\ntls-auth-clients no\ntls-replication yes\n"
+        f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+    )
+    command = ["redis-server", str(config), "--sentinel"]
+    sentinel = LoggedRedisServer(command, folder, port, ready="+monitor master mymaster")
+    sentinel.start()
+    try:
+        yield sentinel
+    finally:
+        sentinel.stop()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Everything that an exporter author imports. This module is a stable interface; all other modules are private."""
 
+from deckwatch.config.client_tls import client_context, tls_failure
 from deckwatch.config.values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
 from deckwatch.metrics.declaration import (
     Counter,
@@ -72,7 +73,9 @@ __all__ = [
     "Target",
     "Unreachable",
     "Untyped",
+    "client_context",
     "describe",
     "parse_duration",
     "parse_size",
+    "tls_failure",
 ]

@@ -11,6 +11,8 @@ import urllib.parse
 import urllib.request
 from typing import Any, NoReturn
 
+from deckwatch.config.client_tls import client_context, tls_failure
+
 _MAX_ANSWER = 64 * 1024 * 1024
 
 
@@ -51,7 +53,10 @@ class JsonApi:
         elif parts.username:
             pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        handlers: list[Any] = [_NoRedirect]
+        if parts.scheme == "https":
+            handlers.append(urllib.request.HTTPSHandler(context=client_context()))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, accepted: tuple[int, ...] = (200,)) -> tuple[int, Any]:
         """Status and content. Raises ApiError unless the status is an accepted one and the content JSON."""
@@ -113,7 +118,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
+        return tls_failure(error, ca="SSL_CERT_FILE", name="the URL")
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or str(error) or type(error).__name__
 

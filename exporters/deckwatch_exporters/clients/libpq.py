@@ -32,6 +32,12 @@ _PID_QUERY = f"SELECT {MARK} pg_backend_pid(), '{APPLICATION_NAME}'"
 _PATIENCE = 60.0
 _MARGIN = 1.0  # the server's own timeout comes first, where it has one
 _AGAIN = 2.0  # seconds after which a connection that failed is worth another try within a cycle
+# What to check for each TLS failure that libpq reports (fe-secure-common.c and fe-secure-openssl.c).
+_TLS_CHECKS = {
+    "certificate verify failed": "Check sslrootcert in the DSN, and whether the server's certificate has expired",
+    "root certificate file": "Check sslrootcert in the DSN",
+    "does not match host name": "Check host in the DSN",
+}
 
 Row = tuple["bytes | None", ...]
 
@@ -324,7 +330,9 @@ def _rows(result: PGresult) -> Result:
 
 def _first_line(failure: BaseException) -> str:
     """What libpq says, without the hints that follow. It names host, port and user, never the password."""
-    return str(failure).strip().split("\n", 1)[0]
+    line = str(failure).strip().split("\n", 1)[0]
+    checks = (check for words, check in _TLS_CHECKS.items() if words in line)
+    return ". ".join((line, *checks))
 
 
 def libpq_form(dsn: str) -> str:

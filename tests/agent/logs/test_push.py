@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from agent.logs.shipping import settings
-from agent.serving import Authority
+from certificates import Authority
 from deckwatch import __version__
 from deckwatch.logs.loki.batch import Part, decode, encode
 from deckwatch.logs.loki.protobuf import label_text, literals
@@ -204,7 +204,7 @@ def test_what_each_answer_means() -> None:
 
 def test_a_server_of_an_own_authority_is_trusted_and_no_other(tmp_path: Path) -> None:
     ours, other = Authority(tmp_path), Authority(tmp_path, "other")
-    with loki(tls=_serving(ours)) as double:
+    with loki(tls=ours.serving()) as double:
         assert push(double.url, "x", tls={"ca_file": str(ours.file)}) == Accepted()
         assert push(double.url, "x", tls={"insecure_skip_verify": True}) == Accepted()
         for wrong in ({"ca_file": str(other.file)}, {}):
@@ -215,7 +215,7 @@ def test_a_server_of_an_own_authority_is_trusted_and_no_other(tmp_path: Path) ->
 
 def test_the_server_name_is_what_the_certificate_is_checked_for(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
-    context = _serving(ours, x509.DNSName("loki.example"))
+    context = ours.serving(x509.DNSName("loki.example"))
     with loki(tls=context) as double:
         tls = {"ca_file": str(ours.file)}
         assert push(double.url, "x", tls={**tls, "server_name": "loki.example"}) == Accepted()
@@ -226,7 +226,7 @@ def test_the_server_name_is_what_the_certificate_is_checked_for(tmp_path: Path) 
 
 def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
-    context = _serving(ours)
+    context = ours.serving()
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(str(ours.file))
     certificate, key = map(str, ours.issue("client"))
@@ -249,9 +249,3 @@ def test_a_tls_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(OSError, match=named):
             Pusher(settings("https://127.0.0.1:1", tls=tls), threading.Event())
-
-
-def _serving(authority: Authority, *names: x509.GeneralName) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*map(str, authority.issue("server", *names)))
-    return context

@@ -19,6 +19,7 @@ import orjson
 from isal import isal_zlib
 
 from deckwatch import __version__
+from deckwatch.config.client_tls import client_context, tls_failure
 from deckwatch.logs.loki import protobuf
 from deckwatch.logs.loki.connection import Connection, Deadline
 from deckwatch.logs.loki.refusals import Refusals, parse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from threading import Event
 
-    from deckwatch.config.log_settings import LokiSettings, TlsSettings
+    from deckwatch.config.log_settings import LokiSettings
     from deckwatch.logs.loki.batch import Part
 
 _PATH = "/loki/api/v1/push"
@@ -112,8 +113,13 @@ class Pusher:
         if url.query:
             self._target += "?" + url.query
         self._address = url.hostname, url.port or (443 if url.scheme == "https" else 80)
-        self._context = tls_context(settings.tls) if url.scheme == "https" else None
-        self._server_name = settings.tls.server_name or url.hostname
+        tls = settings.tls
+        self._context = (
+            client_context(tls.ca_file, tls.cert_file, tls.key_file, verify=not tls.insecure_skip_verify)
+            if url.scheme == "https"
+            else None
+        )
+        self._server_name = tls.server_name or url.hostname
         self._timeout = settings.timeout
         self._stop = stop
         self._connection: Connection | None = None
@@ -171,7 +177,7 @@ class Pusher:
             return None
         except ssl.SSLError as error:
             self.close()
-            return Retry("tls", error.reason or str(error))
+            return Retry("tls", tls_failure(error, name="url or tls.server_name"))
         except OSError as error:
             self.close()
             return Retry("connection", error.strerror or str(error))
@@ -221,25 +227,6 @@ def retry_after(value: str | None) -> float | None:
         return max(0.0, moment.timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
-
-
-def tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Raises OSError (and its SSLError) that names the file which cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise OSError(f"tls.ca_file {settings.ca_file}: {error.strerror or error}") from None
-    if settings.cert_file:
-        try:
-            # A key that is encrypted is an error here, not a question on the terminal.
-            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
-        except (OSError, ValueError) as error:
-            files = f"{settings.cert_file}, tls.key_file {settings.key_file}"
-            raise OSError(f"tls.cert_file {files}: {getattr(error, 'strerror', None) or error}") from None
-    if settings.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _authorization(settings: LokiSettings, url_user: str | None, url_password: str | None) -> str | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import socket
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deckwatch.exporter import Unreachable
+from deckwatch.exporter import Unreachable, client_context, tls_failure
 
 from .address import host_and_port
 from .resp import ProtocolError, Reader, Reply, ReplyError, pack
@@ -123,17 +124,19 @@ class Connection:
             link.connect()
         except redis.TimeoutError:
             raise self._failed(f"no answer within {self._settings.timeout:g} s") from None
-        except (redis.RedisError, OSError) as failure:
-            # ValueError: a certificate file that holds none.
+        except (redis.RedisError, OSError, ValueError) as failure:
+            # ValueError: a host name that cannot be encoded.
             raise self._failed(_reason(failure)) from None
-        except ValueError as failure:
-            raise self._failed(f"TLS: {failure}") from None
         self._link = link
         self._reader = Reader()
         try:
             self._greet()
         except _Broken as broken:
-            raise self._failed(str(broken)) from None
+            why = str(broken)
+            if self._address.tls and not self._settings.tls.cert_file:
+                # The server's alert can be lost when it closes the connection.
+                why += ". If the server requires a client certificate, set tls.cert_file and tls.key_file"
+            raise self._failed(why) from None
         self._failure = ""
         self.generation += 1
         self.connect_seconds = self._stopwatch() - began
@@ -153,16 +156,26 @@ class Connection:
             "username": settings.sentinel_username or None,
             "password": settings.sentinel_password.get_secret_value() or None,
         }
+        tls_failures: list[str] = []
         if self._address.tls:
-            options |= {"ssl": True, **self._tls_options()}
+            context = self._tls_context()
+
+            def start(link: Any) -> None:
+                try:
+                    _start_tls(link, context)
+                except redis.ConnectionError as failure:
+                    tls_failures.append(_reason(failure))
+                    raise
+                link.on_connect()
+
+            options["redis_connect_func"] = start
         sentinel = library.Sentinel(list(hosts), sentinel_kwargs=options)
         try:
             found: tuple[str, int] = sentinel.discover_master(self._address.service)
         except library.MasterNotFoundError:
             # Its own message would hold how each client was made.
-            raise redis.ConnectionError(
-                f"none of {len(hosts)} Sentinels answered with a healthy master of that name"
-            ) from None
+            why = f"none of {len(hosts)} Sentinels answered with a healthy master of that name"
+            raise redis.ConnectionError(": ".join((why, *tls_failures[-1:]))) from None
         finally:
             with contextlib.suppress(redis.RedisError, OSError):
                 for client in sentinel.sentinels:
@@ -184,18 +197,13 @@ class Connection:
             return library.UnixDomainSocketConnection(path=address.path, **options)
         name, port = host or address.hosts[0]
         if address.tls:
-            return library.SSLConnection(host=name, port=port, **self._tls_options(), **options)
+            context = self._tls_context()
+            options["redis_connect_func"] = lambda link: _start_tls(link, context)
         return library.Connection(host=name, port=port, **options)
 
-    def _tls_options(self) -> dict[str, Any]:
+    def _tls_context(self) -> ssl.SSLContext:
         tls = self._settings.tls
-        return {
-            "ssl_ca_certs": tls.ca_file or None,
-            "ssl_certfile": tls.cert_file or None,
-            "ssl_keyfile": tls.key_file or None,
-            "ssl_cert_reqs": "required" if tls.verify else "none",
-            "ssl_check_hostname": tls.verify,
-        }
+        return client_context(tls.ca_file, tls.cert_file, tls.key_file, verify=tls.verify)
 
     def _greet(self) -> None:
         """Log in, under a name that CLIENT LIST shows. Raises ConnectionFailed when the server does not let us."""
@@ -247,11 +255,28 @@ class Connection:
         return replies
 
 
+def _start_tls(link: Any, context: ssl.SSLContext) -> None:
+    """Start TLS on a connection that redis-py has just opened. Raises redis-py's exceptions.
+
+    Its own SSLConnection offers no way to pass a context.
+    """
+    redis: Any = importlib.import_module("redis")
+    try:
+        link._sock = context.wrap_socket(link._sock, server_hostname=link.host)
+    except TimeoutError:
+        raise redis.ConnectionError("TLS handshake timed out. Check whether url names a TLS port") from None
+    except (OSError, ValueError) as failure:
+        raise redis.ConnectionError(_reason(failure)) from None
+
+
 def _reason(failure: BaseException) -> str:
+    if isinstance(failure, ssl.SSLError):
+        return tls_failure(failure)
     if isinstance(failure, OSError) and failure.strerror:
         return failure.strerror
-    if isinstance(failure.__context__, OSError):  # redis-py wraps it into a longer text with the address
-        return _reason(failure.__context__)
+    cause = failure.__context__
+    if isinstance(cause, OSError) and not failure.__suppress_context__:  # redis-py wraps it into a longer text
+        return _reason(cause)
     return " ".join(str(failure).split()) or type(failure).__name__
 
 
