@@ -102,7 +102,8 @@ def test_sentinels_are_asked_over_tls_and_their_tls_failure_is_reported(
             until(lambda: _values(target).get("redis_up") == 1, what="the master")
         with Target(url, tls=_tls(authority, ca_file="")) as target:
             error = target.run().error
-            assert "none of 1 Sentinels answered with a healthy master of that name: TLS failed: " in error
+            sentinels = "none of 1 Sentinels answered with a healthy master of that name"
+            assert f"{sentinels}: 127.0.0.1:{sentinel.port}: TLS failed: " in error
             assert error.endswith("Check tls.ca_file")
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import gauge
+from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
 from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from deckwatch.metrics.declaration import Sample
-    from deckwatch_exporters.clients.redis.connection import Connection
 
     from .settings import KeySelection, ScanSettings
 
@@ -61,6 +61,9 @@ class Keyspace:
             return []
         # The connection may be a new one at any time, and other probes do not care which database is selected.
         selected, *replies = self._connection.exchange([pack("SELECT", db), *commands])
+        for reply in (selected, *replies):
+            if isinstance(reply, ReplyError) and reply.is_transient:
+                raise ConnectionFailed(f"{self._connection.address}: {reply.message}")
         return [selected] * len(commands) if isinstance(selected, ReplyError) else replies
 
     def in_batches(self, db: int, groups: Sequence[Sequence[bytes]]) -> Iterator[list[Reply]]:
