@@ -12,12 +12,15 @@ import pytest
 
 from certificates import Authority
 from databases import LoggedRedisServer, RedisServer, redis_server, tls_redis_server
+from exporters.redis.stand_in import stand_in
 from exporters.redis.support import Target
 from services import deckwatch_command, free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporters.redis.stand_in import Answer
 
 PASSWORD = "s3cret:/@%"
 SENTINEL = "for-the-sentinel"
@@ -310,6 +313,28 @@ def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Pat
         until(lambda: _port(_values(target)) == second.port, 20, "the new master")
 
 
+def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, server: RedisServer) -> None:
+    with (
+        redis_server(tmp_path, "--replicaof", "127.0.0.1", str(server.port)) as replica,
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": ["127.0.0.1", str(replica.port)]}) as outdated,
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": ["127.0.0.1", str(server.port)]}) as current,
+    ):
+        hosts = [one.url.removeprefix("redis://") for one in (outdated, current)]
+        with Target(f"redis+sentinel://{','.join(hosts)}/mymaster") as target:
+            assert _port(target.values()) == server.port
+        with Target(f"redis+sentinel://{hosts[0]}/mymaster") as target:
+            assert target.run().error.endswith(f"of that name: 127.0.0.1:{replica.port}: it is a replica")
+
+
+@pytest.mark.parametrize("reply", [["127.0.0.1"], ["127.0.0.1", "port"], "127.0.0.1", 1, [], None], ids=repr)
+def test_a_sentinel_that_answers_with_nonsense_names_no_master(reply: Answer) -> None:
+    with (
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": reply}) as sentinel,
+        Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
+    ):
+        assert target.run().error.endswith("no master of that name")
+
+
 def test_where_no_sentinel_knows_a_master_of_that_name_it_is_told(tmp_path: Path, server: RedisServer) -> None:
     with (
         _sentinel(tmp_path, server) as sentinel,
@@ -347,4 +372,6 @@ def test_a_sentinel_that_wants_a_password_gets_its_own(tmp_path: Path, server: R
         with Target(url, sentinel_password=SENTINEL) as target:
             until(lambda: _port(_values(target)) == server.port, what="the master")
         with Target(url) as target:
-            assert SENTINEL not in target.run().error
+            error = target.run().error
+            assert error.endswith("the Sentinel requires a password: set sentinel_password")
+            assert SENTINEL not in error

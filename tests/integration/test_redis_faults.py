@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from databases import RedisServer, redis_server
 from deckwatch_exporters.redis import EXPORTER
@@ -20,6 +21,8 @@ from services import agent, deckwatch_command, fetch, free_port, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from deckwatch.collection.run import Snapshot
 
 PASSWORD = "correct-horse-battery"
 
@@ -152,6 +155,76 @@ def test_what_an_acl_forbids_is_absent_and_the_rest_is_there(server: RedisServer
             # What was refused is not asked for again and again: each refusal is an entry in the server's ACL log.
             assert client.info("commandstats")["cmdstat_config|get"]["rejected_calls"] == 1
             assert "NOPERM" in target.run("redis.slowlog").error
+
+
+def test_a_user_who_may_not_run_info_fails_with_the_grant(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+slowlog|get", "+slowlog|len")
+        with Target(server.url, username="monitor", password=PASSWORD) as target:
+            for _ in range(2):
+                snapshot = target.run()
+                assert failed(snapshot)["redis_up"] == 0
+                assert "INFO failed (NOPERM" in snapshot.error
+            _, _, grant = snapshot.error.partition("Run ")
+            client.execute_command(*grant.split())
+            values = target.values()
+            assert values["redis_up"] == 1
+            assert values["redis_memory_used_bytes"] > 0
+
+
+@contextlib.contextmanager
+def _busy(server: RedisServer) -> Iterator[None]:
+    """The server runs a script for 12 s, unless it is killed."""
+    script = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 12 do end"
+
+    def run() -> None:
+        with contextlib.suppress(redis.ResponseError), server.client() as client:  # the script is killed
+            client.eval(script, 0)
+
+    def is_busy() -> bool:
+        try:
+            client.ping()
+        except redis.BusyLoadingError:
+            raise
+        except redis.ResponseError as error:
+            return str(error).startswith("BUSY")
+        return False
+
+    runner = threading.Thread(target=run)
+    runner.start()
+    with server.client() as client:
+        try:
+            until(is_busy, 30, "the server being busy")
+            yield
+        finally:
+            with contextlib.suppress(redis.ResponseError):  # it has ended
+                client.script_kill()
+            runner.join()
+
+
+def test_a_busy_server_is_down_and_whole_at_the_first_run_after_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--busy-reply-threshold", "100") as server:
+        with server.client() as client:
+            client.set("a", 1)
+        settings: dict[str, Any] = {"timeout": "30s", "keys": ["a"]}
+        with Target(server.url, **settings) as known, Target(server.url, **settings) as fresh:
+            before = known.cycle()
+            assert not [snapshot.error for snapshot in before.values() if snapshot.error]
+            with _busy(server):
+                for target in (known, fresh):
+                    for name, snapshot in target.cycle().items():
+                        assert "BUSY Redis is busy" in snapshot.error, name
+                    assert failed(target.run())["redis_up"] == 0
+                assert list(EXPORTER.check(known.settings)) == []
+            for target in (known, fresh):
+                after = target.cycle()
+                assert not [snapshot.error for snapshot in after.values() if snapshot.error]
+                for name in before:
+                    assert _names(after[name]) >= _names(before[name])
+
+
+def _names(snapshot: Snapshot) -> set[str]:
+    return {family.metric.name for family in snapshot.families}
 
 
 def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisServer) -> None:

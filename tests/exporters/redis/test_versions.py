@@ -19,9 +19,10 @@ from deckwatch_exporters.redis.server import Server
 from deckwatch_exporters.redis.settings import RedisSettings
 
 from .stand_in import SECRET, VERSIONS, StandIn, answers_of, info_of, stand_in
-from .support import by_series
+from .support import Target, by_series, failed
 
 if TYPE_CHECKING:
+    from deckwatch.collection.run import Snapshot
     from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -222,3 +223,39 @@ def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> Non
         with pytest.raises(Unreachable, match="NOAUTH") as failure:
             _collect(server)
         assert by_series(failure.value.samples)["redis_up"] == 0
+
+
+TRANSIENT = ("BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_no_info_for_a_moment_is_down_for_that_moment(code: str) -> None:
+    answers = answers_of("redis-7.0")
+    with stand_in(answers) as server, Target(server.url) as target:
+        assert target.values()["redis_up"] == 1
+        server.answers = dict.fromkeys(answers, ValueError(f"{code} for a moment"))
+        snapshot = target.run()
+        assert failed(snapshot)["redis_up"] == 0
+        assert f"INFO failed ({code} for a moment)" in snapshot.error
+        server.answers = answers
+        assert target.values()["redis_memory_used_bytes"] > 0
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_a_command_that_fails_for_a_moment_is_sent_again_at_the_next_run(code: str) -> None:
+    answers = answers_of("redis-7.0")
+    answers["SLOWLOG GET 128"] = answers["SLOWLOG GET 1"]
+    with stand_in(answers) as server, Target(server.url) as target:
+        whole = target.cycle()
+    failing = {**dict.fromkeys(answers, ValueError(f"{code} for a moment")), "INFO ALL": answers["INFO ALL"]}
+    with stand_in(failing) as server, Target(server.url) as target:
+        assert target.values()["redis_up"] == 1
+        assert code in target.run("redis.slowlog").error
+        server.answers = answers
+        for name, snapshot in target.cycle().items():
+            assert not snapshot.error
+            assert _families(snapshot) == _families(whole[name])
+
+
+def _families(snapshot: Snapshot) -> set[str]:
+    return {family.metric.name for family in snapshot.families}
