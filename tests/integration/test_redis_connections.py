@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -326,13 +327,35 @@ def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, se
             assert target.run().error.endswith(f"of that name: 127.0.0.1:{replica.port}: it is a replica")
 
 
-@pytest.mark.parametrize("reply", [["127.0.0.1"], ["127.0.0.1", "port"], "127.0.0.1", 1, [], None], ids=repr)
+@pytest.mark.parametrize(
+    "reply", [["127.0.0.1"], ["127.0.0.1", "port"], ["127.0.0.1", "99999"], "127.0.0.1", 1, [], None], ids=repr
+)
 def test_a_sentinel_that_answers_with_nonsense_names_no_master(reply: Answer) -> None:
     with (
         stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": reply}) as sentinel,
         Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
     ):
         assert target.run().error.endswith("no master of that name")
+
+
+def test_a_host_name_that_cannot_be_encoded_is_reported() -> None:
+    with (
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": [b"a..\xff", "6379"]}) as sentinel,
+        Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
+    ):
+        assert "none of 1 Sentinels answered with a healthy master of that name" in target.run().error
+
+
+def test_each_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(_host: str, port: int, **_: Any) -> list[Any]:
+        addresses = ("127.0.0.2", "127.0.0.1")  # the server listens on the second one
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with Target(f"redis://server.example:{server.port}") as target:
+        assert target.values()["redis_up"] == 1
+    with Target(f"redis://server.example:{free_port()}") as target:
+        assert target.run().error.endswith("Connection refused")
 
 
 def test_where_no_sentinel_knows_a_master_of_that_name_it_is_told(tmp_path: Path, server: RedisServer) -> None:

@@ -313,6 +313,14 @@ def _drips(connection: socket.socket) -> None:
         time.sleep(0.01)
 
 
+def _answers_slowly(connection: socket.socket) -> None:
+    """Each answer comes in time, all of them do not."""
+    for reply in (b"%0\r\n", b"$0\r\n\r\n"):
+        connection.recv(65536)
+        time.sleep(0.15)
+        connection.sendall(reply)
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
@@ -325,6 +333,7 @@ def _drips(connection: socket.socket) -> None:
         (_says(b""), "no answer within 0.2 s"),
         (_says(b"$50\r\nhalf of it"), "no answer within 0.2 s"),
         (_drips, "no answer within 0.2 s"),
+        (_answers_slowly, "no answer within 0.2 s"),
         (_says_and_closes(b""), "closed the connection"),
         (_says_and_closes(b"$50\r\nhalf of it"), "closed the connection"),
     ],

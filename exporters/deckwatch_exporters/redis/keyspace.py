@@ -61,10 +61,12 @@ class Keyspace:
             return []
         # The connection may be a new one at any time, and other probes do not care which database is selected.
         selected, *replies = self._connection.exchange([pack("SELECT", db), *commands])
-        for reply in (selected, *replies):
-            if isinstance(reply, ReplyError) and reply.is_transient:
-                raise ConnectionFailed(f"{self._connection.address}: {reply.message}")
-        return [selected] * len(commands) if isinstance(selected, ReplyError) else replies
+        if isinstance(selected, ReplyError):
+            replies = [selected] * len(commands)
+        errors = [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_transient]
+        if len(errors) == len(replies):  # of a cluster, a few slots may be down
+            raise ConnectionFailed(f"{self._connection.address}: {errors[0].message}")
+        return replies
 
     def in_batches(self, db: int, groups: Sequence[Sequence[bytes]]) -> Iterator[list[Reply]]:
         """The replies to each group of commands."""

@@ -259,3 +259,12 @@ def test_a_command_that_fails_for_a_moment_is_sent_again_at_the_next_run(code: s
 
 def _families(snapshot: Snapshot) -> set[str]:
     return {family.metric.name for family in snapshot.families}
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_keys_that_cannot_be_read_for_a_moment_fail_the_run(code: str) -> None:
+    scan = ValueError(f"{code} for a moment")
+    answers = {**answers_of("redis-7.0"), "SELECT 0": "OK", "SCAN 0 MATCH a* COUNT 1000": scan}
+    with stand_in(answers) as server, Target(server.url, count_keys=["a*"]) as target:
+        assert target.values()["redis_up"] == 1
+        assert f"{code} for a moment" in target.run("redis.keys").error

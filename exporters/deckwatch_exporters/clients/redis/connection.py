@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ from deckwatch.exporter import client_context
 
 from .address import host_and_port
 from .link import Deadline, Endpoint, Link, LinkClosed, LinkError
-from .resp import Reply, ReplyError, pack
+from .resp import Reply, ReplyError, pack, text_of
 
 if TYPE_CHECKING:
     import ssl
@@ -182,8 +183,8 @@ class Connection:
         finally:
             link.close()
         match reply:
-            case [bytes(name), bytes(port)] if port.isdigit():
-                return name.decode(), int(port)
+            case [bytes(name), bytes(port)] if re.fullmatch(rb"[0-9]{1,5}", port) and int(port) < 65536:
+                return text_of(name), int(port)
             case ReplyError(code="NOAUTH"):
                 raise LinkError("the Sentinel requires a password: set sentinel_password")
             case ReplyError(message=message):
@@ -224,7 +225,7 @@ def _log_in(link: Link, user: str, password: str, deadline: Deadline) -> None:
 def _refusal(error: ReplyError) -> str:
     """Why the server does not let us in, and what to do. The server's own words hold no secret."""
     if error.code == "NOAUTH":
-        return "the server wants a password: set password or password_file"
+        return "the server requires a password: set password or password_file"
     if error.code == "WRONGPASS" or "invalid password" in error.message:
         return f"wrong user or password: {error.message}"
     return error.message
