@@ -97,7 +97,7 @@ class Connection:
             try:
                 return self._link.round_trip(commands, deadline)
             except LinkClosed:
-                # It may have been closed long ago, unnoticed: the server of now gets another chance.
+                # The server may have closed it long ago. That says nothing about the server now.
                 self._drop()
         self._link = self._open(deadline)
         return self._link.round_trip(commands, deadline)
