@@ -21,6 +21,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(ready),,rebuild)
 	$(BIN)/python -m pip install -q -e '.[all]'
 	@touch $@
 
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group demo
+	@touch $@
+
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
@@ -30,7 +34,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run
 
-demo: $(VENV)/.installed ## Everything on this machine until Ctrl-C, without Docker (FAULT=help lists trouble to make; FAST=0: real times)
+demo: $(VENV)/.installed-demo ## Everything on this machine until Ctrl-C, without Docker (FAULT=help lists trouble to make; FAST=0: real times)
 	@exec $(BIN)/python -m demo $(if $(FAULT),--fault '$(FAULT)') $(if $(filter 0,$(FAST)),--real-time)
 
 test: $(VENV)/.installed-dev services ## Install what the tests need, then lint, types and tests

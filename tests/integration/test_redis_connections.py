@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,15 @@ import pytest
 
 from certificates import Authority
 from databases import LoggedRedisServer, RedisServer, redis_server, tls_redis_server
+from exporters.redis.stand_in import stand_in
 from exporters.redis.support import Target
 from services import deckwatch_command, free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporters.redis.stand_in import Answer
 
 PASSWORD = "s3cret:/@%"
 SENTINEL = "for-the-sentinel"
@@ -102,7 +106,8 @@ def test_sentinels_are_asked_over_tls_and_their_tls_failure_is_reported(
             until(lambda: _values(target).get("redis_up") == 1, what="the master")
         with Target(url, tls=_tls(authority, ca_file="")) as target:
             error = target.run().error
-            assert "none of 1 Sentinels answered with a healthy master of that name: TLS failed: " in error
+            sentinels = "none of 1 Sentinels answered with a healthy master of that name"
+            assert f"{sentinels}: 127.0.0.1:{sentinel.port}: TLS failed: " in error
             assert error.endswith("Check tls.ca_file")
 
 
@@ -309,6 +314,50 @@ def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Pat
         until(lambda: _port(_values(target)) == second.port, 20, "the new master")
 
 
+def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, server: RedisServer) -> None:
+    with (
+        redis_server(tmp_path, "--replicaof", "127.0.0.1", str(server.port)) as replica,
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": ["127.0.0.1", str(replica.port)]}) as outdated,
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": ["127.0.0.1", str(server.port)]}) as current,
+    ):
+        hosts = [one.url.removeprefix("redis://") for one in (outdated, current)]
+        with Target(f"redis+sentinel://{','.join(hosts)}/mymaster") as target:
+            assert _port(target.values()) == server.port
+        with Target(f"redis+sentinel://{hosts[0]}/mymaster") as target:
+            assert target.run().error.endswith(f"of that name: 127.0.0.1:{replica.port}: it is a replica")
+
+
+@pytest.mark.parametrize(
+    "reply", [["127.0.0.1"], ["127.0.0.1", "port"], ["127.0.0.1", "99999"], "127.0.0.1", 1, [], None], ids=repr
+)
+def test_a_sentinel_that_answers_with_nonsense_names_no_master(reply: Answer) -> None:
+    with (
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": reply}) as sentinel,
+        Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
+    ):
+        assert target.run().error.endswith("no master of that name")
+
+
+def test_a_host_name_that_cannot_be_encoded_is_reported() -> None:
+    with (
+        stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": [b"a..\xff", "6379"]}) as sentinel,
+        Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
+    ):
+        assert "none of 1 Sentinels answered with a healthy master of that name" in target.run().error
+
+
+def test_each_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(_host: str, port: int, **_: Any) -> list[Any]:
+        addresses = ("127.0.0.2", "127.0.0.1")  # the server listens on the second one
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with Target(f"redis://server.example:{server.port}") as target:
+        assert target.values()["redis_up"] == 1
+    with Target(f"redis://server.example:{free_port()}") as target:
+        assert target.run().error.endswith("Connection refused")
+
+
 def test_where_no_sentinel_knows_a_master_of_that_name_it_is_told(tmp_path: Path, server: RedisServer) -> None:
     with (
         _sentinel(tmp_path, server) as sentinel,
@@ -346,4 +395,6 @@ def test_a_sentinel_that_wants_a_password_gets_its_own(tmp_path: Path, server: R
         with Target(url, sentinel_password=SENTINEL) as target:
             until(lambda: _port(_values(target)) == server.port, what="the master")
         with Target(url) as target:
-            assert SENTINEL not in target.run().error
+            error = target.run().error
+            assert error.endswith("the Sentinel requires a password: set sentinel_password")
+            assert SENTINEL not in error

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from databases import RedisServer, redis_server
 from deckwatch_exporters.redis import EXPORTER
@@ -20,6 +21,8 @@ from services import agent, deckwatch_command, fetch, free_port, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from deckwatch.collection.run import Snapshot
 
 PASSWORD = "correct-horse-battery"
 
@@ -154,6 +157,76 @@ def test_what_an_acl_forbids_is_absent_and_the_rest_is_there(server: RedisServer
             assert "NOPERM" in target.run("redis.slowlog").error
 
 
+def test_a_user_who_may_not_run_info_fails_with_the_grant(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+slowlog|get", "+slowlog|len")
+        with Target(server.url, username="monitor", password=PASSWORD) as target:
+            for _ in range(2):
+                snapshot = target.run()
+                assert failed(snapshot)["redis_up"] == 0
+                assert "INFO failed (NOPERM" in snapshot.error
+            _, _, grant = snapshot.error.partition("Run ")
+            client.execute_command(*grant.split())
+            values = target.values()
+            assert values["redis_up"] == 1
+            assert values["redis_memory_used_bytes"] > 0
+
+
+@contextlib.contextmanager
+def _busy(server: RedisServer) -> Iterator[None]:
+    """The server runs a script for 12 s, unless it is killed."""
+    script = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 12 do end"
+
+    def run() -> None:
+        with contextlib.suppress(redis.ResponseError), server.client() as client:  # the script is killed
+            client.eval(script, 0)
+
+    def is_busy() -> bool:
+        try:
+            client.ping()
+        except redis.BusyLoadingError:
+            raise
+        except redis.ResponseError as error:
+            return str(error).startswith("BUSY")
+        return False
+
+    runner = threading.Thread(target=run)
+    runner.start()
+    with server.client() as client:
+        try:
+            until(is_busy, 30, "the server being busy")
+            yield
+        finally:
+            with contextlib.suppress(redis.ResponseError):  # it has ended
+                client.script_kill()
+            runner.join()
+
+
+def test_a_busy_server_is_down_and_whole_at_the_first_run_after_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--busy-reply-threshold", "100") as server:
+        with server.client() as client:
+            client.set("a", 1)
+        settings: dict[str, Any] = {"timeout": "30s", "keys": ["a"]}
+        with Target(server.url, **settings) as known, Target(server.url, **settings) as fresh:
+            before = known.cycle()
+            assert not [snapshot.error for snapshot in before.values() if snapshot.error]
+            with _busy(server):
+                for target in (known, fresh):
+                    for name, snapshot in target.cycle().items():
+                        assert "BUSY Redis is busy" in snapshot.error, name
+                    assert failed(target.run())["redis_up"] == 0
+                assert list(EXPORTER.check(known.settings)) == []
+            for target in (known, fresh):
+                after = target.cycle()
+                assert not [snapshot.error for snapshot in after.values() if snapshot.error]
+                for name in before:
+                    assert _names(after[name]) >= _names(before[name])
+
+
+def _names(snapshot: Snapshot) -> set[str]:
+    return {family.metric.name for family in snapshot.families}
+
+
 def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+info", "+select", "~*")
@@ -240,6 +313,14 @@ def _drips(connection: socket.socket) -> None:
         time.sleep(0.01)
 
 
+def _answers_slowly(connection: socket.socket) -> None:
+    """Each answer comes in time, all of them do not."""
+    for reply in (b"%0\r\n", b"$0\r\n\r\n"):
+        connection.recv(65536)
+        time.sleep(0.15)
+        connection.sendall(reply)
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
@@ -248,10 +329,11 @@ def _drips(connection: socket.socket) -> None:
         (_says(b"*9999999999\r\n"), "not the Redis protocol"),
         (_says(b"$99999999999\r\n"), "not the Redis protocol"),
         (_says(b"+OK\r\n+OK\r\n+OK\r\n"), "more replies than commands"),
-        (_says(b"*1\r\n" * 200), "not the Redis protocol"),
+        (_says(b"*1\r\n" * 2000), "not the Redis protocol"),
         (_says(b""), "no answer within 0.2 s"),
         (_says(b"$50\r\nhalf of it"), "no answer within 0.2 s"),
         (_drips, "no answer within 0.2 s"),
+        (_answers_slowly, "no answer within 0.2 s"),
         (_says_and_closes(b""), "closed the connection"),
         (_says_and_closes(b"$50\r\nhalf of it"), "closed the connection"),
     ],
@@ -266,13 +348,13 @@ def test_what_is_no_redis_fails_in_time_and_is_told(answer: Callable[[socket.soc
 
 
 def test_an_agent_without_redis_targets_does_not_load_the_library() -> None:
-    code = "import sys, deckwatch_exporters.redis; sys.exit('redis' in sys.modules)"
+    code = "import sys, deckwatch_exporters.redis; sys.exit('hiredis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_where_the_library_is_missing_the_run_says_how_to_install_it() -> None:
     code = (
-        "import sys; sys.modules['redis'] = None\n"
+        "import sys; sys.modules['hiredis'] = None\n"
         "from exporters.redis.support import Target\n"
         "print(Target('redis://127.0.0.1:1').run().error)"
     )

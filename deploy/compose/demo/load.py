@@ -5,13 +5,15 @@ import json
 import logging
 import random
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
+import hiredis
 import psycopg
-import redis
 
 _ORDERS = """CREATE TABLE IF NOT EXISTS orders (
     id bigserial PRIMARY KEY, customer int NOT NULL, cents int NOT NULL, placed timestamptz NOT NULL DEFAULT now())"""
@@ -42,25 +44,46 @@ def main() -> None:
     done = 0
     while not stop.is_set() and (not options.rounds or done < options.rounds):
         try:
-            cache = redis.Redis.from_url(options.redis, password=_secret(options.secrets, "redis"), socket_timeout=5)
+            cache = Cache(options.redis, _secret(options.secrets, "redis"))
             password = _secret(options.secrets, "app")
             with psycopg.connect(options.postgres, password=password, autocommit=True, connect_timeout=5) as database:
                 database.execute(_ORDERS)
                 while not stop.wait(random.expovariate(5)) and (not options.rounds or done < options.rounds):
                     order(cache, database, log)
                     done += 1
-        except (redis.RedisError, psycopg.Error, OSError) as failure:
+        except (hiredis.HiredisError, psycopg.Error, OSError) as failure:
             log.error("the shop is closed", extra={"fields": {"error": str(failure)}})
             stop.wait(5)
 
 
-def order(cache: redis.Redis, database: psycopg.Connection, log: logging.Logger) -> None:
+class Cache:
+    """A connection to Redis with what the agent's image has: hiredis, but no client library."""
+
+    def __init__(self, url: str, password: str) -> None:
+        where = urlsplit(url)
+        self._socket = socket.create_connection((where.hostname or "localhost", where.port or 6379), timeout=5)
+        self._reader = hiredis.Reader()
+        self.run("AUTH", password)
+
+    def run(self, *words: str | int) -> object:
+        self._socket.sendall(hiredis.pack_command(words))
+        while (reply := self._reader.gets()) is False:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError("Redis closed the connection")
+            self._reader.feed(data)
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+
+def order(cache: Cache, database: psycopg.Connection, log: logging.Logger) -> None:
     """One visitor: looks, perhaps buys."""
     customer = int(random.paretovariate(0.8)) % 2000
     started = time.perf_counter()
-    known = cache.get(f"session:{customer}") is not None
+    known = cache.run("GET", f"session:{customer}") is not None
     if not known:
-        cache.setex(f"session:{customer}", 120, "x" * random.randint(50, 500))
+        cache.run("SETEX", f"session:{customer}", 120, "x" * random.randint(50, 500))
     cents = random.randint(100, 20_000)
     database.execute("INSERT INTO orders (customer, cents) VALUES (%s, %s)", (customer, cents))
     chance = random.random()

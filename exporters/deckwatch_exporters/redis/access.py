@@ -41,6 +41,8 @@ def check_access(settings: RedisSettings) -> Iterator[Finding]:
 
 def _findings(connection: Connection, settings: RedisSettings) -> Iterator[Finding]:
     (reply,) = connection.exchange([pack("INFO")])
+    if isinstance(reply, ReplyError) and reply.is_transient:
+        return  # the server answers other commands with the same error
     found = parse_info(text_of(reply))
     user = settings.credentials[0] or "default"
     needs = list(_needs(settings, found.is_sentinel, found.is_cluster, found.version))

@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, Histogram, Metric
-from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, text_of
+from deckwatch_exporters.clients.redis.resp import mapping_of, number_of, pairs_of, text_of
 
 from .info import assignments, figure
 
@@ -74,7 +74,7 @@ class CommandFigures:
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
-        self._histograms: dict[str, tuple[list[Reply], float, tuple[Sample, ...]]] = {}
+        self._histograms: dict[str, tuple[Reply, float, tuple[Sample, ...]]] = {}
 
     def from_info(self, commands: Mapping[str, str], percentiles: Mapping[str, str]) -> Iterator[Sample]:
         known: dict[str, _Known] = {}
@@ -95,9 +95,9 @@ class CommandFigures:
 
         Its own sum is not in the reply: commandstats has it, for a container command that of its subcommands.
         """
-        histograms: dict[str, tuple[list[Reply], float, tuple[Sample, ...]]] = {}
+        histograms: dict[str, tuple[Reply, float, tuple[Sample, ...]]] = {}
         for cmd, details in mapping_of(reply).items():
-            if not isinstance(details, list):
+            if not isinstance(details, (list, dict)):
                 continue
             total = self._microseconds(cmd)
             if total is None:
@@ -132,13 +132,13 @@ def _samples(cmd: str, stat: CommandStat, quantiles: str) -> Iterator[Sample]:
         yield PERCENTILES.part("_count", stat.calls, labels)
 
 
-def _histogram(cmd: str, details: list[Reply], total: float) -> Iterator[Sample]:
+def _histogram(cmd: str, details: Reply, total: float) -> Iterator[Sample]:
     values = mapping_of(details)
     calls, bounds = number_of(values.get("calls")), values.get("histogram_usec")
-    if calls is None or not isinstance(bounds, list):
+    if calls is None or not isinstance(bounds, (list, dict)):
         return
     buckets = {}
-    for bound, count in zip(bounds[::2], bounds[1::2], strict=False):
+    for bound, count in pairs_of(bounds):
         upper, cumulative = number_of(bound), number_of(count)
         if upper is None and isinstance(bound, bytes):
             upper = figure(text_of(bound))

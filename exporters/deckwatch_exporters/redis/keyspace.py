@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
+from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
 from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from deckwatch.exporter import Sample
-    from deckwatch_exporters.clients.redis.connection import Connection
 
     from .settings import KeySelection, ScanSettings
 
@@ -61,7 +61,12 @@ class Keyspace:
             return []
         # The connection may be a new one at any time, and other probes do not care which database is selected.
         selected, *replies = self._connection.exchange([pack("SELECT", db), *commands])
-        return [selected] * len(commands) if isinstance(selected, ReplyError) else replies
+        if isinstance(selected, ReplyError):
+            replies = [selected] * len(commands)
+        errors = [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_transient]
+        if len(errors) == len(replies):  # of a cluster, a few slots may be down
+            raise ConnectionFailed(f"{self._connection.address}: {errors[0].message}")
+        return replies
 
     def in_batches(self, db: int, groups: Sequence[Sequence[bytes]]) -> Iterator[list[Reply]]:
         """The replies to each group of commands."""

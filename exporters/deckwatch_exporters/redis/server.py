@@ -87,6 +87,7 @@ class Server:
         self._started: tuple[str, float] = ("", 0.0)
         self._runs = 0
         self._run_seconds = 0.0
+        self._user = settings.credentials[0] or "default"
         command = settings.config_command
         config = b"" if command == "off" else pack(command, "GET", "*")
         self._packed = {
@@ -221,7 +222,10 @@ class Server:
                 answered[name] = reply
             elif reply.code == "NOAUTH":
                 raise ConnectionFailed(f"{self._connection.address}: {reply.message}")
-            else:
+            elif name == "INFO":
+                hint = f". Run ACL SETUSER {self._user} +info" if reply.is_denied else ""
+                raise ConnectionFailed(f"{self._connection.address}: INFO failed ({reply.message}){hint}")
+            elif not reply.is_transient:
                 self._refused[name] = now + REFUSED_FOR
         return answered
 

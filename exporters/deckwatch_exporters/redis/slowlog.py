@@ -210,6 +210,8 @@ class SlowLog:
                 raise Unreachable(str(failure)) from None
             if not isinstance(reply, ReplyError):
                 return parse_slowlog(reply)
+            if reply.is_transient:
+                raise Unreachable(f"{connection.address}: SLOWLOG GET: {reply.message}")
             refused = self._refused = Refused(reply, connection.generation, self._stopwatch() + REFUSED_FOR)
         if refused.reply.is_unknown:
             raise NotAvailable

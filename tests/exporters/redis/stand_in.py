@@ -123,8 +123,7 @@ class StandIn:
         reader, protocol = Reader(), 2
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                reader.feed(data)
-                for request in reader.replies():
+                for request in reader.feed(data):
                     command = _words(request)
                     self.commands.append(command)
                     if command.startswith("HELLO 3"):

@@ -16,9 +16,7 @@ HISTOGRAM = "redis_commands_latencies_usec"
 
 
 def _reply(answer: Answer, protocol: int = 3) -> Reply:
-    reader = Reader()
-    reader.feed(encode(answer, protocol))
-    (reply,) = reader.replies()
+    (reply,) = Reader().feed(encode(answer, protocol))
     return reply
 
 

@@ -19,9 +19,10 @@ from deckwatch_exporters.redis.server import UP, Server
 from deckwatch_exporters.redis.settings import RedisSettings
 
 from .stand_in import SECRET, VERSIONS, StandIn, answers_of, info_of, stand_in
-from .support import by_series
+from .support import Target, by_series, failed
 
 if TYPE_CHECKING:
+    from deckwatch.collection.run import Snapshot
     from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -221,3 +222,48 @@ def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> Non
     refusal = ValueError("NOAUTH Authentication required.")
     with stand_in({"INFO ALL": refusal}) as server, pytest.raises(Unreachable, match="NOAUTH"):
         _collect(server)
+
+
+TRANSIENT = ("BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_no_info_for_a_moment_is_down_for_that_moment(code: str) -> None:
+    answers = answers_of("redis-7.0")
+    with stand_in(answers) as server, Target(server.url) as target:
+        assert target.values()["redis_up"] == 1
+        server.answers = dict.fromkeys(answers, ValueError(f"{code} for a moment"))
+        snapshot = target.run()
+        assert failed(snapshot)["redis_up"] == 0
+        assert f"INFO failed ({code} for a moment)" in snapshot.error
+        server.answers = answers
+        assert target.values()["redis_memory_used_bytes"] > 0
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_a_command_that_fails_for_a_moment_is_sent_again_at_the_next_run(code: str) -> None:
+    answers = answers_of("redis-7.0")
+    answers["SLOWLOG GET 128"] = answers["SLOWLOG GET 1"]
+    with stand_in(answers) as server, Target(server.url) as target:
+        whole = target.cycle()
+    failing = {**dict.fromkeys(answers, ValueError(f"{code} for a moment")), "INFO ALL": answers["INFO ALL"]}
+    with stand_in(failing) as server, Target(server.url) as target:
+        assert target.values()["redis_up"] == 1
+        assert code in target.run("redis.slowlog").error
+        server.answers = answers
+        for name, snapshot in target.cycle().items():
+            assert not snapshot.error
+            assert _families(snapshot) == _families(whole[name])
+
+
+def _families(snapshot: Snapshot) -> set[str]:
+    return {family.metric.name for family in snapshot.families}
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_keys_that_cannot_be_read_for_a_moment_fail_the_run(code: str) -> None:
+    scan = ValueError(f"{code} for a moment")
+    answers = {**answers_of("redis-7.0"), "SELECT 0": "OK", "SCAN 0 MATCH a* COUNT 1000": scan}
+    with stand_in(answers) as server, Target(server.url, count_keys=["a*"]) as target:
+        assert target.values()["redis_up"] == 1
+        assert f"{code} for a moment" in target.run("redis.keys").error

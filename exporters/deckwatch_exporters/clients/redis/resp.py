@@ -1,22 +1,27 @@
-"""The Redis serialization protocol, versions 2 and 3: commands to bytes, bytes to replies.
+"""The Redis serialization protocol (RESP), versions 2 and 3: commands to bytes, bytes to replies.
 
-The format: https://redis.io/docs/latest/develop/reference/protocol-spec/. A client library turns each reply into what
-its caller may like best; here a hundred figures are read every few seconds, so that replies stay what they are: bytes,
-numbers, None and flat lists. What protocol 3 sends as a map is the flat list of keys and values of protocol 2.
+The format: https://redis.io/docs/latest/develop/reference/protocol-spec/. hiredis parses it. Replies stay what they
+are: bytes, numbers, None, lists and dicts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, Union
+import importlib
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-#: Larger than any answer to what is asked here, and small enough that nonsense cannot fill the memory.
-LARGEST_BULK = 64 * 1024 * 1024
-LARGEST_ARRAY = 4 * 1024 * 1024
-_LONGEST_LINE = 64 * 1024
-_DEEPEST = 32
+#: Larger than all replies of an exchange, and small enough that nonsense cannot fill the memory.
+LARGEST_EXCHANGE = 32 * 1024 * 1024
+# Headers of arrays, maps, sets and pushes of 100 000 elements or more, and of strings that exceed LARGEST_EXCHANGE.
+# hiredis allocates as many elements as a header names, and each garbage collection then walks over all of them.
+_OVERSIZED = re.compile(rb"\n([*%~>|][0-9]{6}|[$=][0-9]{9})")
+_AGGREGATES = b"*%~>|"
+_NOT_REDIS = "not the Redis protocol"
+_INCOMPLETE = object()
+_TRANSIENT = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "TRYAGAIN"})
 
 
 class ProtocolError(Exception):
@@ -40,6 +45,11 @@ class ReplyError:
         return self.code == "NOPERM"
 
     @property
+    def is_transient(self) -> bool:
+        """Whether the server may answer the same command a moment later."""
+        return self.code in _TRANSIENT
+
+    @property
     def is_unknown(self) -> bool:
         """Whether the server has no such command (or no such subcommand)."""
         text = self.message.lower()
@@ -49,7 +59,7 @@ class ReplyError:
         return f"<ReplyError {self.message}>"
 
 
-Reply: TypeAlias = Union[bytes, int, float, bool, ReplyError, list["Reply"], None]  # noqa: UP007  holds itself
+Reply: TypeAlias = Union[bytes, int, float, bool, ReplyError, list["Reply"], dict[Any, "Reply"], None]  # noqa: UP007  holds itself
 
 
 def pack(*words: str | bytes | int) -> bytes:
@@ -61,108 +71,62 @@ def pack(*words: str | bytes | int) -> bytes:
     return b"".join(parts)
 
 
-class _Incomplete(Exception):
-    """More bytes are needed."""
-
-
 class Reader:
-    """Turns a stream of bytes into replies. `feed()` it, then take from `replies()` what is complete."""
+    """Turns a stream of bytes into replies: hiredis, and limits for servers that send nonsense.
 
-    __slots__ = ("_at", "_data")
+    hiredis supports neither attributes nor blob errors, which no server sends unasked, and does not check what follows
+    a string. Raises ImportError if hiredis is not installed.
+    """
+
+    __slots__ = ("_held", "_last", "_push", "_reader", "_received")
 
     def __init__(self) -> None:
-        self._data = b""
-        self._at = 0
+        hiredis: Any = importlib.import_module("hiredis")  # only when a connection is opened
+        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_INCOMPLETE)
+        self._push = hiredis.PushNotification
+        self._held = b""  # the start of a header
+        self._last = b"\n"  # the byte before `_held`
+        self._received = 0
 
-    def feed(self, data: bytes) -> None:
-        self._data = self._data[self._at :] + data
-        self._at = 0
+    def begin_exchange(self) -> None:
+        """Start to count towards LARGEST_EXCHANGE again."""
+        self._received = 0
 
-    @property
-    def is_empty(self) -> bool:
-        return self._at >= len(self._data)
+    def feed(self, data: bytes) -> list[Reply]:
+        """Return the replies that `data` completes. Raises ProtocolError; the reader cannot be used after it."""
+        self._received += len(data)
+        if self._received > LARGEST_EXCHANGE:
+            raise ProtocolError(f"the replies are larger than {LARGEST_EXCHANGE} bytes")
+        replies: list[Reply] = []
+        try:
+            self._feed(self._held + data, replies)
+        except ProtocolError as wrong:
+            raise ProtocolError(f"{_NOT_REDIS}: {str(wrong).removeprefix('Protocol error, ')}") from None
+        except (TypeError, MemoryError):  # a list or a map as a key
+            raise ProtocolError(f"{_NOT_REDIS}: invalid map or array") from None
+        return replies
 
-    def replies(self) -> Iterator[Reply]:
-        """The replies that are complete by now. Raises ProtocolError."""
-        while self._at < len(self._data):
-            began = self._at
-            is_push = self._data[began] == _PUSH
-            try:
-                reply = self._next(0)
-            except _Incomplete:
-                self._at = began
-                return
-            except ValueError as wrong:
-                raise ProtocolError(f"not the Redis protocol: {wrong}") from None
-            if not is_push:  # out of band: no answer to any command
-                yield reply
+    def _feed(self, data: bytes, replies: list[Reply]) -> None:
+        lines = self._last + data  # so that a match begins where its header does in `data`
+        start = 0
+        for match in _OVERSIZED.finditer(lines):
+            self._parse(data[start : match.start()], replies)
+            start = match.start()
+            if not self._reader.has_data():  # otherwise the match is part of a string
+                raise ProtocolError(f"{match[1].decode()}... is too large")
+        stop = lines.rfind(b"\n")
+        if stop < 0 or len(data) - stop > 6 or data[stop : stop + 1] not in _AGGREGATES:
+            stop = len(data)
+        self._held = data[stop:]
+        self._last = lines[stop : stop + 1]
+        self._parse(data[start:stop], replies)
 
-    def _next(self, depth: int) -> Reply:
-        data, at = self._data, self._at
-        end = data.find(b"\r\n", at)
-        if end < 0:
-            if len(data) - at > _LONGEST_LINE:
-                raise ValueError("a line that does not end")
-            if at < len(data) and data[at] not in _KINDS:
-                raise ValueError(f"a reply cannot begin with {data[at : at + 1]!r}")
-            raise _Incomplete
-        kind = data[at]
-        self._at = end + 2
-        if kind == _BULK:
-            return self._bulk(int(data[at + 1 : end]))
-        if kind in _INTEGERS:
-            return int(data[at + 1 : end])
-        if kind in _LISTS:
-            return self._array(int(data[at + 1 : end]), depth)
-        if kind == _SIMPLE:
-            return data[at + 1 : end]
-        if kind == _ERROR:
-            return ReplyError(data[at + 1 : end].decode("utf-8", "replace"))
-        if kind == _MAP:
-            return self._array(2 * int(data[at + 1 : end]), depth)
-        if kind == _NULL:
-            return None
-        if kind == _DOUBLE:
-            return float(data[at + 1 : end])
-        if kind == _BOOLEAN:
-            return data[at + 1 : end] == b"t"
-        if kind == _VERBATIM:
-            text = self._bulk(int(data[at + 1 : end]))
-            return text[4:] if text is not None else None  # past its kind, `txt:`
-        if kind == _BULK_ERROR:
-            return ReplyError((self._bulk(int(data[at + 1 : end])) or b"").decode("utf-8", "replace"))
-        if kind == _ATTRIBUTE:
-            self._array(2 * int(data[at + 1 : end]), depth)  # about the reply that follows
-            return self._next(depth + 1)
-        raise ValueError(f"a reply cannot begin with {data[at : at + 1]!r}")
-
-    def _bulk(self, length: int) -> bytes | None:
-        if length < 0:
-            return None
-        if length > LARGEST_BULK:
-            raise ValueError(f"a string of {length} bytes")
-        begin = self._at
-        stop = begin + length
-        if len(self._data) < stop + 2:
-            raise _Incomplete
-        if self._data[stop : stop + 2] != b"\r\n":
-            raise ValueError("a string longer than it says")
-        self._at = stop + 2
-        return self._data[begin:stop]
-
-    def _array(self, length: int, depth: int) -> list[Reply] | None:
-        if length < 0:
-            return None
-        if length > LARGEST_ARRAY or depth > _DEEPEST:
-            raise ValueError(f"{length} elements, {depth} deep")
-        return [self._next(depth + 1) for _ in range(length)]
-
-
-_SIMPLE, _ERROR, _INTEGER, _BULK, _ARRAY = b"+-:$*"
-_NULL, _DOUBLE, _BOOLEAN, _BULK_ERROR, _VERBATIM, _BIG_NUMBER, _MAP, _SET, _PUSH, _ATTRIBUTE = b"_,#!=(%~>|"
-_INTEGERS = (_INTEGER, _BIG_NUMBER)
-_LISTS = (_ARRAY, _SET, _PUSH)
-_KINDS = frozenset(b"+-:$*_,#!=(%~>|")
+    def _parse(self, data: bytes, replies: list[Reply]) -> None:
+        reader = self._reader
+        reader.feed(data)
+        while (reply := reader.gets()) is not _INCOMPLETE:
+            if not isinstance(reply, self._push):  # sent unasked: not the reply to a command
+                replies.append(reply)
 
 
 def text_of(reply: Reply) -> str:
@@ -171,15 +135,20 @@ def text_of(reply: Reply) -> str:
 
 
 def mapping_of(reply: Reply) -> dict[str, Reply]:
-    """A flat list of keys and values as a mapping; empty for what is none."""
-    if not isinstance(reply, list):
-        return {}
-    return {text_of(key): value for key, value in zip(reply[::2], reply[1::2], strict=False)}
+    """A map, or a flat list of keys and values (protocol 2), by name; empty for anything else."""
+    return {text_of(key): value for key, value in pairs_of(reply)}
+
+
+def pairs_of(reply: Reply) -> Iterable[tuple[Reply, Reply]]:
+    """The pairs of a map, or of a flat list of keys and values (protocol 2); none for anything else."""
+    if isinstance(reply, dict):
+        return reply.items()
+    return zip(reply[::2], reply[1::2], strict=False) if isinstance(reply, list) else ()
 
 
 def number_of(reply: Reply) -> float | None:
     """An integer, double or numeric string as a number; None for what is none."""
-    if isinstance(reply, bool) or reply is None or isinstance(reply, (ReplyError, list)):
+    if isinstance(reply, bool) or reply is None or isinstance(reply, (ReplyError, list, dict)):
         return None
     try:
         number = float(reply)
