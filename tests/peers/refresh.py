@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from peers.go_source import Call, Declared, GoFile, GoPackage, enclosed, strings_in
@@ -99,12 +100,18 @@ def _by_field(file: GoFile) -> Iterator[Declared]:
             yield Declared(f"node_network_{name}", kind.lower(), ("device",))
 
 
+def name_of(family: Metric, declared: Container[str]) -> str:
+    """The name under which a parsed family was declared: the parser takes `_total` off the names of counters."""
+    total = f"{family.name}_total"
+    return total if family.type == "counter" and total in declared else family.name
+
+
 def exposed(exposition: str) -> Iterator[Declared]:
     """The metrics of node_exporter in its expected output; a test removes the values that move, but not all lines."""
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     labels: dict[str, dict[str, None]] = {}
     for family in text_string_to_metric_families(exposition):
-        name = family.name if family.name in types else f"{family.name}_total"
+        name = name_of(family, types)
         for sample in family.samples:
             labels.setdefault(name, {}).update(dict.fromkeys(sorted(sample.labels)))
     for name, kind in types.items():

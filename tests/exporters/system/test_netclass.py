@@ -117,7 +117,8 @@ def test_what_follows_the_link_is_told_in_the_run_after_it_changed(tmp_path: Pat
         'node_network_flags{device="eth0"}': 0x1002,
         'node_network_speed_bytes{device="eth0"}': 12_500_000,
         'node_network_up{device="eth0"}': 0,
-        'node_network_info{device="eth0",address="",broadcast="",duplex="half",operstate="down",ifalias=""}': 1,
+        'node_network_info{device="eth0",address="",broadcast="",duplex="half",operstate="down",adminstate="down",'
+        'ifalias=""}': 1,
     }
 
 
