@@ -59,7 +59,7 @@ def node_exporter(checkout: Path) -> Iterator[PeerMetric]:
             subsystem = file.string(call.arguments[1])
             if subsystem and file.string(call.arguments[2]) is None:
                 prefixes[f"node_{subsystem}_"] = known
-    for metric in exposed((checkout / "collector/fixtures/e2e-output.txt").read_text()):
+    for metric in from_exposition((checkout / "collector/fixtures/e2e-output.txt").read_text()):
         source = declared.setdefault(metric.name, [])
         if any(it.type != metric.type for it in source):
             raise SystemExit(f"node_exporter: {metric.name} is a {metric.type} in the output, not a {source[0].type}")
@@ -106,7 +106,7 @@ def name_of(family: Metric, declared: Container[str]) -> str:
     return total if family.type == "counter" and total in declared else family.name
 
 
-def exposed(exposition: str) -> Iterator[Declared]:
+def from_exposition(exposition: str) -> Iterator[Declared]:
     """The metrics of node_exporter in its expected output; a test removes the values that move, but not all lines."""
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     labels: dict[str, dict[str, None]] = {}

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch.catalogue import Entry, catalogue
-from deckwatch.metric import MetricPattern
-from deckwatch.registry import Registry
+from deckwatch.cli.catalogue import catalogue
+from deckwatch.collection.registry import Registry
+from deckwatch.metrics.declaration import MetricPattern
 from deckwatch_exporters.postgres.activity import DetailedActivityCollector
 from peers.refresh import PEERS, PeerMetric, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from deckwatch.metrics.catalogue import Entry
 
 
 @dataclass(frozen=True)
