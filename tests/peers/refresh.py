@@ -1,4 +1,4 @@
-"""Write the tables of the peers' metrics anew: `python tests/peers/refresh.py CHECKOUT...`, with `tests` in PYTHONPATH.
+"""Refresh the tables of the peers' metrics: `python tests/peers/refresh.py CHECKOUT...`, with `tests` in PYTHONPATH.
 
 A checkout is a folder with a peer's source, named after its repository: `node_exporter`, `redis_exporter` and so on.
 Each table `<peer>.tsv` lists the name, type, label names and collector of each metric, and whether the peer exports it
@@ -63,9 +63,7 @@ def node_exporter(checkout: Path) -> Iterator[PeerMetric]:
         source = declared.setdefault(metric.name, [])
         if any(it.type != metric.type for it in source):
             raise SystemExit(f"node_exporter: {metric.name} is a {metric.type} in the output, not a {source[0].type}")
-        if not any(set(metric.labels) <= set(it.labels.split(",")) for it in source if metric.labels) and (
-            metric.labels or not source
-        ):
+        if not any(set(metric.labels) <= set(it.labels.split(",")) for it in source):
             start = max((it for it in prefixes if metric.name.startswith(it)), key=len, default="")
             subject = metric.name.split("_")[1]
             source.append(_row(metric, *prefixes.get(start, by_name.get(subject, (subject, "on")))))
@@ -107,7 +105,7 @@ def name_of(family: Metric, declared: Container[str]) -> str:
 
 
 def from_exposition(exposition: str) -> Iterator[Declared]:
-    """The metrics of node_exporter in its expected output; a test removes the values that move, but not all lines."""
+    """The metrics of an expected output, in which some moving values are left out but not their types."""
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     labels: dict[str, dict[str, None]] = {}
     for family in text_string_to_metric_families(exposition):
