@@ -29,7 +29,6 @@ class Tolerance:
 
 
 def exposed(exposition: str) -> Exposed:
-    """A parsed exposition; a label without a value is left out, since Prometheus does not tell it from none."""
     declared = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     found: Exposed = {}
     for family in text_string_to_metric_families(exposition):
@@ -37,8 +36,7 @@ def exposed(exposition: str) -> Exposed:
         kind = declared.get(name, family.type)
         series = found.setdefault(name, (kind, {}))[1]
         for sample in family.samples:
-            labels = tuple(sorted((label, value) for label, value in sample.labels.items() if value))
-            series[sample.name, labels] = sample.value
+            series[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
     return found
 
 
@@ -151,7 +149,7 @@ def filled_by_the_peer_alone(
         until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), 30, "scrapes")
         filled = [selector for selector in wanted if _result(server, _of_job(selector, "peer"))]
         missing = filled
-        deadline = time.monotonic() + 30  # a state may have its first series a scrape later here than there
+        deadline = time.monotonic() + 60  # a state may have its first series a scrape later here than there
         while missing and time.monotonic() < deadline:
             missing = [selector for selector in filled if not _result(server, _of_job(selector, "deckwatch"))]
             time.sleep(0.2)
