@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Mapping
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from peers.refresh import PeerMetric, name_of
+from services import Program, fetch, prometheus, until
 
 Labels: TypeAlias = "tuple[tuple[str, str], ...]"
 #: By the name of the metric: its type, and the value of each series by its sample name and labels.
 Exposed: TypeAlias = "dict[str, tuple[str, dict[tuple[str, Labels], float]]]"
 
 
+@dataclass(frozen=True)
+class Tolerance:
+    relative: float = 1e-9
+    absolute: float = 1e-9
+
+
 def exposed(exposition: str) -> Exposed:
     declared = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     found: Exposed = {}
     for family in text_string_to_metric_families(exposition):
-        # The parser takes `_total` off the names of counters.
-        name = family.name if family.name in declared else f"{family.name}_total"
+        name = name_of(family, declared)
         kind = declared.get(name, family.type)
         series = found.setdefault(name, (kind, {}))[1]
         for sample in family.samples:
@@ -27,18 +40,44 @@ def exposed(exposition: str) -> Exposed:
     return found
 
 
-def without_label(exposition: Exposed, label: str) -> Exposed:
-    """As it is scraped with `?target=`: what belongs to one target, without the label that says so."""
+def as_release(ours: Exposed, peer: Exposed, main: Iterable[PeerMetric]) -> Exposed:
+    """Ours without the labels, and with the types, in which the peer's main branch differs from its release `peer`."""
+    rows: dict[str, list[PeerMetric]] = {}
+    for row in main:
+        rows.setdefault(row.name, []).append(row)
     return {
-        name: (
-            kind,
-            {
-                (sample, tuple(it for it in labels if it[0] != label)): value
-                for (sample, labels), value in series.items()
-            },
-        )
-        for name, (kind, series) in exposition.items()
+        name: _as_release(metric, peer[name], rows[name]) if name in rows and name in peer else metric
+        for name, metric in ours.items()
     }
+
+
+def _as_release(
+    metric: tuple[str, dict[tuple[str, Labels], float]],
+    peer: tuple[str, dict[tuple[str, Labels], float]],
+    rows: list[PeerMetric],
+) -> tuple[str, dict[tuple[str, Labels], float]]:
+    kind, series = metric
+    known = {label for _, labels in peer[1] for label, _ in labels}
+    newer = {label for row in rows for label in row.labels.split(",")} - known
+    return (peer[0] if kind == rows[0].type else kind), {
+        (sample, tuple(it for it in labels if it[0] not in newer)): value for (sample, labels), value in series.items()
+    }
+
+
+def named(start: str | tuple[str, ...], left_out: tuple[str, ...] = ()) -> Callable[[str], bool]:
+    """Whether a metric's name has one of the beginnings, and none of those that are left out."""
+    return lambda name: name.startswith(start) and not name.startswith(left_out)
+
+
+def collected_since(moment: float, read: Callable[[], Exposed]) -> Exposed:
+    """What the agent exposes once every collector has run since then."""
+
+    def fresh() -> Exposed:
+        families = read()
+        ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
+        return families if min(ends) > moment else {}
+
+    return until(fresh, 30, "a run of every collector")
 
 
 def differences(peer: Exposed, ours: Exposed, of_interest: Callable[[str], bool]) -> list[str]:
@@ -55,7 +94,7 @@ def differences(peer: Exposed, ours: Exposed, of_interest: Callable[[str], bool]
             problems.append(f"type of {name}: {ours[name][0]}, not {kind}")
         wanted = {tuple(label for label, _ in labels) for labels in known}
         given = {tuple(label for label, _ in labels) for _, labels in ours[name][1]}
-        if not wanted <= given:
+        if wanted != given:
             problems.append(f"labels of {name}: {sorted(given)}, not {sorted(wanted)}")
     return problems
 
@@ -70,23 +109,62 @@ def missing_series(peer: Exposed, ours: Exposed, of_interest: Callable[[str], bo
     ]
 
 
-def changed_values(
-    before: Exposed, after: Exposed, ours: Exposed, of_interest: Callable[[str], bool], tolerance: Mapping[str, float]
-) -> tuple[int, list[str]]:
-    """How many series the peer gives the same value twice, with ours read between, and where ours differs.
+def different_values(
+    before: Exposed,
+    after: Exposed,
+    ours: Exposed,
+    of_interest: Callable[[str], bool],
+    tolerances: Mapping[str, Tolerance],
+) -> tuple[int, dict[tuple[str, Labels], str]]:
+    """How many series the peer gives the same value twice, with ours read between, and those in which ours differs.
 
-    `tolerance` is absolute, by the name's beginning, for what moves in between and comes back.
+    `tolerances` are by the name's beginning, for what moves in between and comes back.
     """
-    compared, problems = 0, []
+    compared, different = 0, dict[tuple[str, Labels], str]()
     for name, (_, series) in sorted(before.items()):
         if not of_interest(name):
             continue
-        allowed = next((value for start, value in tolerance.items() if name.startswith(start)), 0.0)
+        allowed = next((it for start, it in tolerances.items() if name.startswith(start)), Tolerance())
         for key, value in series.items():
             mine = ours.get(name, ("", {}))[1].get(key)
             if mine is None or math.isnan(value) or after.get(name, ("", {}))[1].get(key) != value:
                 continue
             compared += 1
-            if not math.isclose(mine, value, rel_tol=1e-9, abs_tol=allowed):
-                problems.append(f"{key[0]}{dict(key[1])}: {mine}, not {value}")
-    return compared, problems
+            if not math.isclose(mine, value, rel_tol=allowed.relative, abs_tol=allowed.absolute):
+                different[key] = f"{key[0]}{dict(key[1])}: {mine}, not {value}"
+    return compared, different
+
+
+def selectors(file: str) -> list[str]:
+    """What community dashboards select, from `integration/selectors`."""
+    lines = (Path(__file__).parent / "integration" / "selectors" / file).read_text().splitlines()
+    return [line for line in lines if line[:1] not in ("#", "")]
+
+
+def filled_by_the_peer_alone(
+    folder: Path, peer: Program, ours: Program, wanted: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """The selectors that have data of the peer in a real Prometheus, and those of them that have none of ours."""
+    with prometheus(folder, {"peer": peer, "deckwatch": ours}) as server:
+        until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), 30, "scrapes")
+        filled = [selector for selector in wanted if _result(server, _of_job(selector, "peer"))]
+        missing = filled
+        deadline = time.monotonic() + 60  # a state may have its first series a scrape later here than there
+        while missing and time.monotonic() < deadline:
+            missing = [selector for selector in filled if not _result(server, _of_job(selector, "deckwatch"))]
+            time.sleep(0.2)
+        targets = json.loads(fetch(server.url + "/api/v1/targets")[1])["data"]["activeTargets"]
+    assert [target["lastError"] for target in targets] == ["", ""]
+    return filled, missing
+
+
+def _of_job(selector: str, job: str) -> str:
+    name, brace, rest = selector.partition("{")
+    return f'{name}{{job="{job}",{rest}' if brace else f'{name}{{job="{job}"}}'
+
+
+def _result(server: Program, query: str) -> list[object]:
+    status, body = fetch(f"{server.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+    assert status == 200, body
+    result: list[object] = json.loads(body)["data"]["result"]
+    return result

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.parse
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from services import Program, agent, fetch, node_exporter, prometheus, until
+from comparison import (
+    Exposed,
+    Labels,
+    Tolerance,
+    as_release,
+    collected_since,
+    differences,
+    different_values,
+    exposed,
+    filled_by_the_peer_alone,
+    missing_series,
+    named,
+    selectors,
+)
+from peers.refresh import table
+from services import Program, agent, node_exporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-SELECTORS = [
-    line
-    for line in (Path(__file__).parent / "selectors" / "host.txt").read_text().splitlines()
-    if line[:1] not in ("#", "")
-]
+    from collections.abc import Iterator
+    from pathlib import Path
 
 #: Collectors that node_exporter has off and Deckwatch on.
 ALSO_ON = ("processes", "interrupts", "tcpstat", "meminfo_numa", "systemd")
@@ -45,61 +51,35 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Pr
         yield peer, ours
 
 
-Families: TypeAlias = "dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]]"
+MAIN = table("node_exporter")
+BEGINNINGS = ("node_", "process_", "backup_")
 
 
-def _families(exposition: str) -> Families:
-    """By sample name: its type, and the value by label set."""
-    found: Families = {}
-    declared = {line.split()[2]: line.split()[3] for line in exposition.splitlines() if line.startswith("# TYPE ")}
-    for family in text_string_to_metric_families(exposition):
-        for sample in family.samples:
-            name = sample.name if sample.name in declared else sample.name.removesuffix("_total")
-            values = found.setdefault(name, (declared.get(name, family.type), {}))[1]
-            values[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
-
-
-def _of_the_host(name: str) -> bool:
-    return name.startswith(("node_", "process_", "backup_")) and not name.startswith(OF_THE_PEER)
+def _ours(program: Program, peer: Exposed) -> Exposed:
+    return as_release(exposed(program.metrics()), peer, MAIN)
 
 
 def test_every_metric_of_node_exporter_is_there_with_its_type_and_label_names(both: tuple[Program, Program]) -> None:
-    peer, ours = (_families(program.metrics()) for program in both)
-    problems = []
-    for name, (kind, values) in sorted(peer.items()):
-        if not _of_the_host(name):
-            continue
-        if name not in ours:
-            problems.append(f"missing: {name}")
-            continue
-        if ours[name][0] != kind:
-            problems.append(f"type of {name}: {ours[name][0]}, not {kind}")
-        label_names = {tuple(label for label, _ in labels) for labels in values}
-        our_label_names = {tuple(label for label, _ in labels) for labels in ours[name][1]}
-        if label_names != our_label_names:
-            problems.append(f"labels of {name}: {sorted(our_label_names)}, not {sorted(label_names)}")
+    peer, ours = both
+    theirs = exposed(peer.metrics())
+    problems = differences(theirs, _ours(ours, theirs), named(BEGINNINGS, OF_THE_PEER))
     assert not problems, "\n".join(problems)
 
 
 def test_every_series_of_node_exporter_is_there(both: tuple[Program, Program]) -> None:
-    peer, ours = (_families(program.metrics()) for program in both)
+    peer, ours = both
+    theirs = exposed(peer.metrics())
     # Interfaces, processes and the like may come and go between two scrapes; here none does, but states of threads do.
     moving = ("node_processes_state", "node_processes_threads_state", "node_tcp_connection_states")
-    missing = [
-        f"{name}{dict(labels)}"
-        for name, (_, values) in sorted(peer.items())
-        if _of_the_host(name) and not name.startswith(moving)
-        for labels in values
-        if labels not in ours.get(name, ("", {}))[1]
-    ]
+    missing = missing_series(theirs, _ours(ours, theirs), named(BEGINNINGS, (*OF_THE_PEER, *moving)))
     assert not missing, "\n".join(missing)
 
 
 #: Figures that go up and down: equal before and after says nothing of what was between.
-RESTLESS = (
-    "node_memory_", "node_procs_", "node_processes_", "node_sockstat_", "node_filefd_", "node_tcp_", "node_disk_io_now",
-    "node_filesystem_", "node_timex_", "node_netstat_Tcp_CurrEstab", "node_textfile_mtime",
+RESTLESS = dict.fromkeys(
+    ("node_memory_", "node_procs_", "node_processes_", "node_sockstat_", "node_filefd_", "node_tcp_",
+     "node_disk_io_now", "node_filesystem_", "node_timex_", "node_netstat_Tcp_CurrEstab", "node_textfile_mtime"),
+    Tolerance(0.05, 20),
 )  # fmt: skip
 
 
@@ -114,72 +94,18 @@ def test_what_does_not_move_has_the_value_that_node_exporter_gives(both: tuple[P
     assert not different, "\n".join(different.values())
 
 
-def _compared(peer: Program, ours: Program) -> tuple[int, dict[tuple[str, object], str]]:
-    """How many series the peer gives the same value twice, with ours read between, and those that differ."""
-    before = _families(peer.metrics())
-    began = time.time()
-    fresh = until(lambda: _collected_since(began, ours), what="a run of every collector")
-    after = _families(peer.metrics())
-    compared, different = 0, dict[tuple[str, object], str]()
-    for name, (_, values) in sorted(before.items()):
-        if not _of_the_host(name) or name.startswith("process_"):
-            continue  # each tells of its own process
-        for labels, value in values.items():
-            mine = fresh.get(name, ("", {}))[1].get(labels)
-            if mine is None or after.get(name, ("", {}))[1].get(labels) != value:
-                continue  # it moves, or the tests above tell
-            compared += 1
-            tolerance = 0.05 if name.startswith(RESTLESS) else 1e-9
-            if mine != pytest.approx(value, rel=tolerance, abs=20 if name.startswith(RESTLESS) else 1e-9):
-                different[name, labels] = f"{name}{dict(labels)}: {mine}, not {value}"
-    return compared, different
-
-
-def _collected_since(moment: float, program: Program) -> Families:
-    """What is exposed, once every collector has run since then; nothing before."""
-    families = _families(program.metrics())
-    ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
-    return families if min(ends) > moment else {}
+def _compared(peer: Program, ours: Program) -> tuple[int, dict[tuple[str, Labels], str]]:
+    before = exposed(peer.metrics())
+    mine = collected_since(time.time(), lambda: _ours(ours, before))
+    after = exposed(peer.metrics())
+    # `process_` is about each one's own process.
+    return different_values(before, after, mine, named(("node_", "backup_"), OF_THE_PEER), RESTLESS)
 
 
 def test_everything_the_dashboards_select_has_data_wherever_node_exporter_has_it(
     both: tuple[Program, Program], tmp_path: Path
 ) -> None:
-    peer, ours = both
-    with prometheus(tmp_path, {"peer": peer, "deckwatch": ours}) as server:
-        until(
-            lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="two scrapes"
-        )
-        missing = until_none(
-            lambda: [
-                selector
-                for selector in SELECTORS
-                if _result(server, _of_job(selector, "peer")) and not _result(server, _of_job(selector, "deckwatch"))
-            ]
-        )
-        filled = sum(bool(_result(server, _of_job(selector, "peer"))) for selector in SELECTORS)
-        targets = json.loads(fetch(server.url + "/api/v1/targets")[1])["data"]["activeTargets"]
+    filled, missing = filled_by_the_peer_alone(tmp_path, *both, selectors("host.txt"))
 
-    assert filled > 150, "the peer itself fills hardly any: the comparison says nothing"
+    assert len(filled) > 150, "the peer itself fills hardly any: the comparison says nothing"
     assert not missing, "\n".join(missing)
-    assert [target["lastError"] for target in targets] == ["", ""]
-
-
-def until_none(find: Callable[[], list[str]]) -> list[str]:
-    """What is still found at the deadline: a state may have its first series a scrape later here than there."""
-    deadline = time.monotonic() + 10
-    while (found := find()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return found
-
-
-def _of_job(selector: str, job: str) -> str:
-    name, brace, rest = selector.partition("{")
-    return f'{name}{{job="{job}",{rest}' if brace else f'{name}{{job="{job}"}}'
-
-
-def _result(server: Program, query: str) -> list[object]:
-    status, body = fetch(f"{server.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
-    assert status == 200, body
-    result: list[object] = json.loads(body)["data"]["result"]
-    return result

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comparison import Exposed, changed_values, differences, exposed, missing_series
+from comparison import (
+    Exposed,
+    Tolerance,
+    as_release,
+    collected_since,
+    differences,
+    different_values,
+    exposed,
+    missing_series,
+    named,
+)
 from databases import PostgresServer, postgres_exporter, postgres_program, postgres_server
+from peers.refresh import table
 from services import Program, agent, fetch, until
 
 if TYPE_CHECKING:
@@ -47,25 +58,27 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresSe
 OF_THE_PEER = ("pg_exporter_", "pg_scrape_collector_", "pg_settings_extra_float_digits")
 
 
-def _of_the_server(name: str) -> bool:
-    return name.startswith("pg_") and not name.startswith(OF_THE_PEER)
+OF_THE_SERVER = named("pg_", OF_THE_PEER)
+MAIN = table("postgres_exporter")
 
 
-def _ours(program: Program) -> Exposed:
-    return exposed(fetch(program.url + "/metrics?target=main")[1])
+def _ours(program: Program, peer: Exposed) -> Exposed:
+    return as_release(exposed(fetch(program.url + "/metrics?target=main")[1]), peer, MAIN)
 
 
 def test_every_metric_of_postgres_exporter_is_there_with_its_type_and_label_names(
     three: tuple[PostgresServer, Program, Program],
 ) -> None:
     _, peer, ours = three
-    problems = differences(exposed(peer.metrics()), _ours(ours), lambda name: name.startswith("pg_"))
+    theirs = exposed(peer.metrics())
+    problems = differences(theirs, _ours(ours, theirs), named("pg_"))
     assert not problems, "\n".join(problems)
 
 
 def test_every_series_of_postgres_exporter_is_there(three: tuple[PostgresServer, Program, Program]) -> None:
     _, peer, ours = three
-    missing = missing_series(exposed(peer.metrics()), _ours(ours), _of_the_server)
+    theirs = exposed(peer.metrics())
+    missing = missing_series(theirs, _ours(ours, theirs), OF_THE_SERVER)
     assert not missing, "\n".join(missing)
 
 
@@ -74,26 +87,23 @@ def test_what_does_not_move_has_the_value_that_postgres_exporter_gives(
 ) -> None:
     _, peer, ours = three
     before = exposed(peer.metrics())
-    began = time.time()
-
-    def fresh() -> Exposed:
-        families = _ours(ours)
-        ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
-        return families if min(ends) > began else {}
-
-    mine = until(fresh, what="a run of every collector")
+    mine = collected_since(time.time(), lambda: _ours(ours, before))
     after = exposed(peer.metrics())
     # Each leaves its own session and its own locks out.
-    tolerance = {"pg_stat_activity_count": 2.0, "pg_stat_activity_max_tx_duration": 1.0, "pg_locks_count": 2.0,
-                 "pg_stat_database_numbackends": 1.0}  # fmt: skip
-    compared, problems = changed_values(before, after, mine, _of_the_server, tolerance)
+    tolerances = {
+        "pg_stat_activity_count": Tolerance(absolute=2.0),
+        "pg_stat_activity_max_tx_duration": Tolerance(absolute=1.0),
+        "pg_locks_count": Tolerance(absolute=2.0),
+        "pg_stat_database_numbackends": Tolerance(absolute=1.0),
+    }
+    compared, different = different_values(before, after, mine, OF_THE_SERVER, tolerances)
     assert compared > 300
-    assert not problems, "\n".join(problems)
+    assert not different, "\n".join(different.values())
 
 
 def test_the_tables_of_every_database_are_there(three: tuple[PostgresServer, Program, Program]) -> None:
     server, _, ours = three
-    series = _ours(ours)["pg_stat_user_tables_n_tup_ins"][1]
+    series = _ours(ours, {})["pg_stat_user_tables_n_tup_ins"][1]
     inserted = {dict(labels)["relname"]: value for (_, labels), value in series.items()}
     assert inserted["pgbench_accounts"] == server.value(
         "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'pgbench_accounts'", "shop"

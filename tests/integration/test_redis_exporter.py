@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import urllib.parse
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from prometheus_client.parser import text_string_to_metric_families
 
+import comparison
+from comparison import Exposed, exposed, filled_by_the_peer_alone, missing_series, named, selectors
 from databases import RedisServer, redis_exporter, redis_server
-from services import Program, agent, fetch, free_port, prometheus, until
+from peers.refresh import table
+from services import Program, agent, fetch, free_port, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-Families: TypeAlias = "dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]]"
-
-SELECTORS = [
-    line
-    for line in (Path(__file__).parent / "selectors" / "redis.txt").read_text().splitlines()
-    if line[:1] not in ("#", "")
-]
+MAIN = table("redis_exporter")
 
 #: About the peer's own program, not about the server.
 OF_THE_PEER = ("go_", "process_", "promhttp_", "redis_exporter_build_info")
@@ -35,20 +30,11 @@ LEFT_OUT_OF_SENTINELS = ("redis_db_keys", "redis_db_keys_expiring", "redis_last_
 #: Told of each exporter's own runs, connections or commands.
 OWN = ("redis_exporter_", "redis_start_time_seconds", "redis_slowlog_", "redis_last_slow_", "redis_latest_fork")
 
+#: Commands that neither exporter runs.
+OF_THE_LOAD = ("hset", "pfadd", "rpush", "sadd", "set", "xadd", "zadd")
+
 KEYS = "db0=counter,db3=session:*,db0=unique,db0=tasks,db0=text"
 STREAMS = "db0=orders,db0=trimmed"
-
-
-def _families(exposition: str) -> Families:
-    """By sample name: its type, and the value by label set."""
-    found: Families = {}
-    declared = {line.split()[2]: line.split()[3] for line in exposition.splitlines() if line.startswith("# TYPE ")}
-    for family in text_string_to_metric_families(exposition):
-        for sample in family.samples:
-            name = sample.name if sample.name in declared else sample.name.removesuffix("_total")
-            values = found.setdefault(name, (declared.get(name, family.type), {}))[1]
-            values[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
 
 
 def _load(server: RedisServer) -> None:
@@ -105,9 +91,10 @@ def _side_by_side(folder: Path, url: str, config: str = CONFIG, *flags: str) -> 
         yield peer, ours
 
 
-def _ours(program: Program) -> Families:
-    """As a scrape of the one target gives it: without the label `target`."""
-    return _families(fetch(program.url + "/metrics?target=cache")[1])
+def _ours(program: Program, peer: Exposed | None = None) -> Exposed:
+    """As a scrape of the one target gives it, without the label `target`, and as the peer's release has it."""
+    families = exposed(fetch(program.url + "/metrics?target=cache")[1])
+    return comparison.as_release(families, peer or {}, MAIN)
 
 
 @pytest.fixture(scope="module")
@@ -127,56 +114,38 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServ
             yield server, replica, peer, ours
 
 
-def _of_the_server(name: str, left_out: tuple[str, ...]) -> bool:
-    return not name.startswith((*OF_THE_PEER, *LEFT_OUT, *left_out))
+def _of_the_server(*left_out: str) -> Callable[[str], bool]:
+    return named("", (*OF_THE_PEER, *LEFT_OUT, *left_out))
 
 
-def _differences(peer: Families, ours: Families, left_out: tuple[str, ...] = ()) -> list[str]:
-    problems = []
-    for name, (kind, values) in sorted(peer.items()):
-        if not _of_the_server(name, left_out):
-            continue
-        if name not in ours:
-            problems.append(f"missing: {name}")
-            continue
-        if ours[name][0] != kind:
-            problems.append(f"type of {name}: {ours[name][0]}, not {kind}")
-        label_names = {tuple(label for label, _ in labels) for labels in values}
-        our_label_names = {tuple(label for label, _ in labels) for labels in ours[name][1]}
-        if label_names != our_label_names:
-            problems.append(f"labels of {name}: {sorted(our_label_names)}, not {sorted(label_names)}")
-    return problems
+def _differences(peer: Exposed, ours: Program, *left_out: str) -> list[str]:
+    return comparison.differences(peer, _ours(ours, peer), _of_the_server(*left_out))
 
 
-def _different_values(peer: Program, ours: Program, left_out: tuple[str, ...] = ()) -> tuple[int, list[str]]:
+def _different_values(peer: Program, ours: Program, *left_out: str) -> tuple[int, str]:
     """How many values were compared, and what differs: of what stayed the same at the peer around our own run."""
-    before = _families(peer.metrics())
-    scrapes = _ours(ours)["redis_exporter_scrapes_total"][1][()]
-    fresh = until(lambda: _after(ours, scrapes + 1), what="another run")
-    after = _families(peer.metrics())
-    compared, problems = 0, []
-    for name, (_, values) in sorted(before.items()):
-        if not _of_the_server(name, (*left_out, *OWN)):
-            continue
-        for labels, value in values.items():
-            if after.get(name, ("", {}))[1].get(labels) != value or _is_restless(name, dict(labels)):
-                continue  # it moves
-            mine = fresh.get(name, ("", {}))[1].get(labels)
-            compared += 1
-            if mine is None or mine != pytest.approx(value, rel=1e-9, abs=1e-9):
-                problems.append(f"{name}{dict(labels)}: {mine}, not {value}")
-    return compared, problems
-
-
-def _is_restless(name: str, labels: dict[str, str]) -> bool:
-    """Percentiles of what both exporters run all the time go up and down."""
-    of_the_load = ("hset", "pfadd", "rpush", "sadd", "set", "xadd", "zadd")
-    return name == "redis_latency_percentiles_usec" and labels["cmd"] not in of_the_load
-
-
-def _after(program: Program, scrapes: float) -> Families:
-    families = _ours(program)
-    return families if families["redis_exporter_scrapes_total"][1][()] >= scrapes else {}
+    before = exposed(peer.metrics())
+    mine = comparison.collected_since(time.time(), lambda: _ours(ours, before))
+    after = exposed(peer.metrics())
+    # Percentiles of what both exporters run all the time go up and down.
+    kind, percentiles = before.get("redis_latency_percentiles_usec", ("", {}))
+    before["redis_latency_percentiles_usec"] = (
+        kind,
+        {key: value for key, value in percentiles.items() if dict(key[1])["cmd"] in OF_THE_LOAD},
+    )
+    interesting = _of_the_server(*OWN, *RESTLESS, *left_out)
+    compared, different = comparison.different_values(before, after, mine, interesting, {})
+    steady = {
+        name: (kind, {key: value for key, value in series.items() if after.get(name, ("", {}))[1].get(key) == value})
+        for name, (kind, series) in before.items()
+    }
+    # A lag that Redis does not know is 0 there and absent here.
+    missing = [
+        line
+        for line in missing_series(steady, mine, interesting)
+        if not (line.startswith("redis_stream_group_lag") and "trimmed" in line)
+    ]
+    return compared, "\n".join([*different.values(), *missing])
 
 
 #: Figures that go up and down: equal before and after says nothing of what was between.
@@ -190,25 +159,19 @@ def test_every_metric_of_redis_exporter_is_there_with_its_type_and_label_names(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, peer, ours = master
-    theirs = _families(peer.metrics())
-    differences = _differences(theirs, _ours(ours))
+    theirs = exposed(peer.metrics())
+    differences = _differences(theirs, ours)
     print(f"{len(theirs)} names of redis_exporter; more here:", *sorted(_ours(ours).keys() - theirs.keys()))
-    assert len(theirs) > 180
+    assert sum(name.startswith("redis_") for name in theirs) > 130
     assert not differences, "\n".join(differences)
 
 
 def test_every_series_of_redis_exporter_is_there(master: tuple[RedisServer, RedisServer, Program, Program]) -> None:
     *_, peer, ours = master
-    theirs = _families(peer.metrics())
-    scrapes = _ours(ours)["redis_exporter_scrapes_total"][1][()]
-    mine = until(lambda: _after(ours, scrapes + 2), what="another run")
-    missing = [
-        f"{name}{dict(labels)}"
-        for name, (_, values) in sorted(theirs.items())
-        if _of_the_server(name, ("redis_exporter_last_scrape_error", "redis_connected_slave"))
-        for labels in values
-        if labels not in mine.get(name, ("", {}))[1]
-    ]
+    theirs = exposed(peer.metrics())
+    mine = comparison.collected_since(time.time(), lambda: _ours(ours, theirs))
+    interesting = _of_the_server("redis_exporter_last_scrape_error", "redis_connected_slave")
+    missing = missing_series(theirs, mine, interesting)
     # A lag that Redis does not know is 0 there and absent here.
     unknown = [line for line in missing if "redis_stream_group_lag" in line and "trimmed" in line]
     assert [line for line in missing if line not in unknown] == []
@@ -218,47 +181,27 @@ def test_what_does_not_move_has_the_value_that_redis_exporter_gives(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, peer, ours = master
-    compared, problems = _different_values(peer, ours, RESTLESS)
+    compared, different = _different_values(peer, ours)
     print(f"{compared} values compared")
     assert compared > 250
-    unknown_lag = [line for line in problems if line.startswith("redis_stream_group_lag") and "trimmed" in line]
-    assert [line for line in problems if line not in unknown_lag] == []
+    assert not different
 
 
 def test_the_total_memory_of_the_host_is_there_without_a_flag(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, ours = master
-    assert _ours(ours)["redis_total_system_memory_bytes"][1][()] > 0
+    assert _ours(ours)["redis_total_system_memory_bytes"][1]["redis_total_system_memory_bytes", ()] > 0
 
 
 def test_everything_the_dashboards_select_has_data_wherever_redis_exporter_has_it(
     master: tuple[RedisServer, RedisServer, Program, Program], tmp_path: Path
 ) -> None:
     *_, peer, ours = master
-    with prometheus(tmp_path, {"peer": peer, "deckwatch": ours}) as server:
-        until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="scrapes")
-        filled = [selector for selector in SELECTORS if _result(server, _of_job(selector, "peer"))]
+    filled, missing = filled_by_the_peer_alone(tmp_path, peer, ours, selectors("redis.txt"))
 
-        def missing() -> list[str]:
-            return [selector for selector in filled if not _result(server, _of_job(selector, "deckwatch"))]
-
-        until(lambda: not missing(), 10, "data for every selector")
-        targets = json.loads(fetch(server.url + "/api/v1/targets")[1])["data"]["activeTargets"]
     assert len(filled) > 40, "the peer itself fills hardly any: the comparison says nothing"
-    assert [target["lastError"] for target in targets] == ["", ""]
-
-
-def _of_job(selector: str, job: str) -> str:
-    name, brace, rest = selector.partition("{")
-    return f'{name}{{job="{job}",{rest}' if brace else f'{name}{{job="{job}"}}'
-
-
-def _result(server: Program, query: str) -> list[object]:
-    status, body = fetch(f"{server.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
-    assert status == 200, body
-    result: list[object] = json.loads(body)["data"]["result"]
-    return result
+    assert not missing, "\n".join(missing)
 
 
 PLAIN = "interval: 1s\nexporters: {{redis: [{{name: cache, url: {url}}}]}}\n"
@@ -269,13 +212,13 @@ def test_a_replica_is_told_as_redis_exporter_tells_it(
 ) -> None:
     _, replica, *_ = master
     with _side_by_side(tmp_path, replica.url, PLAIN) as (peer, ours):
-        theirs = _families(peer.metrics())
+        theirs = exposed(peer.metrics())
         assert "redis_master_link_up" in theirs
-        differences = _differences(theirs, _ours(ours))
-        compared, problems = _different_values(peer, ours, (*RESTLESS, "redis_slave_repl_offset"))
+        differences = _differences(theirs, ours)
+        compared, different = _different_values(peer, ours, "redis_slave_repl_offset")
     assert not differences, "\n".join(differences)
     assert compared > 150
-    assert not problems, "\n".join(problems)
+    assert not different
 
 
 def test_a_sentinel_is_told_as_redis_exporter_tells_it(
@@ -294,16 +237,16 @@ def test_a_sentinel_is_told_as_redis_exporter_tells_it(
             until(
                 lambda: _ours(ours).get("redis_sentinel_master_ok_slaves", ("", {}))[1], what="figures of the replica"
             )
-            theirs = _families(peer.metrics())
+            theirs = exposed(peer.metrics())
             assert "redis_sentinel_master_status" in theirs
-            differences = _differences(theirs, _ours(ours), LEFT_OUT_OF_SENTINELS)
+            differences = _differences(theirs, ours, *LEFT_OUT_OF_SENTINELS)
             moving = ("redis_sentinel_master_last_ok_ping", *LEFT_OUT_OF_SENTINELS)
-            compared, problems = _different_values(peer, ours, (*RESTLESS, *moving))
+            compared, different = _different_values(peer, ours, *moving)
     finally:
         sentinel.stop()
     assert not differences, "\n".join(differences)
     assert compared > 40
-    assert not problems, "\n".join(problems)
+    assert not different
 
 
 def test_a_cluster_node_is_told_as_redis_exporter_tells_it(tmp_path: Path) -> None:
@@ -312,10 +255,10 @@ def test_a_cluster_node_is_told_as_redis_exporter_tells_it(tmp_path: Path) -> No
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), what="the cluster")
         with _side_by_side(tmp_path, server.url, PLAIN) as (peer, ours):
-            theirs = _families(peer.metrics())
-            assert theirs["redis_cluster_state"][1][()] == 1
-            differences = _differences(theirs, _ours(ours))
-            compared, problems = _different_values(peer, ours, RESTLESS)
+            theirs = exposed(peer.metrics())
+            assert theirs["redis_cluster_state"][1]["redis_cluster_state", ()] == 1
+            differences = _differences(theirs, ours)
+            compared, different = _different_values(peer, ours)
     assert not differences, "\n".join(differences)
     assert compared > 100
-    assert not problems, "\n".join(problems)
+    assert not different

@@ -37,7 +37,7 @@ def test_a_server_that_is_down_at_the_start_is_watched_as_soon_as_it_comes_up(tm
     with redis_server(tmp_path, start=False) as server, Target(server.url) as target:
         down = target.run()
         assert failed(down)["redis_up"] == 0
-        assert down.error == f"Unreachable: 127.0.0.1:{server.port}: Connection refused"
+        assert down.error == f"127.0.0.1:{server.port}: Connection refused"
         server.start()
         assert target.values()["redis_up"] == 1
 

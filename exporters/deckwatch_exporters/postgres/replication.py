@@ -26,8 +26,11 @@ LAST_REPLAY = Gauge(
 )
 
 _STANDBY = ("server", "application_name", "client_addr", "slot_name", "state")
-CURRENT_LSN = Gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "Position of the WAL, in bytes.", _STANDBY)
-LSN_DIFF = Gauge("pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has yet to replay, in bytes.", _STANDBY)
+_WAL_SENDER = (*_STANDBY, "pid")
+CURRENT_LSN = Gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "Position of the WAL, in bytes.", _WAL_SENDER)
+LSN_DIFF = Gauge(
+    "pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has yet to replay, in bytes.", _WAL_SENDER
+)
 STANDBY_LAG = Gauge(
     "pg_stat_replication_lag_seconds",
     "How long recent WAL took to be written, flushed and replayed by the standby, in seconds.",
@@ -153,13 +156,14 @@ def _standbys(label: str, rows: Iterable[dict[str, bytes | None]]) -> Iterator[S
     seen: set[tuple[str, ...]] = set()
     for row in rows:
         names = tuple(text(row[name]) for name in _STANDBY[1:])
-        if names in seen:  # two copies of one base backup: told apart as the peer does it, by the process
-            names = (f"{names[0]} {text(row['pid'])}", *names[1:])
-        seen.add(names)
+        pid = text(row["pid"])
         labels = dict(zip(_STANDBY, (label, *names), strict=True))
         for metric, value in ((CURRENT_LSN, row["current_lsn"]), (LSN_DIFF, row["behind"])):
             if (figure := number(value)) is not None:
-                yield metric(figure, **labels)
+                yield metric(figure, **labels, pid=pid)
+        if names in seen:  # two copies of one base backup, which only the process tells apart
+            labels["application_name"] = f"{names[0]} {pid}"
+        seen.add(names)
         for stage in ("write", "flush", "replay"):
             if (figure := number(row[f"{stage}_lag"])) is not None:
                 yield STANDBY_LAG(figure, stage=stage, **labels)

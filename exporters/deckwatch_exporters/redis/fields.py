@@ -157,11 +157,6 @@ _GAUGES = {
         "current_eviction_exceeded_time_ms",
         "Milliseconds for which memory has been over its limit; 0 when it is not.",
     ),
-    # A counter by its nature, and in later versions of the peer; a gauge in the one that distributions carry.
-    "expired_time_cap_reached_count": (
-        "expired_time_cap_reached_total",
-        "How often the search for expired keys ended at its time limit.",
-    ),
     "pubsub_channels": ("pubsub_channels", "Channels with subscribers."),
     "pubsub_patterns": ("pubsub_patterns", "Patterns with subscribers."),
     "pubsubshard_channels": ("pubsubshard_channels", "Shard channels with subscribers."),
@@ -209,6 +204,10 @@ _COUNTERS = {
     "total_net_repl_output_bytes": ("net_repl_output_bytes_total", "Bytes written for replication."),
     "expired_subkeys": ("expired_subkeys_total", "Fields of hashes that expired."),
     "expired_keys": ("expired_keys_total", "Keys that expired."),
+    "expired_time_cap_reached_count": (
+        "expired_time_cap_reached_total",
+        "How often the search for expired keys ended at its time limit.",
+    ),
     "expire_cycle_cpu_milliseconds": (
         "expire_cycle_cpu_time_ms_total",
         "Milliseconds of CPU time spent on the search for expired keys.",

@@ -21,7 +21,7 @@ INSTANCE = Gauge(
     "redis_instance_info",
     "What the server is.",
     ["role", "redis_version", "redis_build_id", "redis_mode", "os", "maxmemory_policy", "tcp_port", "run_id",
-     "process_id"],
+     "process_id", "master_replid"],
 )  # fmt: skip
 REPLICATION_ID = Gauge(
     "redis_replication_id_info", "The replication id: servers that hold the same data share it.", ["master_replid"]

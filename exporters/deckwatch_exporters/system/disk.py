@@ -1,4 +1,4 @@
-"""Block devices: all of /proc/diskstats (Documentation/admin-guide/iostats.rst), and what udev knows of them."""
+"""Block devices, from /proc/diskstats (Documentation/admin-guide/iostats.rst), udev and sysfs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, Metric, Settings
 
-from .paths import Paths, read_text
+from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,8 @@ _FACTORS = (1, 1, _SECTOR, _MILLISECOND, 1, 1, _SECTOR, _MILLISECOND, 1, _MILLIS
 
 INFO = Gauge(
     "node_disk_info",
-    "What udev knows of the device.",
-    ["device", "major", "minor", "path", "wwn", "model", "serial", "revision"],
+    "Identity of the device; rotational is 1 for disks that spin and 0 for others.",
+    ["device", "major", "minor", "path", "wwn", "model", "serial", "revision", "rotational"],
 )
 FILESYSTEM_INFO = Gauge(
     "node_disk_filesystem_info", "The file system on the device.", ["device", "type", "usage", "uuid", "version"]
@@ -78,6 +78,7 @@ class Disk:
     def __init__(self, paths: Paths, settings: DiskSettings) -> None:
         self._diskstats = paths.in_proc("diskstats")
         self._udev = paths.udev
+        self._block = paths.in_sys("block")
         self._exclude = settings.device_exclude
 
     def collect(self) -> Iterator[Sample]:
@@ -102,6 +103,7 @@ class Disk:
             model=known.get("ID_MODEL", ""),
             serial=known.get("SCSI_IDENT_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL", ""),
             revision=known.get("ID_REVISION", ""),
+            rotational=read_value(f"{self._block}/{device.replace('/', '!')}/queue/rotational") or "",
         )
         if known.get("ID_FS_TYPE"):
             yield FILESYSTEM_INFO(

@@ -18,11 +18,12 @@ from deckwatch.exporter import Duration, Gauge, Settings
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from deckwatch.exporter import Sample
 
-_LABELS = ("device", "fstype", "mountpoint")
+#: `device_error` is why the file system has no figures, and empty where it has.
+_LABELS = ("device", "fstype", "mountpoint", "device_error")
 
 SIZE = Gauge("node_filesystem_size_bytes", "Size of the file system, in bytes.", _LABELS)
 FREE = Gauge("node_filesystem_free_bytes", "Free space of the file system, in bytes.", _LABELS)
@@ -31,11 +32,14 @@ FILES = Gauge("node_filesystem_files", "Inodes of the file system.", _LABELS)
 FILES_FREE = Gauge("node_filesystem_files_free", "Free inodes of the file system.", _LABELS)
 READONLY = Gauge("node_filesystem_readonly", "Whether the file system is mounted read-only.", _LABELS)
 DEVICE_ERROR = Gauge(
-    "node_filesystem_device_error", "Whether the file system could not be asked, or did not answer in time.", _LABELS
+    "node_filesystem_device_error", "Whether statvfs failed or timed out for the file system.", _LABELS
 )
 MOUNT_INFO = Gauge(
     "node_filesystem_mount_info", "Device numbers of the mount.", ("device", "major", "minor", "mountpoint")
 )
+
+#: node_exporter's label for a file system that does not answer; other reasons are the system's own.
+_TIMED_OUT = "mountpoint timeout"
 
 #: How many threads may hang at once, for all mounts together.
 _MOST_THREADS = 32
@@ -84,12 +88,15 @@ class Filesystem:
         mounts = self._mounts()
         answers = self._ask([mount.point for mount in mounts])
         for mount in mounts:
-            labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": mount.point}
-            answer = answers.get(mount.point)
-            yield DEVICE_ERROR(int(answer is None), **labels)
+            answer = answers.get(mount.point, _TIMED_OUT)
+            error = answer if isinstance(answer, str) else ""
+            labels = {
+                "device": mount.device, "fstype": mount.fstype, "mountpoint": mount.point, "device_error": error
+            }  # fmt: skip
+            yield DEVICE_ERROR(int(error != ""), **labels)
             yield READONLY(int(mount.readonly), **labels)
             yield MOUNT_INFO(1, device=mount.device, major=mount.major, minor=mount.minor, mountpoint=mount.point)
-            if answer is None:
+            if isinstance(answer, str):
                 continue
             yield SIZE(answer.f_blocks * answer.f_frsize, **labels)
             yield FREE(answer.f_bfree * answer.f_frsize, **labels)
@@ -122,8 +129,8 @@ class Filesystem:
                 seen.add(key)
                 yield mount._replace(point=point)
 
-    def _ask(self, points: Sequence[str]) -> dict[str, os.statvfs_result]:
-        """The answers by mount point, after `timeout` seconds at the latest; one that is missing refused or hangs."""
+    def _ask(self, points: Sequence[str]) -> Mapping[str, os.statvfs_result | str]:
+        """The answer or the error by mount point, after at most `timeout` seconds; one that is missing hangs."""
         self._stuck = {point: thread for point, thread in self._stuck.items() if thread.is_alive()}
         left = [point for point in dict.fromkeys(points) if point not in self._stuck]
         if len(self._stuck) >= _MOST_THREADS // 2:
@@ -140,7 +147,7 @@ class Filesystem:
             if not questions.threads or questions.ended.wait(min(patience, remaining)):
                 break
         self._stuck |= questions.close()
-        self._returned = questions.returned
+        self._returned = set(questions.answers)
         return questions.answers
 
 
@@ -157,8 +164,7 @@ class _Questions:
         self._closed = False
         self._asking: dict[threading.Thread, str] = {}
         self.taken = 0  # how many of the points somebody has begun to ask
-        self.answers: dict[str, os.statvfs_result] = {}
-        self.returned: set[str] = set()  # answered or refused
+        self.answers: dict[str, os.statvfs_result | str] = {}
         self.ended = threading.Event()
 
     @property
@@ -188,16 +194,16 @@ class _Questions:
         me = threading.current_thread()
         point = self._asking[me]
         while True:
+            answer: os.statvfs_result | str
             try:
                 answer = self._statvfs(self._path_of(point))
-            except OSError:
-                answer = None  # no answer is what is reported
+            except OSError as error:
+                reason = error.strerror or "error"
+                answer = reason[:1].lower() + reason[1:]  # as node_exporter has it
             with self._lock:
                 if self._closed:
                     return
-                self.returned.add(point)
-                if answer is not None:
-                    self.answers[point] = answer
+                self.answers[point] = answer
                 if self.taken == len(self._points):
                     del self._asking[me]
                     if not self._asking:

@@ -24,7 +24,7 @@ UP = Gauge("node_network_up", "Whether the interface's operational state is up."
 INFO = Gauge(
     "node_network_info",
     "What the interface says of itself.",
-    ["device", "address", "broadcast", "duplex", "operstate", "ifalias"],
+    ["device", "address", "broadcast", "duplex", "operstate", "adminstate", "ifalias"],
 )
 SPEED = Gauge("node_network_speed_bytes", "Speed of the interface, in bytes a second.", _DEVICE)
 #: By the file's name.
@@ -47,6 +47,7 @@ FIGURES = {
     "type": Gauge("node_network_protocol_type", "Protocol type of the interface.", _DEVICE),
 }
 _BYTES_PER_MEGABIT = 125_000
+_IFF_UP = 1  # netdevice(7)
 
 #: What follows the link; the rest is settled when an interface is made, or changed by hand, and kept for a while.
 _LIVELY = frozenset(("carrier", "carrier_changes", "carrier_up_count", "carrier_down_count", "dormant", "flags"))
@@ -105,11 +106,14 @@ class NetworkInterfaces:
 
     def _samples(self, device: str, state: str, settled: _Settled) -> Iterator[Sample]:
         folder = f"{self._class}/{device}"
+        flags = None
         for file, metric in FIGURES.items():
             if file in _LIVELY:
                 value = read_integer(f"{folder}/{file}")
                 if value is not None:
                     yield metric(value, device=device)
+                if file == "flags":
+                    flags = value
             elif file in settled.figures:
                 yield settled.figures[file]
         speed = read_integer(f"{folder}/speed")
@@ -123,6 +127,7 @@ class NetworkInterfaces:
             broadcast=settled.broadcast,
             duplex=read_value(f"{folder}/duplex") or "",
             operstate=state,
+            adminstate="unknown" if flags is None else "up" if flags & _IFF_UP else "down",
             ifalias=settled.ifalias,
         )
 

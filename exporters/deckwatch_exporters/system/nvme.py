@@ -1,23 +1,37 @@
-"""Make, firmware and state of NVMe controllers, from sysfs (/sys/class/nvme, drivers/nvme/host/sysfs.c)."""
+"""NVMe controllers and their namespaces, from sysfs (/sys/class/nvme, drivers/nvme/host/sysfs.c)."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
-from .paths import Paths, list_dir, read_value
+from .paths import Paths, list_dir, read_number, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from deckwatch.exporter import Sample
 
 INFO = Gauge(
     "node_nvme_info",
-    "What the NVMe controller says of itself.",
-    ["device", "firmware_revision", "model", "serial", "state"],
+    "Identity and state of the NVMe controller.",
+    ["device", "firmware_revision", "model", "serial", "state", "cntlid"],
 )
+_NAMESPACE = ("device", "nsid")
+NAMESPACE_INFO = Gauge(
+    "node_nvme_namespace_info", "State of the path to the NVMe namespace.", [*_NAMESPACE, "ana_state"]
+)
+CAPACITY = Gauge("node_nvme_namespace_capacity_bytes", "Capacity of the NVMe namespace, in bytes.", _NAMESPACE)
+SIZE = Gauge("node_nvme_namespace_size_bytes", "Size of the NVMe namespace, in bytes.", _NAMESPACE)
+USED = Gauge("node_nvme_namespace_used_bytes", "Used space of the NVMe namespace, in bytes.", _NAMESPACE)
+BLOCK_SIZE = Gauge(
+    "node_nvme_namespace_logical_block_size_bytes", "Logical block size of the NVMe namespace, in bytes.", _NAMESPACE
+)
+
+_NAME = re.compile(r"nvme\d+(?:c\d+)?n(\d+)")  # with multipath, a controller has a path (`c`) to the namespace
+_SECTOR = 512  # bytes; `size` of every block device counts in these, `nuse` in logical blocks
 
 
 class Nvme:
@@ -37,4 +51,22 @@ class Nvme:
                 model=read_value(f"{folder}/model") or "",
                 serial=read_value(f"{folder}/serial") or "",
                 state=read_value(f"{folder}/state") or "",
+                cntlid=read_value(f"{folder}/cntlid") or "",
             )
+            for name in list_dir(folder):
+                if namespace := _NAME.fullmatch(name):
+                    yield from _namespace(f"{folder}/{name}", {"device": device, "nsid": namespace[1]})
+
+
+def _namespace(folder: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+    yield NAMESPACE_INFO(1, **labels, ana_state=read_value(f"{folder}/ana_state") or "unknown")
+    sectors = read_number(f"{folder}/size")
+    if sectors is not None:
+        # node_exporter multiplies by the logical block size, which is too much where that is not 512.
+        yield CAPACITY(sectors * _SECTOR, **labels)
+        yield SIZE(sectors * _SECTOR, **labels)
+    block_size = read_number(f"{folder}/queue/logical_block_size")
+    if block_size is not None:
+        yield BLOCK_SIZE(block_size, **labels)
+        if (used := read_number(f"{folder}/nuse")) is not None:
+            yield USED(used * block_size, **labels)

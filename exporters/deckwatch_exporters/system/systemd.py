@@ -24,6 +24,11 @@ UNITS = Gauge("node_systemd_units", "Units in each state.", ["state"])
 UNIT_STATE = Gauge("node_systemd_unit_state", "Whether the unit is in this state.", ["name", "state", "type"])
 RUNNING = Gauge("node_systemd_system_running", "Whether the whole system is in the state `running`.")
 VERSION = Gauge("node_systemd_version", "systemd's version.", ["version"])
+VIRTUALIZATION = Gauge(
+    "node_systemd_virtualization_info",
+    "Virtualization that systemd has detected: its name, or none.",
+    ["virtualization_type"],
+)
 TIMER = Gauge(
     "node_systemd_timer_last_trigger_seconds", "When the timer was triggered last, in Unix seconds.", ["name"]
 )
@@ -67,14 +72,16 @@ class Systemd:
         if not os.path.isdir(self._booted):  # how sd_booted(3) finds out
             raise NotAvailable
         with self._connect() as connection:
-            version, state = _properties(
-                connection, [(_MANAGER_PATH, _MANAGER, "Version"), (_MANAGER_PATH, _MANAGER, "SystemState")]
+            version, state, virtualization = _properties(
+                connection, [(_MANAGER_PATH, _MANAGER, name) for name in ("Version", "SystemState", "Virtualization")]
             )
             answer = connection.call(_BUS_NAME, _MANAGER_PATH, _MANAGER, "ListUnits")
             units = parse_units(answer[0])
             wanted = [unit for unit in units if self._wants(unit.name)]
             yield VERSION(parse_version(str(version)), version=str(version))
             yield RUNNING(state == "running")
+            if isinstance(virtualization, str):
+                yield VIRTUALIZATION(1, virtualization_type=virtualization or "none")
             yield from _states(units, wanted)
             yield from _timers(connection, [unit for unit in wanted if unit.kind == "timer"])
             yield from _sockets(connection, [unit for unit in wanted if unit.kind == "socket"])

@@ -40,13 +40,14 @@ def test_partitions_and_loop_devices_are_left_out_by_default(series: dict[str, f
     assert devices == {"sda", "nvme0n1", "dm-0"}
 
 
-def test_what_udev_knows_becomes_labels(series: dict[str, float]) -> None:
+def test_what_udev_and_sysfs_know_becomes_labels(series: dict[str, float]) -> None:
     info = [line for line in series if line.startswith("node_disk_info")]
 
     assert info[0] == (
         'node_disk_info{device="sda",major="8",minor="0",path="pci-0000:00:1f.2-ata-1.0",wwn="0x50014ee2b1234567",'
-        'model="WDC_WD40EFRX-68N32N0",serial="WD-WCC7K1234567",revision="82.00A82"}'
+        'model="WDC_WD40EFRX-68N32N0",serial="WD-WCC7K1234567",revision="82.00A82",rotational="1"}'
     )
+    assert ['rotational="0"' in info[1], 'rotational=""' in info[2]] == [True, True]
     assert series['node_disk_ata_rotation_rate_rpm{device="sda"}'] == 5400
     assert series['node_disk_ata_write_cache_enabled{device="sda"}'] == 0
     assert 'node_disk_ata_write_cache{device="nvme0n1"}' not in series

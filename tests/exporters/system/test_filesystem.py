@@ -18,9 +18,11 @@ from .support import by_series, host_paths
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = '{device="/dev/sda1",fstype="ext4",mountpoint="/"}'
-DATA = '{device="/dev/sda2",fstype="xfs",mountpoint="/srv/my data"}'
-NFS = '{device="server:/export",fstype="nfs4",mountpoint="/mnt/nfs"}'
+ROOT = '{device="/dev/sda1",fstype="ext4",mountpoint="/",device_error=""}'
+DATA = '{device="/dev/sda2",fstype="xfs",mountpoint="/srv/my data",device_error=""}'
+NFS = '{device="server:/export",fstype="nfs4",mountpoint="/mnt/nfs",device_error=""}'
+NFS_TIMED_OUT = NFS.replace('device_error=""', 'device_error="mountpoint timeout"')
+NFS_REFUSED = NFS.replace('device_error=""', 'device_error="input/output error"')
 
 
 class FakeDisks:
@@ -78,8 +80,9 @@ def test_a_mount_that_hangs_is_reported_as_an_error_and_the_others_as_ever(disks
     series = by_series(collector.collect())
 
     assert time.monotonic() - began < 5
-    assert series[f"node_filesystem_device_error{NFS}"] == 1
-    assert f"node_filesystem_size_bytes{NFS}" not in series
+    assert series[f"node_filesystem_device_error{NFS_TIMED_OUT}"] == 1
+    assert f"node_filesystem_readonly{NFS_TIMED_OUT}" in series
+    assert [line for line in series if "size_bytes" in line and "/mnt/nfs" in line] == []
     for other in (ROOT, DATA):
         assert series[f"node_filesystem_device_error{other}"] == 0
         assert f"node_filesystem_size_bytes{other}" in series
@@ -89,7 +92,7 @@ def test_a_mount_that_hangs_is_left_alone_until_it_answers_and_then_back(disks: 
     disks.hanging.set()
     collector = _collector(disks)
     for _ in range(5):
-        assert by_series(collector.collect())[f"node_filesystem_device_error{NFS}"] == 1
+        assert by_series(collector.collect())[f"node_filesystem_device_error{NFS_TIMED_OUT}"] == 1
     assert sum(path.endswith("/mnt/nfs") for path in disks.asked) == 1
     threads = threading.active_count()
     by_series(collector.collect())
@@ -98,19 +101,21 @@ def test_a_mount_that_hangs_is_left_alone_until_it_answers_and_then_back(disks: 
     disks.hanging.clear()
     disks.released.set()
     deadline = time.monotonic() + 5
-    while by_series(collector.collect())[f"node_filesystem_device_error{NFS}"] and time.monotonic() < deadline:
+    while (
+        f"node_filesystem_device_error{NFS_TIMED_OUT}" in by_series(collector.collect()) and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
 
     assert by_series(collector.collect())[f"node_filesystem_device_error{NFS}"] == 0
 
 
-def test_a_mount_that_refuses_is_an_error_without_figures(disks: FakeDisks) -> None:
+def test_a_mount_that_refuses_is_an_error_with_the_reason_and_without_figures(disks: FakeDisks) -> None:
     disks.refuses.add("/mnt/nfs")
 
     series = by_series(_collector(disks).collect())
 
-    assert series[f"node_filesystem_device_error{NFS}"] == 1
-    assert f"node_filesystem_avail_bytes{NFS}" not in series
+    assert series[f"node_filesystem_device_error{NFS_REFUSED}"] == 1
+    assert [line for line in series if "avail_bytes" in line and "/mnt/nfs" in line] == []
 
 
 def test_the_mounts_of_a_host_are_asked_for_below_its_root_mount(disks: FakeDisks) -> None:

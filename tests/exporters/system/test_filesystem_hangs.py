@@ -40,7 +40,7 @@ def _host(tree: Path, points: list[str]) -> Paths:
 def _errors(collector: Filesystem) -> dict[str, float]:
     """device_error by mount point."""
     return {
-        series.partition('mountpoint="')[2].rstrip('"}'): value
+        series.partition('mountpoint="')[2].partition('"')[0]: value
         for series, value in by_series(collector.collect()).items()
         if series.startswith("node_filesystem_device_error")
     }

@@ -56,6 +56,15 @@ def test_flags_and_ids_are_hexadecimal_in_sysfs(tmp_path: Path) -> None:
     assert found['node_network_mtu_bytes{device="eth0"}'] == 1400
 
 
+def test_an_interface_that_is_switched_on_is_up_for_the_administrator_even_without_a_link(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="down\n", flags="0x1003\n")
+    device(tmp_path, "eth1", operstate="down\n", flags="0x1002\n")
+
+    infos = [series for series in collected(tmp_path) if series.startswith("node_network_info")]
+
+    assert ['adminstate="up"' in infos[0], 'adminstate="down"' in infos[1]] == [True, True]
+
+
 def test_an_attribute_that_is_missing_empty_or_garbage_is_absent_and_the_others_are_there(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", mtu="", carrier="many\n", tx_queue_len="1000\n")
 
@@ -64,7 +73,7 @@ def test_an_attribute_that_is_missing_empty_or_garbage_is_absent_and_the_others_
     assert set(found) == {
         'node_network_transmit_queue_length{device="eth0"}',
         'node_network_up{device="eth0"}',
-        'node_network_info{device="eth0",address="",broadcast="",duplex="",operstate="up",ifalias=""}',
+        'node_network_info{device="eth0",address="",broadcast="",duplex="",operstate="up",adminstate="unknown",ifalias=""}',
     }
 
 
@@ -108,7 +117,8 @@ def test_what_follows_the_link_is_told_in_the_run_after_it_changed(tmp_path: Pat
         'node_network_flags{device="eth0"}': 0x1002,
         'node_network_speed_bytes{device="eth0"}': 12_500_000,
         'node_network_up{device="eth0"}': 0,
-        'node_network_info{device="eth0",address="",broadcast="",duplex="half",operstate="down",ifalias=""}': 1,
+        'node_network_info{device="eth0",address="",broadcast="",duplex="half",operstate="down",adminstate="down",'
+        'ifalias=""}': 1,
     }
 
 

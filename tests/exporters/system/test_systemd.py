@@ -75,6 +75,7 @@ UNITS = [
 PROPERTIES: dict[tuple[str, str], tuple[str, Any]] = {
     ("/org/freedesktop/systemd1", "Version"): ("s", "252.39-1~deb12u1"),
     ("/org/freedesktop/systemd1", "SystemState"): ("s", "degraded"),
+    ("/org/freedesktop/systemd1", "Virtualization"): ("s", "kvm"),
     ("/u/daily", "LastTriggerUSec"): ("t", 1_700_000_000_000_000),
     ("/u/ssh", "NAccepted"): ("u", 7),
     ("/u/ssh", "NConnections"): ("u", 2),
@@ -172,6 +173,7 @@ def test_units_timers_and_sockets_are_exposed_as_node_exporter_does(host: Path) 
     assert series['node_systemd_unit_state{name="broken.service",state="failed",type=""}'] == 1
     assert series['node_systemd_unit_state{name="broken.service",state="active",type=""}'] == 0
     assert not any("gone.service" in name or "-.mount" in name for name in series)
+    assert series['node_systemd_virtualization_info{virtualization_type="kvm"}'] == 1
     assert series['node_systemd_version{version="252.39-1~deb12u1"}'] == 252.39
     assert series["node_systemd_system_running"] == 0
     assert series['node_systemd_timer_last_trigger_seconds{name="daily.timer"}'] == 1_700_000_000
