@@ -13,7 +13,7 @@ import pytest
 from agent.serving import Authority
 from databases import RedisServer, redis_server
 from exporters.redis.support import Target
-from services import deckwatch_command, free_port, until
+from services import deckwatch_command, free_port, installed, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def tls(authority: Authority) -> Iterator[RedisServer]:
     folder.mkdir()
     port = free_port()
     command = [
-        "redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
+        installed("redis-server"), "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
         "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(authority.file),
     ]  # fmt: skip
     server = _ReadyServer(command, folder, port)
@@ -151,7 +151,7 @@ def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
 def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) -> None:
     port = free_port()
     flags = ["--port", str(port), "--save", "", "--requirepass", PASSWORD, "--rename-command", "HELLO", ""]
-    server = _ReadyServer(["redis-server", *flags], tmp_path, port)
+    server = _ReadyServer([installed("redis-server"), *flags], tmp_path, port)
     server.start()
     try:
         with Target(server.url, password=PASSWORD) as target:
@@ -231,7 +231,7 @@ def _sentinel(folder: Path, master: RedisServer, *lines: str, password: str = ""
         f"port {port}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
         "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 3000\n" + "\n".join(lines)
     )
-    server = RedisServer(["redis-server", str(config), "--sentinel"], home, port, password=password)
+    server = RedisServer([installed("redis-server"), str(config), "--sentinel"], home, port, password=password)
     server.start()
     try:
         yield server
