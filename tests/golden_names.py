@@ -28,11 +28,12 @@ def families(exposition: str, prefix: str) -> Families:
 
 def assert_golden(name: str, found: Families) -> None:
     """Compare with the golden file of this name; with `UPDATE_GOLDEN=1`, write it first."""
-    lines = [f"{name} {kind} {','.join(sorted(labels))}".rstrip() for name, (kind, labels) in sorted(found.items())]
+    lines = {f"{metric} {kind} {','.join(sorted(labels))}".rstrip() for metric, (kind, labels) in found.items()}
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text("\n".join(lines) + "\n")
-    assert lines == golden.read_text().splitlines()
+        golden.write_text("\n".join(sorted(lines)) + "\n")
+    wanted = set(golden.read_text().splitlines())
+    assert lines == wanted, f"{golden}: missing {sorted(wanted - lines)}, not in it {sorted(lines - wanted)}"
 
 
 def undeclared(found: Families) -> list[str]:
