@@ -18,8 +18,9 @@ def exposed(exposition: str) -> Exposed:
     declared = dict(re.findall(r"^# TYPE (\S+) (\S+)", exposition, re.MULTILINE))
     found: Exposed = {}
     for family in text_string_to_metric_families(exposition):
-        # The parser takes `_total` off the names of counters.
-        name = family.name if family.name in declared else f"{family.name}_total"
+        # The parser takes `_total` off the names of counters; a gauge may have the name that remains.
+        total = f"{family.name}_total"
+        name = total if declared.get(total) == family.type == "counter" else family.name
         kind = declared.get(name, family.type)
         series = found.setdefault(name, (kind, {}))[1]
         for sample in family.samples:

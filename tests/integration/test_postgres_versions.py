@@ -28,8 +28,7 @@ _OF_THE_AGENT = ("pg_exporter_", "pg_scrape_")
 #: Exposed only while autovacuum happens to be at work.
 _BY_CHANCE = "pg_autovacuum_workers"
 
-#: Everything that a role needs, as exporters/README.md has it.
-_GRANTS = ("CREATE ROLE monitor LOGIN", "GRANT pg_monitor TO monitor")
+_SEQUENCES = "ALL SEQUENCES IN SCHEMA public"
 _TABLES = (
     "CREATE EXTENSION pg_stat_statements",
     "CREATE TABLE orders (n int PRIMARY KEY, note text)",
@@ -39,6 +38,10 @@ _TABLES = (
     "INSERT INTO history SELECT n, 'old' FROM generate_series(1, 20000) AS n",
     "DELETE FROM history WHERE n % 2 = 0",
     "ALTER TABLE history SET (autovacuum_enabled = off)",
+    "CREATE TABLE items (id serial PRIMARY KEY)",
+    "CREATE INDEX items_again ON items (id)",
+    "INSERT INTO items DEFAULT VALUES",
+    f"GRANT SELECT ON {_SEQUENCES} TO monitor",
     "GRANT SELECT ON orders TO monitor",  # for the plan of a slow query
     "SELECT pg_create_logical_replication_slot('changes', 'test_decoding')",
     "SELECT pg_switch_wal()",
@@ -94,7 +97,8 @@ def monitored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         "wal_level": "logical",
     }
     with postgres_server(programs, **settings) as primary, postgres_standby(primary, "standby", **settings) as standby:
-        primary.execute("CREATE DATABASE shop", "CREATE ROLE app LOGIN CONNECTION LIMIT 20", *_GRANTS)
+        primary.execute("CREATE DATABASE shop", "CREATE ROLE app LOGIN CONNECTION LIMIT 20")
+        primary.execute("CREATE ROLE monitor LOGIN", "GRANT pg_monitor TO monitor")
         primary.execute(*_TABLES, database="shop")
         until(lambda: standby.value("SELECT pg_last_wal_replay_lsn()") >= _position(primary), 30, "the replay")
         dsn = primary.dsn("shop", "monitor")
@@ -122,9 +126,7 @@ def test_every_collector_succeeds_and_the_documented_grants_are_all_that_check_w
     until(lambda: monitored.watch.failing(PRIMARY) | monitored.watch.failing(STANDBY) == set(), 30)
     assert monitored.watch.errors(PRIMARY) == monitored.watch.errors(STANDBY) == {}
 
-    result = subprocess.run(
-        deckwatch_command("check"), cwd=monitored.watch.folder, capture_output=True, text=True, timeout=60, check=False
-    )
+    result = _check(monitored)
     assert result.returncode == 0, result.stdout + result.stderr
     findings = [line.split(None, 3)[2:] for line in result.stdout.splitlines() if line.startswith("postgres ")]
     assert len(findings) == 5
@@ -150,6 +152,36 @@ def lock_and_vacuum(monitored: Monitored) -> Iterator[None]:
         ):
             until(lambda: monitored.has(PRIMARY, BLOCKED_SINCE, "pg_stat_progress_vacuum_phase"), 30)
             yield
+
+
+def _check(monitored: Monitored) -> subprocess.CompletedProcess[str]:
+    command = deckwatch_command("check")
+    return subprocess.run(command, cwd=monitored.watch.folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_check_names_the_grant_for_sequences_that_the_role_cannot_read(monitored: Monitored) -> None:
+    primary = monitored.primary
+    primary.execute(f"REVOKE SELECT ON {_SEQUENCES} FROM monitor", database="shop")
+    grant = f'GRANT SELECT ON {_SEQUENCES} TO "monitor";'
+    try:
+        result = _check(monitored)
+        assert result.returncode == 2
+        assert grant in result.stdout
+    finally:
+        primary.execute(grant, database="shop")
+    assert monitored.has(PRIMARY, "pg_sequence_used_ratio")
+
+
+@pytest.mark.parametrize("target", [PRIMARY, STANDBY])
+def test_advice_reads_the_server_and_its_schema(monitored: Monitored, target: str) -> None:
+    command = deckwatch_command("advise", "postgres", target)
+    result = subprocess.run(
+        command, cwd=monitored.watch.folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    text = " ".join(result.stdout.split())
+    assert "ALTER SYSTEM SET fsync = on" in text
+    assert "DROP INDEX CONCURRENTLY public.items_again" in text
 
 
 def test_a_blocked_session_and_a_running_vacuum_are_exposed(monitored: Monitored) -> None:
