@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 # A busy machine is no reason to fail: neither for the time of one example nor for how long examples take to make.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
+
+
+def pytest_sessionfinish() -> None:
+    if databases := sys.modules.get("databases"):
+        databases.remove_what_was_made_once()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

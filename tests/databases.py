@@ -177,10 +177,25 @@ def _postgres_user() -> str:
 
 
 @functools.cache
+def _made_once() -> list[Path]:
+    """The folders that serve the whole run."""
+    made: list[Path] = []
+    atexit.register(remove_what_was_made_once)
+    return made
+
+
+def remove_what_was_made_once() -> None:
+    """Called at the end of a test run too: a worker of pytest-xdist ends without its exit handlers."""
+    made = _made_once()
+    while made:
+        shutil.rmtree(made.pop(), ignore_errors=True)
+
+
+@functools.cache
 def _fresh_cluster(programs: Path) -> Path:
     """A cluster that initdb made once, for the tests to copy."""
     home = Path(tempfile.mkdtemp(prefix="deckwatch-initdb-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    _made_once().append(home)
     user = _postgres_user()
     if os.getuid() == 0:
         shutil.chown(home, user)
@@ -198,7 +213,7 @@ def _executable(programs: Path) -> Path:
     if test.returncode == 0:
         return programs
     home = Path(tempfile.mkdtemp(prefix="deckwatch-programs-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    _made_once().append(home)
     home.chmod(0o755)
     return shutil.copytree(programs.parent, home / "installed", symlinks=True) / programs.name
 
