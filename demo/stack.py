@@ -230,6 +230,7 @@ def _fill(stack: Stack) -> None:
         connection.execute("CREATE EXTENSION pg_stat_statements")
     with stack.database() as connection:
         connection.execute(_SCHEMA)
+        connection.execute("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO monitor")
     with stack.cache() as cache:
         cache.mset({f"session:{n}": "x" * 200 for n in range(2000)})
 

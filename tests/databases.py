@@ -23,7 +23,7 @@ import redis
 from services import Program, free_port, installed, running, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass
@@ -113,11 +113,14 @@ class RedisServer(Server):
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *flags: str, password: str = "", start: bool = True) -> Iterator[RedisServer]:
-    """A Redis of its own: `flags` as on its command line (`"--maxmemory", "10mb"`)."""
+def redis_server(
+    folder: Path, *flags: str, password: str = "", start: bool = True, program: Path | None = None
+) -> Iterator[RedisServer]:
+    """A Redis of its own: `flags` as on its command line (`"--maxmemory", "10mb"`); `program` for another version."""
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))
-    command = [installed("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
+    command = [str(program) if program else installed("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--dir", str(home), "--save", ""]
     command += ["--requirepass", password] if password else []
     server = RedisServer([*command, *flags], home, port, password=password)
     if start:
@@ -160,6 +163,8 @@ def tls_redis_server(folder: Path, certificate: Path, key: Path, *flags: str) ->
 class PostgresServer(Server):
     """A PostgreSQL cluster of its own; superuser `postgres`, everybody on 127.0.0.1 trusted unless told otherwise."""
 
+    programs: Path | None = None
+
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
@@ -200,34 +205,58 @@ def _postgres_user() -> str:
 
 
 @functools.cache
-def _fresh_cluster() -> Path:
+def _made_once() -> list[Path]:
+    """The folders that serve the whole run."""
+    made: list[Path] = []
+    atexit.register(remove_what_was_made_once)
+    return made
+
+
+def remove_what_was_made_once() -> None:
+    """Called at the end of a test run too: a worker of pytest-xdist ends without its exit handlers."""
+    made = _made_once()
+    while made:
+        shutil.rmtree(made.pop(), ignore_errors=True)
+
+
+@functools.cache
+def _fresh_cluster(programs: Path) -> Path:
     """A cluster that initdb made once, for the tests to copy."""
     home = Path(tempfile.mkdtemp(prefix="deckwatch-initdb-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    _made_once().append(home)
     user = _postgres_user()
     if os.getuid() == 0:
         shutil.chown(home, user)
     flags = ["-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]
     subprocess.run(
-        [postgres_program("initdb"), "-D", str(home / "data"), *flags],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        user=user,
-        cwd="/",
+        [programs / "initdb", "-D", home / "data", *flags], check=True, stdout=subprocess.DEVNULL, user=user, cwd="/"
     )
     return home / "data"
 
 
+@functools.cache
+def _executable(programs: Path) -> Path:
+    """The folder itself, or a copy where the servers' user may not enter it, as below /root."""
+    test = subprocess.run(["test", "-x", programs / "postgres"], user=_postgres_user(), cwd="/", check=False)
+    if test.returncode == 0:
+        return programs
+    home = Path(tempfile.mkdtemp(prefix="deckwatch-programs-"))
+    _made_once().append(home)
+    home.chmod(0o755)
+    return shutil.copytree(programs.parent, home / "installed", symlinks=True) / programs.name
+
+
 @contextlib.contextmanager
-def postgres_server(**settings: str) -> Iterator[PostgresServer]:
-    """A PostgreSQL with pg_stat_statements loaded; `settings` as in postgresql.conf.
+def _cluster(programs: Path, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
+    """A copy of the fresh cluster, with a server that is not started yet.
 
     It lives right under /tmp: its user may not enter the folders that pytest makes.
     """
+    programs = _executable(programs)
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="deckwatch-postgres-"))
     data = home / "data"
-    shutil.copytree(_fresh_cluster(), data, symlinks=True)
+    shutil.copytree(_fresh_cluster(programs), data, symlinks=True)
     user = _postgres_user()
     if os.getuid() == 0:
         account = pwd.getpwnam(user)
@@ -242,15 +271,41 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
         "port": str(port),
         **settings,
     }
-    command = [postgres_program("postgres"), "-D", str(data)]
+    command = [str(programs / "postgres"), "-D", str(data)]
     command += [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
-    server = PostgresServer(command, home, port, as_user=user if os.getuid() == 0 else "")
+    server = PostgresServer(command, home, port, as_user=user if os.getuid() == 0 else "", programs=programs)
     try:
-        server.start()
         yield server
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def postgres_server(programs: Path | None = None, /, **settings: str) -> Iterator[PostgresServer]:
+    """A PostgreSQL with pg_stat_statements loaded; `settings` as in postgresql.conf.
+
+    `programs` is the folder of another version's programs.
+    """
+    with _cluster(programs or Path(postgres_program("postgres")).parent, settings) as server:
+        server.start()
+        yield server
+
+
+@contextlib.contextmanager
+def postgres_standby(primary: PostgresServer, slot: str, **settings: str) -> Iterator[PostgresServer]:
+    """A standby that streams through a slot of this name, which it creates.
+
+    It begins with the same cluster as the primary did and replays all of its WAL, so the primary has to be young enough
+    to have all of it.
+    """
+    assert primary.programs is not None
+    primary.execute(f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    source = {"primary_conninfo": f"{primary.dsn()}?application_name=second", "primary_slot_name": slot}
+    with _cluster(primary.programs, {**source, **settings}) as server:
+        (server.folder / "data" / "standby.signal").touch()
+        server.start()
+        yield server
 
 
 def redis_exporter(folder: Path, url: str, *flags: str) -> contextlib.AbstractContextManager[Program]:

@@ -112,7 +112,9 @@ def running(
 
 def installed(name: str) -> str:
     """The path of a real program. `make test` installs it, so that it is missing is a failure, not a skip."""
-    path = shutil.which(name)
+    # A server in a package of PyPI puts its program into an active virtual environment: it is of another version.
+    folders = os.get_exec_path()
+    path = shutil.which(name, path=os.pathsep.join(it for it in folders if it != f"{sys.prefix}/bin"))
     assert path, f"{name} is not installed; tests/install-services.sh installs it"
     return path
 

@@ -15,7 +15,7 @@ from certificates import Authority
 from databases import LoggedRedisServer, RedisServer, redis_server, tls_redis_server
 from exporters.redis.stand_in import stand_in
 from exporters.redis.support import Target
-from services import deckwatch_command, free_port, until
+from services import deckwatch_command, free_port, installed, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +162,7 @@ def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
 def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) -> None:
     port = free_port()
     flags = ["--port", str(port), "--save", "", "--requirepass", PASSWORD, "--rename-command", "HELLO", ""]
-    server = LoggedRedisServer(["redis-server", *flags], tmp_path, port)
+    server = LoggedRedisServer([installed("redis-server"), *flags], tmp_path, port)
     server.start()
     try:
         with Target(server.url, password=PASSWORD) as target:
@@ -242,7 +242,7 @@ def _sentinel(folder: Path, master: RedisServer, *lines: str, password: str = ""
         f"port {port}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
         "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 3000\n" + "\n".join(lines)
     )
-    server = RedisServer(["redis-server", str(config), "--sentinel"], home, port, password=password)
+    server = RedisServer([installed("redis-server"), str(config), "--sentinel"], home, port, password=password)
     server.start()
     try:
         yield server
@@ -260,7 +260,7 @@ def _tls_sentinel(folder: Path, master: RedisServer, authority: Authority) -> It
         f"tls-ca-cert-file {authority.file}\ntls-auth-clients no\ntls-replication yes\n"
         f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
     )
-    command = ["redis-server", str(config), "--sentinel"]
+    command = [installed("redis-server"), str(config), "--sentinel"]
     sentinel = LoggedRedisServer(command, folder, port, ready="+monitor master mymaster")
     sentinel.start()
     try:

@@ -13,7 +13,7 @@ import comparison
 from comparison import Exposed, exposed, filled_by_the_peer_alone, missing_series, named, selectors
 from databases import RedisServer, redis_exporter, redis_server
 from peers.refresh import table
-from services import Program, agent, fetch, free_port, until
+from services import Program, agent, fetch, free_port, installed, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,7 +228,7 @@ def test_a_sentinel_is_told_as_redis_exporter_tells_it(
     port = free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nsentinel monitor mymaster 127.0.0.1 {server.port} 1\n")
-    sentinel = RedisServer(["redis-server", str(config), "--sentinel"], tmp_path, port)
+    sentinel = RedisServer([installed("redis-server"), str(config), "--sentinel"], tmp_path, port)
     sentinel.start()
     try:
         with _side_by_side(tmp_path, sentinel.url, PLAIN) as (peer, ours):

@@ -16,16 +16,25 @@ if TYPE_CHECKING:
     from .settings import PostgresSettings
 
 _SETTINGS_QUERY = f"SELECT {MARK} name, setting FROM pg_settings WHERE name IN ('track_io_timing', 'compute_query_id')"
+# As the view pg_sequences decides whether a role may see the last value.
+_HIDDEN_SEQUENCES_QUERY = f"""SELECT {MARK} count(*), string_agg(DISTINCT quote_ident(n.nspname), ', ')
+FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relpersistence <> 't' AND NOT has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')"""
 
 
 def findings(settings: PostgresSettings) -> Iterator[Finding]:
     """Nothing, when the server does not answer: the collectors say that already."""
     server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
     try:
-        server.session.connect()
+        try:
+            server.session.connect()
+        except QueryError:
+            return
         yield from _of(server, settings)
-    except (NotConnected, QueryError):
+    except NotConnected:
         return
+    except QueryError as failure:
+        yield Finding("failed", f"a query of this check was refused: {failure}")
     finally:
         server.session.close()
 
@@ -41,6 +50,8 @@ def _of(server: Server, settings: PostgresSettings) -> Iterator[Finding]:
         )
     if settings.statements.enabled:
         yield _statements(server)
+    if settings.tables.enabled:
+        yield from _sequences(server)
     values = {text(name): text(value) for name, value in server.session.query(_SETTINGS_QUERY)}
     if values.get("track_io_timing") == "off":
         yield Finding("ok", "track_io_timing is off: no times of reading and writing blocks")
@@ -49,6 +60,17 @@ def _of(server: Server, settings: PostgresSettings) -> Iterator[Finding]:
             "missing",
             "compute_query_id is off: sessions and statements have no queryid",
             "ALTER SYSTEM SET compute_query_id = 'auto'; SELECT pg_reload_conf();",
+        )
+
+
+def _sequences(server: Server) -> Iterator[Finding]:
+    ((count, schemas),) = server.session.query(_HIDDEN_SEQUENCES_QUERY)
+    if schemas is not None:
+        yield Finding(
+            "missing",
+            f"{server.user} cannot read {text(count)} of the sequences in database {server.database}:"
+            " pg_sequence_used_ratio lacks them",
+            f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA {text(schemas)} TO "{server.user}";',
         )
 
 

@@ -1,0 +1,94 @@
+"""What a managed server refuses or is too slow to answer: all else is collected, and it is not asked again at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from databases import PostgresServer, postgres_server
+from deckwatch.exporter import Missing, NotAvailable
+from deckwatch_exporters.clients.libpq import QueryError, Session
+from deckwatch_exporters.postgres.background import BackgroundCollector, WalCollector
+from deckwatch_exporters.postgres.database import DatabaseCollector
+from deckwatch_exporters.postgres.replication import ReplicationCollector
+from deckwatch_exporters.postgres.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from deckwatch.metrics.declaration import Sample
+    from deckwatch_exporters.clients.libpq import Result
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        server.execute("SELECT pg_create_physical_replication_slot('standby', true)")
+        yield server
+
+
+class RefusingSession(Session):
+    """`refusals` by a part of the statement: the SQLSTATE of the answer."""
+
+    refusals: Mapping[str, str] = {}
+
+    def queries(self, statements: Sequence[str]) -> list[Result]:
+        for part, sqlstate in self.refusals.items():
+            if any(part in statement for statement in statements):
+                self.cost.failures += 1
+                raise QueryError(sqlstate, f"{part} is currently not supported")
+        return super().queries(statements)
+
+
+def _refusing(postgres: PostgresServer, **refusals: str) -> Server:
+    server = Server(postgres.dsn(), 4.0, 0.1)
+    session = RefusingSession(postgres.dsn(), 4.0, 0.1, setup=server.learn)
+    session.refusals = refusals
+    server.session = session
+    return server
+
+
+def _names(samples: Iterable[Sample]) -> set[str]:
+    return {sample.series.metric.name for sample in samples}
+
+
+def test_where_the_provider_has_no_wal_all_else_is_there_and_it_is_not_asked_for_again(
+    postgres: PostgresServer,
+) -> None:
+    server = _refusing(postgres, pg_current_wal_lsn="55000", pg_stat_wal_receiver="0A000", pg_ls_waldir="0A000")
+    background, replication = BackgroundCollector(server), ReplicationCollector(server)
+    for _ in range(2):
+        found = _names([*background.collect(), *replication.collect()])
+        assert {"pg_stat_bgwriter_buffers_clean_total", "pg_stat_archiver_archived_count"} <= found
+        assert {"pg_replication_is_replica", "pg_replication_lag_seconds"} <= found
+        assert not found & {"pg_wal_position_bytes_total", "pg_replication_slots_active"}
+    with pytest.raises(NotAvailable):
+        list(WalCollector(server).collect())
+    refused = server.session.cost.failures
+    list(background.collect())
+    list(replication.collect())
+    assert server.session.cost.failures == refused
+    server.session.close()
+
+
+def test_a_role_that_may_not_list_the_wal_is_told_what_to_grant(postgres: PostgresServer) -> None:
+    server = _refusing(postgres, pg_ls_waldir="42501")
+    with pytest.raises(Missing, match="GRANT pg_monitor"):
+        list(WalCollector(server).collect())
+    server.session.close()
+
+
+def test_sizes_that_take_too_long_to_measure_leave_the_statistics_and_are_not_tried_again_at_once(
+    postgres: PostgresServer,
+) -> None:
+    server = _refusing(postgres, pg_database_size="57014")
+    now = [0.0]
+    collector = DatabaseCollector(server, clock=lambda: now[0])
+    for when, failures in ((0.0, 1), (15.0, 1), (60.0, 2)):
+        now[0] = when
+        found = _names(collector.collect())
+        assert "pg_stat_database_xact_commit" in found
+        assert "pg_database_size_bytes" not in found
+        assert server.session.cost.failures == failures
+    server.session.close()
