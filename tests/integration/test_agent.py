@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 #: Exporters of a third party, published through the entry point group as any distribution would.
 THIRD_PARTY = """
 import os, time
-from deckwatch.exporter import Exporter, Probe
-from deckwatch.config import Settings
-from deckwatch.metrics.declaration import Gauge
+from deckwatch.exporter import Exporter, Gauge, Settings, Target
 from prometheus_client.core import GaugeMetricFamily
 
 VALUE = Gauge("trouble_value", "A value.", ["n"])
@@ -48,8 +46,8 @@ class Trouble:
             yield VALUE(n, n=str(n))
 
 TROUBLE = Exporter(
-    name="trouble", settings=TroubleSettings, named=True, max_series=100, metrics=(VALUE,),
-    open=lambda settings, context: [Probe("trouble", Trouble(settings.kind))],
+    name="trouble", settings=TroubleSettings, named=True, max_series=100,
+    open=lambda settings, context: Target({"trouble": Trouble(settings.kind)}),
 )
 
 class Client:
@@ -129,7 +127,7 @@ def test_what_hangs_raises_floods_or_mislabels_harms_nobody_else(tmp_path: Path,
     assert (states["sleeps"], states["raises"], states["good"]) == ("hung", "failing", "ok")
     # The figure is in the bench; here, that nothing waits for the collector that sleeps for an hour.
     assert statistics.median(latencies) < 0.1
-    assert program.printed.count("trouble (raises) is failing") == 1
+    assert program.printed.count(r"trouble \"raises\" failed") == 1
 
 
 def test_a_real_prometheus_finds_snapshots_that_are_a_second_old_at_the_most(tmp_path: Path) -> None:
