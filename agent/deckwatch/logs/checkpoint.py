@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from deckwatch.logs.entry import Identity, Position
-from deckwatch.logs.spool.spool import Place
+from deckwatch.logs.spool.spool import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,20 +40,20 @@ class Checkpoint:
         self._path = path
         self._saved = b""
 
-    def load(self) -> tuple[Place | None, dict[str, Position], dict[Labels, int]]:
+    def load(self) -> tuple[Cursor | None, dict[str, Position], dict[Labels, int]]:
         """Load it; nothing if it is missing or damaged: the payloads in the spool hold positions too."""
         try:
             stored = orjson.loads(self._path.read_bytes())
             if stored["version"] != _VERSION:
                 return None, {}, {}
-            place = Place(*stored["place"])
+            place = Cursor(*stored["place"])
             positions = {key: position_from_list(values) for key, values in stored["files"].items()}
             newest = {tuple(sorted(labels.items())): int(time) for labels, time in stored["newest"]}
             return place, positions, newest
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None, {}, {}
 
-    def save(self, place: Place, positions: Mapping[str, Position], newest: Mapping[Labels, int]) -> None:
+    def save(self, place: Cursor, positions: Mapping[str, Position], newest: Mapping[Labels, int]) -> None:
         """Save it durably. Raises OSError, and then the previous one is still there."""
         files = {key: position_as_list(position) for key, position in positions.items()}
         times = [(dict(labels), time) for labels, time in newest.items()]
