@@ -94,6 +94,20 @@ def test_an_exporter_imports_the_contract_and_the_shared_clients_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_stages_of_the_log_pipeline_do_not_know_each_other() -> None:
+    stages = ("tailing", "parsing", "spool", "loki")
+    wrong = [
+        f"{module} imports {name}"
+        for stage in stages
+        for module in sorted(GRAPH)
+        if module.startswith(f"deckwatch.logs.{stage}.")
+        for name in sorted(GRAPH[module])
+        if name.startswith("deckwatch.logs.") and not name.startswith(f"deckwatch.logs.{stage}")
+        if name != "deckwatch.logs.entry"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def loaded_by(*arguments: str) -> set[str]:
     """The top-level packages that a command loads."""
     done = subprocess.run(

@@ -179,10 +179,13 @@ def test_what_a_user_changed_is_kept_unless_forced(grafana: Grafana) -> None:
     pushed(grafana)
     grafana.edit(HOST.uid, title="Ours")
 
-    assert "kept       deckwatch-host (changed in Grafana, or not pushed by Deckwatch; --force" in pushed(grafana)
+    assert (
+        "kept       deckwatch-host (changed in Grafana, or not pushed by Deckwatch; overwrite it with --force"
+        in pushed(grafana)
+    )
     assert grafana.dashboards[HOST.uid]["title"] == "Ours"
 
-    assert "updated    deckwatch-host (what was changed in Grafana is overwritten)" in pushed(grafana, force=True)
+    assert "updated    deckwatch-host (changes made in Grafana are overwritten)" in pushed(grafana, force=True)
     assert grafana.dashboards[HOST.uid]["title"] == HOST.title
 
 
@@ -200,7 +203,7 @@ def test_a_dashboard_that_grafana_provisions_from_a_file_is_kept_also_when_force
     grafana.save({**HOST.content, "panels": []}, "")
     grafana.provisioned.add(HOST.uid)
 
-    assert "kept       deckwatch-host (Grafana provisions it from a file" in pushed(grafana, force=True)
+    assert "kept       deckwatch-host (provisioned from a file" in pushed(grafana, force=True)
 
 
 def test_a_dry_run_tells_the_same_and_changes_nothing(grafana: Grafana) -> None:
@@ -210,7 +213,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(grafana: Grafana) -> None:
 
     assert grafana.saves == []
     assert grafana.folders == {}
-    assert f"this is what would be done: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in told
+    assert f"dry run, nothing was changed: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in told
     done = pushed(grafana, folder="New")
     assert told.splitlines()[:-1] == done.splitlines()[:-1]
 
@@ -230,7 +233,7 @@ def test_dashboards_of_a_newer_deckwatch_stop_everything_unless_forced(grafana: 
     grafana.save({**HOST.content, "description": "Deckwatch 10.2.0; made by code."}, "")
 
     with pytest.raises(
-        PackError, match=r"newer Deckwatch \(deckwatch-host is of 10.2.0; this is .*nothing was changed"
+        PackError, match=r"newer Deckwatch \(deckwatch-host is of 10.2.0; this is .*Nothing was changed"
     ):
         pushed(grafana)
     assert grafana.saves == []
@@ -242,16 +245,31 @@ def test_dashboards_of_a_newer_deckwatch_stop_everything_unless_forced(grafana: 
 @pytest.mark.parametrize(
     ("raw", "line"),
     [
-        ((401, "application/json", '{"message": "Invalid API key"}'), "refuses the token (401)"),
-        ((403, "application/json", '{"message": "no permission"}'), "may not do this (403): no permission"),
-        ((200, "text/html", "<html>Sign in</html>"), "answered 200 and no JSON: is this the right address?"),
-        ((404, "text/html", "<html>nothing here</html>"), "answered 404 and no JSON"),
-        ((404, "application/json", "[]"), "no dashboard: is this a Grafana?"),
-        ((200, "application/json", '{"status": "success"}'), "no dashboard: is this a Grafana?"),
-        ((200, "application/json", '{"dashboard": {"version": "x"}}'), "no dashboard: is this a Grafana?"),
+        (
+            (401, "application/json", '{"message": "Invalid API key"}'),
+            "refused the credentials (HTTP 401). Check the token or password.",
+        ),
+        (
+            (403, "application/json", '{"message": "no permission"}'),
+            "denied access (HTTP 403): no permission. Check the permissions",
+        ),
+        ((200, "text/html", "<html>Sign in</html>"), "answered HTTP 200 without JSON. Check the URL."),
+        ((404, "text/html", "<html>nothing here</html>"), "answered HTTP 404 without JSON"),
+        ((404, "application/json", "[]"), "not with a dashboard. Check that the URL"),
+        (
+            (200, "application/json", '{"status": "success"}'),
+            "not with a dashboard. Check that the URL",
+        ),
+        (
+            (200, "application/json", '{"dashboard": {"version": "x"}}'),
+            "not with a dashboard. Check that the URL",
+        ),
         ((302, "text/html", ""), "redirects to http://elsewhere.example/login"),
-        ((500, "application/json", f'{{"message": "lost {TOKEN}\\nand more"}}'), "answered 500: lost *** and more"),
-        ((502, "text/html", "bad gateway"), "answered 502 and no JSON"),
+        (
+            (500, "application/json", f'{{"message": "lost {TOKEN}\\nand more"}}'),
+            "answered HTTP 500: lost *** and more",
+        ),
+        ((502, "text/html", "bad gateway"), "answered HTTP 502 without JSON"),
     ],
 )
 def test_a_wrong_answer_is_one_line_without_the_token(grafana: Grafana, raw: tuple[int, str, str], line: str) -> None:
@@ -281,7 +299,9 @@ def test_the_command_pushes_and_never_prints_the_token(grafana: Grafana, tmp_pat
     assert done.returncode == 0, done.stderr
     assert f"{len(UIDS)} created" in done.stdout
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Grafana at {grafana.url} refuses the token (401)\n"
+    assert (
+        refused.stderr == f"Grafana at {grafana.url} refused the credentials (HTTP 401). Check the token or password.\n"
+    )
     assert TOKEN not in done.stdout + done.stderr
     assert "wrong-token" not in refused.stderr
 
@@ -292,7 +312,9 @@ def test_a_grafana_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     done = command(tmp_path, "--grafana", url, "--token-file", "token")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Grafana at {url} does not answer: Connection refused\n"
+    assert (
+        done.stderr == f"Grafana at {url} is unreachable: Connection refused. Check the URL, and that it is running.\n"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"two words", b"line\nline", b"\xff\xfe", b"a" * 5000, None])

@@ -74,12 +74,42 @@ HEALTHY = {
 MEMORY, REDIS = list(HEALTHY)[3:]
 
 
+def fired(printed: str) -> list[str]:
+    """The rows of the table of what fired."""
+    rows = printed.splitlines()[1:]
+    end = next(index for index, row in enumerate(rows) if row.startswith("ALERT ") or " alerts fired" in row)
+    return rows[:end]
+
+
 def test_the_gate_is_open_when_nothing_would_fire(tmp_path: Path) -> None:
     with prometheus_with_past(tmp_path, HEALTHY) as url:
-        done = deckwatch(tmp_path, "gate", "--prometheus", url)
+        done = deckwatch(tmp_path, "gate", "--prometheus", url, "--alert", "RedisDown", "HostMemoryExhausted")
+        lenient = deckwatch(tmp_path, "gate", "--prometheus", url, "--allow-missing")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("none of ")
+    assert (done.returncode, done.stdout) == (0, "none of 2 alerts fired in the last 10m\n"), done.stderr
+    assert lenient.returncode == 0, lenient.stdout + lenient.stderr
+    assert lenient.stdout.startswith("none of ")
+
+
+def test_the_gate_is_no_all_clear_for_alerts_whose_metrics_have_no_series(tmp_path: Path) -> None:
+    asked = ("--alert", "RedisDown", "PostgresDown")
+    with prometheus_with_past(tmp_path, HEALTHY) as url:
+        done = deckwatch(tmp_path, "gate", "--prometheus", url, *asked)
+        lenient = deckwatch(tmp_path, "gate", "--prometheus", url, *asked, "--allow-missing")
+        everything = deckwatch(tmp_path, "gate", "--prometheus", url)
+
+    assert done.returncode == everything.returncode == 3
+    assert done.stdout.splitlines() == [
+        "ALERT         METRICS WITHOUT SERIES",
+        "PostgresDown  pg_up",
+        "none of 2 alerts fired in the last 10m",
+        "1 alert could not be checked: no series of the metrics. "
+        "Scrape them, choose alerts with --alert, or use --allow-missing.",
+    ]
+    assert lenient.returncode == 0, lenient.stdout + lenient.stderr
+    rows = {line.split()[0] for line in everything.stdout.splitlines()}
+    assert {"PgbouncerDown", "HostDiskFull"} <= rows
+    assert not {"RedisDown", "HostMemoryLow", "DeckwatchAbsent"} & rows
 
 
 def test_the_gate_shows_what_would_fire_in_each_window_and_honours_for_and_recorded_series(tmp_path: Path) -> None:
@@ -88,14 +118,14 @@ def test_the_gate_shows_what_would_fire_in_each_window_and_honours_for_and_recor
     with prometheus_with_past(tmp_path, past) as url:
         short = deckwatch(tmp_path, "gate", "--prometheus", url)
         long = deckwatch(tmp_path, "gate", "--prometheus", url, "--for", "1h", "--severity", "critical")
-        other = deckwatch(tmp_path, "gate", "--prometheus", url, "--alert", "RedisDown", "PostgresDown")
+        other = deckwatch(tmp_path, "gate", "--prometheus", url, "--alert", "RedisDown", "DeckwatchDown")
 
     assert short.returncode == long.returncode == 1
-    assert [line.split()[:3] for line in short.stdout.splitlines()[1:-1]] == [
+    assert [line.split()[:3] for line in fired(short.stdout)] == [
         ["HostMemoryExhausted", "critical", "instance=a:1,job=deckwatch"]
     ]
-    assert short.stdout.splitlines()[1].split()[4:] == ["now", "0.01"]
-    assert [line.split()[0] for line in long.stdout.splitlines()[1:-1]] == ["HostMemoryExhausted", "RedisDown"]
+    assert fired(short.stdout)[0].split()[4:] == ["now", "0.01"]
+    assert [line.split()[0] for line in fired(long.stdout)] == ["HostMemoryExhausted", "RedisDown"]
     assert "instance=a:1,job=deckwatch,target=cache" in long.stdout
     assert (other.returncode, other.stdout) == (0, "none of 2 alerts fired in the last 10m\n")
 
@@ -139,31 +169,36 @@ def test_a_check_is_strict_when_asked_and_always_where_no_alert_has_data(tmp_pat
 
     assert "PostgresDown" in lenient.stdout
     assert lenient.returncode == deckwatch(tmp_path, "alerts", "check").returncode
-    assert strict.returncode == nothing.returncode == 1
+    assert strict.returncode == nothing.returncode == 3
     assert "\n0 of " in nothing.stdout
 
 
 def test_a_prometheus_that_is_not_there_or_has_nothing_is_one_line(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for command in (["gate"], ["alerts", "check"]):
+    for code, command in ((2, ["gate"]), (1, ["alerts", "check"])):
         done = deckwatch(tmp_path, *command, "--prometheus", url)
-        assert done.returncode == 1
-        assert done.stderr == f"Prometheus at {url} does not answer: Connection refused\n"
+        assert done.returncode == code
+        assert (
+            done.stderr
+            == f"Prometheus at {url} is unreachable: Connection refused. Check the URL, and that it is running.\n"
+        )
     with prometheus(tmp_path, {}) as empty:
-        done = deckwatch(tmp_path, "gate", "--prometheus", empty.url)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "has scraped nothing in that time" in done.stderr
+        done = deckwatch(tmp_path, "gate", "--prometheus", empty.url, "--alert", "RedisDown")
+        lenient = deckwatch(tmp_path, "gate", "--prometheus", empty.url, "--allow-missing")
+        assert (done.returncode, lenient.returncode) == (3, 3)
+        assert "RedisDown  redis_up\n" in done.stdout
+        assert "Prometheus scraped nothing in the last 10m. Check its targets.\n" in lenient.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["gate"], "the following arguments are required: --prometheus"),
-        (["gate", "--prometheus", "http://127.0.0.1:1", "--alert", "Nothing"], "there is no alert 'Nothing'"),
+        (["gate", "--prometheus", "http://127.0.0.1:1", "--alert", "Nothing"], "unknown alert 'Nothing'"),
         (["gate", "--prometheus", "http://127.0.0.1:1", "--for", "soon"], "'soon' is not a duration"),
         (["gate", "--prometheus", "http://127.0.0.1:1", "--for", "0"], "'0' is not between"),
         (["gate", "--prometheus", "http://127.0.0.1:1", "--for", "2d"], "'2d' is not between 1s and 1d"),
-        (["gate", "--prometheus", "http://127.0.0.1:1", "--severity", "bad"], "'bad' is none of critical"),
+        (["gate", "--prometheus", "http://127.0.0.1:1", "--severity", "bad"], "'bad' is not one of critical"),
         (["gate", "--prometheus", "127.0.0.1:9090"], "expected a URL"),
         (["alerts", "check", "--strict"], "--strict needs --prometheus"),
     ],

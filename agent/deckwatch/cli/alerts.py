@@ -21,12 +21,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     listed = commands.add_parser("list", help="list the alerts")
     listed.set_defaults(command=_list)
-    pack_arguments.add_export(commands, "alerts", "write rules, runbooks and Alertmanager's config into a folder")
-    checked = commands.add_parser("check", help="do the rules fit the metrics, and which have data")
-    checked.add_argument(
-        "--prometheus", type=pack_arguments.url, metavar="URL", help="also tell which metrics have no data there"
+    pack_arguments.add_export(
+        commands, "alerts", "write the rules, the runbooks and an Alertmanager config to a folder"
     )
-    checked.add_argument("--strict", action="store_true", help="an alert without any data is a fault, too")
+    checked = commands.add_parser("check", help="check the rules against the metrics, and whether they have data")
+    checked.add_argument(
+        "--prometheus", type=pack_arguments.url, metavar="URL", help="also report metrics without data there"
+    )
+    checked.add_argument("--strict", action="store_true", help="fail if an alert has no data")
     checked.set_defaults(command=_check)
 
 
@@ -44,16 +46,16 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     if options.strict and not options.prometheus:
-        return pack_arguments.refuse("--strict needs --prometheus")
+        return pack_arguments.refuse("--strict needs --prometheus. Add --prometheus URL.")
     prometheus = pack_arguments.prometheus(options.prometheus) if options.prometheus else None
     return pack_arguments.with_api_errors(lambda: check(Registry.installed(), prometheus, options.strict, sys.stdout))
 
 
 def check(registry: Registry, prometheus: JsonApi | None, strict: bool, out: TextIO) -> int:
-    """Check the rules and print what was found. 1 when something is wrong, else 0.
+    """Check the rules and print what was found. Returns 3 if something is wrong, otherwise 0.
 
-    With a Prometheus also print what it has no data for. That is no fault by itself: a host without systemd has no
-    units, a primary no lag. It is one when `strict`, or when there is no data for any rule. Raises ApiError.
+    With a Prometheus, also print the metrics that it has no data for. That is not a fault by itself: a host without
+    systemd has no units, a primary no lag. It is one if `strict`, or if there is no data for any rule. Raises ApiError.
     """
     rules = shipped_rules()
     found = problems(rules, catalogue(registry))
@@ -61,17 +63,21 @@ def check(registry: Registry, prometheus: JsonApi | None, strict: bool, out: Tex
         out.write(problem + "\n")
     out.write(
         f"{len(rules.alerts)} alerts and {len(rules.recorded)} recorded series: "
-        f"{f'{len(found)} problems' if found else 'all metrics are in the catalogue, all links lead somewhere'}\n"
+        f"{_problems(len(found)) if found else 'all metrics are in the catalogue, all links work'}\n"
     )
     silent = _print_gaps(rules, prometheus, out) if prometheus else 0
-    return 1 if found or silent == len(rules.alerts) or (strict and silent) else 0
+    return 3 if found or silent == len(rules.alerts) or (strict and silent) else 0
+
+
+def _problems(count: int) -> str:
+    return f"{count} problem{'' if count == 1 else 's'}"
 
 
 def _print_gaps(rules: Rules, prometheus: JsonApi, out: TextIO) -> int:
-    """Print which alerts read metrics without data; how many have none at all."""
+    """Print the alerts that read metrics without data; return how many have no data at all."""
     found, silent = gaps(rules, prometheus)
     if found:
         rows = [(gap.alert, "none" if gap.is_silent else "some", ", ".join(gap.metrics)) for gap in found]
-        out.write("\n" + table(("ALERT", "DATA", "METRICS WITHOUT DATA THERE"), rows))
-    out.write(f"{len(rules.alerts) - silent} of {len(rules.alerts)} alerts have data in that Prometheus\n")
+        out.write("\n" + table(("ALERT", "DATA", "METRICS WITHOUT DATA"), rows))
+    out.write(f"{len(rules.alerts) - silent} of {len(rules.alerts)} alerts have data in Prometheus\n")
     return silent

@@ -13,7 +13,7 @@ from deckwatch.pack.json_api import JsonApi
 if TYPE_CHECKING:
     import argparse
 
-#: A token is far shorter; what is longer is the wrong file.
+# Grafana's tokens are far shorter: a longer one means that this is the wrong file.
 _MAX_TOKEN = 4096
 
 
@@ -21,15 +21,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     listed = commands.add_parser("list", help="list the dashboards")
     listed.set_defaults(command=_list)
-    pack_arguments.add_export(commands, "dashboards", "write the dashboards' JSON into a folder")
-    push = commands.add_parser("push", help="bring the dashboards into a Grafana, but keep what users changed")
-    push.add_argument("--grafana", type=pack_arguments.url, required=True, metavar="URL", help="http://127.0.0.1:3000")
-    push.add_argument(
-        "--token-file", required=True, metavar="FILE", help="with the token of a service account that may edit"
+    pack_arguments.add_export(commands, "dashboards", "write the dashboards as JSON to a folder")
+    push = commands.add_parser(
+        "push", help="create or update the dashboards in Grafana, except those that users changed"
     )
-    push.add_argument("--folder", metavar="NAME", help="for dashboards that are new (else the top level)")
-    push.add_argument("--force", action="store_true", help="overwrite what users changed, and newer versions")
-    push.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    push.add_argument(
+        "--grafana", type=pack_arguments.url, required=True, metavar="URL", help="for example http://127.0.0.1:3000"
+    )
+    push.add_argument(
+        "--token-file",
+        required=True,
+        metavar="FILE",
+        help="file with the token of a service account that may edit dashboards",
+    )
+    push.add_argument("--folder", metavar="NAME", help="folder for new dashboards (default: the top level)")
+    push.add_argument(
+        "--force", action="store_true", help="also overwrite dashboards that users changed, and newer versions"
+    )
+    push.add_argument("--dry-run", action="store_true", help="only report what would be done")
     push.set_defaults(command=_push)
 
 
@@ -44,17 +53,17 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _push(options: argparse.Namespace) -> int:
     if options.folder is not None and not options.folder.strip():
-        return pack_arguments.refuse("--folder: expected the name of a folder")
+        return pack_arguments.refuse("--folder is empty. Give the name of a Grafana folder.")
     try:
         with open(options.token_file, "rb") as file:
             token = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
     except OSError as failure:
-        return pack_arguments.refuse(f"{options.token_file}: {failure.strerror}")
+        return pack_arguments.refuse(f"{options.token_file}: {failure.strerror}. Check --token-file.")
     except UnicodeDecodeError:
         token = ""
     if not token or len(token) > _MAX_TOKEN or not all("!" <= character <= "~" for character in token):
         return pack_arguments.refuse(
-            f"{options.token_file}: expected one token of printable characters and nothing else"
+            f"{options.token_file}: not a token. Write a Grafana service account token to the file, and nothing else."
         )
     grafana = JsonApi("Grafana", options.grafana, token)
     return pack_arguments.with_api_errors(

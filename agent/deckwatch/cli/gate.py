@@ -1,4 +1,8 @@
-"""`deckwatch gate`: for builds and deployments, exit 1 if an alert would have fired."""
+"""`deckwatch gate`: stop a build or deployment if alerts would have fired.
+
+Exit codes: 0 nothing fired, 1 alerts fired, 2 wrong arguments or Prometheus cannot be queried, 3 there are no series
+for some alerts, so nothing is known about them.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,33 @@ from deckwatch.pack.promql import seconds
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from deckwatch.pack.gate import Firing, Verdict
+    from deckwatch.pack.gate import Firing, Unchecked, Verdict
     from deckwatch.pack.json_api import JsonApi
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prometheus", type=pack_arguments.url, required=True, metavar="URL", help="http://127.0.0.1:9090"
+        "--prometheus", type=pack_arguments.url, required=True, metavar="URL", help="for example http://127.0.0.1:9090"
     )
     parser.add_argument(
-        "--for", dest="window", type=_duration, default=600.0, metavar="DURATION", help="how far to look back (10m)"
+        "--for",
+        dest="window",
+        type=_duration,
+        default=600.0,
+        metavar="DURATION",
+        help="how far to look back (default 10m)",
     )
-    parser.add_argument("--alert", nargs="+", action="extend", default=[], metavar="NAME", help="these alerts only")
+    parser.add_argument(
+        "--alert", nargs="+", action="extend", default=[], metavar="NAME", help="check only these alerts"
+    )
     parser.add_argument(
         "--severity",
         type=_severities,
         metavar="LIST",
-        help="critical, warning or info, with commas (critical,warning; with --alert all)",
+        help="critical, warning or info, separated by commas (default critical,warning; with --alert: all)",
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="ignore alerts for whose metrics Prometheus has no series"
     )
     parser.set_defaults(command=_gate)
 
@@ -50,7 +64,7 @@ def _severities(text: str) -> list[str]:
     found = [part.strip() for part in text.split(",")]
     for severity in found:
         if severity not in SEVERITIES:
-            raise argparse.ArgumentTypeError(f"{severity!r} is none of {', '.join(SEVERITIES)}")
+            raise argparse.ArgumentTypeError(f"{severity!r} is not one of {', '.join(SEVERITIES)}")
     return found
 
 
@@ -58,26 +72,54 @@ def _gate(options: argparse.Namespace) -> int:
     prometheus = pack_arguments.prometheus(options.prometheus)
     try:
         return pack_arguments.with_api_errors(
-            lambda: gate(prometheus, options.window, options.alert, options.severity, sys.stdout)
+            lambda: gate(
+                prometheus, options.window, options.alert, options.severity, options.allow_missing, sys.stdout
+            ),
+            failed=2,
         )
     except UnknownAlertError as wrong:
         return pack_arguments.refuse(str(wrong))
 
 
 def gate(
-    prometheus: JsonApi, window: float, names: Collection[str], severities: Collection[str] | None, out: TextIO
+    prometheus: JsonApi,
+    window: float,
+    names: Collection[str],
+    severities: Collection[str] | None,
+    allow_missing: bool,
+    out: TextIO,
 ) -> int:
-    """Print what would have fired within the last `window` seconds. 1 when anything did, else 0.
+    """Print what would have fired within the last `window` seconds, and what could not be checked.
 
-    Raises UnknownAlertError and ApiError as `evaluate()` does.
+    Returns 1 if alerts fired; otherwise 3 if some could not be checked, unless `allow_missing`; otherwise 0. Raises
+    UnknownAlertError and ApiError as `evaluate()` does.
     """
     verdict = evaluate(prometheus, window, names, severities)
     if verdict.firing:
         rows = [_row(found, verdict) for found in verdict.firing]
         out.write(table(("ALERT", "SEVERITY", "LABELS", "SINCE", "UNTIL", "VALUE"), rows))
+    unchecked = () if allow_missing else verdict.unchecked
+    if unchecked:
+        out.write(table(("ALERT", "METRICS WITHOUT SERIES"), [_unchecked_row(found) for found in unchecked]))
     fired = len({found.alert.name for found in verdict.firing})
-    out.write(f"{fired or 'none'} of {verdict.alerts} alerts fired in the last {_spoken(window)}\n")
-    return 1 if verdict.firing else 0
+    period = _spoken(window)
+    out.write(f"{fired or 'none'} of {_count(verdict.alerts)} fired in the last {period}\n")
+    if not verdict.has_scraped:
+        out.write(f"Prometheus scraped nothing in the last {period}. Check its targets.\n")
+    elif verdict.unchecked:
+        advice = "" if allow_missing else " Scrape them, choose alerts with --alert, or use --allow-missing."
+        out.write(f"{_count(len(verdict.unchecked))} could not be checked: no series of the metrics.{advice}\n")
+    if verdict.firing:
+        return 1
+    return 3 if unchecked or not verdict.has_scraped else 0
+
+
+def _count(alerts: int) -> str:
+    return f"{alerts} alert{'' if alerts == 1 else 's'}"
+
+
+def _unchecked_row(found: Unchecked) -> tuple[str, ...]:
+    return found.alert.name, ", ".join(found.metrics)
 
 
 def _row(found: Firing, verdict: Verdict) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the commands about the pack share: exports, URLs, and how API errors are reported."""
+"""Shared by the commands for dashboards, alerts and the gate: `export`, URLs, and how API errors are reported."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PROMETHEUS_TIMEOUT = 30.0
 def add_export(commands: Any, part: str, help: str) -> None:
     """Add `export DIR` for a part of the pack."""
     parser = commands.add_parser("export", help=help)
-    parser.add_argument("folder", metavar="DIR", help="is made if it is not there")
-    parser.add_argument("--force", action="store_true", help="overwrite files that were changed")
+    parser.add_argument("folder", metavar="DIR", help="is created if it does not exist")
+    parser.add_argument("--force", action="store_true", help="also overwrite files that were changed")
     parser.set_defaults(command=_export, part=part)
     assert part in PARTS
 
@@ -47,10 +47,11 @@ def refuse(line: str) -> int:
     return 2
 
 
-def with_api_errors(ask: Callable[[], int]) -> int:
+def with_api_errors(command: Callable[[], int], failed: int = 1) -> int:
+    """Run a command and return its exit code; `failed`, with one line on stderr, when a service or the pack fails."""
     try:
-        return ask()
+        return command()
     except (ApiError, PackError) as failure:
         sys.stdout.flush()
         print(failure, file=sys.stderr)  # noqa: T201  this is the command line
-        return 1
+        return failed

@@ -1,8 +1,15 @@
-"""From files and the agent's own log through the spool to Loki: who runs when, and in which order things are kept.
+"""From files and the agent's own log through the spool to Loki: the threads, and the order in which state is saved.
 
-One thread reads, parses and spools; one for each destination ships. A payload of the spool holds entries and the file
-positions after them: it is there as a whole or not at all, so that after a crash each line is read on from where it
-was spooled. Positions whose payloads the spool has let go of are in the checkpoint, which is written first.
+The way of a line:
+
+    RuleReader.take         read (tailing/) and parse (parsing/) the files of a rule, ordered by time (merge.py)
+    Batcher.add, take       collect entries and the file positions after them into a payload (loki/batch.py)
+    Spool.append            write the payload to disk (spool/)
+    RuleReader.commit       the positions count from here on
+    Shipper                 push the spool's payloads, one thread for each destination (loki/ship.py)
+
+A payload is in the spool completely or not at all, so after a crash each file is read on from where it was spooled.
+Before the spool deletes payloads, the checkpoint saves the positions that they hold.
 """
 
 from __future__ import annotations
@@ -13,13 +20,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
 from deckwatch.logs.loki.ship import Shipper
+from deckwatch.logs.rule_reader import RuleReader
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull
-from deckwatch.logs.tailing.checkpoint import Checkpoint, position_as_list, position_from_list
-from deckwatch.logs.tailing.rule_files import Following
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,20 +38,23 @@ if TYPE_CHECKING:
     from deckwatch.logs.sources.own_log import OwnLog
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-#: Lines, and bytes, after which a payload is spooled, however much more there is to read.
-_LINES_A_PAYLOAD = 2000
-_BYTES_A_PAYLOAD = 1024 * 1024  # of the files
+# A payload is spooled when it has this many lines or bytes, even if there is more to read.
+_MAX_PAYLOAD_LINES = 2000
+_MAX_PAYLOAD_BYTES = 1024 * 1024  # of the files
 _SYNC_EVERY = 1.0  # seconds
-_TRY_AGAIN = 2.0  # seconds after which a spool that could not be opened is tried again
-_FULL_WAIT = 0.1
+_RETRY_AFTER = 2.0  # seconds, if the spool cannot be opened
+_FULL_RETRY_AFTER = 0.1  # seconds, if it has no room
 _LAG_EVERY = 5.0  # seconds
-_FILES_WITH_LAG = 50
-#: So many streams are known after a restart by their newest times: those that were written to last.
-_STREAMS_REMEMBERED = 1000
+_MAX_LAG_FILES = 50
+# Streams whose newest times are known after a restart: those that were written to last.
+_MAX_STREAM_TIMES = 1000
 
 
 class Pipeline:
-    """Runs from `start()` to `stop()`. `folder` holds the checkpoint and what was set aside, `own` the agent's log."""
+    """Runs from `start()` to `stop()`, and starts again after a failure.
+
+    `folder` holds the checkpoint and the quarantine; `own` is the agent's own log.
+    """
 
     def __init__(
         self,
@@ -64,37 +74,37 @@ class Pipeline:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deckwatch-logs", daemon=True)
         self._own = own
-        #: Why nothing can be spooled; `` while it can.
+        #: Why nothing can be spooled; empty while it can.
         self.error = ""
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, patience: float = 5.0) -> None:
-        """Read and spool what is there, and stop; wait for that for so many seconds at the most."""
+    def stop(self, timeout: float = 5.0) -> None:
+        """Read and spool what is there, and stop; wait at most `timeout` seconds for it."""
         self._stop.set()
-        self._thread.join(patience)
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while True:
             try:
-                with _Work(
+                with _PipelineRun(
                     self._settings, self._folder, self._spool_folder, self.counts, self._own, self._clock
                 ) as work:
-                    self._told("")
+                    self._set_error("")
                     work.run(self._stop)
                 return
             except (SpoolError, OSError, ValueError) as failure:
-                self._told(str(failure))
+                self._set_error(str(failure))
             except Exception as failure:  # noqa: BLE001  what was not spooled is read again by the next one
                 error = f"{type(failure).__name__}: {failure}"
                 if error != self.error:
                     self._log.exception("reading logs", extra={"event": "logs.failed"})
-                self._told(error)
-            if self._stop.wait(_TRY_AGAIN):
+                self._set_error(error)
+            if self._stop.wait(_RETRY_AFTER):
                 return
 
-    def _told(self, error: str) -> None:
+    def _set_error(self, error: str) -> None:
         before, self.error = self.error, error
         if error and error != before:
             self._log.error("logs wait, they cannot be spooled: %s", error, extra={"event": "logs.failing"})
@@ -102,7 +112,7 @@ class Pipeline:
             self._log.info("logs can be spooled again", extra={"event": "logs.recovered"})
 
 
-class _Work:
+class _PipelineRun:
     """One run of the pipeline, from an opened spool to a closed one."""
 
     def __init__(
@@ -120,16 +130,16 @@ class _Work:
         self._clock = clock
         self._log = logging.getLogger("deckwatch.logs")
         self._batcher = Batcher()
-        #: How far each file is given to the batcher, and will be spooled with the next payload.
-        self._given: dict[tuple[int, str], tuple[FollowedFile, int]] = {}
-        self._payload: bytes | None = None  # one that found no room
+        # The offset of each file up to which its entries are in the batcher, by number of the rule and key.
+        self._batched: dict[tuple[int, str], tuple[FollowedFile, int]] = {}
+        self._payload: bytes | None = None  # one that the spool had no room for
         self._newest: dict[Labels, int] = {}  # Unix nanoseconds, of streams; those written to last at the end
         self._synced = clock()
         self._lag_due = 0.0
         self._stopping = threading.Event()
         spool = settings.spool
         # A payload has to fit into the spool, which may be small.
-        self._most_bytes = min(_BYTES_A_PAYLOAD, spool.max_bytes // 8)
+        self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, spool.max_bytes // 8)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,11 +147,11 @@ class _Work:
             positions = self._recovered()
             self._names = _names(settings.files)
             self._rules = [
-                Following(one, _of_rule(name, positions), {}, counted.parsed, self._problem)
+                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
-            # Of files that no rule follows any more: the rule may come back with the next reload.
-            self._others = {
+            # Positions of files that no rule follows any more: the rule may come back with the next reload.
+            self._orphaned = {
                 key: position
                 for key, position in positions.items()
                 if key.partition(" ")[2] not in self._names and os.path.lexists(position.path)
@@ -156,7 +166,7 @@ class _Work:
             self._spool.close()
             raise
 
-    def __enter__(self) -> _Work:
+    def __enter__(self) -> _PipelineRun:
         for shipper in self._shippers:
             shipper.start()
         return self
@@ -187,7 +197,7 @@ class _Work:
         for stream in decode_header(payload)["s"]:
             labels = tuple(sorted(stream["l"].items()))
             self._newest[labels] = max(self._newest.pop(labels, 0), stream["t"][1])
-        for labels in list(self._newest)[: max(0, len(self._newest) - _STREAMS_REMEMBERED)]:
+        for labels in list(self._newest)[: max(0, len(self._newest) - _MAX_STREAM_TIMES)]:
             del self._newest[labels]
 
     def run(self, stop: threading.Event) -> None:
@@ -205,7 +215,7 @@ class _Work:
                 self._sync()
             if self._payload is not None:
                 self._sync()  # room comes of what is acknowledged and released
-                if stop.wait(_FULL_WAIT):
+                if stop.wait(_FULL_RETRY_AFTER):
                     return
             elif stopping and not moved:
                 self._sync()
@@ -227,10 +237,10 @@ class _Work:
                 moved = True
                 if run.entries:
                     self._batcher.add(run.entries)
-                _, before = self._given.get((number, run.file.key), (run.file, run.file.committed))
+                _, before = self._batched.get((number, run.file.key), (run.file, run.file.committed))
                 size += run.offset - before
-                self._given[number, run.file.key] = run.file, run.offset
-                if self._batcher.lines >= _LINES_A_PAYLOAD or size >= self._most_bytes:
+                self._batched[number, run.file.key] = run.file, run.offset
+                if self._batcher.lines >= _MAX_PAYLOAD_LINES or size >= self._max_payload_bytes:
                     size = 0
                     self._write()
                     if self._payload is not None:
@@ -240,20 +250,20 @@ class _Work:
     def _write(self) -> bool:
         """Spool what the batcher has. Whether that moved anything."""
         if self._payload is None:
-            if not self._given and not self._batcher.lines:
+            if not self._batched and not self._batcher.lines:
                 return False
             positions = {
                 _key(self._names[number], key): position_as_list(file.position_at(offset))
-                for (number, key), (file, offset) in self._given.items()
+                for (number, key), (file, offset) in self._batched.items()
             }
             if self._batcher.lines:
                 self._payload = self._batcher.take(positions)
         if self._payload is not None and not self._append(self._payload):
             return False
         self._payload = None
-        for (number, _), (file, offset) in self._given.items():
+        for (number, _), (file, offset) in self._batched.items():
             self._rules[number].commit(file, offset)
-        self._given.clear()
+        self._batched.clear()
         return True
 
     def _append(self, payload: bytes) -> bool:
@@ -279,7 +289,7 @@ class _Work:
     def _sync(self) -> None:
         self._synced = self._clock()
         end = self._spool.end
-        positions = self._others | {
+        positions = self._orphaned | {
             _key(name, key): position
             for name, rule in zip(self._names, self._rules, strict=True)
             for key, position in rule.positions().items()
@@ -294,7 +304,7 @@ class _Work:
         if self._synced >= self._lag_due:
             self._lag_due = self._synced + _LAG_EVERY
             lags = sorted(((lag, path) for rule in self._rules for path, lag in rule.lag()), reverse=True)
-            self._counts.lags = {path: lag for lag, path in reversed(lags[:_FILES_WITH_LAG])}
+            self._counts.lags = {path: lag for lag, path in reversed(lags[:_MAX_LAG_FILES])}
 
     def _problem(self, path: str, message: str) -> None:
         self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
@@ -314,7 +324,7 @@ def _key(rule: str, file: str) -> str:
     return f"{file} {rule}"
 
 
-def _of_rule(rule: str, positions: dict[str, Position]) -> dict[str, Position]:
+def _positions_of(rule: str, positions: dict[str, Position]) -> dict[str, Position]:
     found = {}
     for key, position in positions.items():
         file, _, of = key.partition(" ")

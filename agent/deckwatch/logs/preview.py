@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from deckwatch.logs.loki.quarantine import entries as quarantined
 from deckwatch.logs.parsing.parser import Counts, Parser
 from deckwatch.logs.tailing.discovery import Discovery
-from deckwatch.logs.tailing.followed_file import open_regular
+from deckwatch.logs.tailing.fingerprint import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The shipped alert rules: whether they fit the metrics, and which of them have data in a Prometheus."""
+"""The shipped alert rules: whether they match the catalogue, and which of them have data in a Prometheus."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from deckwatch.metrics.catalogue import Entry
     from deckwatch.pack.json_api import JsonApi
 
-#: What Prometheus itself makes of every scrape and every rule.
-_OF_PROMETHEUS = {"up", "ALERTS"}
+#: Series that Prometheus itself adds for every target and every firing alert.
+FROM_PROMETHEUS = {"up", "ALERTS"}
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
 _RUNBOOK = re.compile(r"/(runbooks/[^/]+\.md)$")
 _DASHBOARD = re.compile(r"^/d/([\w-]+)")
@@ -85,7 +85,7 @@ class Gap:
 
 
 def problems(rules: Rules, catalogue: Iterable[Entry]) -> list[str]:
-    """What is wrong with the shipped rules: metrics that the catalogue lacks, links that lead nowhere."""
+    """What is wrong with the shipped rules: metrics that are not in the catalogue, broken links."""
     return [*_unknown_metrics(rules, catalogue), *_broken_links(rules)]
 
 
@@ -94,7 +94,7 @@ def gaps(rules: Rules, prometheus: JsonApi) -> tuple[list[Gap], int]:
 
     Raises ApiError.
     """
-    read = {alert.name: metrics_of(alert.expr, rules.recorded) - _OF_PROMETHEUS for alert in rules.alerts}
+    read = {alert.name: metrics_of(alert.expr, rules.recorded) - FROM_PROMETHEUS for alert in rules.alerts}
     present = _with_data(prometheus, set().union(*read.values()))
     found = []
     silent = 0
@@ -110,12 +110,12 @@ def gaps(rules: Rules, prometheus: JsonApi) -> tuple[list[Gap], int]:
 
 def _unknown_metrics(rules: Rules, catalogue: Iterable[Entry]) -> Iterator[str]:
     known = [entry.name + part for entry in catalogue for part in _PARTS.get(entry.type, ("",))]
-    exact, patterns = set(known) | _OF_PROMETHEUS | set(rules.recorded), [name for name in known if "*" in name]
+    exact, patterns = set(known) | FROM_PROMETHEUS | set(rules.recorded), [name for name in known if "*" in name]
     named = [*((alert.name, alert.expr) for alert in rules.alerts), *rules.recorded.items()]
     for rule, expr in named:
         for name in sorted(names_in(expr)):
             if name not in exact and not any(fnmatchcase(name, pattern) for pattern in patterns):
-                yield f"{rule}: the catalogue has no metric {name}"
+                yield f"{rule}: metric {name} is not in the catalogue"
 
 
 def _broken_links(rules: Rules) -> Iterator[str]:
@@ -124,10 +124,10 @@ def _broken_links(rules: Rules) -> Iterator[str]:
     for alert in rules.alerts:
         runbook = _RUNBOOK.search(alert.annotations.get("runbook_url", ""))
         if not runbook or runbook[1] not in runbooks:
-            yield f"{alert.name}: its runbook_url leads to no shipped runbook"
+            yield f"{alert.name}: runbook_url does not lead to a shipped runbook"
         board = _DASHBOARD.match(alert.annotations.get("dashboard_url", ""))
         if not board or board[1] not in boards:
-            yield f"{alert.name}: its dashboard_url leads to no shipped dashboard"
+            yield f"{alert.name}: dashboard_url does not lead to a shipped dashboard"
 
 
 def _with_data(prometheus: JsonApi, names: Iterable[str]) -> set[str]:
@@ -136,4 +136,4 @@ def _with_data(prometheus: JsonApi, names: Iterable[str]) -> set[str]:
     try:
         return {series["metric"]["__name__"] for series in answer["data"]["result"]}
     except (TypeError, KeyError):
-        prometheus.fail("answered something that is no result of a query: is this a Prometheus?")
+        prometheus.fail("answered, but not with the result of a query. Check that the URL is that of a Prometheus.")

@@ -1,7 +1,7 @@
-"""`deckwatch dashboards`: list what ships, and bring it into a Grafana without treading on what users changed there.
+"""List the shipped dashboards, and push them to Grafana without overwriting what users changed there.
 
-Each save of a dashboard in Grafana is a version with a message. Ours says which Deckwatch pushed it and the hash of
-what was pushed; so a dashboard whose latest version has no such message was changed, or made, by somebody else.
+Each save of a dashboard in Grafana is a version with a message. Our message has the version of Deckwatch and a hash of
+the content. If the latest version has another message, somebody else changed or created the dashboard.
 https://grafana.com/docs/grafana/latest/developers/http_api/dashboard/
 """
 
@@ -54,7 +54,7 @@ class Dashboard:
 
 @dataclass(frozen=True)
 class Step:
-    """What a push does about one dashboard: create, update, or nothing for a reason."""
+    """What a push does with one dashboard: create or update it, or leave it, and why."""
 
     dashboard: Dashboard
     what: str
@@ -70,11 +70,11 @@ def shipped_dashboards() -> list[Dashboard]:
 
 
 def push(grafana: JsonApi, folder: str | None, force: bool, dry_run: bool, out: TextIO) -> int:
-    """Bring all dashboards into Grafana and say what was done with each; with `dry_run`, what would be done.
+    """Create or update all dashboards in Grafana, and print what was done with each; with `dry_run`, do nothing.
 
-    `folder` is the title of the folder for those that are created; the others stay where they are. 0, also when some
-    were kept as users have them. Raises PackError when Grafana has dashboards of a newer Deckwatch (nothing is changed
-    then, unless forced), and ApiError when it fails.
+    `folder` is the title of the folder for new dashboards; the others stay where they are. Returns 0, also if some
+    were kept because users changed them. Raises PackError if Grafana has dashboards of a newer Deckwatch (nothing is
+    changed then, unless forced), and ApiError.
     """
     stored = [(dashboard, *_stored(grafana, dashboard)) for dashboard in shipped_dashboards()]
     newer = [
@@ -82,8 +82,8 @@ def push(grafana: JsonApi, folder: str | None, force: bool, dry_run: bool, out: 
     ]
     if newer and not force:
         raise PackError(
-            f"Grafana has dashboards of a newer Deckwatch ({', '.join(newer)}; this is {__version__}); "
-            "nothing was changed, --force overwrites them"
+            f"Grafana has dashboards of a newer Deckwatch ({', '.join(newer)}; this is {__version__}). "
+            "Nothing was changed. Overwrite them with --force."
         )
     steps = [_plan(grafana, dashboard, theirs, meta, force) for dashboard, theirs, meta in stored]
     folder_uid = ""
@@ -98,18 +98,18 @@ def push(grafana: JsonApi, folder: str | None, force: bool, dry_run: bool, out: 
         why = f" ({step.why})" if step.why else ""
         out.write(f"{step.what:<10} {step.dashboard.uid}{why}\n")
     done = ", ".join(f"{count} {what}" for what, count in counts.items())
-    out.write(f"this is what would be done: {done}\n" if dry_run else f"{done}\n")
+    out.write(f"dry run, nothing was changed: {done}\n" if dry_run else f"{done}\n")
     return 0
 
 
 def _stored(grafana: JsonApi, dashboard: Dashboard) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The dashboard of this UID that Grafana has, and what it says about it."""
+    """The dashboard with this UID in Grafana, and its metadata."""
     status, answer = grafana.get(f"/api/dashboards/uid/{quote(dashboard.uid, safe='')}", (200, 404))
     if status == 404 and isinstance(answer, dict) and "message" in answer:
         return None, {}
     content = answer.get("dashboard") if isinstance(answer, dict) else None
     if not isinstance(content, dict) or not isinstance(content.get("version"), int):
-        grafana.fail("answered something that is no dashboard: is this a Grafana?")
+        grafana.fail("answered, but not with a dashboard. Check that the URL is that of a Grafana.")
     meta = answer.get("meta")
     return content, meta if isinstance(meta, dict) else {}
 
@@ -122,18 +122,18 @@ def _plan(
     if {**stored, "id": None, "version": None} == {**dashboard.content, "id": None, "version": None}:
         return Step(dashboard, "unchanged")
     if meta.get("provisioned"):
-        return Step(dashboard, "kept", "Grafana provisions it from a file, and would undo any change")
+        return Step(dashboard, "kept", "provisioned from a file, which would undo any change")
     pushed = _MESSAGE.match(_latest_message(grafana, dashboard, stored["version"]))
     if pushed and pushed[2] == dashboard.hash:
         return Step(dashboard, "unchanged")
     if not pushed and not force:
-        return Step(dashboard, "kept", "changed in Grafana, or not pushed by Deckwatch; --force overwrites it")
-    why = f"from {pushed[1]} to {dashboard.version}" if pushed else "what was changed in Grafana is overwritten"
+        return Step(dashboard, "kept", "changed in Grafana, or not pushed by Deckwatch; overwrite it with --force")
+    why = f"from {pushed[1]} to {dashboard.version}" if pushed else "changes made in Grafana are overwritten"
     return Step(dashboard, "updated", why, stored["version"], str(meta.get("folderUid") or ""))
 
 
 def _latest_message(grafana: JsonApi, dashboard: Dashboard, version: int) -> str:
-    """The message of the stored version; empty when Grafana does not tell."""
+    """The message of the stored version; empty if it is unknown."""
     status, answer = grafana.get(f"/api/dashboards/uid/{quote(dashboard.uid, safe='')}/versions?limit=10", (200, 404))
     # A list up to Grafana 11, and an object with that list since.
     versions = answer.get("versions") if isinstance(answer, dict) else answer
@@ -159,7 +159,7 @@ def _save(grafana: JsonApi, step: Step, folder: str, force: bool) -> Step:
 
 
 def _folder(grafana: JsonApi, title: str, dry_run: bool, out: TextIO) -> str:
-    """The UID of the folder with this title, which is made where there is none."""
+    """The UID of the folder with this title; the folder is created if it does not exist."""
     page = 1
     while True:
         _, answer = grafana.get(f"/api/folders?limit={_PAGE}&page={page}")
@@ -175,7 +175,7 @@ def _folder(grafana: JsonApi, title: str, dry_run: bool, out: TextIO) -> str:
         return ""
     _, made = grafana.post("/api/folders", {"title": title})
     if not isinstance(made, dict) or not made.get("uid"):
-        grafana.fail(f"did not confirm that it made the folder {title!r}")
+        grafana.fail(f"did not confirm that it created the folder {title!r}")
     return str(made["uid"])
 
 

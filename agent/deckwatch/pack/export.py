@@ -36,7 +36,7 @@ def _export(part: str, files: dict[str, bytes], folder: Path, force: bool, out: 
     if not force and (changed := [name for name in files if not _is_ours(found[name], files[name], written.get(name))]):
         for name in changed:
             out.write(f"kept       {folder / name} (not written by `deckwatch {part} export`, or changed since)\n")
-        out.write("nothing was written; --force overwrites these\n")
+        out.write("nothing was written; overwrite these files with --force\n")
         return 1
     counts = {"created": 0, "updated": 0, "unchanged": 0}
     for name, content in files.items():

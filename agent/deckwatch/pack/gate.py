@@ -1,6 +1,6 @@
-"""`deckwatch gate`: would any of the shipped alerts have fired within the last minutes? For builds and deployments.
+"""Evaluate the shipped alerts over the last minutes, for `deckwatch gate`.
 
-Prometheus needs no rules loaded: the recorded series are replaced by what they record.
+Prometheus does not need to have loaded the rules: recorded series are replaced by what they record.
 """
 
 from __future__ import annotations
@@ -11,30 +11,32 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.pack.alerts import Alert, Rules, shipped_rules
-from deckwatch.pack.promql import expanded
+from deckwatch.pack.alerts import FROM_PROMETHEUS, Alert, Rules, shipped_rules
+from deckwatch.pack.promql import can_have_result, names_in, parse, without_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from deckwatch.pack.json_api import JsonApi
 
-#: Always fires, and so says nothing here.
+#: Always fires by design, so it cannot be a gate.
 WATCHDOG = "Watchdog"
 SEVERITIES = ("critical", "warning", "info")
-#: In seconds: with the longest `for` this stays below the 11 000 points of a series that Prometheus gives.
+#: In seconds. With the longest `for`, a query stays below Prometheus' limit of 11 000 points per series.
 LONGEST_WINDOW = 86400.0
-#: The usual time between two evaluations of rules.
+#: The usual time between two evaluations of rules, in seconds.
 _STEP = 15.0
+#: For how long (seconds) Prometheus regards the last sample of a series as current.
+_LOOKBACK = 300.0
 
 
 class UnknownAlertError(Exception):
-    """No shipped alert is what was asked for; the message is for the user."""
+    """The chosen alerts do not exist. The message is for the user."""
 
 
 @dataclass(frozen=True)
 class Firing:
-    """One series of an alert that would have fired: since when it is true (Unix seconds), to when, its last value."""
+    """One series of an alert that would have fired: from `since` to `until` (Unix seconds), with its last value."""
 
     alert: Alert
     labels: dict[str, str]
@@ -44,75 +46,103 @@ class Firing:
 
 
 @dataclass(frozen=True)
+class Unchecked:
+    """An alert that cannot fire because Prometheus has no series of these metrics."""
+
+    alert: Alert
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What would have fired, worst first, out of how many `alerts`; evaluated until `now` (Unix seconds) by `step`."""
+    """What would have fired, worst first, and what could not be checked, of all `alerts`.
+
+    Evaluated until `now` (Unix seconds) at intervals of `step` seconds. `has_scraped` is false if Prometheus scraped
+    nothing at all in that time.
+    """
 
     firing: tuple[Firing, ...]
+    unchecked: tuple[Unchecked, ...]
     alerts: int
+    has_scraped: bool
     now: float
     step: float
 
 
 def chosen_alerts(rules: Rules, names: Collection[str], severities: Collection[str] | None) -> list[Alert]:
-    """The alerts of these names (all without any) and severities. Without severities `info` counts only where it is
-    named, as that is for a daily mail. Raises UnknownAlertError."""
+    """The alerts with these names and severities; without names, all of them.
+
+    Without severities, `info` alerts are included only if they are named. Raises UnknownAlertError.
+    """
     known = {alert.name: alert for alert in rules.alerts if alert.name != WATCHDOG}
     for name in names:
         if name == WATCHDOG:
-            raise UnknownAlertError(f"{WATCHDOG} always fires: it cannot be a gate")
+            raise UnknownAlertError(f"{WATCHDOG} always fires, so it cannot be a gate. Remove it from --alert.")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else "; `deckwatch alerts list` has them all"
-            raise UnknownAlertError(f"there is no alert {name!r}{hint}")
+            hint = f"Did you mean {near[0]!r}?" if near else "Run `deckwatch alerts list` to see all alerts."
+            raise UnknownAlertError(f"unknown alert {name!r}. {hint}")
     wanted = severities or (SEVERITIES if names else ("critical", "warning"))
     found = [alert for alert in known.values() if (not names or alert.name in names) and alert.severity in wanted]
     if not found:
-        raise UnknownAlertError(f"none of these alerts is {' or '.join(wanted)}")
+        raise UnknownAlertError(f"none of these alerts has the severity {' or '.join(wanted)}. Change --severity.")
     return found
 
 
 def evaluate(prometheus: JsonApi, window: float, names: Collection[str], severities: Collection[str] | None) -> Verdict:
     """What would have fired within the last `window` seconds.
 
-    Raises UnknownAlertError for a wrong name, ApiError when Prometheus does not answer or scraped nothing in that time.
+    Raises UnknownAlertError for a wrong name, and ApiError when Prometheus cannot be queried.
     """
     rules = shipped_rules()
     alerts = chosen_alerts(rules, names, severities)
     now = round(time.time(), 3)
     longest = max((alert.wait for alert in alerts), default=0.0)
     step = _step(window)
+    expressions = {alert.name: without_recorded(alert.expr, rules.recorded, f"{step:.0f}s") for alert in alerts}
     scraped = _scraped(prometheus, now - window - longest, now, step)
-    if not any(at >= now - window for at in scraped):
-        prometheus.fail("has scraped nothing in that time: that nothing fires there means nothing")
     firing = [
         found
         for alert in alerts
-        for series in _evaluate(prometheus, alert, rules, window, now, step)
+        for series in _query(prometheus, expressions[alert.name], now - window - alert.wait, now, step)
         for found in _firings(alert, series, scraped, now - window, step)
     ]
-    return Verdict(tuple(sorted(firing, key=_order)), len(alerts), now, step)
+    fired = {found.alert.name for found in firing}
+    read = {alert.name: names_in(expressions[alert.name]) - FROM_PROMETHEUS for alert in alerts}
+    missing = set().union(*read.values()) - _with_series(prometheus, set().union(*read.values()), window, now)
+    unchecked = [
+        Unchecked(alert, tuple(sorted(read[alert.name] & missing)))
+        for alert in alerts
+        if alert.name not in fired and not can_have_result(parse(expressions[alert.name]), missing)
+    ]
+    has_scraped = any(at >= now - window for at in scraped)
+    return Verdict(tuple(sorted(firing, key=_order)), tuple(unchecked), len(alerts), has_scraped, now, step)
 
 
 def _step(window: float) -> float:
-    """Whole seconds between two evaluations: as rules have it, closer in a short window."""
+    """Whole seconds between two evaluations: those of rules, or less in a short window."""
     return float(math.ceil(min(_STEP, window / 40)))
 
 
 def _scraped(prometheus: JsonApi, start: float, end: float, step: float) -> set[float]:
-    """The steps at which Prometheus had scraped anything. At others it did not run, and no rule would have fired:
-    `absent(...)` is true of the time before it was started."""
+    """The steps at which Prometheus had scraped anything.
+
+    At the others it was not running, and no rule would have fired: `absent(...)` is true of the time before its start.
+    """
     return {at for series in _query(prometheus, "count(up)", start, end, step) for at, _ in series["values"]}
 
 
-def _evaluate(
-    prometheus: JsonApi, alert: Alert, rules: Rules, window: float, now: float, step: float
-) -> list[dict[str, Any]]:
-    expr = expanded(alert.expr, rules.recorded, f"{step:.0f}s")
-    return _query(prometheus, expr, now - window - alert.wait, now, step)
+def _with_series(prometheus: JsonApi, metrics: Collection[str], window: float, now: float) -> set[str]:
+    """Those of the metrics that have series within the window."""
+    if not metrics:
+        return set()
+    query = f'count by (__name__) ({{__name__=~"{"|".join(sorted(metrics))}"}})'
+    step = math.ceil(min(window, _LOOKBACK))
+    return {series["metric"].get("__name__", "") for series in _query(prometheus, query, now - window, now, step)}
 
 
 def _query(prometheus: JsonApi, expr: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-    """The matrix at `end` and at every step before it until `start`: all queries look at the same moments."""
+    """The series at `end` and at every step before it until `start`: all queries look at the same times."""
     form = {
         "query": expr,
         "start": f"{end - math.ceil((end - start) / step) * step:.3f}",
@@ -124,21 +154,22 @@ def _query(prometheus: JsonApi, expr: str, start: float, end: float, step: float
     try:
         result: list[dict[str, Any]] = answer["data"]["result"]
         for series in result:
-            series["metric"].pop("__name__", None)
+            series["metric"] = dict(series["metric"])
             series["values"] = [(float(at), str(value)) for at, value in series["values"]]
     except (TypeError, KeyError, ValueError, AttributeError):
-        prometheus.fail("answered something that is no result of a query: is this a Prometheus?")
+        prometheus.fail("answered, but not with the result of a query. Check that the URL is that of a Prometheus.")
     return result
 
 
 def _firings(
     alert: Alert, series: dict[str, Any], scraped: Collection[float], window_start: float, step: float
 ) -> Iterable[Firing]:
-    """The spans of a series that are as long as the alert's `for` and reach into the window."""
+    """The periods in which a series is true for at least the alert's `for`, and which reach into the window."""
     for span in _spans([point for point in series["values"] if point[0] in scraped], step):
         (since, _), (until, value) = span[0], span[-1]
         if until >= window_start and until - since >= alert.wait:
-            labels = {name: text for name, text in series["metric"].items() if name not in alert.labels}
+            hidden = {"__name__", *alert.labels}
+            labels = {name: text for name, text in series["metric"].items() if name not in hidden}
             yield Firing(alert, labels, since, until, value)
 
 

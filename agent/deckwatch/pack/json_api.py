@@ -1,4 +1,4 @@
-"""Asking Grafana and Prometheus over HTTP: JSON both ways, and one clear line for each way in which it can fail."""
+"""Query Grafana and Prometheus over HTTP with JSON, with a one-line error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typing import Any, NoReturn
 from deckwatch.config.client_tls import client_context, tls_failure
 
 _MAX_ANSWER = 64 * 1024 * 1024
+_CHECK = "Check the URL, and that it is running."
 
 
 class ApiError(Exception):
-    """The service is not there, refuses, or answers something else; the message is one line and has no secret."""
+    """The service is unreachable, or refuses the request. The message is one line and contains no secret."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it points, and make a GET of a POST."""
+    """Follow no redirects: they would send the token elsewhere, and turn a POST into a GET."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -40,7 +41,7 @@ class JsonApi:
         host = parts.netloc.rpartition("@")[2]
         _ = parts.port  # raises ValueError when it is no number
         if any(not 0x21 <= ord(character) <= 0x7E for character in host + parts.path):
-            raise ValueError("it has a character that no URL has")
+            raise ValueError("it contains an invalid character")
         self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
         self._title = f"{name} at {self._base}"
         self._timeout = timeout
@@ -59,7 +60,7 @@ class JsonApi:
         self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, accepted: tuple[int, ...] = (200,)) -> tuple[int, Any]:
-        """Status and content. Raises ApiError unless the status is an accepted one and the content JSON."""
+        """Return status and content. Raises ApiError unless the status is an accepted one and the content is JSON."""
         return self._ask(urllib.request.Request(self._base + path, headers=self._headers), accepted)
 
     def post(self, path: str, content: Any, accepted: tuple[int, ...] = (200,)) -> tuple[int, Any]:
@@ -69,7 +70,7 @@ class JsonApi:
         return self._ask(urllib.request.Request(self._base + path, body, headers), accepted)
 
     def post_form(self, path: str, form: dict[str, str]) -> Any:
-        """The content of the answer to a form, which has room for long queries."""
+        """Return the content of the answer to a form, which has room for long queries."""
         body = urllib.parse.urlencode(form).encode()
         return self._ask(urllib.request.Request(self._base + path, body, self._headers), (200,))[1]
 
@@ -88,30 +89,34 @@ class JsonApi:
                 status, headers, body = error.code, error.headers, self._body_of(error)
         except urllib.error.URLError as error:
             reason = error.reason
-            self.fail(f"does not answer: {_reason(reason) if isinstance(reason, OSError) else reason}")
+            self.fail(f"is unreachable: {_reason(reason) if isinstance(reason, OSError) else reason}. {_CHECK}")
         except (OSError, http.client.HTTPException) as error:
-            self.fail(f"does not answer: {_reason(error)}")
+            self.fail(f"is unreachable: {_reason(error)}. {_CHECK}")
         if len(body) > _MAX_ANSWER:
-            self.fail(f"gave more than {_MAX_ANSWER} bytes")
+            self.fail(f"sent more than {_MAX_ANSWER} bytes. Check the URL.")
         if 300 <= status < 400:
-            self.fail(f"redirects to {headers.get('Location', 'nowhere')}: give that address")
+            self.fail(f"redirects to {headers.get('Location', 'nowhere')}. Use that URL.")
         if status == 401:
-            self.fail("refuses the token (401)" if self._secrets else "wants to know who asks (401)")
+            self.fail(
+                "refused the credentials (HTTP 401). Check the token or password."
+                if self._secrets
+                else "requires authentication (HTTP 401)."
+            )
         if status == 403:
-            self.fail(f"says that the token may not do this (403): {_message(body)}")
+            self.fail(f"denied access (HTTP 403): {_message(body)}. Check the permissions of the token.")
         try:
             content = json.loads(body)
         except ValueError:
-            self.fail(f"answered {status} and no JSON: is this the right address?")
+            self.fail(f"answered HTTP {status} without JSON. Check the URL.")
         if status not in accepted:
-            self.fail(f"answered {status}: {_message(body)}")
+            self.fail(f"answered HTTP {status}: {_message(body)}")
         return status, content
 
     def _body_of(self, error: urllib.error.HTTPError) -> bytes:
         try:
             return error.read(_MAX_ANSWER + 1)
         except (OSError, http.client.HTTPException) as broken:
-            self.fail(f"broke off its answer {error.code}: {_reason(broken)}")
+            self.fail(f"closed the connection during its answer (HTTP {error.code}): {_reason(broken)}. {_CHECK}")
 
 
 def _reason(error: Exception) -> str:
@@ -124,7 +129,7 @@ def _reason(error: Exception) -> str:
 
 
 def _message(body: bytes) -> str:
-    """What the service itself says is wrong: Grafana's `message`, Prometheus' `error`."""
+    """The service's own error message: Grafana's `message`, Prometheus' `error`."""
     try:
         content = json.loads(body)
     except ValueError:

@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from deckwatch.logs.spool.spool import Place, Reader, Spool
+from deckwatch.logs.spool.spool import Cursor, Reader, Spool
 
 
 def payload(number: int) -> bytes:
@@ -59,7 +59,7 @@ def limited(folder: Path, most: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
     spool = opened(folder)
-    places: list[Place] = []
+    places: list[Cursor] = []
     error = 0
     try:
         places.extend(spool.append(payload(number)) for number in range(1000))

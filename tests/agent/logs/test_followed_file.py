@@ -6,18 +6,19 @@ import tempfile
 import tracemalloc
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deckwatch.logs.entry import Identity
-from deckwatch.logs.tailing.followed_file import FollowedFile, identity_of, starts_as
+from deckwatch.logs.tailing.fingerprint import identity_of, starts_as
+from deckwatch.logs.tailing.followed_file import FollowedFile, Stage
 
 LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"\r")), max_size=30)
 
 
 def opened(path: Path, max_line: int = 1000) -> FollowedFile:
-    status = path.stat()
-    file = FollowedFile(str(path), "key", str(path), Identity(status.st_dev, status.st_ino, 0, ""), 0, max_line)
+    file = FollowedFile.found(str(path), "key", str(path), path.stat(), 0.0, max_line)
     file.open()
     return file
 
@@ -26,13 +27,13 @@ def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int,
     """The lines, and what is missing of each; checks that offsets go on without a gap."""
     lines: list[bytes] = []
     cut: dict[int, int] = {}
-    end = file.line_start
+    end = file.nothing_to_read().start
     while True:
         chunk = file.read(max_bytes)
         assert chunk is not None
         assert chunk.start == end
         sizes = sum(len(line) + chunk.cut.get(index, 0) + 1 for index, line in enumerate(chunk.lines))
-        assert chunk.end == end + sizes or (file.final and chunk.end == end + sizes - 1)
+        assert chunk.end == end + sizes or (file.stage is Stage.ENDED and chunk.end == end + sizes - 1)
         end = chunk.end
         cut.update({len(lines) + index: missing for index, missing in chunk.cut.items()})
         lines += chunk.lines
@@ -55,7 +56,8 @@ def test_lines_are_those_of_the_file_whatever_the_sizes(
         assert [line[:max_line] for line in lines] == [line[:max_line] for line in written]
         assert [len(line) + cut.get(index, 0) for index, line in enumerate(lines)] == [len(line) for line in written]
         assert all(len(line) <= max_line + line.endswith(b"\r") for line in lines)
-        file.final = True
+        file.leave(0.0)
+        assert file.end() == bool(rest)
         last, cut = read_all(file, max_bytes)
         assert [len(line) + cut.get(index, 0) for index, line in enumerate(last)] == ([len(rest)] if rest else [])
         file.close()
@@ -69,7 +71,7 @@ def test_a_long_line_without_newline_does_not_grow_memory(tmp_path: Path) -> Non
     assert read_all(file, 65536)[0] == [b"first"]
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
-    assert file.line_start == 6
+    assert file.nothing_to_read().start == 6
     with path.open("ab") as log:
         log.write(b"\nlast\n")
     lines, cut = read_all(file, 65536)
@@ -92,3 +94,38 @@ def test_a_fingerprint_grows_with_the_file_and_still_knows_it() -> None:
     assert not starts_as(b"abX", short)
     assert not starts_as(b"ab", short)
     assert starts_as(b"", Identity(1, 2, 0, ""))
+
+
+def test_the_stages_of_a_file_follow_each_other_in_one_order_only(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"a\nrest")
+    file = opened(path)
+    assert file.stage is Stage.LIVE
+    for wrong in (file.end, file.finish, file.reopen):
+        with pytest.raises(AssertionError):
+            wrong()
+    file.leave(1.0)
+    assert read_all(file, 100)[0] == [b"a"]
+    assert file.end()
+    assert read_all(file, 100)[0] == [b"rest"]
+    file.finish()
+    with pytest.raises(AssertionError):
+        file.leave(2.0)
+    file.reopen()
+    assert (file.stage, file.is_ready) == (Stage.LEFT, True)
+    file.vanish()
+    with pytest.raises(AssertionError):
+        file.reopen()  # it no longer exists
+    assert (file.is_finished, file.is_ready, file.is_open, file.is_deleted) == (True, False, False, True)
+
+
+def test_a_commit_never_goes_back_nor_beyond_what_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\n")
+    file = opened(path)
+    read_all(file, 100)
+    for offset, committed in ((4, 4), (0, 4), (100, 8)):
+        file.commit(offset)
+        assert file.committed == committed
+    assert file.is_committed
+    file.close()

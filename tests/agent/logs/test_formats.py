@@ -19,7 +19,7 @@ from deckwatch.logs.parsing.formats import (
     regex_fields,
     scalar_text,
 )
-from deckwatch.logs.parsing.levels import normalised
+from deckwatch.logs.parsing.levels import normalized
 
 
 @pytest.mark.parametrize(
@@ -135,4 +135,4 @@ def test_scalars_as_text(value: object, text: str | None) -> None:
     ],
 )  # fmt: skip
 def test_levels_of_all_libraries_come_under_one_name(level: object, name: str) -> None:
-    assert normalised(level) == name
+    assert normalized(level) == name

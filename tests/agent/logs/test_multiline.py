@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.logs.parsing.formats import Piece
-from deckwatch.logs.parsing.multiline import Assembly, Record
+from deckwatch.logs.parsing.multiline import Record, RecordJoiner
 
 FIRST = re.compile(r"^\S")
 
 
-def _fed(assembly: Assembly, pieces: list[tuple[str, str, bool]], now: float = 0.0) -> list[Record]:
+def _fed(joiner: RecordJoiner, pieces: list[tuple[str, str, bool]], now: float = 0.0) -> list[Record]:
     """Pieces as (stream, text, more), each ten bytes long in the file."""
     released = []
     for index, (stream, text, more) in enumerate(pieces):
-        released += assembly.add(Piece(text, stream, "", more), index * 10, index * 10 + 10, 0, now)
+        released += joiner.add(Piece(text, stream, "", more), index * 10, index * 10 + 10, 0, now)
     return released
 
 
@@ -26,58 +26,58 @@ def _shape(records: list[Record]) -> list[tuple[str, int]]:
 
 
 def test_traceback_is_one_record_with_the_end_of_its_last_line() -> None:
-    assembly = Assembly(1000, FIRST)
+    joiner = RecordJoiner(1000, FIRST)
     lines = [("", "Traceback:", False), ("", "  File", False), ("", "  x()", False), ("", "next", False)]
-    assert _shape(_fed(assembly, lines)) == [("Traceback:\n  File\n  x()", 30)]
-    assert assembly.pending_start == 30
-    assert _shape(assembly.flush(0, final=True)) == [("next", 40)]
-    assert assembly.pending_start is None
+    assert _shape(_fed(joiner, lines)) == [("Traceback:\n  File\n  x()", 30)]
+    assert joiner.pending_start == 30
+    assert _shape(joiner.flush(0, final=True)) == [("next", 40)]
+    assert joiner.pending_start is None
 
 
 def test_pending_record_comes_out_after_max_wait_and_not_before() -> None:
-    assembly = Assembly(1000, FIRST, max_wait=3)
-    assert _fed(assembly, [("", "a", False)], now=100.0) == []
-    assert assembly.flush(102.9) == []
-    assert _shape(assembly.flush(103.0)) == [("a", 10)]
+    joiner = RecordJoiner(1000, FIRST, max_wait=3)
+    assert _fed(joiner, [("", "a", False)], now=100.0) == []
+    assert joiner.flush(102.9) == []
+    assert _shape(joiner.flush(103.0)) == [("a", 10)]
 
 
 def test_clock_that_is_set_back_does_not_hold_a_record_for_ever() -> None:
-    assembly = Assembly(1000, FIRST, max_wait=3)
-    _fed(assembly, [("", "a", False)], now=1000.0)
-    assert assembly.flush(10.0) == []
-    assert _shape(assembly.flush(13.0)) == [("a", 10)]
+    joiner = RecordJoiner(1000, FIRST, max_wait=3)
+    _fed(joiner, [("", "a", False)], now=1000.0)
+    assert joiner.flush(10.0) == []
+    assert _shape(joiner.flush(13.0)) == [("a", 10)]
 
 
 def test_record_that_is_too_long_goes_on_as_another_and_loses_nothing() -> None:
-    by_lines = Assembly(1000, FIRST, max_lines=2)
-    by_bytes = Assembly(5, FIRST)
+    by_lines = RecordJoiner(1000, FIRST, max_lines=2)
+    by_bytes = RecordJoiner(5, FIRST)
     lines = [("", "a", False), ("", " b", False), ("", " c", False)]
-    for assembly in (by_lines, by_bytes):
-        records = _fed(assembly, lines) + assembly.flush(0, final=True)
+    for joiner in (by_lines, by_bytes):
+        records = _fed(joiner, lines) + joiner.flush(0, final=True)
         assert _shape(records) == [("a\n b", 20), (" c", 30)]
 
 
 def test_split_lines_of_two_streams_are_joined_each_and_no_offset_lies_within() -> None:
-    assembly = Assembly(1000)
+    joiner = RecordJoiner(1000)
     pieces = [("out", "a1", True), ("err", "b1", True), ("out", "a2", False), ("err", "b2", False), ("out", "c", False)]
-    assert _fed(assembly, pieces[:3]) == []
-    assert assembly.pending_start == 0
-    assembly = Assembly(1000)
-    assert _shape(_fed(assembly, pieces)) == [("a1a2", 0), ("b1b2", 40), ("c", 50)]
+    assert _fed(joiner, pieces[:3]) == []
+    assert joiner.pending_start == 0
+    joiner = RecordJoiner(1000)
+    assert _shape(_fed(joiner, pieces)) == [("a1a2", 0), ("b1b2", 40), ("c", 50)]
 
 
 def test_split_line_is_cut_at_the_limit_and_says_what_is_missing() -> None:
-    assembly = Assembly(5)
-    (record,) = _fed(assembly, [("out", "abc", True), ("out", "déf", True), ("out", "ghi", False)])
+    joiner = RecordJoiner(5)
+    (record,) = _fed(joiner, [("out", "abc", True), ("out", "déf", True), ("out", "ghi", False)])
     assert (record.text, record.missing, record.end) == ("abcd", 6, 30)
 
 
 def test_end_that_never_comes_holds_back_a_thousand_lines_at_most() -> None:
-    assembly = Assembly(1000)
+    joiner = RecordJoiner(1000)
     pieces = [("out", "never ends", True), *[("err", f"{n}", False) for n in range(2000)]]
-    records = _fed(assembly, pieces)
+    records = _fed(joiner, pieces)
     assert [record.text for record in records] == ["never ends", *[str(n) for n in range(2000)]]
-    assert assembly.pending_start is None
+    assert joiner.pending_start is None
 
 
 PIECES = st.lists(st.tuples(st.sampled_from(["out", "err"]), st.sampled_from(["a", " b", "c"]), st.booleans()))
@@ -87,14 +87,14 @@ PIECES = st.lists(st.tuples(st.sampled_from(["out", "err"]), st.sampled_from(["a
 def test_all_text_comes_out_once_in_order_of_beginning_and_ends_never_go_back(
     pieces: list[tuple[str, str, bool]], joined: bool, max_lines: int
 ) -> None:
-    assembly = Assembly(10**6, FIRST if joined else None, max_lines)
+    joiner = RecordJoiner(10**6, FIRST if joined else None, max_lines)
     released: list[Record] = []
     for index, (stream, text, more) in enumerate(pieces):
-        released += assembly.add(Piece(text, stream, "", more), index * 10, index * 10 + 10, 0, 0)
-        held = assembly.pending_start
+        released += joiner.add(Piece(text, stream, "", more), index * 10, index * 10 + 10, 0, 0)
+        held = joiner.pending_start
         if released and held is not None:
             assert released[-1].end <= held
-    released += assembly.flush(0, final=True)
+    released += joiner.flush(0, final=True)
     assert [record.begin for record in released] == sorted(record.begin for record in released)
     ends = [record.end for record in released]
     assert ends == sorted(ends)

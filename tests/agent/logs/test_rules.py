@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.config.log_settings import FileSettings, RedactSettings
-from deckwatch.logs.parsing.levels import normalised
+from deckwatch.logs.parsing.levels import normalized
 from deckwatch.logs.parsing.redaction import Redaction, passes_luhn
 from deckwatch.logs.parsing.rules import Rules, Sample
 
@@ -19,7 +19,7 @@ from deckwatch.logs.parsing.rules import Rules, Sample
 def _refused(rules: dict[str, Any], text: str, fields: dict[str, Any]) -> str | None:
     level = fields.get("level")
     settings = FileSettings.model_validate({"path": "x", **rules})
-    return Rules(settings).refuse(text, fields, level, normalised(level))
+    return Rules(settings).refuse(text, fields, level, normalized(level))
 
 
 def _redacted(text: str, *kinds: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwatch.logs.spool.spool import Place, Spool, SpoolError, SpoolFull
+from deckwatch.logs.spool.spool import Cursor, Spool, SpoolError, SpoolFull
 from services import until
 
 MIB = 1024**2
@@ -40,9 +40,9 @@ def numbered(count: int, size: int = 100) -> list[bytes]:
     return [(b"%d " % number).ljust(size, b".") for number in range(count)]
 
 
-def fill(spool: Spool, payloads: list[bytes]) -> list[Place]:
+def fill(spool: Spool, payloads: list[bytes]) -> list[Cursor]:
     """The places of those that went in."""
-    places: list[Place] = []
+    places: list[Cursor] = []
     with contextlib.suppress(SpoolFull):
         places.extend(spool.append(payload) for payload in payloads)
     return places
@@ -153,7 +153,7 @@ def test_what_was_not_written_cannot_be_acknowledged(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     segment, offset = spool.append(b"first")
     with pytest.raises(ValueError, match="beyond the end"):
-        spool.reader("loki").acknowledge(Place(segment, offset + 1))
+        spool.reader("loki").acknowledge(Cursor(segment, offset + 1))
     spool.close()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
-from deckwatch.logs.spool.spool import Place, Reader, Spool, SpoolFull
+from deckwatch.logs.spool.spool import Cursor, Reader, Spool, SpoolFull
 
 NAMES = ("one", "two")
 
@@ -28,10 +28,10 @@ class SpoolAndList(RuleBasedStateMachine):
         self.temporary = tempfile.TemporaryDirectory()
         self.folder = Path(self.temporary.name)
         self.when_full, self.max_bytes, self.segment_bytes = when_full, max_bytes, segment_bytes
-        self.kept: list[tuple[Place, bytes]] = []
-        self.acknowledged = dict.fromkeys(NAMES, Place(0, 0))
-        self.released = Place(0, 0)
-        self.last = Place(0, 0)
+        self.kept: list[tuple[Cursor, bytes]] = []
+        self.acknowledged = dict.fromkeys(NAMES, Cursor(0, 0))
+        self.released = Cursor(0, 0)
+        self.last = Cursor(0, 0)
         self.number = 0
         self.open()
 
@@ -42,12 +42,12 @@ class SpoolAndList(RuleBasedStateMachine):
         )
         self.readers: dict[str, Reader] = {name: self.spool.reader(name) for name in NAMES}
         self.cursor = dict(self.acknowledged)
-        self.released = Place(0, 0)
+        self.released = Cursor(0, 0)
         # Dropped after it was read, by the reader that is furthest behind; and what of that was given up since.
-        self.on_its_way: dict[str, list[tuple[Place, bytes]]] = {name: [] for name in NAMES}
+        self.in_flight: dict[str, list[tuple[Cursor, bytes]]] = {name: [] for name in NAMES}
         self.lost: list[bytes] = []
 
-    def pending(self, after: Place) -> list[tuple[Place, bytes]]:
+    def pending(self, after: Cursor) -> list[tuple[Cursor, bytes]]:
         return [record for record in self.kept if record[0] > after]
 
     def on_disk(self) -> int:
@@ -82,7 +82,7 @@ class SpoolAndList(RuleBasedStateMachine):
         self.kept = [*self.kept[len(deleted) :], (place, payload)]
         assert self.dropped == [data for at, data in deleted if at > max(slowest, handed_out)]
         behind = min(NAMES, key=lambda name: self.acknowledged[name])
-        self.on_its_way[behind] += [(at, data) for at, data in deleted if slowest < at <= handed_out]
+        self.in_flight[behind] += [(at, data) for at, data in deleted if slowest < at <= handed_out]
         if self.when_full != "drop_oldest":
             assert self.dropped == []
 
@@ -101,15 +101,15 @@ class SpoolAndList(RuleBasedStateMachine):
             if index >= 0:
                 self.readers[name].acknowledge(read[index][0])
                 self.acknowledged[name] = max(self.acknowledged[name], read[index][0])
-                self.on_its_way[name] = [one for one in self.on_its_way[name] if one[0] > read[index][0]]
+                self.in_flight[name] = [one for one in self.in_flight[name] if one[0] > read[index][0]]
                 self.gone()
 
     @rule(name=st.sampled_from(NAMES))
     def rewind(self, name: str) -> None:
         self.readers[name].rewind()
         self.cursor[name] = self.acknowledged[name]
-        self.lost += [data for _, data in self.on_its_way[name]]
-        self.on_its_way[name] = []
+        self.lost += [data for _, data in self.in_flight[name]]
+        self.in_flight[name] = []
 
     @rule(share=st.floats(0, 1))
     def release(self, share: float) -> None:
@@ -138,11 +138,11 @@ class SpoolAndList(RuleBasedStateMachine):
         if newest is not None:
             number, size = int(newest.stem), int(share * newest.stat().st_size)
             os.truncate(newest, size)
-            self.kept = [record for record in self.kept if record[0] <= Place(number, size)]
-            end = self.kept[-1][0] if self.kept else Place(0, 0)
+            self.kept = [record for record in self.kept if record[0] <= Cursor(number, size)]
+            end = self.kept[-1][0] if self.kept else Cursor(0, 0)
             for name, place in self.acknowledged.items():
                 if self.kept and place > end:
-                    self.acknowledged[name] = Place(0, 0)
+                    self.acknowledged[name] = Cursor(0, 0)
         self.open()
 
     @invariant()

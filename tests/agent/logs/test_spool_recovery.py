@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER, head_of
-from deckwatch.logs.spool.spool import Place, Spool, SpoolError
+from deckwatch.logs.spool.spool import Cursor, Spool, SpoolError
 
 PAYLOADS = [b"first", b"", b"third " * 5, b"\xfe\xd1" * 10, b"fifth"]
 
@@ -267,7 +267,7 @@ def test_what_a_checkpoint_does_not_cover_is_read_again_after_it(tmp_path: Path)
     spool = opened(tmp_path)
     spool.append(b"later")
     assert [payload for _, payload in spool.records(place)] == [*PAYLOADS[3:], b"later"]
-    assert list(spool.records(Place(place.segment - 1, 99))) == list(spool.records())
+    assert list(spool.records(Cursor(place.segment - 1, 99))) == list(spool.records())
     spool.close()
 
 

@@ -59,6 +59,22 @@ def test_what_is_written_late_to_a_renamed_file_is_read(tmp_path: Path) -> None:
     assert reader.lines == [b"a", b"b", b"late"]
 
 
+def test_what_is_written_late_is_read_also_when_another_rotation_comes_first(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    write(log, "a\n")
+    reader = Reader(log)
+    reader.poll()
+    log.rename(tmp_path / "app.log.1")
+    write(log, "b\n")
+    reader.poll_for(5)
+    write(tmp_path / "app.log.1", "late\n")
+    (tmp_path / "app.log.1").rename(tmp_path / "app.log.2")
+    log.rename(tmp_path / "app.log.1")
+    write(log, "c\n")
+    reader.poll_for(20)
+    assert sorted(reader.lines) == [b"a", b"b", b"c", b"late"]
+
+
 def test_a_writer_that_holds_on_to_the_old_file_does_not_hold_up_the_new_one(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "0\n")

@@ -109,17 +109,21 @@ def _values(values: Sequence[Value]) -> bytes:
     try:
         return orjson.dumps(values)[1:-1]
     except TypeError:  # text that UTF-8 cannot carry: half of a surrogate pair
-        return orjson.dumps([_sound(value) for value in values])[1:-1]
+        return orjson.dumps([_valid_utf8(value) for value in values])[1:-1]
 
 
-def _sound(value: Value) -> Value:
+def _valid_utf8(value: Value) -> Value:
     time, line, *rest = value
     if not rest:
-        return time, _sound_text(line)
-    return time, _sound_text(line), {_sound_text(name): _sound_text(text) for name, text in rest[0].items()}
+        return time, _valid_utf8_text(line)
+    return (
+        time,
+        _valid_utf8_text(line),
+        {_valid_utf8_text(name): _valid_utf8_text(text) for name, text in rest[0].items()},
+    )
 
 
-def _sound_text(text: str) -> str:
+def _valid_utf8_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
@@ -162,7 +166,7 @@ class Batcher:
             if time > stream.newest:
                 stream.newest = time
             else:
-                time = self._settle(stream, time)
+                time = self._unique_time(stream, time)
             values = stream.values
             if not values:
                 stream.oldest = time
@@ -189,7 +193,7 @@ class Batcher:
             stream = self._find(tuple(sorted(part.labels.items())))
             stream.newest = max(stream.newest, part.newest)
 
-    def _settle(self, stream: _Stream, time: int) -> int:
+    def _unique_time(self, stream: _Stream, time: int) -> int:
         if stream.newest - time < _MILLISECOND:
             stream.newest += 1
             return stream.newest

@@ -37,9 +37,9 @@ _ALONE_BEHIND = 30 * 60 * 1_000_000_000
 _KNOWN_STREAMS = 10_000
 # After so many 429 in a row, half of the push is tried: it may be more than Loki ever takes at once.
 _RATE_LIMITED_TO_SPLIT = 3
-_LEAST_SPLIT_BYTES = 64 * 1024
+_MIN_SPLIT_BYTES = 64 * 1024
 # Pushes that are refused as a whole, and none accepted, until the search for the bad entry ends.
-_SEARCH = 64
+_MAX_SEARCH_PUSHES = 64
 # Batches of which nothing was accepted, until that is held to be the destination's fault and not the entries'.
 _REFUSED_BATCHES = 3
 
@@ -51,7 +51,7 @@ class Source(Protocol):
     """What is shipped: the spool's reader of one destination."""
 
     def read(self, max_bytes: int, max_wait: float = 0.0) -> Sequence[tuple[Any, bytes]]: ...
-    def acknowledge(self, place: Any) -> None: ...
+    def acknowledge(self, cursor: Any) -> None: ...
     def rewind(self) -> None: ...
 
 
@@ -112,7 +112,7 @@ class Shipper(threading.Thread):
         self._lines = self._bytes = 0  # of this batch, that Loki has
         self._failures = 0  # in a row
         self._refused_batches = _REFUSED_BATCHES  # in a row; nothing is known of a destination at first
-        self._told: frozenset[str] = frozenset()  # reasons of what the last batch had set aside
+        self._reported: frozenset[str] = frozenset()  # reasons of what the last batch had set aside
         self._newest: dict[tuple[tuple[str, str], ...], int] = {}  # nanoseconds, of streams
 
     def run(self) -> None:
@@ -128,14 +128,14 @@ class Shipper(threading.Thread):
         except _Stopped:
             return
         except _Suspended as suspended:
-            self._again(suspended.reason, str(suspended))
+            self._retry_batch(suspended.reason, str(suspended))
         except OSError as error:
-            self._again("disk", error.strerror or str(error))
+            self._retry_batch("disk", error.strerror or str(error))
         except Exception as error:  # noqa: BLE001  the loop that must not end while there are logs
             self._log.exception("shipping to %s", self.destination)
-            self._again("internal", type(error).__name__)
+            self._retry_batch("internal", type(error).__name__)
 
-    def _again(self, reason: str, text: str) -> None:
+    def _retry_batch(self, reason: str, text: str) -> None:
         self._source.rewind()
         self.counts.retries += 1
         self._failed(reason, text)
@@ -161,7 +161,7 @@ class Shipper(threading.Thread):
         for streams in self._plan(group(parts, self._settings.labels)):
             accepted |= self._deliver(streams, refused, suspects)
         if suspects and not accepted:
-            self._judge(suspects)
+            self._check_destination(suspects)
         self._set_aside(refused + suspects)
         self.counts.lines += self._lines
         self.counts.bytes += self._bytes
@@ -203,7 +203,7 @@ class Shipper(threading.Thread):
 
     def _deliver(self, streams: Streams, refused: list[_Refused], suspects: list[_Refused]) -> bool:
         """Push until each entry is stored, `refused`, or a suspect: refused with nothing that says why. Any stored?"""
-        accepted, search = False, _SEARCH
+        accepted, search = False, _MAX_SEARCH_PUSHES
         pushes = [streams]
         while pushes:
             streams = pushes.pop()
@@ -238,7 +238,7 @@ class Shipper(threading.Thread):
                 raise _Suspended("bad_request", result.text)
         return accepted
 
-    def _judge(self, suspects: list[_Refused]) -> None:
+    def _check_destination(self, suspects: list[_Refused]) -> None:
         """Nothing of a batch was accepted: its entries' fault, or that of the destination (a wrong URL, say)?"""
         if self._refused_batches >= _REFUSED_BATCHES:
             raise _Suspended("bad_request", f"none of the last {len(suspects)} entries was accepted")
@@ -267,7 +267,7 @@ class Shipper(threading.Thread):
             if self._stop_asked.wait(wait):
                 raise _Stopped
             limited = limited + 1 if result.reason == "rate_limited" else 0
-            if limited >= _RATE_LIMITED_TO_SPLIT and _size(streams) > _LEAST_SPLIT_BYTES:
+            if limited >= _RATE_LIMITED_TO_SPLIT and _size(streams) > _MIN_SPLIT_BYTES:
                 return result
             self.counts.retries += 1
 
@@ -314,21 +314,21 @@ class Shipper(threading.Thread):
     def _set_aside(self, refused: list[_Refused]) -> None:
         """Into the quarantine: only then are they out of the spool."""
         if not refused:
-            self._told = frozenset()
+            self._reported = frozenset()
             return
         self._quarantine.add(self.destination, refused)
         reasons = Counter(reason for reason, _, _ in refused)
         self.counts.dropped.update(reasons)
-        if not reasons.keys() <= self._told:
-            told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+        if not reasons.keys() <= self._reported:
+            summary = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
             self._log.warning(
                 "Loki %s refused log lines: %s; they are in %s",
                 self.destination,
-                told,
+                summary,
                 self._quarantine.path,
                 extra={"event": "loki.refused", "destination": self.destination},
             )
-        self._told = frozenset(reasons)
+        self._reported = frozenset(reasons)
 
 
 def _size(streams: Streams) -> int:
@@ -344,8 +344,8 @@ def _without(opened: _Opened, reasons: dict[tuple[int, int], str], refused: list
     rest: Streams = []
     for index, (labels, values) in enumerate(opened):
         kept = []
-        for place, value in enumerate(values):
-            reason = reasons.get((index, place))
+        for position, value in enumerate(values):
+            reason = reasons.get((index, position))
             if reason is None:
                 kept.append(value)
             else:

@@ -21,7 +21,7 @@ _SYSLOG: Final = ("critical", "critical", "critical", "error", "warning", "info"
 _TENS: Final = ("trace", "debug", "info", "warning", "error", "critical")
 
 
-def normalised(level: object) -> str:
+def normalized(level: object) -> str:
     """`trace`, `debug`, `info`, `warning`, `error` or `critical`; `unknown` for all that is no known level.
 
     Numbers, also as text, are syslog's (0 to 7) or pino's and bunyan's (10 to 69).

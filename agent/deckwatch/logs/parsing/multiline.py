@@ -44,7 +44,7 @@ class Record:
         return "".join(self.parts)
 
 
-class Assembly:
+class RecordJoiner:
     """Joins the lines of one file to records of at most `max_bytes`.
 
     Without `first_line` only split lines are joined. A split line is cut at the limit; a multi-line record goes on

@@ -21,7 +21,7 @@ from deckwatch.logs.parsing.formats import (
     regex_fields,
     scalar_text,
 )
-from deckwatch.logs.parsing.multiline import Assembly, Record, cut_bytes
+from deckwatch.logs.parsing.multiline import Record, RecordJoiner, cut_bytes
 from deckwatch.logs.parsing.redaction import Redaction
 from deckwatch.logs.parsing.rules import Rules
 from deckwatch.logs.parsing.streams import Streams
@@ -116,18 +116,18 @@ class Parser:
         redact = self._redaction.text if self._redaction is not None else None
         self._streams = Streams(static, settings.label_fields, counts.message_cell, redact, self.problems)
         self._piece_of = _PIECES.get(settings.format)
-        self._assembly: Assembly | None = None
+        self._joiner: RecordJoiner | None = None
         if settings.multiline is not None:
             many = settings.multiline
-            self._assembly = Assembly(self._limit, re.compile(many.first_line), many.max_lines, many.max_wait)
+            self._joiner = RecordJoiner(self._limit, re.compile(many.first_line), many.max_lines, many.max_wait)
         elif self._piece_of is not None:
-            self._assembly = Assembly(self._limit)
-        self._plain_json = self._format == "json" and not (self._assembly or self._rules or self._redaction)
+            self._joiner = RecordJoiner(self._limit)
+        self._plain_json = self._format == "json" and not (self._joiner or self._rules or self._redaction)
 
     @property
     def pending_start(self) -> int | None:
         """The offset where the oldest record begins that is not complete: no position may lie beyond it."""
-        return self._assembly.pending_start if self._assembly is not None else None
+        return self._joiner.pending_start if self._joiner is not None else None
 
     def feed(self, lines: Sequence[bytes], start: int, cut: Mapping[int, int] | None = None) -> list[Entry]:
         """The entries of the lines that begin at the offset `start`, without those that wait for more lines.
@@ -150,10 +150,10 @@ class Parser:
 
     def flush(self, now: float | None = None, final: bool = False) -> list[Entry]:
         """What has waited too long for more lines (all of it if `final`). `now` is in Unix seconds."""
-        if self._assembly is None:
+        if self._joiner is None:
             return []
         moment = self._clock()
-        records = self._assembly.flush(moment / 10**9 if now is None else now, final=final)
+        records = self._joiner.flush(moment / 10**9 if now is None else now, final=final)
         return self._finished(records, moment)
 
     def _feed_json(self, lines: Sequence[bytes], start: int) -> list[Entry]:
@@ -211,19 +211,19 @@ class Parser:
         if data.endswith(b"\r"):
             data = data[:-1]
         if not data.strip() and not missing:
-            if self._assembly is None or self.pending_start is None or self._piece_of is not None:
+            if self._joiner is None or self.pending_start is None or self._piece_of is not None:
                 return ()
         else:
             self._counts.read += 1
         text = data.decode("utf-8", "replace")
-        if self._assembly is None:
+        if self._joiner is None:
             entry = self._entry(text, self._fields(text), None, "", end, missing, now)
             return () if entry is None else (entry,)
         piece = self._piece_of(text) if self._piece_of is not None else None
         wrapped = self._piece_of is None or piece is not None
         if piece is None:
             piece = Piece(text, "", "", False)
-        records = self._assembly.add(piece, begin, end, missing, now / 10**9, wrapped=wrapped)
+        records = self._joiner.add(piece, begin, end, missing, now / 10**9, wrapped=wrapped)
         return self._finished(records, now)
 
     def _finished(self, records: Sequence[Record], now: int) -> list[Entry]:
@@ -321,13 +321,13 @@ class Parser:
                 continue
             size = len(name) + len(text.encode("utf-8", "replace"))
             if size > room or len(metadata) >= _MAX_METADATA - 2:
-                self._tell("Loki takes 128 entries and 64 KB of structured metadata a line: the rest is left out")
+                self._report("Loki takes 128 entries and 64 KB of structured metadata a line: the rest is left out")
                 continue
             room -= size
             metadata[name] = text
         return metadata
 
-    def _tell(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 

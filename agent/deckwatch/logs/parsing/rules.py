@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from deckwatch.logs.parsing.formats import scalar_text
-from deckwatch.logs.parsing.levels import normalised
+from deckwatch.logs.parsing.levels import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,4 +65,4 @@ class _Rule:
 
 
 def _samples(settings: tuple[SampleSettings, ...]) -> dict[str, Sample]:
-    return {normalised(sample.level): Sample(sample.ratio) for sample in settings}
+    return {normalized(sample.level): Sample(sample.ratio) for sample in settings}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from deckwatch.logs.parsing.formats import scalar_text
-from deckwatch.logs.parsing.levels import UNKNOWN, normalised
+from deckwatch.logs.parsing.levels import UNKNOWN, normalized
 from deckwatch.logs.parsing.multiline import cut_bytes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Streams:
         )
         if sure and key in self.known:
             return self.known[key]
-        stream = self._make(normalised(level), texts)
+        stream = self._make(normalized(level), texts)
         if sure and sum(len(value) for value in (level, *values) if isinstance(value, str)) <= _MAX_KEY_LENGTH:
             if len(self.known) >= _MAX_KNOWN:
                 self.known.clear()

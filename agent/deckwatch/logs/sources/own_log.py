@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from deckwatch.logs.agent_log import json_formatter
 from deckwatch.logs.entry import Entry, Labels
-from deckwatch.logs.parsing.levels import normalised
+from deckwatch.logs.parsing.levels import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: What these say would go round in circles: each message about a failed push would be pushed.
 _SHIPPING = "deckwatch.logs"
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 
 
 class OwnLog(logging.Handler):
@@ -43,7 +43,7 @@ class OwnLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == _SHIPPING or record.name.startswith(f"{_SHIPPING}."):
             return
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MAX_WAITING:
             self.dropped += 1
             return
         try:
@@ -57,7 +57,7 @@ class OwnLog(logging.Handler):
         known = self._by_level  # of the labels of this moment
         labels = known.get(level)
         if labels is None:
-            labels = known[level] = tuple(sorted({**self._labels, "level": normalised(level)}.items()))
+            labels = known[level] = tuple(sorted({**self._labels, "level": normalized(level)}.items()))
         return labels
 
     def take(self) -> list[Entry]:

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ACK = re.compile(rb"DWACK1 (([0-9]{1,16}) ([0-9]{1,16})) ([0-9a-f]{8})\n")
-_MEND = "give the agent a folder that it may write to: --state-dir, or logs.spool.dir"
+_FIX = "give the agent a folder that it may write to: --state-dir, or logs.spool.dir"
 
 
 class SpoolError(Exception):
-    """The spool cannot be used: says what, where, and what would mend it."""
+    """The spool cannot be used: the message says what failed, where, and how to fix it."""
 
 
-class Place(NamedTuple):
-    """Where a record begins, or the one before it ends. Places are in the order in which they were written."""
+class Cursor(NamedTuple):
+    """A place between records. Cursors are ordered as the records were written."""
 
     segment: int
     offset: int
 
 
-START = Place(0, 0)
+START = Cursor(0, 0)
 
 
 class Folder:
@@ -51,7 +51,7 @@ class Folder:
         self.total = 0
         self.damaged = 0
         self.next_number = 0
-        self._lost: set[Place] = set()  # damaged stretches that are still there, each of which all readers meet
+        self._lost: set[Cursor] = set()  # damaged stretches that are still there, each of which all readers meet
         self._lock = _locked(path)
         try:
             self._recover()
@@ -73,18 +73,18 @@ class Folder:
 
     # Called with `changed` held
 
-    def end(self) -> Place:
+    def end(self) -> Cursor:
         if not self.sizes:
-            return Place(self.next_number, 0)
+            return Cursor(self.next_number, 0)
         number = next(reversed(self.sizes))
-        return Place(number, self.sizes[number])
+        return Cursor(number, self.sizes[number])
 
-    def bytes_after(self, place: Place) -> int:
+    def bytes_after(self, cursor: Cursor) -> int:
         """Bytes of records."""
         total = 0
         for number, size in self.sizes.items():
-            if number >= place.segment:
-                total += max(0, size - _begin(number, place))
+            if number >= cursor.segment:
+                total += max(0, size - _begin(number, cursor))
         return total
 
     def delete(self, number: int) -> None:
@@ -92,16 +92,16 @@ class Folder:
         self.file(number).unlink(missing_ok=True)
         self.total -= self.sizes.pop(number)
         # Not those of this one yet: it may be open somewhere.
-        self._lost = {place for place in self._lost if place.segment >= number}
+        self._lost = {cursor for cursor in self._lost if cursor.segment >= number}
 
     # Reading, in any thread
 
-    def next(self, cursor: Place) -> tuple[Place, int] | None:
-        """Where reading goes on at or after a place, and up to where in that segment; None where all was read."""
+    def next(self, cursor: Cursor) -> tuple[Cursor, int] | None:
+        """Where to read on, and the end of the readable part of that segment; None if everything was read."""
         with self.changed:
             for number, size in self.sizes.items():
                 if number >= cursor.segment and (begin := _begin(number, cursor)) < size:
-                    return Place(number, begin), size
+                    return Cursor(number, begin), size
         return None
 
     @contextlib.contextmanager
@@ -121,17 +121,17 @@ class Folder:
         finally:
             os.close(fd)
 
-    def records(self, fd: int, at: Place, end: int) -> Iterator[tuple[Place, bytes]]:
-        """The whole records of an open segment from a place up to the offset `end`, each with the place after it."""
+    def records(self, fd: int, at: Cursor, end: int) -> Iterator[tuple[Cursor, bytes]]:
+        """The undamaged records of an open segment from a cursor to the offset `end`, each with the cursor after it."""
         while at.offset < end:
             payload = segment.payload_at(fd, at.offset, end)
             if payload is None:
                 at = self.after_damage(fd, at, end)
             else:
-                at = Place(at.segment, at.offset + HEAD_BYTES + len(payload))
+                at = Cursor(at.segment, at.offset + HEAD_BYTES + len(payload))
                 yield at, payload
 
-    def after_damage(self, fd: int, at: Place, end: int) -> Place:
+    def after_damage(self, fd: int, at: Cursor, end: int) -> Cursor:
         """Where the next whole record begins. What lies between is counted once, whoever comes by."""
         found = segment.next_record(fd, at.offset + 1, end)
         lost = segment.records_lost(fd, at.offset, found, end)
@@ -139,7 +139,7 @@ class Folder:
             if at not in self._lost:
                 self._lost.add(at)
                 self.damaged += lost
-        return Place(at.segment, found)
+        return Cursor(at.segment, found)
 
     # At the start
 
@@ -150,17 +150,17 @@ class Folder:
         for number in numbers:
             self.sizes[number] = self.file(number).stat().st_size
         if numbers:
-            self._mend(numbers[-1])
+            self._cut_unfinished_record(numbers[-1])
         self.total = sum(self.sizes.values())
         for number in numbers:
             if self.sizes[number] <= len(HEADER):
                 self.delete(number)
-        acknowledged = [place.segment for path in self.path.glob("*.ack") if (place := read_ack(path))]
+        acknowledged = [cursor.segment for path in self.path.glob("*.ack") if (cursor := read_ack(path))]
         # The clock, since all files may be gone, and with them the numbers that there were.
         self.next_number = max(time.time_ns() // 1_000_000, *(n + 1 for n in [0, *numbers, *acknowledged]))
 
-    def _mend(self, number: int) -> None:
-        """Cut off the record that a crash left unfinished."""
+    def _cut_unfinished_record(self, number: int) -> None:
+        """Truncate the segment before the record that a crash left unfinished."""
         size = self.sizes[number]
         fd = os.open(self.file(number), os.O_RDWR)
         try:
@@ -174,7 +174,7 @@ class Folder:
         self.sizes[number] = whole
 
 
-def read_ack(path: Path) -> Place | None:
+def read_ack(path: Path) -> Cursor | None:
     """None for one that is missing or damaged."""
     try:
         match = _ACK.fullmatch(path.read_bytes())
@@ -182,12 +182,12 @@ def read_ack(path: Path) -> Place | None:
         return None
     if not match or int(match[4], 16) != crc32(match[1]):
         return None
-    return Place(int(match[2]), int(match[3]))
+    return Cursor(int(match[2]), int(match[3]))
 
 
-def write_ack(path: Path, place: Place) -> None:
+def write_ack(path: Path, cursor: Cursor) -> None:
     """Durable when it returns. Raises OSError, with the old one still in place."""
-    text = b"%d %d" % place
+    text = b"%d %d" % cursor
     temporary = path.with_name(path.name + ".tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -213,9 +213,9 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _begin(number: int, place: Place) -> int:
-    """The offset in a segment at which what is after the place begins."""
-    return max(place.offset, len(HEADER)) if number == place.segment else len(HEADER)
+def _begin(number: int, cursor: Cursor) -> int:
+    """The offset in a segment at which what is after the cursor begins."""
+    return max(cursor.offset, len(HEADER)) if number == cursor.segment else len(HEADER)
 
 
 def _locked(folder: Path) -> int:
@@ -225,19 +225,19 @@ def _locked(folder: Path) -> int:
             folder.mkdir(mode=0o700, parents=True)
             sync_folder(folder.parent)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool {folder} cannot be written by user {os.geteuid()}: {_MEND}")
+            raise SpoolError(f"the spool {folder} cannot be written by user {os.geteuid()}: {_FIX}")
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except (FileExistsError, NotADirectoryError):
-        raise SpoolError(f"the spool {folder} cannot be made: a file is in its way; move it, or {_MEND}") from None
+        raise SpoolError(f"the spool {folder} cannot be made: a file is in its way; move it, or {_FIX}") from None
     except OSError as error:
-        raise SpoolError(f"the spool {folder} cannot be written ({error.strerror}): {_MEND}") from None
+        raise SpoolError(f"the spool {folder} cannot be written ({error.strerror}): {_FIX}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
         os.close(fd)
         if not isinstance(error, BlockingIOError):
-            raise SpoolError(f"the spool {folder} cannot be locked ({error.strerror}): {_MEND}") from None
+            raise SpoolError(f"the spool {folder} cannot be locked ({error.strerror}): {_FIX}") from None
         raise SpoolError(
             f"the spool {folder} is in use by another agent (process {owner or 'unknown'}): stop that one, or give "
             "each a folder of its own (--state-dir, or logs.spool.dir)"

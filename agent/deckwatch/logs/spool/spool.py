@@ -1,8 +1,8 @@
 """The spool: payloads on disk between those who read logs and those who ship them, safe against crashes.
 
 One thread writes (append, sync, release), and one thread for each destination reads. Records are in segments (see
-segment.py); a destination's acknowledged place is in `<name>.ack`. A start never goes on with an old segment, and no
-place is given twice: an acknowledgement or a checkpoint that outlived its records in a power cut covers no new ones.
+segment.py); a destination's acknowledged cursor is in `<name>.ack`. After a start, records go into a new segment, and
+no cursor is used twice: an acknowledgement or a checkpoint that outlived its records in a power cut covers no new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from deckwatch.logs.spool.folder import START, Folder, Place, SpoolError, read_ack, sync_folder, write_ack
+from deckwatch.logs.spool.folder import START, Cursor, Folder, SpoolError, read_ack, sync_folder, write_ack
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Place", "Reader", "Spool", "SpoolError", "SpoolFull"]
+__all__ = ["Cursor", "Reader", "Spool", "SpoolError", "SpoolFull"]
 
 # A full spool drops whole segments: this many of them at least share its room, whatever their configured size.
-_LEAST_SEGMENTS = 8
+_MIN_SEGMENTS = 8
 # Segments that a caller left without a sync; each holds a file descriptor.
-_MOST_UNSYNCED = 16
+_MAX_UNSYNCED = 16
 
 Payload = bytes  # by this name, since Spool.bytes is a number
 
@@ -48,7 +48,7 @@ class Spool:
     ) -> None:
         self._max_bytes = max_bytes
         self._drops_oldest = when_full == "drop_oldest"
-        self._segment_bytes = min(segment_bytes, max_bytes // _LEAST_SEGMENTS)
+        self._segment_bytes = min(segment_bytes, max_bytes // _MIN_SEGMENTS)
         self._on_drop = on_drop
         self.lost: list[Payload] = []  # dropped, to be told by the writer
         self._folder = Folder(folder)
@@ -80,12 +80,12 @@ class Spool:
         return self._folder.damaged
 
     @property
-    def end(self) -> Place:
+    def end(self) -> Cursor:
         with self._changed:
             return self._folder.end()
 
-    def append(self, payload: Payload) -> Place:
-        """Add one record, whole or not at all; the place after it. It is durable after the next sync.
+    def append(self, payload: Payload) -> Cursor:
+        """Add one record, whole or not at all; the cursor after it. It is durable after the next sync.
 
         Raises SpoolFull, and OSError (a full disk, say) with the spool as it was.
         """
@@ -94,7 +94,7 @@ class Spool:
         size = HEAD_BYTES + len(payload)
         if len(HEADER) + size > self._max_bytes:
             raise SpoolFull(f"a payload of {len(payload)} bytes is larger than the spool ({self._max_bytes} bytes)")
-        if len(self._unsynced) > _MOST_UNSYNCED:
+        if len(self._unsynced) > _MAX_UNSYNCED:
             self.sync()
         self._make_room(size)
         head = segment.head_of(payload)
@@ -114,7 +114,7 @@ class Spool:
             self._folder.sizes[number] = after
             self._folder.total += after - before
             self._changed.notify_all()
-        return Place(number, after)
+        return Cursor(number, after)
 
     def sync(self) -> None:
         """Make durable what was appended. Raises OSError."""
@@ -136,15 +136,15 @@ class Spool:
             for fd in complete.values():
                 os.close(fd)
 
-    def records(self, start: Place | None = None) -> Iterator[tuple[Place, Payload]]:
-        """The records from `start` on, or all, each with the place after it; damaged ones are left out."""
+    def records(self, start: Cursor | None = None) -> Iterator[tuple[Cursor, Payload]]:
+        """The records from `start` on, or all, each with the cursor after it; damaged ones are left out."""
         cursor = start or START
         while found := self._folder.next(cursor):
             cursor, end = found
             with self._folder.opened(cursor.segment) as fd:
                 if fd is not None:
                     yield from self._folder.records(fd, cursor, end)
-                    cursor = Place(cursor.segment, end)
+                    cursor = Cursor(cursor.segment, end)
 
     def reader(self, name: str) -> Reader:
         """The reader of a destination. All are made before the first acknowledges. Raises SpoolError."""
@@ -161,7 +161,7 @@ class Spool:
             self._readers[name] = reader
         return reader
 
-    def release(self, before: Place) -> None:
+    def release(self, before: Cursor) -> None:
         """What is known from records before this is kept elsewhere, durably. Sync first. Raises OSError."""
         with self._changed:
             self._released = max(self._released, before)
@@ -199,7 +199,7 @@ class Spool:
                 self._complete()
             if self._fits(size):
                 return
-            self._let_go()
+            self._free_with_current()
         while not self._fits(size):
             if not self._drops_oldest:
                 raise SpoolFull(
@@ -228,12 +228,12 @@ class Spool:
                 handed_out = min((reader.cursor for reader in self._readers.values()), default=START)
                 # Gone before it is told: whatever happens next, a record is not told twice.
                 self._delete(number)
-            for place, payload in self._folder.records(fd, Place(number, len(HEADER)), size):
-                if place > handed_out:
+            for cursor, payload in self._folder.records(fd, Cursor(number, len(HEADER)), size):
+                if cursor > handed_out:
                     self._on_drop(payload, "full")
-                elif place > acknowledged:  # on its way, and it may well arrive
+                elif cursor > acknowledged:  # being sent, and may well arrive
                     with self._changed:
-                        min(self._readers.values(), key=lambda it: it.acknowledged).dropped_on_its_way(place, payload)
+                        min(self._readers.values(), key=lambda it: it.acknowledged).dropped_in_flight(cursor, payload)
 
     def _begin(self) -> int:
         number = self._folder.next_number
@@ -253,25 +253,25 @@ class Spool:
                 os.close(self._fd)
                 self._folder.file(number).unlink()
         with self._changed, contextlib.suppress(OSError):
-            self._let_go()  # the disk may be full with what is done with
+            self._free_with_current()  # the disk may be full with what is done with
 
     # Called with _changed held
 
-    def _slowest(self) -> Place:
+    def _slowest(self) -> Cursor:
         return min((reader.acknowledged for reader in self._readers.values()), default=START)
 
-    def _let_go(self) -> None:
-        """Delete what all are done with, the current segment too. For the writer only."""
+    def _free_with_current(self) -> None:
+        """Delete the segments that all readers are done with, even the current one. For the writer only."""
         if self._folder.end() <= min(self._slowest(), self._released):
             self._complete()
         self._free()
 
     def _free(self) -> None:
-        """Delete the segments that all are done with, but for the one being written."""
+        """Delete the segments that all readers are done with, except the current one."""
         done = min(self._slowest(), self._released)
         while self._folder.sizes and not self._closed:  # a closed one may be another agent's by now
             number, size = next(iter(self._folder.sizes.items()))
-            if number == self._current or Place(number, size) > done:
+            if number == self._current or Cursor(number, size) > done:
                 return
             self._delete(number)
 
@@ -295,17 +295,17 @@ class Reader:
         self._spool = spool
         self._folder = folder
         self._file = folder.path / file_name
-        place = read_ack(self._file)
-        if (place is None or place > folder.end()) and self._file.exists():
+        cursor = read_ack(self._file)
+        if (cursor is None or cursor > folder.end()) and self._file.exists():
             # Damaged, or of a spool that is no more. Were it left, some day it would not be beyond the end.
             self._file.unlink()
             sync_folder(folder.path)
-            place = None
-        self.acknowledged = self._cursor = place or START
-        self._on_its_way: list[tuple[Place, Payload]] = []  # that was dropped after it was read
+            cursor = None
+        self.acknowledged = self._cursor = cursor or START
+        self._in_flight: list[tuple[Cursor, Payload]] = []  # that was dropped after it was read
 
     @property
-    def cursor(self) -> Place:
+    def cursor(self) -> Cursor:
         """Up to where it was read."""
         return self._cursor
 
@@ -315,8 +315,8 @@ class Reader:
         with self._folder.changed:
             return self._folder.bytes_after(self.acknowledged)
 
-    def read(self, max_bytes: int, max_wait: float = 0.0) -> list[tuple[Place, bytes]]:
-        """The next payloads, each with the place after it: `max_bytes` at most, but one where there is one.
+    def read(self, max_bytes: int, max_wait: float = 0.0) -> list[tuple[Cursor, bytes]]:
+        """The next payloads, each with the cursor after it: `max_bytes` at most, but one where there is one.
 
         Waits for one for `max_wait` seconds. What was dropped meanwhile is passed over. Raises OSError.
         """
@@ -324,7 +324,7 @@ class Reader:
         if max_wait > 0:
             with folder.changed:
                 folder.changed.wait_for(lambda: spool._closed or folder.bytes_after(self._cursor) > 0, max_wait)
-        payloads: list[tuple[Place, bytes]] = []
+        payloads: list[tuple[Cursor, bytes]] = []
         room = max_bytes
         while not spool._closed and (found := folder.next(self._cursor)):
             at, end = found
@@ -338,40 +338,40 @@ class Reader:
                     if payload is None:
                         at = folder.after_damage(fd, at, end)
                         continue
-                    at = Place(at.segment, at.offset + HEAD_BYTES + len(payload))
+                    at = Cursor(at.segment, at.offset + HEAD_BYTES + len(payload))
                     payloads.append((at, payload))
                     room -= len(payload)
             self._cursor = at
         return payloads
 
-    def acknowledge(self, place: Place) -> None:
-        """Everything before `place` has arrived: never read it again, and free its room.
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Everything before `cursor` has arrived: never read it again, and free its room.
 
         Durable when it returns. OSError: it holds for this process, but after a restart may be read again.
         """
         with self._folder.changed:
-            if place <= self.acknowledged:
+            if cursor <= self.acknowledged:
                 return
-            if place > self._folder.end():
-                raise ValueError(f"{place} is beyond the end of the spool")
-            self.acknowledged = place
-            self._cursor = max(self._cursor, place)
-            self._on_its_way = [one for one in self._on_its_way if one[0] > place]
+            if cursor > self._folder.end():
+                raise ValueError(f"{cursor} is beyond the end of the spool")
+            self.acknowledged = cursor
+            self._cursor = max(self._cursor, cursor)
+            self._in_flight = [one for one in self._in_flight if one[0] > cursor]
             try:
                 # First, since on a full disk it makes the room that the file needs. A segment that has gone is not
                 # read again, whatever the file says.
                 self._spool._free()
             finally:
                 self._folder.changed.notify_all()
-        write_ack(self._file, place)
+        write_ack(self._file, cursor)
 
     def rewind(self) -> None:
         """Read again what was not acknowledged. What was dropped since it was read cannot be: that is told now."""
         with self._folder.changed:
             self._cursor = self.acknowledged
-            self._spool.lost += [payload for _, payload in self._on_its_way]
-            self._on_its_way = []
+            self._spool.lost += [payload for _, payload in self._in_flight]
+            self._in_flight = []
 
-    def dropped_on_its_way(self, place: Place, payload: Payload) -> None:
-        """A record that it has in hand is not in the spool any more. Called with the lock held."""
-        self._on_its_way.append((place, payload))
+    def dropped_in_flight(self, cursor: Cursor, payload: Payload) -> None:
+        """A record that was read and not acknowledged was dropped from the spool. Called with the lock held."""
+        self._in_flight.append((cursor, payload))

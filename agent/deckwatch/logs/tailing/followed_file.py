@@ -1,25 +1,29 @@
-"""One file that is followed: its lines with their offsets, and what it is known by.
-
-What is half a line is not kept but read again with its rest, so that a file costs no memory between two reads. The
-exception is a line that is longer than the limit: its beginning is kept, the rest is read over in pieces.
-"""
+"""One file being followed, and the stages of its life: at its path, rotated away, closed by its writer, finished."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 import time
-from types import MappingProxyType
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.logs.entry import Identity, Position
+from deckwatch.logs.tailing.fingerprint import (
+    FINGERPRINT_BYTES,
+    Replaced,
+    identity_of,
+    identity_of_empty,
+    open_regular,
+    starts_as,
+)
+from deckwatch.logs.tailing.line_splitter import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from deckwatch.logs.tailing.line_splitter import Chunk
 
-#: How many bytes at most a fingerprint is made of.
-FINGERPRINT_BYTES = 1024
+# A file that could not be found this many times is gone: a single miss could be a rename under way.
+_MAX_MISSES = 2
+_UNKNOWN_TIME = float("-inf")
 # gzip, compress, zstd, bzip2 (levels 1 to 9, and the block after it), xz, lz4, zip.
 _COMPRESSED = (
     b"\x1f\x8b", b"\x1f\x9d", b"\x28\xb5\x2f\xfd", *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
@@ -27,209 +31,321 @@ _COMPRESSED = (
 )  # fmt: skip
 
 
-class Chunk(NamedTuple):
-    """Complete lines read from one file in one go, without their newlines; the \\r of CRLF is still there.
+class Stage(Enum):
+    """What is still to be expected of a file."""
 
-    `lines[0]` begins at `start`; the file goes on at `end`. An object for each line would cost more than to read it:
-    line i ends `len(lines[i]) + cut.get(i, 0) + 1` after the one before, `cut` having the bytes that are missing of
-    lines that were too long (for a last line without newline that is one too many: `end` is right). `more` says that
-    the file has more to read at once.
-    """
-
-    file: FollowedFile
-    lines: list[bytes]
-    start: int
-    end: int
-    more: bool
-    cut: Mapping[int, int]
+    LIVE = "at its path"
+    LEFT = "rotated away or deleted; its writer may still have it open"
+    ENDED = "rotated away or deleted, and nobody writes to it: an incomplete last line counts as a line"
+    FINISHED = "all of it was read, or it no longer exists"
 
 
-class Replaced(OSError):
-    """Where the file was there is another one now."""
+class _Observed(NamedTuple):
+    """A file's status when it was last looked at; `mtime` in Unix nanoseconds."""
 
-
-class NotRegular(OSError):
-    """Not a regular file: to open it could block, or do something."""
+    size: int = 0
+    mtime: int = 0
+    links: int = 1
 
 
 class FollowedFile:
-    """A file by its inode. `path` is what the user knows it by, `place` where it is now, `offset` how far it was read.
+    """A file, known by its inode and its first bytes. Only its methods change its state.
 
-    `is_finished` is true once all of it was read and no more is to come.
+        LIVE -> LEFT             leave, leave_truncated
+        LIVE, LEFT -> ENDED      continue_in_copy
+        LEFT -> ENDED            end
+        LEFT, ENDED -> FINISHED  finish
+        FINISHED -> LEFT         reopen
+        any -> LIVE              return_to_path
+        any -> FINISHED          vanish
+
+    `path` is the path that the user knows it by. Times without another unit are seconds of the tail's clock.
     """
 
     __slots__ = (
-        "_long", "_long_bytes", "_max_line", "caught_up", "changed", "committed", "fd", "final", "has_news", "identity",
-        "is_finished", "key", "left", "links", "missed", "mtime", "offset", "path", "place", "read_mtime", "size",
+        "_caught_up", "_changed_at", "_committed", "_current_path", "_fd", "_identity", "_is_ready", "_left_at",
+        "_misses", "_observed", "_read_mtime", "_splitter", "_stage", "key", "path",
     )  # fmt: skip
 
-    def __init__(self, path: str, key: str, place: str, identity: Identity, offset: int, max_line: int) -> None:
-        self.path = path
+    def __init__(self, key: str, position: Position, max_line: int) -> None:
+        """A file of an earlier run: its stage is LEFT until it is found at its path."""
         self.key = key
-        self.place = place
-        self.identity = identity
-        self.offset = offset
-        self.committed = offset
-        self.size = 0  # as last seen, as is `mtime` (Unix nanoseconds)
-        self.mtime = 0
-        self.read_mtime = -1  # the mtime it had when it was last read: that of the content that we know
-        self.links = 1
-        self.changed = 0.0  # when that was last seen to change, and when it left its path, on the tail's clock
-        self.left: float | None = None
-        self.fd = -1
-        self.has_news = False
-        self.caught_up = False  # was read to its end since it left its path
-        self.final = False  # nobody writes to it any more: half a line at its end is a line
-        self.is_finished = False
-        self.missed = 0  # times that it was looked for in vain
-        self._max_line = max_line
-        self._long = b""  # the beginning of a line that is too long
-        self._long_bytes = 0  # how many of its bytes were read
+        self.path, self._identity, offset = position
+        self._current_path = ""
+        self._splitter = LineSplitter(offset, max_line)
+        self._committed = offset
+        self._observed = _Observed()
+        # The mtime at the last read. An empty file has it for a fingerprint.
+        self._read_mtime = -1 if self._identity.length else int(self._identity.fingerprint or -1)
+        self._changed_at = 0.0
+        self._stage = Stage.LEFT
+        self._left_at = _UNKNOWN_TIME
+        self._caught_up = False  # was read to its end since it left its path
+        self._is_ready = False
+        self._misses = 0
+        self._fd = -1
+
+    @classmethod
+    def found(
+        cls, path: str, key: str, current_path: str, status: os.stat_result, now: float, max_line: int
+    ) -> FollowedFile:
+        """A new file, to be read from its beginning. It is LIVE until it leaves."""
+        file = cls(key, Position(path, identity_of_empty(status), 0), max_line)
+        file._current_path = current_path
+        file._stage = Stage.LIVE
+        file.observe(status, now)
+        file._read_mtime = file.mtime
+        return file
+
+    # What is known of it.
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    @property
+    def is_finished(self) -> bool:
+        return self._stage is Stage.FINISHED
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a read may give lines."""
+        return self._is_ready
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether no path leads to it any more."""
+        return not self._observed.links
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether everything that was read of it is in the spool."""
+        return self._committed >= self.offset
+
+    @property
+    def current_path(self) -> str:
+        """Where it was last found: differs from `path` after a rotation."""
+        return self._current_path
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
 
     @property
     def inode(self) -> tuple[int, int]:
         """Device and inode."""
-        return self.identity[0], self.identity[1]
+        return self._identity[0], self._identity[1]
 
     @property
-    def in_long_line(self) -> bool:
-        """Whether it stands in the middle of a line that is too long."""
-        return self._long_bytes > 0
+    def size(self) -> int:
+        """Bytes when last looked at."""
+        return self._observed.size
 
     @property
-    def line_start(self) -> int:
-        """The offset where the next line begins."""
-        return self.offset - self._long_bytes
+    def mtime(self) -> int:
+        """Unix nanoseconds, when last looked at."""
+        return self._observed.mtime
+
+    @property
+    def read_mtime(self) -> int:
+        """The mtime (Unix nanoseconds) of the content that was last read."""
+        return self._read_mtime
+
+    @property
+    def changed_at(self) -> float:
+        """When it last changed."""
+        return self._changed_at
+
+    @property
+    def quiet_since(self) -> float:
+        """When it last changed or left its path, whichever is later."""
+        return max(self._changed_at, self._left_at)
+
+    @property
+    def offset(self) -> int:
+        """How far it was read."""
+        return self._splitter.offset
+
+    @property
+    def committed(self) -> int:
+        """The offset before which everything is in the spool."""
+        return self._committed
+
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes that are not in the spool yet."""
+        return max(0, self._observed.size - self._committed)
+
+    def delays_next(self, now: float, max_delay: float) -> bool:
+        """Whether the next file of the path has to wait for this one.
+
+        A writer may keep a rotated file open: after `max_delay` seconds the next file is read beside it.
+        """
+        return self._stage is not Stage.LIVE and not (self._caught_up and now - self._left_at > max_delay)
 
     def position_at(self, offset: int) -> Position:
-        """What to remember when everything before `offset` is in the spool."""
-        return Position(self.path, self.identity, min(offset, self.offset))
+        """The position to save once everything before `offset` is in the spool."""
+        return Position(self.path, self._identity, min(offset, self.offset))
+
+    # Where it is.
+
+    def observe(self, status: os.stat_result, now: float) -> bool:
+        """Record its current status; return whether it changed."""
+        size, mtime, _ = self._observed
+        self._observed = _Observed(status.st_size, status.st_mtime_ns, status.st_nlink)
+        if status.st_size == size and status.st_mtime_ns == mtime:
+            return False
+        # At first sight it may have been quiet for long. Later the wall clock, which can be set, is not used.
+        self._changed_at = now if mtime else now - max(0.0, time.time() - status.st_mtime_ns / 1e9)
+        if status.st_size > self.offset:
+            self._is_ready = True
+        return True
+
+    def observe_open(self, now: float) -> bool:
+        """Record the status of the open file, wherever it is now; return whether it changed."""
+        return self.observe(os.fstat(self._fd), now)
+
+    def found_at(self, current_path: str) -> None:
+        """It was found at this path."""
+        self._current_path = current_path
+        self._misses = 0
+
+    def not_found(self) -> bool:
+        """A search for it failed; return whether it has to be regarded as gone."""
+        self._misses += 1
+        return self._misses >= _MAX_MISSES
 
     def open(self) -> None:
-        """Open what is at `place`. Raises Replaced when it is another file, and OSError as `open` does."""
-        fd = open_regular(self.place)
+        """Open it. Raises Replaced when another file is at its current path, and OSError as `open` does."""
+        fd = open_regular(self._current_path)
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) != self.inode:
             os.close(fd)
-            raise Replaced(f"another file is at {self.place}")
-        self.fd = fd
+            raise Replaced(f"another file is at {self._current_path}")
+        self._fd = fd
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
-    def saw(self, status: os.stat_result, now: float) -> bool:
-        """Note its size; true when it changed. `now` is on the tail's clock."""
-        self.links = status.st_nlink
-        if status.st_size == self.size and status.st_mtime_ns == self.mtime:
-            return False
-        # At first sight it may have been quiet for long; later the wall clock, which can be set, is not asked.
-        self.changed = now if self.mtime else now - max(0.0, time.time() - status.st_mtime_ns / 1e9)
-        self.size, self.mtime = status.st_size, status.st_mtime_ns
-        if status.st_size > self.offset:
-            self.has_news = True
-        return True
+    # The stages of its life.
 
-    def move_to(self, place: str, status: os.stat_result) -> None:
-        """Go on in a copy of it. What was read beyond the end of the copy counts as read."""
+    def return_to_path(self) -> None:
+        """It is at its path (again), and may be written to."""
+        self._stage = Stage.LIVE
+        self._left_at = _UNKNOWN_TIME
+
+    def leave(self, at: float) -> None:
+        """It is no longer at its path since `at`. If it has left before, only the time is corrected."""
+        assert self._stage is not Stage.FINISHED
+        if self._stage is Stage.LIVE:
+            self._stage = Stage.LEFT
+            self._caught_up = False
+        self._left_at = at
+
+    def leave_truncated(self, at: float) -> None:
+        """Its content is no longer at its path: it was truncated or overwritten, maybe after a copy was made."""
+        # The mtime of the new content says nothing about the old one.
+        self._observed = self._observed._replace(mtime=self._read_mtime)
+        self.leave(at)
+
+    def continue_in_copy(self, current_path: str, status: os.stat_result, now: float) -> None:
+        """Its content is in a copy now, which nobody writes to.
+
+        What was read beyond the end of the copy counts as read.
+        """
+        assert self._stage is not Stage.FINISHED
         self.close()
-        self.place = place
-        self.identity = self.identity._replace(device=status.st_dev, inode=status.st_ino)
-        self.size, self.mtime = status.st_size, status.st_mtime_ns
-        self._long, self._long_bytes = b"", 0  # not before a line's end
-        self.offset = min(self.offset, self.size)
-        self.committed = min(self.committed, self.size)
-        self.has_news = self.offset < self.size
+        if self._stage is Stage.LIVE:
+            self.leave(now)
+        self._stage = Stage.ENDED
+        self.found_at(current_path)
+        self._identity = self._identity._replace(device=status.st_dev, inode=status.st_ino)
+        self._observed = self._observed._replace(size=status.st_size, mtime=status.st_mtime_ns)
+        self._splitter.truncate(status.st_size)
+        self._committed = min(self._committed, status.st_size)
+        self._is_ready = self.offset < status.st_size
+
+    def end(self) -> bool:
+        """Nobody writes to it any more; return whether there is something left to read."""
+        assert self._stage in (Stage.LEFT, Stage.ENDED)
+        self._stage = Stage.ENDED
+        self._is_ready = self._observed.size > self.offset or self._splitter.is_in_long_line
+        return self._is_ready
+
+    def finish(self) -> None:
+        """All of it was read, and no more is expected."""
+        assert self._stage in (Stage.LEFT, Stage.ENDED)
+        self._stage = Stage.FINISHED
+        self._is_ready = False
+
+    def reopen(self) -> None:
+        """It was written to after it had been finished."""
+        assert self._stage is Stage.FINISHED
+        assert not self.is_deleted
+        self._stage = Stage.LEFT
+        self._is_ready = True
+
+    def vanish(self) -> None:
+        """It no longer exists. What was read of it can still be committed."""
+        self._stage = Stage.FINISHED
+        self._is_ready = False
+        self._observed = self._observed._replace(links=0)
+        self.close()
+
+    # Its content.
+
+    def take_fingerprint(self) -> None:
+        """Read its first bytes, so that it is recognized if it is rotated away before it is read."""
+        self._identity = identity_of(*self.inode, os.pread(self._fd, FINGERPRINT_BYTES, 0))
 
     def read(self, max_bytes: int) -> Chunk | None:
-        """The next lines of the open file; None when its beginning changed: it was truncated or written anew.
+        """The next lines of the open file; None when its beginning changed: it was truncated or overwritten.
 
-        Compressed files are left out. Raises OSError as `pread` does.
+        Compressed files are skipped. Raises OSError as `pread` does.
         """
-        start, limit = self.offset, self._max_line
-        asked = max(max_bytes, limit + 2)
-        data = os.pread(self.fd, asked, start)
-        # The beginning is looked at after the data: when it is the old one then, so was the file that they are of.
-        head = data[:FINGERPRINT_BYTES] if start == 0 else os.pread(self.fd, FINGERPRINT_BYTES, 0)
-        if not starts_as(head, self.identity):
+        splitter = self._splitter
+        start, size = splitter.offset, splitter.read_size(max_bytes)
+        data = os.pread(self._fd, size, start)
+        # Check the beginning after reading the data: if it is unchanged now, the data belong to the same content.
+        head = data[:FINGERPRINT_BYTES] if start == 0 else os.pread(self._fd, FINGERPRINT_BYTES, 0)
+        if not starts_as(head, self._identity):
+            self._is_ready = False
             return None
-        if self.identity.length < len(head):
-            self.identity = identity_of(self.identity.device, self.identity.inode, head)
-        self.read_mtime = self.mtime
+        if self._identity.length < len(head):
+            self._identity = identity_of(*self.inode, head)
+        self._read_mtime = self.mtime
         if head.startswith(_COMPRESSED):
-            self.offset = self.committed = os.fstat(self.fd).st_size
-            return Chunk(self, [], self.offset, self.offset, False, _NO_CUTS)
-        more = len(data) == asked
-        if self._long_bytes:
-            return self._go_on_with_long_line(data, more)
-        newline = data.rfind(b"\n")
-        last = b""
-        if self.final and not more:
-            last = data[newline + 1 :]
-        elif newline < 0:
-            if len(data) >= limit + 2:
-                self._long, self._long_bytes = data[:limit], len(data)
-                self.offset = start + len(data)
-                more = True
-            return Chunk(self, [], start, start, more, _NO_CUTS)
-        lines = data[:newline].split(b"\n") if newline >= 0 else []
-        end = start + newline + 1
-        if last:
-            lines.append(last)
-            end += len(last)
-        self.offset = end
-        # What is shorter than the limit as a whole has no line that is longer.
-        cut = _NO_CUTS if len(data) <= limit else _cut(lines, limit)
-        return Chunk(self, lines, start, end, more, cut)
-
-    def _go_on_with_long_line(self, data: bytes, more: bool) -> Chunk:
-        start, newline = self.line_start, data.find(b"\n")
-        if newline < 0:
-            self.offset += len(data)
-            self._long_bytes += len(data)
-            if more or not self.final:
-                return Chunk(self, [], start, start, more, _NO_CUTS)
+            chunk = splitter.skip_to(os.fstat(self._fd).st_size)
+            self._committed = splitter.offset
         else:
-            self.offset += newline + 1
-            self._long_bytes += newline
-            more = more or newline + 1 < len(data)
-        line, missing = self._long, self._long_bytes - len(self._long)
-        self._long, self._long_bytes = b"", 0
-        return Chunk(self, [line], start, self.offset, more, {0: missing})
+            chunk = splitter.split(data, len(data) == size, self._stage is Stage.ENDED)
+        if not chunk.more:
+            self._reached_end()
+        return chunk
 
+    def read_failed(self) -> None:
+        """It cannot be read: until `retry` it does not delay the files after it."""
+        self._reached_end()
 
-_NO_CUTS: Mapping[int, int] = MappingProxyType({})
+    def retry(self) -> None:
+        """Read it again after a failure."""
+        assert self._stage is not Stage.FINISHED
+        self._is_ready = True
 
+    def nothing_to_read(self) -> Chunk:
+        """A chunk without lines, at the current offset."""
+        return self._splitter.empty()
 
-def _cut(lines: list[bytes], limit: int) -> Mapping[int, int]:
-    """Cut those that are too long; gives what is missing of each, by index."""
-    if not lines or max(map(len, lines)) <= limit:
-        return _NO_CUTS
-    cut = {}
-    for index, line in enumerate(lines):
-        if len(line) > limit + line.endswith(b"\r"):
-            lines[index], cut[index] = line[:limit], len(line) - limit
-    return cut
+    def commit(self, offset: int) -> None:
+        """Everything before `offset` is in the spool."""
+        self._committed = max(self._committed, min(offset, self.offset))
 
-
-def open_regular(path: str) -> int:
-    """A descriptor for reading. Raises NotRegular, and OSError as `open` does."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise NotRegular(f"{path} is no regular file")
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-
-
-def identity_of(device: int, inode: int, head: bytes) -> Identity:
-    """Of a file that begins with `head` (1024 bytes, or all it has)."""
-    return Identity(device, inode, len(head), hashlib.blake2b(head, digest_size=8).hexdigest())
-
-
-def starts_as(head: bytes, identity: Identity) -> bool:
-    """Whether a file that begins with `head` is the one of `identity` as far as that goes."""
-    length = identity.length
-    if len(head) < length:
-        return False
-    if not length:
-        return True
-    return hashlib.blake2b(head[:length], digest_size=8).hexdigest() == identity.fingerprint
+    def _reached_end(self) -> None:
+        self._is_ready = False
+        self._caught_up = True

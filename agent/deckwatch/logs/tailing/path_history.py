@@ -9,35 +9,87 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-# Where a writer holds on longer than that, the next file is read beside it.
-_HOLDS_SECONDS = 10.0
+# If a writer keeps a rotated file open for longer than this, the next file is read beside it.
+_MAX_DELAY_SECONDS = 10.0
 
 
 class PathHistory:
-    """`files` are being read, in that order; `live`, the last of them, is at the path now. `finished` still exist."""
+    """The files of `path` in the order in which they were there.
 
-    __slots__ = ("files", "finished", "live", "path", "replaced")
+    `files` are being read; the last of them is `live` if there is a file at the path. `finished` still exist on disk,
+    or are not committed yet.
+    """
+
+    __slots__ = ("files", "finished", "is_path_taken", "live", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.files: list[FollowedFile] = []
         self.finished: list[FollowedFile] = []
         self.live: FollowedFile | None = None
-        self.replaced = False  # by a file that belongs to another path
+        self.is_path_taken = False  # by a file that belongs to another path, or by something that is not a file
+
+    def all_files(self) -> list[FollowedFile]:
+        return [*self.files, *self.finished]
+
+    def rotated_files(self) -> list[FollowedFile]:
+        """The files being read that are no longer at the path."""
+        return [file for file in self.files if file is not self.live]
 
     def readable(self, now: float) -> Iterator[FollowedFile]:
-        """The files whose turn it is."""
+        """The files that may be read now: a file has to wait until those before it were read."""
         for file in self.files:
             yield file
-            if file.left is not None and not (file.caught_up and now - file.left > _HOLDS_SECONDS):
+            if file.delays_next(now, _MAX_DELAY_SECONDS):
                 return
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing is under way: the file at the path is the only one."""
+    def is_settled(self) -> bool:
+        """Whether the file at the path is the only one to read."""
         return not self.files or (self.live is not None and len(self.files) == 1)
 
     @property
-    def changed(self) -> float:
+    def changed_at(self) -> float:
         """When one of its files last changed, on the tail's clock."""
-        return max((file.changed for file in self.files), default=float("-inf"))
+        return max((file.changed_at for file in self.files), default=float("-inf"))
+
+    def set_live(self, file: FollowedFile) -> None:
+        """The file is at the path now; it may have been there before."""
+        for files in (self.files, self.finished):
+            if file in files:
+                files.remove(file)
+        file.return_to_path()
+        self.files.append(file)
+        self.live = file
+
+    def live_left(self, now: float) -> None:
+        """The live file is no longer at the path."""
+        if self.live is not None:
+            self.live.leave(now)
+            self.live = None
+
+    def live_truncated(self, now: float) -> None:
+        """The content of the live file is no longer at the path."""
+        if self.live is not None:
+            self.live.leave_truncated(now)
+            self.live = None
+
+    def finish(self, file: FollowedFile) -> None:
+        """All of a rotated file was read."""
+        file.finish()
+        self.files.remove(file)
+        self.finished.append(file)
+
+    def reopen(self, file: FollowedFile) -> None:
+        """A finished file was written to after all."""
+        file.reopen()
+        self.finished.remove(file)
+        self.files.insert(0, file)
+
+    def vanished(self, file: FollowedFile) -> None:
+        """The file no longer exists; it is kept until it is committed."""
+        if self.live is file:
+            self.live = None
+        if file in self.files:
+            self.files.remove(file)
+            self.finished.append(file)

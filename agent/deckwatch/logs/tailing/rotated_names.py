@@ -1,4 +1,4 @@
-"""The names that rotation gives to the files of a path, and the files that bear them.
+"""The names that rotation gives to the files of a path, and the files that have such names.
 
 For `app.log`: `app.log.1`, `app.log.2026-03-02`, `app-20260302.log`, `app.2026-03-02.log` (logrotate with and without
 dateext and extension, Python's handlers, kubelet).
@@ -23,13 +23,16 @@ _COUNTED = re.compile(r"[-._:T\d+Z]*\d[-._:T\d+Z]*")
 _TRIES = 10
 
 
-class Sibling(NamedTuple):
-    """A rotated file. One that is not `own` was rotated away from the same path as the one asked for."""
+class RotatedFile(NamedTuple):
+    """A file in the folder of a path whose name says that it was rotated.
+
+    It was rotated away from that path if it is `own`, otherwise from the path that both were rotated away from.
+    """
 
     path: str
     status: os.stat_result
-    counted: bool  # its name differs by a number or date only
-    own: bool = True
+    is_numbered: bool  # its name differs by a number or date only
+    is_own: bool = True
 
     @property
     def inode(self) -> tuple[int, int]:
@@ -47,37 +50,37 @@ def live_names(name: str) -> Iterator[str]:
                 yield name[:index] + suffix
 
 
-def find_siblings(path: str) -> list[Sibling]:
+def find_rotated_files(path: str) -> list[RotatedFile]:
     """The rotated files of `path` in its folder (links followed), oldest first.
 
     Raises OSError when the folder cannot be listed; one that is not there has none.
     """
     real = os.path.realpath(path)
     folder, name = os.path.split(real)
-    found: dict[tuple[int, int], Sibling] = {}
+    found: dict[tuple[int, int], RotatedFile] = {}
     before: dict[str, tuple[int, int]] | None = None
     for _ in range(_TRIES):
         listed = _list(folder, name)
-        found.update((sibling.inode, sibling) for sibling in listed)
-        seen = {sibling.path: sibling.inode for sibling in listed}
+        found.update((file.inode, file) for file in listed)
+        seen = {file.path: file.inode for file in listed}
         if seen == before:
             break
         before = seen
-    return sorted(found.values(), key=lambda sibling: sibling.status.st_mtime_ns)
+    return sorted(found.values(), key=lambda file: file.status.st_mtime_ns)
 
 
-def _list(folder: str, name: str) -> list[Sibling]:
+def _list(folder: str, name: str) -> list[RotatedFile]:
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    relatives = list(live_names(name))
-    siblings = []
+    origins = list(live_names(name))
+    found = []
     for other in names:
         if other == name or is_compressed(other):
             continue
         added = _added(name, other)
-        if added is None and all(_added(relative, other) is None for relative in relatives):
+        if added is None and all(_added(origin, other) is None for origin in origins):
             continue
         path = os.path.join(folder, other)
         try:
@@ -85,8 +88,8 @@ def _list(folder: str, name: str) -> list[Sibling]:
         except OSError:
             continue  # renamed once more, or a link to nowhere
         if stat.S_ISREG(status.st_mode):
-            siblings.append(Sibling(path, status, bool(_COUNTED.fullmatch(added or "")), added is not None))
-    return siblings
+            found.append(RotatedFile(path, status, bool(_COUNTED.fullmatch(added or "")), added is not None))
+    return found
 
 
 def _added(name: str, other: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How far each file was read, in a file of its own: what the spool has let go of is known from here."""
+"""The checkpoint on disk: how far each file was read, for payloads that the spool has already deleted."""
 
 from __future__ import annotations
 
@@ -8,54 +8,53 @@ from typing import TYPE_CHECKING
 import orjson
 
 from deckwatch.logs.entry import Identity, Position
+from deckwatch.logs.spool.spool import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from deckwatch.logs.entry import Labels
-    from deckwatch.logs.spool.spool import Place
 
 _VERSION = 1
 
 
 def position_as_list(position: Position) -> list[str | int]:
-    """As it stands in the checkpoint and in the spool's payloads."""
+    """The form of a position in the checkpoint and in payloads."""
     return [position.path, *position.identity, position.offset]
 
 
 def position_from_list(values: list[str | int]) -> Position:
-    """Raises ValueError and TypeError for what is none."""
+    """The reverse of `position_as_list`. Raises ValueError and TypeError for anything else."""
     path, device, inode, length, fingerprint, offset = values
     return Position(str(path), Identity(int(device), int(inode), int(length), str(fingerprint)), int(offset))
 
 
 class Checkpoint:
-    """`positions.json`: positions by rule and file, the place in the spool up to which they are all in it, and the
-    newest times (Unix nanoseconds) of the streams by then.
+    """`positions.json`: positions by rule and file, and the place in the spool that they belong to.
+
+    Payloads after that place hold later positions. The newest times (Unix nanoseconds) of the streams are saved too.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._saved = b""
 
-    def load(self) -> tuple[Place | None, dict[str, Position], dict[Labels, int]]:
-        """Nothing for a file that is missing or damaged: the spool's own records tell the rest."""
-        from deckwatch.logs.spool.spool import Place
-
+    def load(self) -> tuple[Cursor | None, dict[str, Position], dict[Labels, int]]:
+        """Load it; nothing if it is missing or damaged: the payloads in the spool hold positions too."""
         try:
             stored = orjson.loads(self._path.read_bytes())
             if stored["version"] != _VERSION:
                 return None, {}, {}
-            place = Place(*stored["place"])
+            place = Cursor(*stored["place"])
             positions = {key: position_from_list(values) for key, values in stored["files"].items()}
             newest = {tuple(sorted(labels.items())): int(time) for labels, time in stored["newest"]}
             return place, positions, newest
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None, {}, {}
 
-    def save(self, place: Place, positions: Mapping[str, Position], newest: Mapping[Labels, int]) -> None:
-        """Durable when it returns. Raises OSError, with the old one still in place."""
+    def save(self, place: Cursor, positions: Mapping[str, Position], newest: Mapping[Labels, int]) -> None:
+        """Save it durably. Raises OSError, and then the previous one is still there."""
         files = {key: position_as_list(position) for key, position in positions.items()}
         times = [(dict(labels), time) for labels, time in newest.items()]
         data = orjson.dumps({"version": _VERSION, "place": list(place), "files": files, "newest": times})
