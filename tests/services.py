@@ -31,8 +31,8 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
-    """The first true value of `condition()`, asked again until the deadline."""
+def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
+    """The first true value of `condition()`, asked again until the deadline, which only what hangs ever reaches."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -43,7 +43,7 @@ def until(condition: Callable[[], T], seconds: float = 15.0, what: str = "it") -
         time.sleep(0.02)
 
 
-def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> tuple[int, str]:
+def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> tuple[int, str]:
     """Status and body of a GET; the body of an error too. Raises OSError when nobody answers."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
@@ -97,14 +97,14 @@ def running(
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}:\n{program.printed}"
             return answers(url + ready)
 
-        until(is_ready, 30, f"{command[0]} answering")
+        until(is_ready, what=f"{command[0]} answering")
         yield program
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGCONT)
             process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

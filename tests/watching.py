@@ -110,7 +110,7 @@ class Watch:
             return self.value("pg_exporter_scrapes_total", target=target) or 0.0
 
         before = scrapes()
-        until(lambda: scrapes() >= before + count, 30, f"{count} more cycles")
+        until(lambda: scrapes() >= before + count, what=f"{count} more cycles")
 
     def reload(self, config: str) -> None:
         """Give the agent another config file, and wait until it has taken it over."""

@@ -61,7 +61,7 @@ def destination() -> Iterator[Loki]:
         yield destination
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destination: Loki, tmp_path: Path) -> None:
     alone, many, random_moments = new_job(), new_job(), random.Random(4)
     files = [  # the file itself, and a pattern that its rotated ones match too, all of them one stream

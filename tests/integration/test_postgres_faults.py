@@ -95,12 +95,12 @@ def test_a_server_that_goes_away_is_down_at_once_and_watched_again_when_it_is_ba
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         server.process = None
-    until(watch.is_down, 5)
-    until(lambda: watch.of_target() == {"pg_up"}, 5)
+    until(watch.is_down)
+    until(lambda: watch.of_target() == {"pg_up"})
     assert_nothing_but_down(watch)
 
     # After a kill, the orphans of the postmaster hold its shared memory for a moment.
-    until(lambda: _starts(server), 20, "the server's start")
+    until(lambda: _starts(server), what="the server's start")
     until(watch.is_up)
     until(lambda: watch.failing() == set())
     until(lambda: sessions(server) == 1)
@@ -130,8 +130,8 @@ def test_a_hung_server_slows_nothing_down_and_piles_no_connections_up(server: Po
     server.freeze()
     frozen = time.monotonic()
     try:
-        until(lambda: look() or watch.of_target() <= {"pg_up"}, 10, "the server being found hung")  # type: ignore[func-returns-value]
-        until(lambda: look() or time.monotonic() - frozen > 7, 10)  # type: ignore[func-returns-value]
+        until(lambda: look() or watch.of_target() <= {"pg_up"}, what="the server being found hung")  # type: ignore[func-returns-value]
+        until(lambda: look() or time.monotonic() - frozen > 7)  # type: ignore[func-returns-value]
         until(watch.is_down)
         assert_nothing_but_down(watch)
     finally:
@@ -384,7 +384,7 @@ def test_names_in_any_encoding_give_a_valid_exposition(server: PostgresServer, t
         ):
             connection.execute(b"SET application_name = 'app \xff'")
             connection.execute(b"SELECT '\xff\xfe'")
-            until(lambda: watch.is_up() and watch.series("pg_database_tables_read", datname="two words"), 30)
+            until(lambda: watch.is_up() and watch.series("pg_database_tables_read", datname="two words"))
             until(lambda: watch.errors() == {})
             text = watch.program.metrics()
             label = f"127.0.0.1:{server.port}"

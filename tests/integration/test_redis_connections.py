@@ -311,7 +311,7 @@ def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Pat
         first.stop()
         error = until(lambda: target.run().error)
         assert "mymaster" in error
-        until(lambda: _port(_values(target)) == second.port, 20, "the new master")
+        until(lambda: _port(_values(target)) == second.port, what="the new master")
 
 
 def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, server: RedisServer) -> None:

@@ -104,7 +104,7 @@ def test_metrics_answer_at_once_while_a_server_is_frozen_for_longer_than_three_i
         finally:
             server.thaw()
         assert slowest < 0.3
-        until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), 30, "redis_up 1")
+        until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), what="redis_up 1")
 
 
 def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_backlog_passes_the_rate_limit_in_time(ship: Shipping) -> None:
     with loki(rate=400_000, burst=100_000) as double:
         lines = [line for part in range(4) for line in ship.add([f"{part} {n} {'x' * 100}" for n in range(800)])]
         ship.start(double.url, batch_bytes="64KiB")
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert double.statuses().count(429) > 0
         assert double.stored_lines == lines
 
@@ -168,7 +168,7 @@ def test_a_push_larger_than_the_burst_is_split(ship: Shipping) -> None:
     with loki(rate=1_000_000, burst=150_000) as double:
         lines = ship.add([f"{n} {'x' * 100}" for n in range(3000)])
         ship.start(double.url)
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert_exactly_once(lines, double.stored_lines)
 
 
@@ -180,7 +180,7 @@ def test_a_stream_that_comes_too_fast_is_not_hidden_by_another(ship: Shipping) -
             lines += ship.add([f"{part} {n} {'x' * 100}" for n in range(900)], fast)
             lines += ship.add([f"slow {part}"], slow)
         ship.start(double.url)
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert double.discarded["per_stream_rate_limit"]
         assert_exactly_once(lines, double.stored_lines)
 

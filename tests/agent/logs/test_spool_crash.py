@@ -46,7 +46,6 @@ def killed_at_a_random_moment(folder: Path, mode: str, moment: random.Random) ->
         writer.wait()
 
 
-@pytest.mark.timeout(300)
 def test_a_writer_killed_again_and_again_leaves_every_number_once_and_in_order(tmp_path: Path) -> None:
     moment = random.Random(20)
     seen = 0
@@ -65,7 +64,6 @@ def test_a_writer_killed_again_and_again_leaves_every_number_once_and_in_order(t
     assert seen > KILLS * 10
 
 
-@pytest.mark.timeout(300)
 def test_a_writer_and_reader_killed_again_and_again_leave_no_gap(tmp_path: Path) -> None:
     moment = random.Random(21)
     newest = -1
