@@ -135,7 +135,7 @@ def grafana() -> Iterator[Grafana]:
     yield double
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def pushed(grafana: Grafana, folder: str | None = None, force: bool = False, dry_run: bool = False) -> str:
