@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,21 +116,20 @@ def _starts(server: PostgresServer) -> bool:
     return True
 
 
-def test_a_hung_server_slows_nothing_down_and_piles_no_connections_up(server: PostgresServer, watch: Watch) -> None:
+def test_a_hung_server_holds_no_scrape_up_and_piles_no_connections_up(server: PostgresServer, watch: Watch) -> None:
     agent = psutil.Process(watch.program.process.pid)
-    latencies, connections = [], set()
+    runs, connections = set(), set()
 
     def look() -> None:
-        began = time.perf_counter()
-        fetch(watch.program.url + "/metrics")
-        latencies.append(time.perf_counter() - began)
+        assert fetch(watch.program.url + "/metrics")[0] == 200
+        runs.add(watch.last_run("postgres.server"))
         connections.add(sum(bool(it.raddr) and it.raddr.port == server.port for it in agent.net_connections("tcp")))
 
     server.freeze()
-    frozen = time.monotonic()
     try:
         until(lambda: look() or watch.of_target() <= {"pg_up"}, what="the server being found hung")  # type: ignore[func-returns-value]
-        until(lambda: look() or time.monotonic() - frozen > 7)  # type: ignore[func-returns-value]
+        runs.clear()
+        until(lambda: look() or len(runs) > 3, what="three more runs")  # type: ignore[func-returns-value]
         until(watch.is_down)
         assert_nothing_but_down(watch)
     finally:
@@ -141,8 +139,6 @@ def test_a_hung_server_slows_nothing_down_and_piles_no_connections_up(server: Po
     until(lambda: watch.failing() == set())
     watch.cycles(1)
 
-    assert sorted(latencies)[len(latencies) // 2] < 0.05
-    assert max(latencies) < 0.5
     assert max(connections) <= 2
     assert max(after) <= 2
     assert sessions(server) == 1
@@ -264,15 +260,9 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         holder.execute("BEGIN")
         holder.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
         until(lambda: watch.value(size, relname="locked") is None)
-        waited, seen = [0.0], set()
+        seen = set()
 
         def look() -> bool:
-            with server.connect() as connection:
-                rows = connection.execute(
-                    "SELECT wait_event_type, extract(epoch FROM clock_timestamp() - query_start)::float"
-                    f" FROM pg_stat_activity WHERE {OURS} AND state = 'active'"
-                ).fetchall()
-            waited.extend(seconds for kind, seconds in rows if kind == "Lock")
             seen.add(sessions(server))
             return watch.value(size, relname="locked") is None
 
@@ -280,9 +270,9 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         assert watch.value(size, relname="free")
         assert watch.value(index_size, indexrelname="free_pkey")
         assert watch.value("pg_stat_user_tables_seq_scan", relname="locked") is not None
+        # Whoever waited for the lock until the statement's own timeout would fail.
         assert watch.failing() == set()
         assert "is failing" not in watch.program.printed
-        assert max(waited) < 0.2
         assert max(seen) <= 2
 
         holder.execute("ROLLBACK")
