@@ -545,7 +545,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         WebConfigFile(tmp_path / "web.yml")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     text=st.one_of(
         st.text(),
