@@ -69,13 +69,13 @@ def is_closed_while_sending(client: socket.socket, pieces: Iterable[bytes], paus
 
 
 def test_a_client_that_sends_nothing_is_closed_and_holds_up_nobody() -> None:
-    with serving(FakeWatch()) as server, server.connect() as silent:
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as silent:
         assert answers(server)
         assert is_closed(silent)
 
 
 def test_a_client_that_sends_a_byte_now_and_then_is_closed_at_the_same_time() -> None:
-    with serving(FakeWatch()) as server, server.connect() as slow:
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as slow:
         # Many times the limit in all, without a pause that is as long as the limit.
         pieces = (bytes([byte]) for byte in GET[:-4] + b"\r\nX-More: " + b"x" * 1000)
         assert is_closed_while_sending(slow, pieces, pause=0.05)
@@ -83,14 +83,14 @@ def test_a_client_that_sends_a_byte_now_and_then_is_closed_at_the_same_time() ->
 
 
 def test_an_idle_connection_is_closed_after_its_answer() -> None:
-    with serving(FakeWatch()) as server, server.connect() as idle:
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as idle:
         idle.sendall(GET)
         assert first_line(idle) == b"HTTP/1.1 200 OK\r\n"
         assert is_closed(idle)
 
 
 def test_a_connection_serves_one_scrape_after_the_other() -> None:
-    with serving(FakeWatch(), limits=dataclasses.replace(SHORT, idle=60)) as server, server.client() as client:
+    with serving(FakeWatch()) as server, server.client() as client:
         ports = {client.get("/metrics").extensions["network_stream"].get_extra_info("client_addr") for _ in range(20)}
     assert len(ports) == 1
 
@@ -228,7 +228,7 @@ def test_no_more_connections_are_held_than_allowed() -> None:
 
 
 def test_a_client_that_never_reads_its_answer_is_closed() -> None:
-    with serving(FakeWatch(LARGE)) as server, server.connect() as reader:
+    with serving(FakeWatch(LARGE), limits=SHORT) as server, server.connect() as reader:
         reader.sendall(GET)
         assert answers(server)
         until(lambda: not connections(), what="the close")  # nothing is to be seen of it without reading
@@ -292,7 +292,7 @@ def test_connections_that_are_reset_leave_nothing_behind() -> None:
 
 def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
-    with serving(FakeWatch(), web) as server, server.connect() as silent, server.connect() as begun:
+    with serving(FakeWatch(), web, limits=SHORT) as server, server.connect() as silent, server.connect() as begun:
         begun.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01")  # the first bytes of a ClientHello
         with server.client(verify=authority.trusting()) as client:
             assert client.get("/metrics").status_code == 200
@@ -303,7 +303,7 @@ def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tupl
 def test_a_tls_client_that_sends_nothing_more_is_closed(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
     with (
-        serving(FakeWatch(), web) as server,
+        serving(FakeWatch(), web, limits=SHORT) as server,
         authority.trusting().wrap_socket(server.connect(), server_hostname="127.0.0.1") as silent,
     ):
         assert is_closed(silent)
