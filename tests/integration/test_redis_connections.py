@@ -383,10 +383,10 @@ def test_sentinels_that_hang_cost_one_timeout_together(
 ) -> None:
     timeouts: list[float] = []
 
-    class Recorded(redis.sentinel.Sentinel):  # type: ignore[misc]  # it has no annotations
+    class Recorded(redis.sentinel.Sentinel):
         def __init__(self, sentinels: list[Any], sentinel_kwargs: dict[str, Any]) -> None:
             timeouts.extend(sentinel_kwargs["socket_timeout"] for _ in sentinels)
-            super().__init__(sentinels, sentinel_kwargs=sentinel_kwargs)
+            super().__init__(sentinels, sentinel_kwargs=sentinel_kwargs)  # type: ignore[no-untyped-call]  # redis-py
 
     monkeypatch.setattr(redis.sentinel, "Sentinel", Recorded)
     with (

@@ -206,6 +206,7 @@ def test_a_blocked_session_is_told_of_once_with_who_blocks_it(server: PostgresSe
     assert blocker["pid"] == holding
     assert (blocker["application"], blocker["state"]) == ("holder", "idle in transaction")
     assert blocker["query"] == "UPDATE orders SET n = ? WHERE n = ?"
+    assert since is not None
     assert began - 1 <= since <= time.time()
     assert total == 1
     assert watch.series("pg_blocked_sessions_oldest_timestamp_seconds", datname="postgres") == []

@@ -162,7 +162,12 @@ def test_a_stop_gives_a_push_under_way_a_second() -> None:
     with loki() as double:
         double.fault = Fault("hang")
         pusher = Pusher(settings(double.url, timeout="1h"), stop)
-        threading.Thread(target=lambda: (until(lambda: double.requests), stop.set())).start()
+
+        def stop_it() -> None:
+            until(lambda: double.requests)
+            stop.set()
+
+        threading.Thread(target=stop_it).start()
         assert pusher.push(group(parts("x"), {})) == Retry("timeout", "stopped")
         pusher.close()
 
