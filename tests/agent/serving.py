@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-#: Short enough for tests, long enough that a busy machine does not trip over them.
+#: For tests of what happens at the limits.
 SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
 #: For all others: no client of a busy machine is late by so much.
 PATIENT = Limits(idle=600, handshake=600, write=600, sweep=0.05, stop=1.0)

@@ -474,7 +474,7 @@ def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all
     try:
         with serving(FakeWatch(), file) as server, server.client() as client:
             client.get("/metrics")
-            monkeypatch.setattr("deckwatch.web_config._LOOK_PATIENCE", 3600)  # whoever waits now is not answered
+            monkeypatch.setattr("deckwatch.http.web_config._LOOK_PATIENCE", 3600)  # whoever waits now is not answered
             assert {client.get("/metrics").status_code for _ in range(20)} == {200}
             assert len(looks) == 1
     finally:
