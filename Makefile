@@ -29,7 +29,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group dev
 	@touch $@
 
-.PHONY: rebuild run demo test lint bench soak services dashboards clean help
+.PHONY: rebuild run demo test test-under-load lint bench soak services dashboards clean help
 
 run: $(VENV)/.installed ## Start the agent on its defaults and print where to look
 	@exec $(BIN)/deckwatch run
@@ -40,6 +40,9 @@ demo: $(VENV)/.installed-demo ## Everything on this machine until Ctrl-C, withou
 test: $(VENV)/.installed-dev services ## Install what the tests need, then lint, types and tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-under-load: $(VENV)/.installed-dev services ## The tests, with four busy processes beside them
+	$(BIN)/python tests/busy.py $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

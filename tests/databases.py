@@ -47,7 +47,7 @@ class Server:
             self.process = subprocess.Popen(
                 list(self.command), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, user=self.as_user or None
             )
-        until(self.answers, 30, f"{self.command[0]} answering")
+        until(self.answers, what=f"{self.command[0]} answering")
 
     def answers(self) -> bool:
         raise NotImplementedError
@@ -60,7 +60,7 @@ class Server:
         self._signal_all(process, signal.SIGCONT)
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -86,7 +86,7 @@ def stored(loki: Loki, job: str) -> list[str]:
     return [line for labels, entries in loki.stored.items() if dict(labels).get("job") == job for _, line, _ in entries]
 
 
-def await_lines(loki: Loki, job: str, lines: Iterable[str], seconds: float = 20.0) -> None:
+def await_lines(loki: Loki, job: str, lines: Iterable[str], seconds: float = 60.0) -> None:
     """Until Loki has as many lines; then each of them exactly once."""
     wanted = list(lines)
     deadline = time.monotonic() + seconds
@@ -112,8 +112,8 @@ def total(program: Program, name: str, containing: str = "") -> float:
     )
 
 
-def await_empty_spool(program: Program, seconds: float = 15.0) -> None:
-    until(lambda: figures(program).get("deckwatch_log_spool_bytes") == 0, seconds, "an empty spool")
+def await_empty_spool(program: Program) -> None:
+    until(lambda: figures(program).get("deckwatch_log_spool_bytes") == 0, what="an empty spool")
 
 
 def log_records(program: Program) -> list[dict[str, Any]]:
@@ -121,14 +121,14 @@ def log_records(program: Program) -> list[dict[str, Any]]:
     return [json.loads(line) for line in program.printed.splitlines() if line.startswith("{") and line.endswith("}")]
 
 
-def await_record(program: Program, *texts: str, seconds: float = 15.0) -> dict[str, Any]:
+def await_record(program: Program, *texts: str) -> dict[str, Any]:
     """The first record of the agent's log whose message has all of these texts."""
 
     def found() -> list[dict[str, Any]]:
         return [it for it in log_records(program) if all(text in it["message"] for text in texts)]
 
     try:
-        return until(found, seconds)[0]
+        return until(found)[0]
     except AssertionError:
         raise AssertionError(f"nothing with {texts} in:\n{program.printed}") from None
 
@@ -137,4 +137,4 @@ def reload(program: Program, folder: Path, text: str, times: int = 1) -> None:
     """Give the running agent another config, and wait until it has it. `times` is how often that was done so far."""
     (folder / "deckwatch.yml").write_text(text)
     program.process.send_signal(signal.SIGHUP)
-    until(lambda: sum(it.get("event") == "config.reloaded" for it in log_records(program)) >= times, 15, "the reload")
+    until(lambda: sum(it.get("event") == "config.reloaded" for it in log_records(program)) >= times, what="the reload")

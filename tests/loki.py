@@ -164,7 +164,7 @@ def loki(
         server.shutdown()
         server.server_close()
         server.cut()
-        thread.join(10)
+        thread.join(60)
     if server.errors:
         raise server.errors[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,14 +26,21 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses.
+
+    It is none of those that the kernel gives to outgoing connections, where it has others: nobody else's connection
+    can take it before the program that it is for.
+    """
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 16_384 + secrets.randbelow(outgoing - 16_384) if outgoing > 20_000 else 0
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
-    """The first true value of `condition()`, asked again until the deadline."""
+def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
+    """The first true value of `condition()`, asked again until the deadline, which only what hangs ever reaches."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -43,7 +51,7 @@ def until(condition: Callable[[], T], seconds: float = 15.0, what: str = "it") -
         time.sleep(0.02)
 
 
-def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> tuple[int, str]:
+def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> tuple[int, str]:
     """Status and body of a GET; the body of an error too. Raises OSError when nobody answers."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
@@ -97,14 +105,14 @@ def running(
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}:\n{program.printed}"
             return answers(url + ready)
 
-        until(is_ready, 30, f"{command[0]} answering")
+        until(is_ready, what=f"{command[0]} answering")
         yield program
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGCONT)
             process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

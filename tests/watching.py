@@ -94,6 +94,12 @@ class Watch:
         status = json.loads(fetch(self.program.url + "/api/v1/status")[1])
         return {it["name"]: it["error"] for it in status["collectors"] if it["target"] == target and it["error"]}
 
+    def last_run(self, collector: str, target: str = "main") -> float | None:
+        """When the last run of a collector ended (Unix seconds)."""
+        status = json.loads(fetch(self.program.url + "/api/v1/status")[1])
+        (ended,) = (it["last_run"] for it in status["collectors"] if (it["name"], it["target"]) == (collector, target))
+        return float(ended) if ended else None
+
     def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
         """The events of this name so far that have these fields."""
         lines = [line for line in self.program.printed.splitlines() if f'"{name}"' in line and line.endswith("}")]
@@ -110,7 +116,7 @@ class Watch:
             return self.value("pg_exporter_scrapes_total", target=target) or 0.0
 
         before = scrapes()
-        until(lambda: scrapes() >= before + count, 30, f"{count} more cycles")
+        until(lambda: scrapes() >= before + count, what=f"{count} more cycles")
 
     def reload(self, config: str) -> None:
         """Give the agent another config file, and wait until it has taken it over."""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-#: Short enough for tests, long enough that a busy machine does not trip over them.
+#: For tests of what happens at the limits.
 SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
+#: For all others: no client of a busy machine is late by so much.
+PATIENT = Limits(idle=600, handshake=600, write=600, sweep=0.05, stop=1.0)
 
 
 def collector(name: str, target: str = "", state: State = "ok", error: str | None = None) -> CollectorStatus:
@@ -79,7 +81,7 @@ class FakeWatch:
     def reload(self) -> str | None:
         self.reloads += 1
         if self.reload_gate is not None:
-            assert self.reload_gate.wait(20)
+            assert self.reload_gate.wait(120)
         return self.wrong
 
 
@@ -91,17 +93,17 @@ class Server:
         self.url = f"{scheme}://127.0.0.1:{port}"
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=10, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
 
 @contextlib.contextmanager
 def serving(
     watch: FakeWatch | ASGIApp,
     web: WebConfigFile | None = None,
-    limits: Limits = SHORT,
+    limits: Limits = PATIENT,
     lifecycle: bool = False,
     advertise: str = "",
 ) -> Iterator[Server]:
@@ -127,22 +129,22 @@ def serving(
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     loop, stop = loops[0]
     try:
         yield Server(listening.getsockname()[1], "https" if file.uses_tls else "http")
     finally:
         with contextlib.suppress(RuntimeError):  # ended by itself
             loop.call_soon_threadsafe(stop.set)
-        thread.join(15)
+        thread.join(60)
     assert not thread.is_alive()
     if failures:
         raise failures[0]
 
 
-def closed_within(connection: socket.socket, seconds: float) -> bool:
-    """Whether the other side closes the connection in time; what it sends before is thrown away."""
-    connection.settimeout(seconds)
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side closes the connection, which is waited for; what it sends before is thrown away."""
+    connection.settimeout(60)
     try:
         while connection.recv(65536):
             pass

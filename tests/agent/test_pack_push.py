@@ -135,12 +135,12 @@ def grafana() -> Iterator[Grafana]:
     yield double
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def pushed(grafana: Grafana, folder: str | None = None, force: bool = False, dry_run: bool = False) -> str:
     out = io.StringIO()
-    assert push(JsonApi("Grafana", grafana.url, TOKEN, timeout=5), folder, force, dry_run, out) == 0
+    assert push(JsonApi("Grafana", grafana.url, TOKEN, timeout=60), folder, force, dry_run, out) == 0
     return out.getvalue()
 
 

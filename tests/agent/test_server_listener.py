@@ -20,8 +20,9 @@ from certificates import Authority
 from deckwatch.http.connection import Connection
 from deckwatch.http.listener import Limits, ListenError, address_of, bind
 from deckwatch.http.web_config import WebConfigFile
+from services import until
 
-from .serving import GET, SHORT, FakeWatch, Server, closed_within, serving
+from .serving import GET, SHORT, FakeWatch, Server, is_closed, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,6 +51,13 @@ def first_line(connection: socket.socket) -> bytes:
         return stream.readline()
 
 
+def connections() -> list[Connection]:
+    """Those that the server in this process has open."""
+    gc.collect()
+    found = [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+    return [it for it in found if it.transport is not None and not it.transport.is_closing()]
+
+
 def is_closed_while_sending(client: socket.socket, pieces: Iterable[bytes], pause: float) -> bool:
     try:
         for piece in pieces:
@@ -61,25 +69,24 @@ def is_closed_while_sending(client: socket.socket, pieces: Iterable[bytes], paus
 
 
 def test_a_client_that_sends_nothing_is_closed_and_holds_up_nobody() -> None:
-    with serving(FakeWatch()) as server, server.connect() as silent:
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as silent:
         assert answers(server)
-        assert closed_within(silent, 5)
+        assert is_closed(silent)
 
 
 def test_a_client_that_sends_a_byte_now_and_then_is_closed_at_the_same_time() -> None:
-    with serving(FakeWatch()) as server, server.connect() as slow:
-        began = time.monotonic()
-        pieces = (bytes([byte]) for byte in GET[:-4] + b"\r\nX-More: " + b"x" * 200)
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as slow:
+        # Many times the limit in all, without a pause that is as long as the limit.
+        pieces = (bytes([byte]) for byte in GET[:-4] + b"\r\nX-More: " + b"x" * 1000)
         assert is_closed_while_sending(slow, pieces, pause=0.05)
-        assert time.monotonic() - began < 5
         assert answers(server)
 
 
 def test_an_idle_connection_is_closed_after_its_answer() -> None:
-    with serving(FakeWatch()) as server, server.connect() as idle:
+    with serving(FakeWatch(), limits=SHORT) as server, server.connect() as idle:
         idle.sendall(GET)
         assert first_line(idle) == b"HTTP/1.1 200 OK\r\n"
-        assert closed_within(idle, 5)
+        assert is_closed(idle)
 
 
 def test_a_connection_serves_one_scrape_after_the_other() -> None:
@@ -90,13 +97,11 @@ def test_a_connection_serves_one_scrape_after_the_other() -> None:
 
 def test_no_answer_waits_for_the_acknowledgement_of_its_first_part() -> None:
     with serving(FakeWatch()) as server, server.connect() as client:
-        began = time.monotonic()
-        for _ in range(100):
-            client.sendall(GET)
-            answer = b""
-            while not answer.endswith(b"up 1\n"):
-                answer += client.recv(4096)
-        assert time.monotonic() - began < 2  # delayed acknowledgements are 40 ms each
+        client.sendall(GET)
+        assert first_line(client) == b"HTTP/1.1 200 OK\r\n"
+        (connection,) = (it for it in connections() if it.transport.get_extra_info("peername") == client.getsockname())
+        sending = connection.transport.get_extra_info("socket")
+        assert sending.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_a_header_block_above_the_limit_is_refused(request_: bytes) -> None:
     with serving(watch) as server, server.connect() as client:
         client.sendall(request_)
         assert first_line(client) == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-        assert closed_within(client, 5)
+        assert is_closed(client)
     assert watch.asked == []
 
 
@@ -161,7 +166,7 @@ def test_a_malformed_body_behind_an_answered_request_is_not_logged(caplog: pytes
         client.sendall(b"POST /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert first_line(client) == b"HTTP/1.1 405 Method Not Allowed\r\n"
         client.sendall(b"this is no chunk\r\n")
-        assert closed_within(client, 5)
+        assert is_closed(client)
         assert answers(server)
     assert caplog.records == []
 
@@ -198,8 +203,7 @@ def test_a_thousand_idle_connections_lock_no_scraper_out_and_are_all_closed() ->
             idle.append(open_ones.enter_context(server.connect()))
             if number % 100 == 99:
                 assert answers(server)
-        deadline = time.monotonic() + 20
-        assert all(closed_within(connection, max(0.01, deadline - time.monotonic())) for connection in idle)
+        assert all(is_closed(connection) for connection in idle)
 
 
 def test_the_newcomer_is_served_when_everybody_else_is_being_answered() -> None:
@@ -218,16 +222,16 @@ def test_no_more_connections_are_held_than_allowed() -> None:
         idle = [open_ones.enter_context(server.connect()) for _ in range(60)]
         assert answers(server)
         # The oldest went to make room for the others.
-        assert all(closed_within(connection, 5) for connection in idle[:40])
+        assert all(is_closed(connection) for connection in idle[:40])
         idle[-1].sendall(GET)
         assert first_line(idle[-1]) == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_a_client_that_never_reads_its_answer_is_closed() -> None:
-    with serving(FakeWatch(LARGE)) as server, server.connect() as reader:
+    with serving(FakeWatch(LARGE), limits=SHORT) as server, server.connect() as reader:
         reader.sendall(GET)
         assert answers(server)
-        time.sleep(2)  # longer than the limit; nothing is to be seen of it without reading
+        until(lambda: not connections(), what="the close")  # nothing is to be seen of it without reading
         received = 0
         with contextlib.suppress(ConnectionResetError):
             while chunk := reader.recv(1 << 20):
@@ -237,20 +241,21 @@ def test_a_client_that_never_reads_its_answer_is_closed() -> None:
 
 def test_a_slow_reader_that_makes_progress_gets_everything(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
+    limits = dataclasses.replace(SHORT, write=1.0)
     for file, wrap in ((None, None), (web, authority.trusting())):
-        with serving(FakeWatch(LARGE), file) as server, contextlib.ExitStack() as open_ones:
+        with serving(FakeWatch(LARGE), file, limits) as server, contextlib.ExitStack() as open_ones:
             plain = open_ones.enter_context(server.connect())
             reader = wrap.wrap_socket(plain, server_hostname="127.0.0.1") if wrap else plain
             open_ones.callback(reader.close)
             reader.sendall(GET)
-            received, began = 0, time.monotonic()
+            received = pauses = 0
             while received < len(LARGE):
                 chunk = reader.recv(1 << 16)
                 assert chunk, f"cut off after {received} bytes"
                 received += len(chunk)
-                if received % (1 << 20) < (1 << 16):
-                    time.sleep(0.06)  # some 20 s-1 of a megabyte: longer in all than the limits of half a second
-            assert time.monotonic() - began > 2 * SHORT.write
+                if received >> 20 > pauses:
+                    pauses += 1
+                    time.sleep(0.12)  # 19 of them: more than twice the limit in all
 
 
 def test_a_client_that_is_not_read_by_costs_little_memory() -> None:
@@ -274,7 +279,7 @@ def resident() -> int:
 def test_connections_that_are_reset_leave_nothing_behind() -> None:
     def left() -> int:
         gc.collect()
-        return sum(isinstance(thing, Connection) for thing in gc.get_objects())
+        return sum(isinstance(thing, Connection) for thing in gc.get_objects())  # also those that are closed
 
     with serving(FakeWatch()) as server:
         for _ in range(200):
@@ -282,29 +287,26 @@ def test_connections_that_are_reset_leave_nothing_behind() -> None:
                 client.sendall(GET)
                 client.recv(1)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        deadline = time.monotonic() + 10
-        while left() > 5:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: left() <= 5, what="the connections being let go")
 
 
 def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
-    with serving(FakeWatch(), web) as server, server.connect() as silent, server.connect() as begun:
+    with serving(FakeWatch(), web, limits=SHORT) as server, server.connect() as silent, server.connect() as begun:
         begun.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01")  # the first bytes of a ClientHello
         with server.client(verify=authority.trusting()) as client:
             assert client.get("/metrics").status_code == 200
-        assert closed_within(silent, 5)
-        assert closed_within(begun, 5)
+        assert is_closed(silent)
+        assert is_closed(begun)
 
 
 def test_a_tls_client_that_sends_nothing_more_is_closed(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
     with (
-        serving(FakeWatch(), web) as server,
+        serving(FakeWatch(), web, limits=SHORT) as server,
         authority.trusting().wrap_socket(server.connect(), server_hostname="127.0.0.1") as silent,
     ):
-        assert closed_within(silent, 5)
+        assert is_closed(silent)
 
 
 def test_handshakes_beyond_the_limit_push_out_the_oldest_ones(tls: tuple[Authority, WebConfigFile]) -> None:
@@ -314,36 +316,44 @@ def test_handshakes_beyond_the_limit_push_out_the_oldest_ones(tls: tuple[Authori
         silent = [open_ones.enter_context(server.connect()) for _ in range(50)]
         with server.client(verify=authority.trusting()) as client:
             assert client.get("/metrics").status_code == 200
-        assert all(closed_within(connection, 5) for connection in silent[:40])
+        assert all(is_closed(connection) for connection in silent[:40])
 
 
 def test_an_answer_that_is_under_way_is_finished_when_the_agent_stops() -> None:
     watch = FakeWatch()
-    watch.reload_gate = threading.Event()
+    gate = watch.reload_gate = threading.Event()
     with contextlib.ExitStack() as open_ones:
-        with serving(watch, lifecycle=True) as server:
+        with serving(watch, limits=dataclasses.replace(SHORT, stop=60), lifecycle=True) as server:
             busy = open_ones.enter_context(server.connect())
             idle = open_ones.enter_context(server.connect())
             busy.sendall(b"POST /-/reload HTTP/1.1\r\nHost: a\r\n\r\n")
-            deadline = time.monotonic() + 10
-            while not watch.reloads:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            threading.Timer(0.2, watch.reload_gate.set).start()
+            until(lambda: watch.reloads, what="the reload")
+
+            def answer_once_it_stops() -> None:
+                with contextlib.suppress(OSError):  # refused from when the stop has begun
+                    while True:
+                        server.connect().close()
+                        time.sleep(0.01)
+                gate.set()
+
+            threading.Thread(target=answer_once_it_stops, daemon=True).start()
         assert first_line(busy) == b"HTTP/1.1 200 OK\r\n"
-        assert closed_within(idle, 1)
+        assert is_closed(idle)
         with pytest.raises(OSError):  # noqa: PT011  refused
             server.connect()
 
 
 def test_a_stop_waits_for_no_client_longer_than_its_limit() -> None:
     with contextlib.ExitStack() as open_ones:
-        with serving(FakeWatch(LARGE), limits=dataclasses.replace(SHORT, write=60, stop=0.3)) as server:
+        with serving(FakeWatch(LARGE), limits=dataclasses.replace(SHORT, write=3600, stop=0.3)) as server:
             reader = open_ones.enter_context(server.connect())
             reader.sendall(GET)
             assert reader.recv(1, socket.MSG_PEEK) == b"H"
-            began = time.monotonic()
-        assert time.monotonic() - began < 5
+        received = 0  # it has stopped, and this client has not read anything yet
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := reader.recv(1 << 20):
+                received += len(chunk)
+        assert received < len(LARGE)
 
 
 def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_once(
@@ -395,7 +405,7 @@ def test_a_privileged_port_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) 
 def test_the_address_is_shown_as_a_url_has_it(listen: str, shown: str) -> None:
     with bind(listen) as listening:
         assert address_of(listening).startswith(shown)
-        with socket.create_connection(("localhost", listening.getsockname()[1]), timeout=5):
+        with socket.create_connection(("localhost", listening.getsockname()[1]), timeout=60):
             pass
 
 

@@ -66,7 +66,7 @@ def get(server: Server, **options: Any) -> httpx.Response:
         return client.get(path, auth=auth)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -134,7 +134,7 @@ def test_verifying_passwords_holds_up_nobody_and_is_bounded(
         running[0] += 1
         running[1] = max(running)
         if password != b"secret":
-            assert release.wait(20)
+            assert release.wait(120)
         running[0] -= 1
         return real(password, hashed)
 
@@ -156,7 +156,7 @@ def test_verifying_passwords_holds_up_nobody_and_is_bounded(
         finally:
             release.set()
             for attacker in attackers:
-                attacker.join(10)
+                attacker.join(60)
     assert sorted(statuses) == [401] * 16 + [503] * 8
     assert running[1] == 1
 
@@ -463,20 +463,20 @@ def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all
     web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = web("")
-    hanging, release = threading.Event(), threading.Event()
+    release = threading.Event()
+    looks = []
 
     def hang(*_: object) -> None:
-        hanging.set()
-        assert release.wait(20)
+        looks.append(1)
+        assert release.wait(120)
 
     monkeypatch.setattr("deckwatch.http.web_config._found", hang)
     try:
         with serving(FakeWatch(), file) as server, server.client() as client:
             client.get("/metrics")
-            assert hanging.is_set()
-            began = time.monotonic()
+            monkeypatch.setattr("deckwatch.http.web_config._LOOK_PATIENCE", 3600)  # whoever waits now is not answered
             assert {client.get("/metrics").status_code for _ in range(20)} == {200}
-            assert time.monotonic() - began < 5  # 20 looks of half a second each would take 10
+            assert len(looks) == 1
     finally:
         release.set()
 
@@ -545,7 +545,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         WebConfigFile(tmp_path / "web.yml")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     text=st.one_of(
         st.text(),

@@ -113,7 +113,7 @@ def webhook() -> Iterator[Webhook]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 def alertmanager(folder: Path, config: str) -> contextlib.AbstractContextManager[Program]:

@@ -65,14 +65,14 @@ class Stack:
         block ends with the mend, and the alert is resolved."""
         start = len(self.hook.notices)
         yield
-        until(lambda: any(it.name == name for it in self.hook.since(start, "resolved")), 30, f"{name} resolving")
+        until(lambda: any(it.name == name for it in self.hook.since(start, "resolved")), what=f"{name} resolving")
         fired = self.hook.since(start, "firing")
         assert {it.name for it in fired} - {"Watchdog"} == {name}
         assert {it.receiver for it in fired if it.name == name} == set(receivers)
         for it in fired:
             assert it.annotations["runbook_url"].endswith(f"/alerts/runbooks/{it.name}.md")
 
-    def told(self, name: str, start: int, seconds: float = 30) -> None:
+    def told(self, name: str, start: int, seconds: float = 60) -> None:
         until(
             lambda: any(it.name == name for it in self.hook.since(start, "firing")), seconds, f"{name} reaching anybody"
         )
@@ -148,15 +148,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         manager = services.enter_context(alertmanager(folder, redirected(shipped_alertmanager_config(), hook.url)))
         server = services.enter_context(alerting_prometheus(folder, watch, manager))
         it = Stack(hook, server, cache, database, double, folder, disk)
-        until(lambda: any(notice.name == "Watchdog" for notice in hook.notices), 30, "the watchdog")
-        until(lambda: it.firing() == {"Watchdog"}, 30, "quiet")
+        until(lambda: any(notice.name == "Watchdog" for notice in hook.notices), what="the watchdog")
+        until(lambda: it.firing() == {"Watchdog"}, what="quiet")
         # Prometheus scrapes some seconds after its start; with such short times that agents are absent has been told.
         until(
             lambda: (
                 {n.name for n in hook.since(0, "firing")} - {"Watchdog"} == {n.name for n in hook.since(0, "resolved")}
             ),
-            30,
-            "quiet",
+            what="quiet",
         )
         hook.notices[:] = [notice for notice in hook.notices if notice.name == "Watchdog"]
         yield it
@@ -175,7 +174,7 @@ def test_a_killed_redis_pages_and_nothing_else_is_said(stack: Stack) -> None:
         stack.redis.process.wait()
         stack.redis.process = None
         stack.told("RedisDown", start)
-        until(lambda: "DeckwatchCollectorFailing" in stack.firing(), 30, "the collector's alert, which is inhibited")
+        until(lambda: "DeckwatchCollectorFailing" in stack.firing(), what="the collector's alert, which is inhibited")
         stack.redis.start()
 
 
@@ -203,9 +202,9 @@ def test_a_session_that_blocks_others_is_told_of_and_not_the_slow_query_that_it_
             waiter = threading.Thread(target=stack.postgres.execute, args=("UPDATE t SET n = 3",), daemon=True)
             waiter.start()
             stack.told("PostgresBlockedSessions", start)
-            until(lambda: "PostgresSlowQuery" in stack.firing(), 30, "the slow query's alert, which is inhibited")
+            until(lambda: "PostgresSlowQuery" in stack.firing(), what="the slow query's alert, which is inhibited")
             blocker.execute("COMMIT")
-        waiter.join(10)
+        waiter.join(60)
 
 
 def test_a_loki_that_is_gone_is_told_of(stack: Stack) -> None:
@@ -227,7 +226,7 @@ def test_a_disk_that_fills_is_told_of_before_it_is_full(stack: Stack) -> None:
                 file.write(b"x" * 500_000)
                 file.flush()
                 time.sleep(0.25)
-        stack.told("HostDiskWillFillIn4Hours", start, 40)
+        stack.told("HostDiskWillFillIn4Hours", start)
         filling.unlink()
 
 

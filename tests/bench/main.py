@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.encoding import encoding
 from bench.logs import logs
-from bench.measure import Scraper, cpu_of_a_cycle, quantile, resident_bytes
+from bench.measure import SETTLE, Scraper, cpu_of_a_cycle, quantile, resident_bytes
 from bench.stack import many_redis, same_coverage, stack
 from deckwatch.cli.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CYCLES = 60
 PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
-SCRAPES = 1000
+SCRAPES = 200
+PAUSE = 0.6  # seconds between scrapes: the agent keeps up, and none of them finds what another one has found
 
 HANGS = """
 exporters:
@@ -54,14 +55,36 @@ def cpu(program: Program, scrapers: int) -> float:
 def latencies(program: Program) -> tuple[float, float]:
     """Median and 99th percentile of a scrape, in milliseconds."""
     scraper = Scraper(port_of(program))
-    scraper.scrape()
+    for _ in range(int(SETTLE / PAUSE)):
+        scraper.scrape()
+        time.sleep(PAUSE)
     times = []
     for _ in range(SCRAPES):
         began = time.perf_counter()
         scraper.scrape()
         times.append((time.perf_counter() - began) * 1000)
-        time.sleep(0.002)  # scrapes do not come back to back
+        time.sleep(PAUSE)
     return quantile(times, 0.5), quantile(times, 0.99)
+
+
+def age(program: Program) -> float:
+    """The 95th percentile of how old the snapshots are that scrapes find, in seconds."""
+    found: list[float] = []
+    settled = int(SETTLE / PERIOD)
+    for number in range(settled + 20):
+        lines = program.metrics().splitlines()
+        if number >= settled:
+            found += [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("deckwatch_snapshot_age_")]
+        time.sleep(PERIOD)
+    return quantile(found, 0.95)
+
+
+def start(folder: Path) -> tuple[str, ...]:
+    """How long it takes from the start of the program until its first metrics are there."""
+    (folder / "start").mkdir()
+    began = time.perf_counter()
+    with agent(folder / "start", "interval: 15s\n"):
+        return "start until the first metrics", f"{time.perf_counter() - began:.2f} s", "-", "-"
 
 
 def row(what: str, unit: str, ours: float, peer: float) -> tuple[str, ...]:
@@ -79,9 +102,11 @@ def host(folder: Path) -> list[tuple[str, ...]]:
         (p50, p99), (peer50, peer99) = latencies(ours), latencies(peer)
         rows.append(row("scrape, p50", "ms", p50, peer50))
         rows.append(row("scrape, p99", "ms", p99, peer99))
+        rows.append(("age of the snapshots of a scrape, p95", f"{age(ours):.2f} s", "-", "-"))
         megabytes = [resident_bytes(program.process.pid) / 1e6 for program in (ours, peer)]
         rows.append(row("resident memory", "MB", *megabytes))
     rows.append(_while_one_hangs(folder, peer99))
+    rows.append(start(folder))
     return rows
 
 

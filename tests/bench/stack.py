@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,35 @@ def servers(folder: Path) -> Iterator[tuple[RedisServer, PostgresServer]]:
         yield redis, postgres
 
 
+@contextlib.contextmanager
+def at_work(redis: Sequence[RedisServer], postgres: PostgresServer | None = None) -> Iterator[None]:
+    """The servers have something to do, so that their figures move from one cycle to the next."""
+    over = threading.Event()
+
+    def work() -> None:
+        chance = random.Random(1)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.client()) for server in redis]
+            connection = stack.enter_context(postgres.connect()) if postgres is not None else None
+            while not over.wait(0.1):
+                for client in clients:
+                    number = chance.randrange(1000)
+                    client.set(f"key:{number}", "x" * number, ex=3600)
+                    client.get(f"key:{chance.randrange(2000)}")
+                if connection is not None:
+                    account = chance.randrange(1, 100_000)
+                    connection.execute("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = %s", [account])
+                    connection.execute("SELECT abalance FROM pgbench_accounts WHERE aid = %s", [account])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def cpu(programs: Sequence[Program], scrapers: int = 1) -> float:
     """Milliseconds of CPU of the programs together in which everything is collected once, and scraped."""
     pids = [program.process.pid for program in programs]
@@ -107,12 +138,14 @@ def stack(folder: Path) -> list[tuple[str, ...]]:
         of_postgres = running.enter_context(postgres_exporter(folder / "peers", postgres.dsn(user="monitor")))
         peers = [running.enter_context(node_exporter(folder / "peers", *same_coverage(folder))), of_redis, of_postgres]
         where = {"redis": redis.url, "postgres": postgres.dsn(user="monitor")}
-        peers_one, peers_two = cpu(peers), cpu(peers, 2)
+        with at_work([redis], postgres):
+            peers_one, peers_two = cpu(peers), cpu(peers, 2)
         asked = (asked_in_a_cycle(of_redis, redis, postgres)[0], asked_in_a_cycle(of_postgres, redis, postgres)[1])
         for name, title, more in (("same", "same coverage", SAME_COVERAGE), ("all", "everything on", "")):
             with agent(folder / name, CONFIG.format(**where, more=more)) as ours:
-                row(f"CPU of a cycle, {title}", "ms", cpu([ours]), peers_one)
-                row(f"CPU of a cycle, {title}, two scrapers", "ms", cpu([ours], 2), peers_two)
+                with at_work([redis], postgres):
+                    row(f"CPU of a cycle, {title}", "ms", cpu([ours]), peers_one)
+                    row(f"CPU of a cycle, {title}, two scrapers", "ms", cpu([ours], 2), peers_two)
                 row(f"resident memory, {title}", "MB", megabytes([ours]), megabytes(peers))
                 commands, statements = asked_in_a_cycle(ours, redis, postgres)
                 row(f"Redis commands of a cycle, {title}", "", commands, asked[0])
@@ -129,7 +162,7 @@ def many_redis(folder: Path) -> list[tuple[str, ...]]:
         )
         config = f"interval: 15s\nexporters:\n  redis:\n{targets}"
         ours = running.enter_context(agent(folder, config))
-        with Scraping([port_of(ours)], 15.0):
+        with at_work(servers), Scraping([port_of(ours)], 15.0):
             time.sleep(2 * 15)
             before = cpu_seconds(ours.process.pid)
             time.sleep(4 * 15)

@@ -121,7 +121,7 @@ def _repeated(load: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def _prepare(database: PostgresServer) -> None:
@@ -175,7 +175,7 @@ def _block(server: PostgresServer) -> None:
         waiting.start()
         time.sleep(2.5)
         holder.execute("COMMIT")
-        waiting.join(10)
+        waiting.join(60)
 
 
 def _deadlock(server: PostgresServer) -> None:
@@ -186,7 +186,7 @@ def _deadlock(server: PostgresServer) -> None:
         waiting = threading.Thread(target=_quietly, args=(one, "UPDATE orders SET note = 'd' WHERE id = 3"))
         waiting.start()
         _quietly(other, "UPDATE orders SET note = 'd' WHERE id = 2")
-        waiting.join(10)
+        waiting.join(60)
     time.sleep(2)
 
 

@@ -211,4 +211,4 @@ def serve(double: Double) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)

@@ -35,7 +35,7 @@ from services import Program, fetch, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 #: Queries that need not return data here, by what is in them, and why.
 EXCUSED = {
@@ -124,7 +124,7 @@ def test_every_variable_has_something_to_choose(stack: Live, name: str) -> None:
             status, answer = _ask(stack.prometheus, f"label/{label}/values", **{"match[]": filled(selector)})
             return status == 200 and bool(answer["data"])
 
-        until(values, 30, f"a value of {variable['name']}")
+        until(values, what=f"a value of {variable['name']}")
 
 
 def test_the_config_load_is_marked_once(stack: Live) -> None:
@@ -134,7 +134,7 @@ def test_the_config_load_is_marked_once(stack: Live) -> None:
         found: list[Any] = _ask(stack.prometheus, "query", query=filled(expression))[1]["data"]["result"]
         return found
 
-    (stamp,) = until(stamps, 30, "the config's load")
+    (stamp,) = until(stamps, what="the config's load")
     assert abs(time.time() * 1000 - float(stamp["value"][1])) < 3_600_000  # milliseconds, as Grafana reads them
 
 

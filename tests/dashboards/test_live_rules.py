@@ -19,7 +19,7 @@ from services import ROOT, fetch, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 #: Metrics of rules that are not there as long as nothing is wrong, or that this stack does not have, and why.
 NOT_IN_RULES = {

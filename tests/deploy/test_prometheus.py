@@ -94,16 +94,14 @@ def test_each_target_of_a_live_agent_is_up_and_an_instance_of_its_own(tmp_path: 
         config["rule_files"] = []
         config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] == "deckwatch"]
         with _prometheus(tmp_path, config, f"--storage.tsdb.path={tmp_path / 'tsdb'}") as prometheus:
-            up = until(
-                lambda: [it for it in [_query(prometheus.url, "up == 1")] if len(it) == 3], 20, "three targets up"
-            )[0]
+            up = until(lambda: it if len(it := _query(prometheus.url, "up == 1")) == 3 else [], what="three targets up")
             assert {it["metric"]["instance"] for it in up} == {address, "cache", "queue"}
             assert all(it["metric"]["job"] == "deckwatch" and it["metric"]["agent"] == address for it in up)
 
-            keys = until(lambda: _query(prometheus.url, "redis_up"), 20, "figures of Redis")
+            keys = until(lambda: _query(prometheus.url, "redis_up"), what="figures of Redis")
             assert {it["metric"]["instance"] for it in keys} == {"cache", "queue"}
             assert all("target" not in it["metric"] for it in keys)
-            (host,) = until(lambda: _query(prometheus.url, "node_load1"), 20, "figures of the host")
+            (host,) = until(lambda: _query(prometheus.url, "node_load1"), what="figures of the host")
             assert host["metric"]["instance"] == address
             assert not _query(prometheus.url, f'{{__name__=~"redis_.+", instance="{address}"}}'), "they come twice"
 
@@ -113,7 +111,7 @@ def test_each_target_of_a_live_agent_is_up_and_an_instance_of_its_own(tmp_path: 
             watched_config["exporters"]["redis"].append({"name": "late", "url": f"redis://127.0.0.1:{redis.port}/0"})
             file.write_text(json.dumps(watched_config))
             watched.process.send_signal(signal.SIGHUP)
-            until(lambda: _query(prometheus.url, 'up{instance="late"} == 1'), 20, "the new target")
+            until(lambda: _query(prometheus.url, 'up{instance="late"} == 1'), what="the new target")
 
 
 @pytest.mark.skipif(not shutil.which("victoria-metrics"), reason="victoria-metrics is not installed (Debian package)")
@@ -144,8 +142,8 @@ def test_a_real_victoria_metrics_gets_every_target_through_remote_write(tmp_path
         agent_mode = "--enable-feature=agent" if "version 2." in version.stdout + version.stderr else "--agent"
         storage = f"--storage.agent.path={tmp_path / 'wal'}"
         with _prometheus(tmp_path, config, agent_mode, storage):
-            up = until(lambda: [it for it in [_query(victoria.url, "up == 1")] if len(it) == 3], 30, "three targets")[0]
+            up = until(lambda: it if len(it := _query(victoria.url, "up == 1")) == 3 else [], what="three targets")
             assert {it["metric"]["instance"] for it in up} == {address, "cache", "queue"}
             assert all(it["metric"]["cluster"] == "site-1" and it["metric"]["agent"] == address for it in up)
-            until(lambda: len(_query(victoria.url, "redis_up == 1")) == 2, 20, "figures of Redis")
-            until(lambda: _query(victoria.url, 'node_cpu_seconds_total{mode="idle"}'), 20, "figures of the host")
+            until(lambda: len(_query(victoria.url, "redis_up == 1")) == 2, what="figures of Redis")
+            until(lambda: _query(victoria.url, 'node_cpu_seconds_total{mode="idle"}'), what="figures of the host")

@@ -32,7 +32,7 @@ def ended(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -47,7 +47,7 @@ class Demo:
     def printed(self) -> str:
         return self.output.read_text()
 
-    def says(self, text: str, seconds: float = 60) -> None:
+    def says(self, text: str, seconds: float = 120) -> None:
         def said() -> bool:
             assert self.process.poll() is None, self.printed
             return text in self.printed
@@ -112,7 +112,7 @@ def test_a_dead_redis_is_told_of_and_an_interrupt_ends_everything_and_leaves_not
         assert "DeckwatchCollectorFailing" not in it.printed  # inhibited
         assert len(it.left()) >= 6
         it.process.send_signal(signal.SIGINT)
-        assert it.process.wait(12) == 0
+        assert it.process.wait(60) == 0
         assert it.printed.endswith("Stopped; nothing is left.\n")
         assert it.left() == []
 
@@ -122,14 +122,14 @@ def test_a_killed_demo_takes_its_programs_and_its_folder_along(place: Path, tmp_
         it.says("Ctrl-C ends everything")
         assert len(it.left()) >= 7
         it.process.kill()
-        until(lambda: it.left() == [], 12, "everything gone")
+        until(lambda: it.left() == [], what="everything gone")
 
 
 def test_an_interrupt_during_the_start_leaves_nothing_either(place: Path, tmp_path: Path) -> None:
     with demo(place, tmp_path / "output") as it:
         it.says("Starting Redis")
         it.process.send_signal(signal.SIGTERM)
-        assert it.process.wait(12) == 0
+        assert it.process.wait(60) == 0
         assert it.left() == []
 
 

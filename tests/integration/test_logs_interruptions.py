@@ -40,12 +40,12 @@ class Writer:
 
     def end(self) -> list[str]:
         self.process.terminate()
-        printed, _ = self.process.communicate(timeout=10)
+        printed, _ = self.process.communicate(timeout=60)
         return self.numbered.lines(0, int(printed))
 
 
 @contextlib.contextmanager
-def writing(path: Path, rate: int, period: float = 1.0, backups: int = 100) -> Iterator[Writer]:
+def writing(path: Path, rate: int, period: float = 1.0, backups: int = 1000) -> Iterator[Writer]:
     writer = Writer(path, rate, period, backups)
     try:
         yield writer
@@ -61,7 +61,7 @@ def destination() -> Iterator[Loki]:
         yield destination
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destination: Loki, tmp_path: Path) -> None:
     alone, many, random_moments = new_job(), new_job(), random.Random(4)
     files = [  # the file itself, and a pattern that its rotated ones match too, all of them one stream
@@ -77,17 +77,18 @@ def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destin
             until(lambda: stored(destination, alone) and stored(destination, many), what="the first lines")
             program.process.kill()
         with (tmp_path / "killed.log").open("wb") as log:
-            for _ in range(_KILLS - 1):
+            for turn in range(_KILLS - 1):
+                before = len(stored(destination, alone))
                 agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
-                time.sleep(random_moments.uniform(0.3, 1.2))  # from within its start to within its work
+                if turn % 2:  # within its work, and elsewhere within its start or when that is done
+                    until(lambda before=before: len(stored(destination, alone)) > before, what="new lines")  # type: ignore[misc]
+                time.sleep(random_moments.uniform(0, 0.3 if turn % 2 else 1.2))
                 agent.kill()
-                assert agent.wait(10) == -signal.SIGKILL, (tmp_path / "killed.log").read_text()
+                assert agent.wait(60) == -signal.SIGKILL, (tmp_path / "killed.log").read_text()
         lines = {alone: first.end(), many: second.end()}
-    for job in (alone, many):
-        assert len(stored(destination, job)) > len(lines[job]) / 2  # it did its work in spite of it
     with shipper(tmp_path, text) as program:
         for job in (alone, many):
-            await_lines(destination, job, lines[job], 60)
+            await_lines(destination, job, lines[job], 300)
         await_empty_spool(program)
     for job in (alone, many):
         assert_exactly_once(lines[job], stored(destination, job))
@@ -141,6 +142,7 @@ def test_each_way_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_
     with shipper(tmp_path, config(destination, [following(tmp_path / "app.log", job)])) as program:
         for turn in range(4 if way == "copytruncate" else 2):
             if way == "copytruncate":
+                log.write(random.randrange(1, 100))  # unread for the most part, when they are moved
                 (tmp_path / f"app.log.{turn + 1}").write_bytes(log.path.read_bytes())
                 os.truncate(log.path, 0)
             else:
@@ -151,7 +153,6 @@ def test_each_way_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_
                     file.writelines(f"{line}\n" for line in log.numbered.lines(log.written, log.written + 100))
                 log.written += 100
             log.write(random.randrange(1, 1500))
-            time.sleep(0.2)
-        await_lines(destination, job, log.lines)
+            await_lines(destination, job, log.lines)  # the rotation was noticed
         await_empty_spool(program)
     assert_exactly_once(log.lines, stored(destination, job))

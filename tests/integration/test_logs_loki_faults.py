@@ -106,9 +106,9 @@ def test_a_destination_that_is_down_does_not_hold_up_the_other(tmp_path: Path) -
             {"name": "second", "url": f"http://127.0.0.1:{port}", "labels": {"copy": "yes"}},
         ]
         with shipper(tmp_path, config(destinations, [following(log.path, job)])) as program:
-            await_lines(first, job, log.lines, 5)
+            await_lines(first, job, log.lines)
             log.write(1000)
-            await_lines(first, job, log.lines, 5)
+            await_lines(first, job, log.lines)
             assert figures(program)["deckwatch_log_spool_bytes"] > 0
             with loki(port=port) as second:
                 await_lines(second, job, log.lines)

@@ -125,10 +125,10 @@ def test_equal_lines_of_the_same_time_are_all_stored_also_over_restarts(
                 with log.open("a") as file:
                     file.write(f"{line}\n" * 5)
                 lines += [line] * 5
-                await_lines(destination, job, lines, 3)
+                await_lines(destination, job, lines)
             program.process.kill()
         with log.open("a") as file:
             file.write(f"{line}\n" * 2)
         lines += [line] * 2
         with shipper(tmp_path, config(destination, [following(log, job)])):
-            await_lines(destination, job, lines, 3)
+            await_lines(destination, job, lines)

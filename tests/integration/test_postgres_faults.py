@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +94,12 @@ def test_a_server_that_goes_away_is_down_at_once_and_watched_again_when_it_is_ba
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         server.process = None
-    until(watch.is_down, 5)
-    until(lambda: watch.of_target() == {"pg_up"}, 5)
+    until(watch.is_down)
+    until(lambda: watch.of_target() == {"pg_up"})
     assert_nothing_but_down(watch)
 
     # After a kill, the orphans of the postmaster hold its shared memory for a moment.
-    until(lambda: _starts(server), 20, "the server's start")
+    until(lambda: _starts(server), what="the server's start")
     until(watch.is_up)
     until(lambda: watch.failing() == set())
     until(lambda: sessions(server) == 1)
@@ -117,21 +116,20 @@ def _starts(server: PostgresServer) -> bool:
     return True
 
 
-def test_a_hung_server_slows_nothing_down_and_piles_no_connections_up(server: PostgresServer, watch: Watch) -> None:
+def test_a_hung_server_holds_no_scrape_up_and_piles_no_connections_up(server: PostgresServer, watch: Watch) -> None:
     agent = psutil.Process(watch.program.process.pid)
-    latencies, connections = [], set()
+    runs, connections = set(), set()
 
     def look() -> None:
-        began = time.perf_counter()
-        fetch(watch.program.url + "/metrics")
-        latencies.append(time.perf_counter() - began)
+        assert fetch(watch.program.url + "/metrics")[0] == 200
+        runs.add(watch.last_run("postgres.server"))
         connections.add(sum(bool(it.raddr) and it.raddr.port == server.port for it in agent.net_connections("tcp")))
 
     server.freeze()
-    frozen = time.monotonic()
     try:
-        until(lambda: look() or watch.of_target() <= {"pg_up"}, 10, "the server being found hung")  # type: ignore[func-returns-value]
-        until(lambda: look() or time.monotonic() - frozen > 7, 10)  # type: ignore[func-returns-value]
+        until(lambda: look() or watch.of_target() <= {"pg_up"}, what="the server being found hung")  # type: ignore[func-returns-value]
+        runs.clear()
+        until(lambda: look() or len(runs) > 3, what="three more runs")  # type: ignore[func-returns-value]
         until(watch.is_down)
         assert_nothing_but_down(watch)
     finally:
@@ -141,8 +139,6 @@ def test_a_hung_server_slows_nothing_down_and_piles_no_connections_up(server: Po
     until(lambda: watch.failing() == set())
     watch.cycles(1)
 
-    assert sorted(latencies)[len(latencies) // 2] < 0.05
-    assert max(latencies) < 0.5
     assert max(connections) <= 2
     assert max(after) <= 2
     assert sessions(server) == 1
@@ -264,15 +260,9 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         holder.execute("BEGIN")
         holder.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
         until(lambda: watch.value(size, relname="locked") is None)
-        waited, seen = [0.0], set()
+        seen = set()
 
         def look() -> bool:
-            with server.connect() as connection:
-                rows = connection.execute(
-                    "SELECT wait_event_type, extract(epoch FROM clock_timestamp() - query_start)::float"
-                    f" FROM pg_stat_activity WHERE {OURS} AND state = 'active'"
-                ).fetchall()
-            waited.extend(seconds for kind, seconds in rows if kind == "Lock")
             seen.add(sessions(server))
             return watch.value(size, relname="locked") is None
 
@@ -280,9 +270,9 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         assert watch.value(size, relname="free")
         assert watch.value(index_size, indexrelname="free_pkey")
         assert watch.value("pg_stat_user_tables_seq_scan", relname="locked") is not None
+        # Whoever waited for the lock until the statement's own timeout would fail.
         assert watch.failing() == set()
         assert "is failing" not in watch.program.printed
-        assert max(waited) < 0.2
         assert max(seen) <= 2
 
         holder.execute("ROLLBACK")
@@ -384,7 +374,7 @@ def test_names_in_any_encoding_give_a_valid_exposition(server: PostgresServer, t
         ):
             connection.execute(b"SET application_name = 'app \xff'")
             connection.execute(b"SELECT '\xff\xfe'")
-            until(lambda: watch.is_up() and watch.series("pg_database_tables_read", datname="two words"), 30)
+            until(lambda: watch.is_up() and watch.series("pg_database_tables_read", datname="two words"))
             until(lambda: watch.errors() == {})
             text = watch.program.metrics()
             label = f"127.0.0.1:{server.port}"

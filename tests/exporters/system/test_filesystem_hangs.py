@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,21 +49,29 @@ def _collector(paths: Paths, timeout: str, statvfs: Callable[[str], os.statvfs_r
     return Filesystem(paths, FilesystemSettings.model_validate({"timeout": timeout}), statvfs)
 
 
-def test_many_mounts_that_hang_cost_one_timeout_together(tmp_path: Path, release: threading.Event) -> None:
+POINTS = ["/dead1", "/alive1", "/dead2", "/dead3", "/alive2", "/dead4", "/alive3"]
+
+
+def test_many_mounts_that_hang_are_errors_and_the_others_are_not(tmp_path: Path, release: threading.Event) -> None:
     def statvfs(path: str) -> os.statvfs_result:
         if path.startswith("/dead"):
-            release.wait(60)
+            release.wait(120)
         return ANSWER
 
-    points = ["/dead1", "/alive1", "/dead2", "/dead3", "/alive2", "/dead4", "/alive3"]
-    collector = _collector(_host(tmp_path, points), "2s", statvfs)
+    errors = _errors(_collector(_host(tmp_path, POINTS), "2s", statvfs))
 
-    began = time.monotonic()
-    errors = _errors(collector)
-    took = time.monotonic() - began
+    assert errors == {point: int(point.startswith("/dead")) for point in POINTS}
 
-    assert errors == {point: int(point.startswith("/dead")) for point in points}
-    assert took < 4, "four dead mounts cost more than one timeout"
+
+def test_many_mounts_that_hang_do_so_within_one_timeout_together(tmp_path: Path) -> None:
+    all_hang = threading.Barrier(4)  # none of them comes back before each of them was asked
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if path.startswith("/dead"):
+            all_hang.wait(60)
+        return ANSWER
+
+    assert set(_errors(_collector(_host(tmp_path, POINTS), "10s", statvfs)).values()) == {0}
 
 
 def test_a_mount_that_is_slow_holds_nobody_up_and_is_no_error(tmp_path: Path) -> None:
@@ -72,12 +79,12 @@ def test_a_mount_that_is_slow_holds_nobody_up_and_is_no_error(tmp_path: Path) ->
 
     def statvfs(path: str) -> os.statvfs_result:
         if path == "/slow":
-            assert other_was_asked.wait(20)  # only another thread can ask the other one now
+            assert other_was_asked.wait(60)  # only another thread can ask the other one now
         else:
             other_was_asked.set()
         return ANSWER
 
-    assert _errors(_collector(_host(tmp_path, ["/slow", "/other"]), "5s", statvfs)) == {"/slow": 0, "/other": 0}
+    assert _errors(_collector(_host(tmp_path, ["/slow", "/other"]), "20s", statvfs)) == {"/slow": 0, "/other": 0}
 
 
 def test_healthy_mounts_are_asked_by_one_thread_and_each_once(tmp_path: Path) -> None:
@@ -102,11 +109,11 @@ def test_threads_are_bounded_and_the_first_mounts_go_on_being_asked(tmp_path: Pa
     def statvfs(path: str) -> os.statvfs_result:
         if path.startswith("/dead"):
             hanging.append(path)
-            release.wait(60)
+            release.wait(120)
         return ANSWER
 
     points = ["/", *(f"/dead{number}" for number in range(100))]
-    collector = _collector(_host(tmp_path, points), "100ms", statvfs)
+    collector = _collector(_host(tmp_path, points), "500ms", statvfs)
 
     for _ in range(8):
         errors = _errors(collector)
@@ -119,15 +126,14 @@ def test_threads_are_bounded_and_the_first_mounts_go_on_being_asked(tmp_path: Pa
 
 def test_a_run_ends_at_once_when_nobody_is_left_to_ask(tmp_path: Path, release: threading.Event) -> None:
     def statvfs(_path: str) -> os.statvfs_result:
-        release.wait(60)
+        release.wait(120)
         return ANSWER
 
-    collector = _collector(_host(tmp_path, ["/dead"]), "2s", statvfs)
+    collector = _collector(_host(tmp_path, ["/dead"]), "100ms", statvfs)
     _errors(collector)
 
-    began = time.monotonic()
+    collector._settings = FilesystemSettings.model_validate({"timeout": "1h"})  # which is what waiting would take
     assert _errors(collector) == {"/dead": 1}
-    assert time.monotonic() - began < 1.5
 
 
 def test_a_read_only_mount_is_one_by_its_own_or_its_super_block_s_options(tmp_path: Path) -> None:

@@ -80,9 +80,7 @@ def test_a_host_that_has_nothing_of_the_kind_is_told_in_so_many_words(name: str,
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-@settings(
-    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(garbage=st.one_of(st.just(b""), st.binary(max_size=200), st.integers(0, 400)), data=st.data())
 def test_truncated_empty_and_garbage_files_give_a_clear_error_or_good_samples(
     name: str, garbage: bytes | int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

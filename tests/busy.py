@@ -1,0 +1,44 @@
+"""Runs a command with four busy processes beside it, which end with it: `busy.py COMMAND ...`.
+
+They end in whatever way this program does: each of them is killed by the kernel when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+BUSY = 4
+_PR_SET_PDEATHSIG = 1
+
+
+def busy(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    while os.getppid() == parent:  # it may have ended before that was set
+        for _ in range(1_000_000):
+            pass
+
+
+def main() -> int:
+    if sys.argv[1] == "--busy":
+        busy(int(sys.argv[2]))
+        return 0
+    # Ctrl-C reaches the command too, and the one that waits for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    load = [subprocess.Popen([sys.executable, __file__, "--busy", str(os.getpid())]) for _ in range(BUSY)]
+    try:
+        command = subprocess.Popen(sys.argv[1:], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        signal.signal(signal.SIGTERM, lambda *_: command.terminate())
+        return command.wait()
+    finally:
+        for process in load:
+            process.kill()
+        for process in load:
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
