@@ -14,7 +14,7 @@ from deckwatch.collection.host_summary import HostSummary
 from deckwatch.collection.own_process import OwnProcess
 from deckwatch.collection.run import NamedCollector, SeriesBudget
 from deckwatch.collection.scheduler import Scheduler
-from deckwatch.collection.status import AgentStatus, CollectorStatus
+from deckwatch.collection.status import AgentStatus, CollectorStatus, LogDestinationStatus
 from deckwatch.collection.targets import open_target
 from deckwatch.config import ConfigError, changed
 from deckwatch.metrics.declaration import Gauge
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from deckwatch.metrics.declaration import Sample
 
 RELOAD_SUCCESSFUL = Gauge(
-    "deckwatch_config_last_reload_successful", "Whether the config file could be loaded when that was last tried."
+    "deckwatch_config_last_reload_successful", "Whether the last reload of the config file succeeded."
 )
 RELOAD_SUCCESS_TIMESTAMP = Gauge(
     "deckwatch_config_last_reload_success_timestamp_seconds",
-    "When a config was last loaded successfully, in Unix seconds.",
+    "Time of the last successful load of the config file, in Unix seconds.",
 )
 THRESHOLDS = {
     "cpu_ratio": Gauge("deckwatch_threshold_cpu_ratio", "CPU usage above which alerts fire, as a ratio."),
@@ -45,7 +45,7 @@ THRESHOLDS = {
         "deckwatch_threshold_process_memory_bytes", "Resident memory of a process above which alerts fire, in bytes."
     ),
     "slow_query": Gauge(
-        "deckwatch_threshold_slow_query_seconds", "Duration from which a database query counts as slow, in seconds."
+        "deckwatch_threshold_slow_query_seconds", "Duration above which a database query counts as slow, in seconds."
     ),
     "cache_hit_ratio": Gauge(
         "deckwatch_threshold_cache_hit_ratio", "Cache hit ratio below which alerts fire, as a ratio."
@@ -151,6 +151,10 @@ class Agent:
                 _status(slot, next_runs.get((slot.named.name, slot.named.target))) for slot in self.board.slots()
             ),
             host=self._host.status,
+            logs=tuple(
+                LogDestinationStatus(name, "ok" if since is None else "failing", since, error or None)
+                for name, (since, error) in (self._logs.failing() if self._logs else {}).items()
+            ),
         )
 
     def reload(self) -> str | None:
@@ -161,7 +165,9 @@ class Agent:
             except ConfigError as wrong:
                 self._loaded = (False, self._loaded[1])
                 self._log.error(
-                    "config not reloaded, the old one stays: %s", wrong, extra={"event": "config.reload_failed"}
+                    "config not reloaded, the previous config stays in effect: %s",
+                    wrong,
+                    extra={"event": "config.reload_failed"},
                 )
                 return str(wrong)
             self._take_over(new)
@@ -173,7 +179,7 @@ class Agent:
         old = self._config
         for key in ("listen", "web_config"):
             if getattr(old.settings, key) != getattr(new.settings, key):
-                self._log.warning("a changed %r takes effect after a restart", key)
+                self._log.warning("the change of %r takes effect after a restart", key)
         difference = changed(old, new)
         for target in difference.removed:
             self._remove(target)

@@ -152,7 +152,7 @@ exporters:
         "deckwatch.yml:5: exporters.system.verbos: unknown key (did you mean 'verbose'?); there are: depth, disable,"
         " interval, max_series, verbose",
         "deckwatch.yml:7: exporters.cache[0].url: found 5; expected text",
-        "deckwatch.yml:8: exporters.cache[1].name: found 'a'; expected another name: the target in line 7 has this one",
+        "deckwatch.yml:8: exporters.cache[1].name: found 'a'; expected a unique name: the target in line 7 has it too",
         "deckwatch.yml:9: exporters.cache[2].url: is missing; expected text",
         "deckwatch.yml:10: exporters.cache[3].name: found 'b c'; expected a name of 1 to 63 letters, digits, and _ . -",
         "deckwatch.yml:10: exporters.cache[3].timeout: found 'soon'; expected a duration above 0, such as 15s, 1m30s"
@@ -165,13 +165,13 @@ def test_a_duplicate_target_name_names_the_first_one(tmp_path: Path, registry: R
     text = "exporters:\n  cache:\n    - {name: a, url: x}\n    - {name: a, url: y}\n"
 
     assert _faults(tmp_path, text, registry) == [
-        "deckwatch.yml:4: exporters.cache[1].name: found 'a'; expected another name: the target in line 3 has this one"
+        "deckwatch.yml:4: exporters.cache[1].name: found 'a'; expected a unique name: the target in line 3 has it too"
     ]
 
 
 def test_a_key_that_stands_twice_names_both_lines(tmp_path: Path, registry: Registry) -> None:
     assert _faults(tmp_path, "interval: 1s\nlisten: :1\ninterval: 2s\n", registry) == [
-        "deckwatch.yml:3: interval: stands twice; the first one is in line 1"
+        "deckwatch.yml:3: interval: is set twice, first in line 1"
     ]
 
 
@@ -229,7 +229,7 @@ def test_a_secret_comes_from_a_file_beside_the_config(tmp_path: Path, registry: 
     ("target", "fault"),
     [
         ("password_file: missing", "password_file: 'missing' cannot be read: No such file or directory"),
-        ("password: a, password_file: b", "password_file: stands beside 'password'; only one of the two may be given"),
+        ("password: a, password_file: b", "password_file: 'password' is set too; set only one of them"),
         ("password_file: [1]", "password_file: found a value (not shown); expected the path of a file"),
     ],
 )

@@ -192,11 +192,11 @@ def test_a_field_of_its_own_comes_before_the_file_of_a_secret(tmp_path: Path) ->
     [
         ("missing", "'missing' cannot be read: No such file or directory"),
         (".", "'.' cannot be read: Is a directory"),
-        ("pipe", "'pipe' cannot be read: it is no regular file"),
-        ("/dev/null", "'/dev/null' cannot be read: it is no regular file"),
-        ("large", "'large' cannot be read: it is larger than 64 KiB, which no secret is"),
+        ("pipe", "'pipe' cannot be read: not a regular file"),
+        ("/dev/null", "'/dev/null' cannot be read: not a regular file"),
+        ("large", "'large' cannot be read: too large for a secret (limit 64 KiB)"),
         ("binary", "'binary' is not UTF-8 text"),
-        ('"a\\0b"', "'a\\x00b' is no path: it holds a character that none may hold"),
+        ('"a\\0b"', "'a\\x00b' contains an invalid character"),
         ("''", "found ''; expected the path of a file"),
     ],
 )
@@ -319,7 +319,7 @@ def test_a_name_that_stands_twice_is_told_though_the_first_target_is_wrong_as_we
 
     assert _faults(tmp_path, text) == [
         "3: exporters.broker[0].url: found 5; expected text",
-        "4: exporters.broker[1].name: found 'a'; expected another name: the target in line 3 has this one",
+        "4: exporters.broker[1].name: found 'a'; expected a unique name: the target in line 3 has it too",
     ]
 
 
@@ -342,12 +342,12 @@ def test_a_tag_that_does_not_fit_its_value_is_told_once(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("listen: :1\n---\nlisten: :2\n", "2: is not valid YAML: it holds a second document (after ---)"),
-        ("listen: :1\ninterval: \x07\n", "2: is not valid YAML: it holds the character U+0007"),
+        ("listen: :1\n---\nlisten: :2\n", "2: is not valid YAML: it contains a second document (after ---)"),
+        ("listen: :1\ninterval: \x07\n", "2: is not valid YAML: it contains the character U+0007"),
         ("listen: :1\n\tinterval: 1s\n", "2: is not valid YAML: "),
         (
             "thresholds:\n  <<: {}\n  <<: {}\n",
-            "3: thresholds.<<: stands twice; the first one is in line 2; merge several",
+            "3: thresholds.<<: is set twice, first in line 2; merge several",
         ),
         ("thresholds:\n  <<: 5\n", "2: thresholds: <<: takes a mapping or a list of them"),
         ("? [a]\n: 1\n", "1: a key must be a plain word"),
@@ -394,7 +394,7 @@ def test_a_file_too_large_for_a_config_is_not_read_to_its_end(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "address", ["[]:80", "[zz]:80", "999.1.1.1:80", "a b:80", "host:80/", "::1:80", ":65536", ":٣", ":" + "1" * 5000]
+    "address", ["[]:80", "[zz]:80", "999.1.1.1:80", "a b:80", "host:80/", ":65536", ":٣", ":" + "1" * 5000]
 )
 def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
     (fault,) = _faults(tmp_path, f"listen: '{address}'")
@@ -452,7 +452,7 @@ def test_whatever_is_wrong_with_another_s_module_is_one_clear_error(
 
 
 def test_an_exporter_that_calls_itself_otherwise_and_one_that_two_claim_are_refused() -> None:
-    with pytest.raises(RegistryError, match="calls itself 'system'"):
+    with pytest.raises(RegistryError, match="has the name 'system'"):
         Registry({"other": (f"{__name__}:HOST", "acme")}).get("other")
     with pytest.raises(RegistryError, match="published more than once, by acme, zeta; uninstall all but one"):
         Registry(PUBLISHED, {"system": {"zeta", "acme"}}).get("system")

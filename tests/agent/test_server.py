@@ -118,7 +118,7 @@ def test_other_methods_are_refused_in_one_line_that_names_the_right_ones(client:
 def test_unknown_paths_are_404_in_one_line_and_never_redirected(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
-    assert answer.text == "there is nothing here; / lists what there is\n"
+    assert answer.text == "not found; see / for a list of pages\n"
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -262,7 +262,7 @@ def test_the_page_shows_every_collector_and_escapes_all_that_is_not_ours(watch: 
         page = client.get("/").text
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 4
-    assert "2 of 3 collectors fail" in page
+    assert "2 of 3 collectors are failing" in page
     assert "12.3 ms" in page
     assert "2023-11-14 22:13:20 UTC" in page
     for path in ("/metrics", "/sd", "/health/detailed", "/health/dependencies", "/api/v1/status"):

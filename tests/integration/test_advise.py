@@ -86,8 +86,8 @@ def test_a_server_that_is_down_is_one_line_and_takes_nothing_from_the_others(
     ("arguments", "message"),
     [
         (["postgres", "elsewhere"], "there is no target 'elsewhere' of postgres in the config; it has: main\n"),
-        (["system"], "there is no advice on 'system'\n"),
-        (["nothing"], "there is no advice on 'nothing'\n"),
+        (["system"], "no advice is available for 'system'\n"),
+        (["nothing"], "no advice is available for 'nothing'\n"),
     ],
 )
 def test_what_cannot_be_advised_on_is_said_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

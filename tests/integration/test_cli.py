@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
             "exporters: {system: {processes: [{name: a, match: x}, {name: a, match: y}]}}\n",
             "exporters.system.processes: found a list; expected groups with a name of their own each",
         ),
-        ("exporters: {system: {disable: [cpuu]}}\n", "cpuu is none of them"),
+        ("exporters: {system: {disable: [cpuu]}}\n", "unknown collector 'cpuu'"),
         (
             "exporters: {system: {processes: [{name: a, match: '('}]}}\n",
             "exporters.system.processes[0].match: found '('",
@@ -87,14 +86,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     assert "\nnode_load1 " in done.stdout
 
 
-def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-
-        assert "the port is in use" in refused(deckwatch("run", "--listen", address, cwd=tmp_path))
-
-
-@pytest.mark.parametrize("address", ["nowhere", "1.2.3.4:http", "127.0.0.1:99999", "203.0.113.7:9797"])
+@pytest.mark.parametrize("address", ["nowhere", "1.2.3.4:http", "127.0.0.1:99999"])
 def test_an_address_that_cannot_be_listened_on_is_told_in_one_line(tmp_path: Path, address: str) -> None:
     assert refused(deckwatch("run", "--listen", address, cwd=tmp_path))
 
@@ -158,7 +150,8 @@ def test_the_catalogue_is_readable_too(tmp_path: Path, format: str) -> None:
 def _examples(readme: str) -> list[str]:
     """The config files, and parts of one, that a README shows."""
     blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if "scrape_configs" not in block]
+    # The exporter `well` is the example of a third party's; test_third_party_exporter.py runs it.
+    return [block for block in blocks if "scrape_configs" not in block and "well:" not in block]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ _WIDTH_OF_A_PIPE = 160
 def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     parser.add_argument("exporter", metavar="EXPORTER", help="postgres")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the target's name; all of them without it")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="name of a target (default: all targets)")
     parser.set_defaults(command=_advise)
 
 
@@ -42,7 +42,7 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
     """
     look = registry.get(exporter_name).advise if exporter_name in registry.names() else None
     if look is None:
-        raise UnknownSelectionError(f"there is no advice on {exporter_name!r}")
+        raise UnknownSelectionError(f"no advice is available for {exporter_name!r}")
     targets = [target for target in config.targets if target.exporter == exporter_name and name in (None, target.name)]
     if not targets:
         known = ", ".join(sorted(target.name for target in config.targets if target.exporter == exporter_name))
@@ -59,10 +59,10 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
             code = 1
             continue
         if not found:
-            console.print(Text(f"{title}: nothing to mend"))
+            console.print(Text(f"{title}: nothing to improve"))
             continue
         table = Table(
-            "What", "Where", "Figure", "What would mend it", title=title, box=box.SIMPLE_HEAD, title_justify="left"
+            "What", "Where", "Figure", "How to improve it", title=title, box=box.SIMPLE_HEAD, title_justify="left"
         )
         for advice in found:
             # As text: a bracket in a query is no markup.

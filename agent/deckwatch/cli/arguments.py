@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deckwatch.config import Config, find_config, load_config
+from deckwatch.config import Config, ConfigError, Problem, find_config, load_config
 from deckwatch.config.state_folder import state_folder
 
 if TYPE_CHECKING:
@@ -26,10 +26,27 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(options: argparse.Namespace, registry: Registry) -> Config:
+def load(options: argparse.Namespace, registry: Registry, *, allow_missing_secrets: bool = False) -> Config:
     """The config that `--config` or the environment names. Raises ConfigError."""
     path = find_config(Path(options.config) if options.config else None, os.environ, Path.cwd())
-    return load_config(path, os.environ, registry)
+    return load_config(path, os.environ, registry, allow_missing_secrets=allow_missing_secrets)
+
+
+class ConfigSource:
+    """Loads the config at the start and for each reload."""
+
+    def __init__(self, options: argparse.Namespace, registry: Registry) -> None:
+        self._options = options
+        self._registry = registry
+        self._path: Path | None = None
+
+    def load(self) -> Config:
+        """Raises ConfigError; also when the file that was loaded before no longer exists."""
+        if self._path is not None and not self._path.exists():
+            raise ConfigError([Problem(str(self._path), 0, "", "the config file that was loaded no longer exists")])
+        config = load(self._options, self._registry)
+        self._path = config.path
+        return config
 
 
 def state(options: argparse.Namespace) -> Path:

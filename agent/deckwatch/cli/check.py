@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     parser.add_argument(
-        "--timeout", type=arguments.positive_seconds, default=10.0, metavar="SECONDS", help="for each collector (10)"
+        "--timeout",
+        type=arguments.positive_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="limit for each collector (default 10)",
+    )
+    parser.add_argument(
+        "--allow-missing-secrets",
+        action="store_true",
+        help="accept secret files that do not exist yet; their targets are not tried",
     )
     arguments.add_state_dir(parser)
     parser.set_defaults(command=_check, may_leave_threads=True)
@@ -34,7 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     registry = Registry.installed()
-    return check(arguments.load(options, registry), registry, options.timeout, sys.stdout, arguments.state(options))
+    config = arguments.load(options, registry, allow_missing_secrets=options.allow_missing_secrets)
+    return check(config, registry, options.timeout, sys.stdout, arguments.state(options))
 
 
 class _Tried(NamedTuple):
@@ -50,11 +60,20 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     findings: list[tuple[str, str, Finding]] = []
     for target in config.targets:
         exporter = registry.get(target.exporter)
+        if target.lacks:
+            missing = ", ".join(target.lacks)
+            rows.append((target.exporter, target.name or "-", "not run", "", "", f"{missing} does not exist yet"))
+            continue
         opened = open_target(exporter, target, dict(config.thresholds))
         for collectors in opened.groups().values():
             rows += _try_all(collectors, target.max_series or exporter.max_series, timeout)
         opened.close()
         findings += [(target.exporter, target.name, finding) for finding in _findings(exporter, target)]
+    if config.settings.web_config is not None:
+        from deckwatch.http.web_config import WebConfigFile  # only where there is one
+
+        WebConfigFile(config.settings.web_config)  # raises what `run` would refuse to start with
+        findings.append(("web_config", "", Finding("ok", config.settings.web_config)))
     if config.logs is not None:
         from deckwatch.logs.checks import check_logs  # only where logs are shipped
 
@@ -68,7 +87,7 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
         if finding.remedy
     ]
     if remedies:
-        out.write("\nWhat is missing, and what mends it:\n" + "".join(remedies))
+        out.write("\nWhat is missing, and how to fix it:\n" + "".join(remedies))
     return 2 if any(row[2] not in ("ok", "not run") for row in rows) else 0
 
 
@@ -104,7 +123,7 @@ def _try(named: NamedCollector, max_series: int, timeout: float) -> tuple[_Tried
     if snapshot.error:
         return _Tried("failed", took, "", snapshot.error), snapshot.is_unreachable
     if not snapshot.series:
-        return _Tried("ok", took, "0", "nothing of this kind here"), False
-    details = [f"{snapshot.dropped} series over the budget"] if snapshot.dropped else []
+        return _Tried("ok", took, "0", "not available on this target"), False
+    details = [f"{snapshot.dropped} series over the limit (max_series)"] if snapshot.dropped else []
     details += [f"cannot parse {it.what}: {it.text[:60]!r}" for it in snapshot.malformed[:3]]
     return _Tried("ok", took, str(snapshot.series), "; ".join(details)), False

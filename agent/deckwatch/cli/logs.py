@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    tail = commands.add_parser("tail", help="print what would be sent of some files, without sending it")
+    tail = commands.add_parser("tail", help="print what would be shipped from some files, without sending it")
     arguments.add_config(tail)
     tail.add_argument("pattern", metavar="PATTERN", help="a file, or a glob in quotes: '/var/log/app/*.json'")
     tail.add_argument(
-        "-n", "--lines", type=arguments.whole_number, default=10, metavar="N", help="the last N of each file (10)"
+        "-n",
+        "--lines",
+        type=arguments.whole_number,
+        default=10,
+        metavar="N",
+        help="lines from the end of each file (default 10)",
     )
-    tail.add_argument("-f", "--follow", action="store_true", help="go on as the files grow")
+    tail.add_argument("-f", "--follow", action="store_true", help="keep reading as the files grow")
     tail.set_defaults(command=_tail)
     quarantine = commands.add_parser("quarantine", help="list the lines that Loki refused")
     arguments.add_state_dir(quarantine)

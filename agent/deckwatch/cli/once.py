@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     parser.add_argument("name", metavar="NAME", help="an exporter or a collector: system, system.cpu, ...")
-    parser.add_argument("--target", metavar="NAME", help="of that target only")
+    parser.add_argument("--target", metavar="NAME", help="only the target of this name")
     parser.add_argument("--format", choices=["text", "openmetrics"], default="text")
     parser.set_defaults(command=_once)
 

@@ -29,25 +29,29 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
-    parser.add_argument("--listen", metavar="HOST:PORT", help="overrides the config's `listen`")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="override `listen` of the config")
     arguments.add_state_dir(parser)
     parser.set_defaults(command=_run, may_leave_threads=True)
 
 
 def _run(options: argparse.Namespace) -> int:
     registry = Registry.installed()
-    return run(lambda: arguments.load(options, registry), registry, options.listen, arguments.state(options))
+    source = arguments.ConfigSource(options, registry)
+    return run(source.load, registry, options.listen, arguments.state(options))
 
 
 def run(load: Callable[[], Config], registry: Registry, listen: str | None, state: Path) -> int:
-    """Collect and serve until SIGTERM or SIGINT. Raises ConfigError when `load()` does; 2 when it cannot listen."""
+    """Collect and serve until SIGTERM or SIGINT. Raises ConfigError when `load()` does."""
     config = load()
     web = WebConfigFile(config.settings.web_config)
     try:
         listening = bind(listen or config.settings.listen)
-    except (ListenError, ValueError) as wrong:
-        print(wrong, file=sys.stderr)  # noqa: T201  the one line that the user is to read
+    except ValueError as wrong:
+        print(f"--listen: expected {wrong}", file=sys.stderr)  # noqa: T201  this is the command line
         return 2
+    except ListenError as failure:
+        print(failure, file=sys.stderr)  # noqa: T201  this is the command line
+        return 1  # the port may be free, or the address configured, when a supervisor tries again
     log.configure()
     quicken_thread_switches()
     agent = Agent(config, registry, load, state)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFLICTS = Gauge(
     "deckwatch_series_conflicting",
-    "Series left out of the exposition because another collector exposes them, or declares their metric differently.",
+    "Number of series that were dropped because another collector exposes them or declares their metric differently.",
 )
 
 _MAX_CACHED_ANSWERS = 64
@@ -214,7 +214,7 @@ class Board:
             if name not in self._warned:
                 self._warned.add(name)
                 self._log.warning(
-                    "two collectors expose %s: %d series of the later one are left out",
+                    "two collectors expose %s: %d series of the second one were dropped",
                     name,
                     series,
                     extra={"metric": name},

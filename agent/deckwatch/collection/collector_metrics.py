@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUCCESS = Gauge(
     "deckwatch_collector_success",
-    "Whether the collector's last run succeeded; 0 also when none ended in time.",
+    "Whether the collector's last run succeeded (1) or failed or timed out (0).",
     ["collector"],
 )
 DURATION = Gauge(
@@ -27,12 +27,14 @@ DURATION = Gauge(
 )
 LAST_SUCCESS = Gauge(
     "deckwatch_collector_last_success_timestamp_seconds",
-    "When the collector's last successful run ended, in Unix seconds.",
+    "Time when the collector's last successful run ended, in Unix seconds.",
     ["collector"],
 )
-SERIES = Gauge("deckwatch_series", "Series in the collector's last snapshot.", ["collector"])
+SERIES = Gauge("deckwatch_series", "Number of series in the collector's last snapshot.", ["collector"])
 DROPPED = Gauge(
-    "deckwatch_series_dropped", "Series that the collector's last run yielded over the series budget.", ["collector"]
+    "deckwatch_series_dropped",
+    "Number of series that the collector's last run dropped because of max_series.",
+    ["collector"],
 )
 PARSE_ERRORS = Gauge(
     "deckwatch_collector_parse_errors",

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 CPU = Counter("process_cpu_seconds_total", "CPU time used by the agent, in seconds.")
 RESIDENT = Gauge("process_resident_memory_bytes", "Resident memory of the agent, in bytes.")
 VIRTUAL = Gauge("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.")
-VIRTUAL_MAX = Gauge("process_virtual_memory_max_bytes", "Virtual memory that the agent may use, in bytes.")
-OPEN_FDS = Gauge("process_open_fds", "Open file descriptors of the agent.")
-MAX_FDS = Gauge("process_max_fds", "File descriptors that the agent may open.")
-START_TIME = Gauge("process_start_time_seconds", "When the agent started, in Unix seconds.")
-BUILD_INFO = Gauge("deckwatch_build_info", "The agent's version and its Python's.", ["version", "python"])
+VIRTUAL_MAX = Gauge("process_virtual_memory_max_bytes", "Maximum amount of virtual memory available, in bytes.")
+OPEN_FDS = Gauge("process_open_fds", "Number of open file descriptors of the agent.")
+MAX_FDS = Gauge("process_max_fds", "Maximum number of open file descriptors of the agent.")
+START_TIME = Gauge("process_start_time_seconds", "Time when the agent started, in Unix seconds.")
+BUILD_INFO = Gauge("deckwatch_build_info", "Versions of the agent and of Python; always 1.", ["version", "python"])
 
 # What Go, and so every Go exporter, prints for "no limit".
 _NO_LIMIT = float(2**64 - 1)

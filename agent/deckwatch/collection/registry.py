@@ -88,7 +88,7 @@ class Registry:
             ) from failure
         if isinstance(thing, Exporter):
             if thing.name != name:
-                raise RegistryError(f"exporter {name!r} of {publisher}: {place} calls itself {thing.name!r}")
+                raise RegistryError(f"exporter {name!r} of {publisher}: {place} has the name {thing.name!r}")
             return thing
         if callable(getattr(thing, "collect", None)):
             return _adopted(name, thing)

@@ -64,7 +64,7 @@ class Snapshot:
     """What one run of a collector gave.
 
     A run is all or nothing: a failed one (`error` is set) carries what says so. Of a successful one, values that could
-    not be parsed (`malformed`) and series over the budget (`dropped`) are missing.
+    not be parsed (`malformed`) and series over the limit (max_series) (`dropped`) are missing.
     """
 
     collector: str

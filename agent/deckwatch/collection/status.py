@@ -38,6 +38,16 @@ class TargetStatus:
 
 
 @dataclass(frozen=True)
+class LogDestinationStatus:
+    """One destination of logs. `since` (Unix seconds) and `error` are set while pushes fail."""
+
+    name: str
+    state: State
+    since: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class HostStatus:
     """How busy the host is, as ratios; None until measured."""
 
@@ -56,6 +66,7 @@ class AgentStatus:
     config_loaded: bool
     collectors: tuple[CollectorStatus, ...] = ()
     host: HostStatus = field(default_factory=HostStatus)
+    logs: tuple[LogDestinationStatus, ...] = ()
 
     def targets(self) -> list[TargetStatus]:
         """The targets in the order of their collectors."""

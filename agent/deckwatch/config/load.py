@@ -49,9 +49,15 @@ def _is_there(path: FilePath) -> bool:
     return True
 
 
-def load_config(path: FilePath | None, environ: Mapping[str, str], registry: Exporters) -> Config:
-    """The config in `path`, or the built-in default for None. Raises ConfigError with everything that is wrong."""
+def load_config(
+    path: FilePath | None, environ: Mapping[str, str], registry: Exporters, *, allow_missing_secrets: bool = False
+) -> Config:
+    """The config in `path`, or the built-in default for None. Raises ConfigError with everything that is wrong.
+
+    With `allow_missing_secrets`, secret files that do not exist are no error; their targets say which they lack.
+    """
     source = _from_environment(environ, registry) if path is None else read(path, environ)
+    source.allows_missing_secrets = allow_missing_secrets
     return _check(source, path, registry)
 
 
@@ -89,7 +95,8 @@ def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config
         expected = "a mapping of keys such as `listen` and `exporters`"
         source.blame((), f"found {found}; expected {expected}", found, expected)
         raise ConfigError(source.problems)
-    values = dict(values)
+    # Keys for YAML anchors, as Compose has them.
+    values = {key: value for key, value in values.items() if not key.startswith("x-")}
     exporters = values.pop("exporters", _DEFAULT_EXPORTERS)
     logs = _logs(source, values.pop("logs", None))
     settings = validated(source, AgentSettings, values, (), {"exporters", "logs"})
@@ -153,7 +160,7 @@ def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, p
         name = item.get("name") if isinstance(item, dict) else None
         if isinstance(name, str) and (*where, "name") not in source.fillers:
             if name in lines:
-                source.reject((*where, "name"), name, f"another name: the target in line {lines[name]} has this one")
+                source.reject((*where, "name"), name, f"a unique name: the target in line {lines[name]} has it too")
             lines.setdefault(name, source.line((*where, "name")))
     return targets
 
@@ -174,4 +181,5 @@ def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Pa
         hint = f"there are: {known}" if known else "this exporter has one collector: remove the target instead"
         source.blame((*path, "disable"), f"unknown collector {wrong!r}{near(wrong, exporter.collectors)}; {hint}")
     name = common.name if isinstance(common, NamedSettings) else ""
-    return TargetConfig(exporter.name, name, own, common.interval, common.max_series, common.disable)
+    lacks = tuple(file for where, file in source.missing_secrets.items() if where[: len(path)] == path)
+    return TargetConfig(exporter.name, name, own, common.interval, common.max_series, common.disable, lacks)

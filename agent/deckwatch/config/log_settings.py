@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .values import Duration, Secret, Settings, Size
 
+_LEAST_SPOOL_BYTES = 256 * 1024
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def _label_name(name: str) -> str:
     if not _LABEL.fullmatch(name) or len(name) > 1024:
-        raise ValueError("a label name: letters, digits and _, not beginning with a digit")
+        raise ValueError("a label name: letters, digits and _, and no digit at the beginning")
     return name
 
 
@@ -101,6 +102,12 @@ class SpoolSettings(Settings):
     max_bytes: Size = 1024**3
     when_full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
     segment_bytes: Size = 16 * 1024**2
+
+    @model_validator(mode="after")
+    def _holds_segments(self) -> SpoolSettings:
+        if self.max_bytes < _LEAST_SPOOL_BYTES:
+            raise ValueError(f"max_bytes of at least {_LEAST_SPOOL_BYTES // 1024}KiB")
+        return self
 
 
 class FileSettings(Settings):

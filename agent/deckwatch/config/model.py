@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from .values import Duration, Settings, Size
 
@@ -24,8 +24,10 @@ _LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-
 
 
 def split_listen(address: str) -> tuple[str, int]:
-    """Host (`` for all) and port of `127.0.0.1:9797`, `[::1]:9797`, `:9797`. Raises ValueError."""
-    match = _LISTEN.fullmatch(address)
+    """Host (`` for all) and port of `127.0.0.1:9797`, `[::1]:9797`, `::1:9797`, `:9797`. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    # `$(HOST_IP):9797` on an IPv6 node of Kubernetes: the port is what follows the last colon.
+    match = _LISTEN.fullmatch(f"[{host}]:{port}" if ":" in host and not host.startswith("[") else address)
     if match is None or int(match["port"]) > 65535 or not _is_host(match["v6"], match["host"]):
         raise ValueError("an address such as 127.0.0.1:9797, [::1]:9797 or :9797 (all addresses)")
     return match["v6"] or match["host"], int(match["port"])
@@ -42,8 +44,11 @@ def _is_host(v6: str | None, host: str | None) -> bool:
     return True
 
 
-def _checked_listen(address: str) -> str:
-    split_listen(address)
+def _checked_listen(address: Any) -> Any:
+    if isinstance(address, int):
+        raise ValueError(f"a host and a port such as 127.0.0.1:{address}, or :{address} for all addresses")
+    if isinstance(address, str):
+        split_listen(address)
     return address
 
 
@@ -62,7 +67,7 @@ class Thresholds(Settings):
 class AgentSettings(Settings):
     """The top level of the file, except `exporters` and `logs`."""
 
-    listen: Annotated[str, AfterValidator(_checked_listen)] = "127.0.0.1:9797"
+    listen: Annotated[str, BeforeValidator(_checked_listen)] = "127.0.0.1:9797"
     web_config: str | None = None
     interval: Duration = 15.0
     enable_lifecycle: bool = False
@@ -105,6 +110,7 @@ class TargetConfig:
     interval: float | None = None
     max_series: int | None = None
     disable: frozenset[str] = frozenset()
+    lacks: tuple[str, ...] = ()  # secret files that do not exist, where that is allowed
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def json_schema(registry: Exporters) -> dict[str, Any]:
         "exporters": _any_of([watched, {"type": "null"}]),
         "logs": _any_of([definition(LogsSettings), {"type": "null"}]),
     }
+    top["patternProperties"] = {"^x-": {}}  # for YAML anchors
     return {"$schema": GenerateJsonSchema.schema_dialect, **top, "title": "deckwatch.yml", "$defs": definitions}
 
 

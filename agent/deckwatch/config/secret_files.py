@@ -18,7 +18,7 @@ _LARGEST = 64 * 1024  # bytes; no secret is longer, a wrong path is
 
 
 def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path) -> Any:
-    """`value` with each `<secret>_file` as `<secret>`; what cannot be read is blamed, and left as an empty text."""
+    """`value` with each `<secret>_file` replaced by `<secret>`; a file that cannot be read is reported and gives ``."""
     if isinstance(value, list):
         items = items_of(kinds)
         return [with_file_contents(source, items, item, (*path, index)) for index, item in enumerate(value)]
@@ -33,7 +33,7 @@ def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path)
             if key in complete:
                 file = complete.pop(key)
                 if secret in value:
-                    source.blame((*path, key), f"stands beside {secret!r}; only one of the two may be given")
+                    source.blame((*path, key), f"{secret!r} is set too; set only one of them")
                 else:
                     source.from_file[(*path, secret)] = (*path, key)
                     content = _content(source, file, (*path, key))
@@ -56,12 +56,17 @@ def _content(source: Source, value: Any, path: Path) -> str | None:
     found = source.shown(path, value, is_path=True)
     try:
         return _read(FilePath(source.file).parent / value)
+    except FileNotFoundError as missing:
+        if source.allows_missing_secrets:
+            source.missing_secrets[path] = value
+        else:
+            source.blame(path, f"{found} cannot be read: {missing.strerror}")
     except OSError as failure:
         source.blame(path, f"{found} cannot be read: {failure.strerror or failure}")
     except UnicodeDecodeError:
         source.blame(path, f"{found} is not UTF-8 text")
     except ValueError:
-        source.blame(path, f"{found} is no path: it holds a character that none may hold")
+        source.blame(path, f"{found} contains an invalid character")
     return None
 
 
@@ -73,12 +78,12 @@ def _read(file: FilePath) -> str:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            raise OSError("it is no regular file")
+            raise OSError("not a regular file")
         content = b""
         while (part := os.read(descriptor, _LARGEST)) and len(content) <= _LARGEST:
             content += part
     finally:
         os.close(descriptor)
     if len(content) > _LARGEST:
-        raise OSError(f"it is larger than {_LARGEST // 1024} KiB, which no secret is")
+        raise OSError(f"too large for a secret (limit {_LARGEST // 1024} KiB)")
     return content.decode("utf-8").rstrip("\r\n")

@@ -36,6 +36,8 @@ class Source:
     origins: dict[Path, str] = field(default_factory=dict)  # what to name instead of the file
     secrets: set[str] = field(default_factory=set)  # no message may hold one of these
     problems: list[Problem] = field(default_factory=list)
+    allows_missing_secrets: bool = False
+    missing_secrets: dict[Path, str] = field(default_factory=dict)  # files that do not exist, where that is allowed
     fillers: set[Path] = field(default_factory=set)  # what stood there is blamed; what stands there now only fills in
 
     def known(self, path: Path) -> Path:
@@ -88,18 +90,18 @@ def _text(source: Source, path: FilePath) -> str:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise _fatal(source, f"is larger than {_MAX_BYTES // 1024**2} MiB, so no config file")
+            raise _fatal(source, f"is larger than {_MAX_BYTES // 1024**2} MiB, which is too large for a config file")
         return content.decode("utf-8")
     except FileNotFoundError:
         raise _fatal(source, "no such file") from None
     except IsADirectoryError:
         raise _fatal(source, "is a directory, not a config file") from None
     except UnicodeDecodeError:
-        raise _fatal(source, "is not UTF-8 text, so no YAML config") from None
+        raise _fatal(source, "is not UTF-8 text") from None
     except OSError as failure:
         raise _fatal(source, f"cannot be read: {failure.strerror}") from None
     except ValueError:
-        raise _fatal(source, "is no path: it holds a character that none may hold") from None
+        raise _fatal(source, "contains an invalid character") from None
 
 
 def _compose(source: Source, text: str) -> yaml.Node | None:
@@ -113,7 +115,7 @@ def _compose(source: Source, text: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as wrong:
         line = text.count("\n", 0, wrong.position) + 1
         code = wrong.character if isinstance(wrong.character, int) else ord(wrong.character)
-        what = f"is not valid YAML: it holds the character U+{code:04X}, which no YAML file may"
+        what = f"is not valid YAML: it contains the character U+{code:04X}, which YAML does not allow"
         raise ConfigError([Problem(source.file, line, "", what)]) from None
     except (yaml.YAMLError, ValueError):
         raise _fatal(source, "is not valid YAML") from None
@@ -125,9 +127,9 @@ def _plain(wrong: yaml.MarkedYAMLError) -> str:
     """What the parser says, without what it quotes of the file: a password may begin with `*`, `&` or `!`."""
     problem, context = wrong.problem or "", wrong.context or ""
     if problem.startswith("found undefined alias"):
-        return "a value that begins with * is an alias, and there is no such anchor; quote it if it is text"
+        return "a value that begins with * is an alias, but that anchor does not exist; quote the value if it is text"
     if problem.startswith("but found another document"):
-        return "it holds a second document (after ---); a config is one"
+        return "it contains a second document (after ---); a config has one"
     return _QUOTED.sub("a word", f"{context}: {problem}" if context and problem else problem or context)
 
 
@@ -151,7 +153,7 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
-        raise _fatal(self._source, f"holds a node of an unknown kind: {type(node).__name__}")
+        raise _fatal(self._source, f"contains a node of an unknown kind: {type(node).__name__}")
 
     def _mark(self, path: Path, node: yaml.Node) -> None:
         """Remember the place: that of the key where there is one, which comes first."""
@@ -202,7 +204,7 @@ class _Builder:
 
     def _twice(self, path: Path, key: str, second: yaml.Node, first: yaml.Node, remedy: str = "") -> None:
         where = path if key != "<<" else (*path, key)
-        self._problem(second, where, f"stands twice; the first one is in line {first.start_mark.line + 1}{remedy}")
+        self._problem(second, where, f"is set twice, first in line {first.start_mark.line + 1}{remedy}")
 
     def _problem(self, node: yaml.Node, path: Path, message: str) -> None:
         mark = node.start_mark

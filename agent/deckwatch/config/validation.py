@@ -189,7 +189,7 @@ _PLAIN = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
-    "int_parsing_size": "a whole number, and no such long one",
+    "int_parsing_size": "a shorter whole number",
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",

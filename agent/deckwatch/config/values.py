@@ -65,7 +65,7 @@ def _seconds(value: Any) -> float | None:
     if seconds is None or not seconds >= 0:
         return None
     if seconds > _LONGEST:
-        raise ValueError("a duration of 100 years at the most, such as 15s, 1m30s or 500ms")
+        raise ValueError("a duration of at most 100 years, such as 15s, 1m30s or 500ms")
     return float(seconds)
 
 

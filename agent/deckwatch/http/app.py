@@ -85,7 +85,7 @@ async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
     answer: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
     status, content_type = 200, _TEXT
     if method not in ("GET", "HEAD"):
-        status, body = 405, b"only GET and HEAD are allowed here\n"
+        status, body = 405, b"only GET and HEAD are allowed\n"
         answer.append((b"allow", b"GET, HEAD"))
     else:
         headers: dict[bytes, bytes] = {}
@@ -138,7 +138,7 @@ def _with_security_headers(send: Send) -> Send:
 
 async def _one_line(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    what = {404: "there is nothing here; / lists what there is", 405: "that method is not allowed here"}
+    what = {404: "not found; see / for a list of pages", 405: "method not allowed"}
     headers = error.headers if isinstance(error, HTTPException) else None
     return PlainTextResponse(what.get(status, str(error)) + "\n", status, headers=headers)
 
@@ -189,8 +189,10 @@ class Routes:
         A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
         for that (an orchestrator does) mends nothing and loses the view of everything else.
         """
-        collectors = self._watch.status().collectors
-        failing = [collector.name for collector in collectors if collector.state not in ("ok", "pending")]
+        status = self._watch.status()
+        collectors = status.collectors
+        failing = [collector.name for collector in collectors if collector.state in ("failing", "hung")]
+        failing += [f"logs to {it.name}" for it in status.logs if it.state != "ok"]
         if not self._watch.ready():
             return _json({"status": "starting", "failing": failing}, 503)
         if any(collector.exporter == _OWN and collector.name in failing for collector in collectors):
@@ -203,22 +205,25 @@ class Routes:
     async def readiness(self, _request: Request) -> Response:
         if self._watch.ready():
             return PlainTextResponse("Deckwatch is ready.\n")
-        return PlainTextResponse("Deckwatch has not collected everything once yet.\n", 503)
+        return PlainTextResponse("Deckwatch has not completed its first collection yet.\n", 503)
 
     async def detailed(self, _request: Request) -> Response:
         status = self._watch.status()
-        return _json({"host": status.host, "targets": status.targets()})
+        return _json({"host": status.host, "targets": status.targets(), "logs": status.logs})
 
     async def dependencies(self, _request: Request) -> Response:
-        return _json([target for target in self._watch.status().targets() if target.target])
+        status = self._watch.status()
+        logs = [
+            {"exporter": "logs", "target": it.name, "state": it.state, "errors": {"push": it.error} if it.error else {}}
+            for it in status.logs
+        ]
+        return _json([*(target for target in status.targets() if target.target), *logs])
 
     async def status(self, _request: Request) -> Response:
         return _json(self._watch.status())
 
     async def reload(self, _request: Request) -> Response:
         if not self._enable_lifecycle:
-            return PlainTextResponse(
-                "reloading over HTTP is off; enable_lifecycle: true in the config allows it\n", 403
-            )
+            return PlainTextResponse("reloading over HTTP is disabled; set enable_lifecycle: true in the config\n", 403)
         wrong = await run_in_threadpool(self._watch.reload)
         return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")

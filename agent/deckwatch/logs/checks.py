@@ -46,6 +46,8 @@ def _loki(settings: LokiSettings) -> Finding:
 
 
 def _files(rule: FileSettings) -> Finding:
+    if os.path.isdir(rule.path):
+        return Finding("failed", f"{rule.path} is a directory", f"name files: {rule.path.rstrip('/')}/*.log")
     problems: list[str] = []
     found = Discovery(rule.path, rule.exclude, lambda _path, message: problems.append(message)).find(0.0) or []
     unreadable = [path for path in found if os.path.isfile(path) and not os.access(path, os.R_OK)]  # noqa: PTH113  as many paths as there are

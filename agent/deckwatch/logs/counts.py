@@ -102,6 +102,13 @@ class LogCounts:
         self._destinations = found
         return list(found.values())
 
+    def failing(self) -> dict[str, tuple[float | None, str]]:
+        """By destination since when it fails (Unix seconds, None while it works), and why."""
+        return {
+            name: (destination.counts.failing_since, destination.counts.failure)
+            for name, destination in dict(self._destinations).items()
+        }
+
     def use_spool(self, spool: Spool | None, limit: int = 0) -> None:
         """Whose fill is told from now on; it may take `limit` bytes."""
         if self._spool is not None:

@@ -40,6 +40,10 @@ class LogService:
             self._pipeline = Pipeline(settings, self._folder, folder, self._counts, self._own)
             self._pipeline.start()
 
+    def failing(self) -> dict[str, tuple[float | None, str]]:
+        """By destination since when it fails (Unix seconds, None while it works), and why; empty without logs."""
+        return {} if self._pipeline is None else self._counts.failing()
+
     def collect(self) -> Iterable[Sample]:
         self._counts.own_dropped = self._own.dropped
         samples = list(self._counts.samples())

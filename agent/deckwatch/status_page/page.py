@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deckwatch.collection.status import AgentStatus, CollectorStatus
+    from deckwatch.collection.status import AgentStatus, CollectorStatus, LogDestinationStatus
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bad: #c0392b; --good: #1e7e34; --wait: #8a6d00; }
@@ -20,14 +20,21 @@ nav a { margin-right: 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 .number { text-align: right; }
-.ok { color: var(--good); } .pending { color: var(--wait); } .failing, .hung { color: var(--bad); font-weight: 600; }
+.ok { color: var(--good); } .pending, .not_run { color: var(--wait); }
+.failing, .hung { color: var(--bad); font-weight: 600; }
 .error { overflow-wrap: anywhere; min-width: 14rem; }
 """.strip()
 
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 
-_MARKS = {"ok": "\u2713 ok", "pending": "\u2026 pending", "failing": "\u2717 failing", "hung": "\u2717 hung"}
+_MARKS = {
+    "ok": "\u2713 ok",
+    "pending": "\u2026 pending",
+    "not_run": "\u2013 not run",
+    "failing": "\u2717 failing",
+    "hung": "\u2717 hung",
+}
 _LINKS = (
     ("/metrics", "metrics"),
     ("/health/detailed", "health"),
@@ -41,7 +48,11 @@ def status_page(status: AgentStatus) -> str:
     """The whole page. Every value is escaped: names and errors come from what is watched."""
     collectors = status.collectors
     bad = sum(collector.state in ("failing", "hung") for collector in collectors)
-    summary = f"{bad} of {len(collectors)} collectors fail" if bad else f"All {len(collectors)} collectors work"
+    bad_logs = sum(destination.state != "ok" for destination in status.logs)
+    summary = f"{bad} of {len(collectors)} collectors are failing" if bad else f"All {len(collectors)} collectors work"
+    if bad_logs:
+        summary += f"; {bad_logs} of {len(status.logs)} log destinations are failing"
+    overall = "failing" if bad or bad_logs else "ok"
     host = ", ".join(
         f"{name} {ratio:.0%}"
         for name, ratio in (
@@ -53,11 +64,11 @@ def status_page(status: AgentStatus) -> str:
     )
     host = f"{host}." if host else ""
     worst_first = sorted(collectors, key=lambda collector: (collector.state == "ok", collector.name))
-    rows = "\n".join(_row(collector) for collector in worst_first)
+    rows = "\n".join([*map(_log_row, status.logs), *map(_row, worst_first)])
     links = " ".join(f'<a href="{path}">{name}</a>' for path, name in _LINKS)
     config = html.escape(status.config or "none, the defaults")
     if not status.config_loaded:
-        config += ' <strong class="failing">(the file as it is now is wrong; see the log)</strong>'
+        config += ' <strong class="failing">(the file has changed and cannot be loaded; see the log)</strong>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -65,7 +76,7 @@ def status_page(status: AgentStatus) -> str:
 <body>
 <h1>Deckwatch</h1>
 <nav>{links}</nav>
-<p><strong class="{"failing" if bad else "ok"}">{summary}.</strong> {host} Up since {_time(status.started)}.<br>
+<p><strong class="{overall}">{summary}.</strong> {host} Up since {_time(status.started)}.<br>
 Version {html.escape(status.version)}, config: {config}.</p>
 <div class="wide"><table>
 <thead><tr><th>Collector</th><th>Target</th><th>State</th><th>Last run</th><th class="number">Took</th>
@@ -75,6 +86,16 @@ Version {html.escape(status.version)}, config: {config}.</p>
 </tbody></table></div>
 </body></html>
 """
+
+
+def _log_row(destination: LogDestinationStatus) -> str:
+    """A destination of logs as a row of the table of collectors."""
+    since = f"failing since {_time(destination.since)}: " if destination.since is not None else ""
+    return (
+        f"<tr><td>logs to {html.escape(destination.name)}</td><td></td>"
+        f'<td class="{destination.state}">{_MARKS[destination.state]}</td><td></td><td></td><td></td><td></td>'
+        f'<td class="error">{since}{html.escape(destination.error or "")}</td></tr>'
+    )
 
 
 def _row(collector: CollectorStatus) -> str:

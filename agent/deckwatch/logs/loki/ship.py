@@ -69,6 +69,7 @@ class ShipCounts:
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))  # pushes by bucket
     duration_sum: float = 0.0  # seconds
     failing_since: float | None = None  # Unix seconds
+    failure: str = ""  # why, while it is failing
 
     def observe(self, seconds: float) -> None:
         self.pushes += 1
@@ -279,6 +280,7 @@ class Shipper(threading.Thread):
     def _failed(self, reason: str, text: str) -> None:
         self._failures += 1
         self.counts.failures[reason] += 1
+        self.counts.failure = text
         if self.counts.failing_since is None:
             self.counts.failing_since = time.time()
             self._log.warning(
@@ -297,7 +299,7 @@ class Shipper(threading.Thread):
         self._failures = self._refused_batches = 0
         if self.counts.failing_since is not None:
             seconds = round(time.time() - self.counts.failing_since, 1)
-            self.counts.failing_since = None
+            self.counts.failing_since, self.counts.failure = None, ""
             self._log.info(
                 "Loki %s works again after %s s",
                 self.destination,
