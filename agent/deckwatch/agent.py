@@ -1,4 +1,4 @@
-"""The agent: makes a config's targets into jobs on a board, answers for them, and takes over a changed config."""
+"""The agent: turns the targets of a config into jobs, answers scrapes from the board, and applies a changed config."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ THRESHOLDS = {
     ),
 }
 
-#: The name under which the agent's own collectors stand beside the exporters.
+#: The agent's own collectors have this in the place of an exporter's name.
 OWN = "deckwatch"
 
 
 class Agent:
-    """What `deckwatch run` runs. `load()` reads the config again, for a reload; it raises ConfigError.
+    """The running agent. `load()` reads the config again for a reload and raises ConfigError.
 
-    `state` is the folder for what has to be known after a restart.
+    `state` is the folder for data that survives a restart.
     """
 
     def __init__(self, config: Config, registry: Registry, load: Callable[[], Config], state: Path) -> None:
@@ -70,7 +70,7 @@ class Agent:
         self._started = time.time()
         self._reloading = threading.Lock()
         self._loaded = (True, self._started)
-        # One mapping for the agent's whole life: exporters see a changed threshold without being opened anew.
+        # One mapping for the life of the agent: exporters see changed thresholds without being reopened.
         self._thresholds = dict(config.thresholds)
         self._host = HostSummary()
         self.board = Board()
@@ -84,9 +84,9 @@ class Agent:
         return self._config
 
     def start(self) -> None:
-        """Start collecting, every target once at once."""
+        """Start collecting; every target runs once immediately."""
         self._add_own(OWN, {"agent": self, "process": OwnProcess()}, 1000)
-        # A job of its own: the root file system may be one that hangs.
+        # A separate job, since the root file system can hang.
         self._add_own(f"{OWN}.host", {"host": self._host}, 1000)
         for target in self._config.targets:
             self._add(target)
@@ -101,7 +101,7 @@ class Agent:
 
     def _ship(self, settings: LogsSettings | None) -> None:
         if self._logs is None:
-            from deckwatch.logs.service import LogService  # an agent that ships no logs does not load it
+            from deckwatch.logs.service import LogService  # loaded only if logs are shipped
 
             self._logs = LogService(self._state)
             self._add_own(f"{OWN}.logs", {"logs": self._logs}, 5000)
@@ -113,14 +113,14 @@ class Agent:
         self._scheduler.add(job, named, SeriesBudget(max_series), interval, exporter=OWN)
 
     def collect(self) -> Iterator[Sample]:
-        """The agent as a collector of its own state: thresholds, and how the last reload went."""
+        """Yield the agent's own state: thresholds and the result of the last reload."""
         successful, timestamp = self._loaded
         yield RELOAD_SUCCESSFUL(successful)
         yield RELOAD_SUCCESS_TIMESTAMP(timestamp)
         for name, value in self._thresholds.items():
             yield THRESHOLDS[name](value)
 
-    # What the server asks for
+    # For the HTTP server
 
     def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
         """The exposition, gzipped with `compress`. Raises UnknownSelectionError.
@@ -158,7 +158,7 @@ class Agent:
         )
 
     def reload(self) -> str | None:
-        """Take over the config file as it is now. Returns what is wrong with it, with which the old one stays."""
+        """Apply the config file as it is now. Returns what is wrong with it; the previous config stays in effect."""
         with self._reloading:
             try:
                 new = self._load()
@@ -247,5 +247,5 @@ def _state(slot: Slot) -> State:
 
 
 def quicken_thread_switches() -> None:
-    """Let a thread that computes give way after 1 ms instead of 5: no scrape waits longer for a collector."""
+    """Make a computing thread give way after 1 ms instead of 5, so that scrapes wait less for collectors."""
     sys.setswitchinterval(0.001)

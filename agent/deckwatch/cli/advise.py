@@ -1,4 +1,4 @@
-"""`deckwatch advise`: what could be better at a target, the figure that says so, and what would mend it."""
+"""`deckwatch advise`: suggested improvements, each with its reason and statement."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _advise(options: argparse.Namespace) -> int:
 def advise(config: Config, registry: Registry, exporter_name: str, name: str | None, out: TextIO) -> int:
     """Print a table for each target of the exporter, or for the named one. 0, or 1 when a target did not answer.
 
-    Raises UnknownSelectionError when the config has no such target, or the exporter no advice.
+    Raises UnknownSelectionError for an unknown target or an exporter without advice.
     """
     look = registry.get(exporter_name).advise if exporter_name in registry.names() else None
     if look is None:
@@ -54,7 +54,7 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         title = f"{target.exporter} {target.name}".strip()
         try:
             found = list(look(target.settings))
-        except Exception as failure:  # noqa: BLE001  whatever the target's client raises, the others are still asked
+        except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
             console.print(Text(f"{title}: {describe(failure)}"))
             code = 1
             continue

@@ -42,7 +42,7 @@ def expose_once(
 ) -> tuple[str, list[str]]:
     """The exposition of what `name` (an exporter or one of its collectors) gives, and the errors of what failed.
 
-    Raises UnknownSelectionError when the config has no such thing.
+    Raises UnknownSelectionError for a name that the config does not have.
     """
     board = Board()
     errors = []

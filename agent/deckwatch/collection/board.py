@@ -1,8 +1,8 @@
-"""The board: the latest snapshot of every probe, and the exposition made of them.
+"""The board: the latest snapshot of every collector, and the exposition made of them.
 
-What is served comes from memory alone. A snapshot disappears as soon as a later run failed or did not come in time;
-`deckwatch_collector_success` says so. The answer is put together once for each change and format: a second scraper
-costs only the few lines that tell how old everything is.
+Scrapes are answered from memory. A snapshot disappears as soon as a later run fails or times out;
+`deckwatch_collector_success` reports it. The exposition is assembled once for each change and format: a second scrape
+costs only the lines with the ages of the snapshots.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_CACHED_ANSWERS = 64
 
 
 class UnknownSelectionError(Exception):
-    """A scrape asked for a collector or target that does not exist. The message is one line for the one who asked."""
+    """A scrape selects a collector or target that does not exist. The message is one line for the client."""
 
 
 @dataclass(kw_only=True)
@@ -45,9 +45,9 @@ class Slot(LastRun):
     named: NamedCollector
     exporter: str
     about: AboutLines
-    expires: float  # Unix seconds: when what is here counts as not ended in time
+    expires: float  # Unix seconds: the snapshot is overdue after this
     version: int = 0  # changes with every change
-    shape: int = 0  # changes with which metrics there are
+    shape: int = 0  # changes when other metrics appear or disappear
     bare: Encoder = field(default_factory=Encoder)  # without the target label
 
     @property
@@ -62,16 +62,13 @@ class Slot(LastRun):
         return () if self.snapshot is None or self.overdue else self.snapshot.families
 
 
-#: The target of a selection that asks for what belongs to none; no target may bear it as its name.
+#: Selects everything that belongs to no named target. No target can have this name.
 NO_TARGET = "-"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of the board a scrape wants: all, some collectors, or one target (without its label).
-
-    `NO_TARGET` is what belongs to no named target: with one scrape for each of those, it is the rest.
-    """
+    """The part of the board that a scrape selects: everything, some collectors, or one target (without its label)."""
 
     collect: tuple[str, ...] = ()
     target: str | None = None
@@ -98,7 +95,7 @@ class Board:
         self._warned: set[str] = set()
 
     def add(self, named: NamedCollector, exporter: str, scrape_prefix: str, valid_for: float) -> None:
-        """Make a place for a collector. `valid_for` (seconds): how long its first run may take to count as in time."""
+        """Add a collector. Its first run is overdue after `valid_for` seconds."""
         lines = AboutLines(named.name, named.part, named.target, scrape_prefix)
         with self._lock:
             self._slots[named.name, named.target] = Slot(
@@ -114,7 +111,7 @@ class Board:
                 self._answers.clear()
 
     def post(self, snapshot: Snapshot, valid_for: float) -> None:
-        """Replace a collector's snapshot. It counts for `valid_for` seconds from now, unless a newer one comes."""
+        """Replace a collector's snapshot. It is overdue after `valid_for` seconds unless a newer one replaces it."""
         with self._lock:
             slot = self._slots.get((snapshot.collector, snapshot.target))
             if slot is None:
@@ -142,15 +139,15 @@ class Board:
             self._changed(slot, before)
 
     def slots(self) -> list[Slot]:
-        """The places, by name and target; what did not come in time is marked `overdue`."""
+        """The slots by name and target; `overdue` is up to date."""
         with self._lock:
             self._expire()
             return [self._slots[key] for key in sorted(self._slots)]
 
     def render(self, selection: Selection, openmetrics: bool, compress: bool) -> bytes:
-        """The exposition of a part of the board. Raises UnknownSelectionError when there is no such part.
+        """The exposition of a selection. Raises UnknownSelectionError.
 
-        A compressed answer is two gzip members: what is kept between changes, and the lines about its age.
+        A compressed answer is two gzip members: the cached part, and the lines with the ages.
         """
         with self._lock:
             self._expire()
@@ -159,7 +156,7 @@ class Board:
             key = (selection, openmetrics, compress)
             answer = self._answers.get(key)
             if answer is None or answer.version != version:
-                # While nothing may change; what takes long comes after it.
+                # Only what needs the lock; rendering happens outside it.
                 shape = (self._structure, *(slot.shape for slot in chosen))
                 labelled = selection.target is None
                 parts = [_part(slot, labelled) for slot in chosen]

@@ -1,6 +1,6 @@
-"""What the board tells of each probe: whether its last run succeeded, how long it took, how old its samples are.
+"""Metrics about each collector: whether its last run succeeded, how long it took, how old its samples are.
 
-These lines change with every run. They are written straight away, without samples and families in between.
+They change with every run, so their lines are formatted directly, without samples and families.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PARSE_ERRORS = Gauge(
 AGE = Gauge(
     "deckwatch_snapshot_age_seconds", "Age of the collector's snapshot when it was served, in seconds.", ["collector"]
 )
-# The peers' own spelling of the first two, `collector` without the exporter's name.
+# The first two as the peers name them; `collector` lacks the exporter's name.
 PEER_SUCCESS = MetricPattern(
     "*_scrape_collector_success", "gauge", "Whether the collector's last run succeeded.", ("collector",)
 )
@@ -67,13 +67,13 @@ class LastRun:
 
 
 def line_starts(metric: Metric, collector: str, target: str) -> tuple[str, str]:
-    """What the line of one probe begins with: without the target label, and with it."""
+    """The beginning of a collector's line: without the target label, and with it."""
     series = metric(0, collector=collector).series
     return series.text, series.text_for(target) if target else series.text
 
 
 class AboutLines:
-    """The lines about one probe; made once for it."""
+    """The lines about one collector."""
 
     def __init__(self, name: str, part: str, target: str, scrape_prefix: str) -> None:
         def starts(metric: Metric, collector: str = name) -> tuple[str, str]:
@@ -97,7 +97,7 @@ class AboutLines:
         self.metrics = tuple(metric for metric, _, _ in self._figures)
 
     def add_to(self, texts: dict[Metric, list[str]], run: LastRun, labelled: bool) -> None:
-        """Add the lines about the collector whose last run this is, by metric."""
+        """Add the lines about the collector to the texts of their metrics."""
         for metric, starts, figure in self._figures:
             value = figure(run)
             if value is not None:
@@ -105,7 +105,7 @@ class AboutLines:
 
 
 def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[Metric, str]:
-    """By metric the lines about all of these collectors; with the target label unless one target is served alone."""
+    """The lines about these collectors by metric; with the target label unless one target is served alone."""
     texts: dict[Metric, list[str]] = {metric: [] for lines, _ in slots for metric in lines.metrics}
     for lines, run in slots:
         lines.add_to(texts, run, labelled)
@@ -114,7 +114,7 @@ def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[M
 
 def _succeeded(run: LastRun) -> float | None:
     if run.skipped or (run.snapshot is None and not run.overdue):
-        return None  # not run, or its first run is under way
+        return None  # not run, or the first run has not ended
     return int(run.snapshot is not None and not run.snapshot.error and not run.overdue)
 
 

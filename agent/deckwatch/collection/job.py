@@ -43,8 +43,8 @@ class _Member:
 class Job:
     """Collectors of one target that never overlap, and when they run.
 
-    A collector with a longer interval of its own takes part in every so many runs. `on_end()` is called once, when the
-    job was removed and no run is under way any more.
+    A collector with a longer interval takes part in some of the runs only. `on_end()` is called once, after the job was
+    removed and its last run has ended.
     """
 
     def __init__(
@@ -89,10 +89,9 @@ class Job:
         self.planned += 1
 
     def run(self) -> bool:
-        """Run the collectors that are due. True when the target's state changed, so that the next run must be planned
-        anew."""
+        """Run the collectors that are due. True when the target came up or went down: the next run is replanned."""
         if not self._idle.acquire(blocking=False):
-            return False  # ended in the meantime, or the last run still hangs
+            return False  # removed, or the last run still hangs
         was_down = self._is_down
         try:
             self._run()
@@ -136,7 +135,7 @@ class Job:
 
     def _end(self) -> None:
         if self._idle.acquire(blocking=False):
-            # Never released: the first to get here ends the job, and no later run can start.
+            # Never released, so that the job ends once and no later run can start.
             self._on_end()
 
     def _log_change(self, member: _Member, snapshot: Snapshot) -> None:

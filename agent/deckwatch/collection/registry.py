@@ -1,4 +1,4 @@
-"""The exporters that are installed: the built-in table, and what other distributions publish."""
+"""The installed exporters: the built-in table, and those that other distributions publish."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
 ENTRY_POINTS = "deckwatch.exporters"
 
-#: What another's module may raise while it is imported, short of what must not be caught.
+#: Exceptions that importing a third party's module may raise.
 _BROKEN = (
     ImportError,
     AttributeError,
@@ -96,7 +96,7 @@ class Registry:
 
 
 class NoSettings(Settings):
-    """An exporter without settings of its own."""
+    """The settings of an exporter that has none."""
 
 
 def _adopted(name: str, collector: ClientCollector) -> Exporter[NoSettings]:

@@ -109,7 +109,7 @@ def run_once(
         families = encoder.families(up)
     except Missing as missing:
         families, error, remedy = encoder.families(up), str(missing), missing.remedy
-    except Exception as failure:  # noqa: BLE001  the failure boundary: whatever a collector raises ends here
+    except Exception as failure:  # noqa: BLE001  the failure boundary of a run
         error = describe(failure)
         samples = []
         if isinstance(failure, Unreachable):

@@ -115,7 +115,7 @@ class Scheduler:
                     return
                 _, _, plan, job = heapq.heappop(self._due)
                 if plan != job.planned:
-                    continue  # planned anew since
+                    continue  # replaced by a newer plan
                 job.plan()
                 self._push(job)
                 self._pool.submit(self._run_job, job)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OpenedTarget:
-    """The collectors of one target, each with its full name, and the one way to close them."""
+    """The collectors of one target, each with its full name. The target is closed once."""
 
     def __init__(self, collectors: tuple[NamedCollector, ...], close: Callable[[], None]) -> None:
         self.collectors = collectors
@@ -33,7 +33,7 @@ class OpenedTarget:
         return found
 
     def release(self) -> None:
-        """One group has ended for good; with the last one, the target is closed."""
+        """End one group. The last one closes the target."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -41,7 +41,7 @@ class OpenedTarget:
         self._close()
 
     def close(self) -> None:
-        """Close the target where nobody runs its groups."""
+        """Close the target when its groups are not run by a scheduler."""
         self._close()
 
 

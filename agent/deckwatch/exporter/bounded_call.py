@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class BoundedCall(Generic[R]):
-    """Calls `function` in a thread of its own, which is left behind when the call hangs.
+    """Calls `function` in a separate thread, which is abandoned when the call hangs.
 
     While one call hangs no other is started: a dead target costs one thread.
     """

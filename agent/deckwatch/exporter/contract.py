@@ -44,7 +44,7 @@ class Collector(Protocol):
 
 
 class NotAvailable(Exception):
-    """Raised by `collect()` when the target has nothing of this kind (no such kernel file, no such device).
+    """Raised by `collect()` when the target has nothing to measure here, such as a missing kernel file or device.
 
     The run succeeds without samples.
     """
@@ -143,18 +143,18 @@ class FromEnvironment:
 
 @dataclass(frozen=True)
 class Exporter(Generic[S]):
-    """One kind of target: what stands under `exporters.<name>` in the config.
+    """One kind of target: the key `exporters.<name>` of the config.
 
     `settings` is the frozen model of one target. With `named` the config holds a list of targets, each with a `name`,
     otherwise one mapping. `open()` may not block: connecting belongs in `collect()`.
 
     `collectors` lists the names that `open()` may return, where there are several; `disable` takes these.
     `up` is 1 while the target's main connection works and 0 while it does not.
-    `extra` is the extra of the `deckwatch` distribution with the client library, or a pip requirement of its own.
+    `extra` is the extra of the `deckwatch` distribution with the client library, or any other pip requirement.
     `scrape_prefix` is the prefix of the peer's `<prefix>_scrape_collector_success`, where it has one.
     `check()` looks for what a target lacks. `advise()` looks for improvements, however long that takes.
 
-    The metrics are those that stand at the top level of the package (or module) that defines `open`.
+    The metrics are all those at the top level of the package (or module) that defines `open`.
     """
 
     name: str

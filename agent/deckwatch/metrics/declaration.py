@@ -6,9 +6,9 @@
     yield USED(info["used_memory"])
     yield KEYS(n, db="db0")
 
-Metrics whose names depend on what the host has (`/proc/meminfo`'s fields, hwmon's sensors) are declared as a
-`MetricPattern`. The text of a series (`name{a="b"} `) is rendered once and kept for as long as a snapshot holds
-the series, so that a run over known series builds no label strings, and a series that is gone costs no memory.
+Metrics with names that depend on the host (fields of `/proc/meminfo`, hwmon's sensors) are declared as a
+`MetricPattern`. The text of a series (`name{a="b"} `) is rendered once and kept while a snapshot holds the series, so
+that a run over known series builds no label strings and a series that disappears costs no memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
-#: The label that tells the targets of one exporter apart; it belongs to the board, not to a metric.
+#: The label with the target's name. The board adds it; metrics do not declare it.
 TARGET_LABEL = "target"
 
 
@@ -41,7 +41,7 @@ class Exemplar(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """What few samples carry: a timestamp of their own (Unix seconds) and an exemplar."""
+    """Optional parts of a sample: a timestamp (Unix seconds) and an exemplar."""
 
     timestamp: float | None = None
     exemplar: Exemplar | None = None
@@ -59,7 +59,7 @@ class Series:
         self.text = line_start(name, labels)
 
     def text_for(self, target: str) -> str:
-        """Like `text`, with the `target` label; a label of that name that was there becomes `exported_target`."""
+        """Like `text`, with the `target` label; an existing label of that name becomes `exported_target`."""
         labels = [("exported_target" if name == TARGET_LABEL else name, value) for name, value in self.labels]
         return line_start(self.name, ((TARGET_LABEL, target), *labels))
 
@@ -76,15 +76,15 @@ class Sample(NamedTuple):
 
 
 def line_start(name: str, labels: Iterable[tuple[str, str]]) -> str:
-    """`name{label="value"} ` with the values escaped as both text formats ask; undecodable bytes become `?`."""
+    """`name{label="value"} ` with the values escaped as both text formats require; undecodable bytes become `?`."""
     rendered = ",".join(f'{label}="{escape_label(value)}"' for label, value in labels)
     return f"{name}{{{rendered}}} " if rendered else f"{name} "
 
 
 def escape_label(value: str) -> str:
     if not value.isascii():
-        # Names of files and processes may hold bytes that are not UTF-8 (surrogates here): one of them unescaped
-        # would make Prometheus refuse the whole scrape.
+        # Names of files and processes can contain bytes that are not UTF-8 (surrogates here). A single one would
+        # make Prometheus refuse the whole scrape.
         value = value.encode("utf-8", "replace").decode()
     return value.translate(_ESCAPES)
 
@@ -98,7 +98,7 @@ class Metric:
     """A declared metric. Calling it with a value, and a keyword for each label, makes a `Sample`.
 
     Raises `TypeError` from the call when the labels are not those that were declared or a value is not a string:
-    both are programming errors, never the fault of what is watched.
+    both are programming errors, never faults of the target.
     """
 
     __slots__ = ("_series", "help", "labels", "name", "type", "unit")
@@ -163,7 +163,7 @@ _sample = tuple.__new__  # a NamedTuple's own constructor takes three times as l
 
 @dataclass(frozen=True)
 class MetricPattern:
-    """Metrics named by what the host has: `name` holds one `*`, which `named()` fills in.
+    """Metrics with names that depend on the host: `name` contains one `*`, which `named()` replaces.
 
     >>> MEMORY = MetricPattern("node_memory_*", "gauge", "Memory information field {}.")
     >>> MEMORY.named("MemFree_bytes")
@@ -172,7 +172,7 @@ class MetricPattern:
 
     name: str
     type: MetricType
-    help: str  # `{}` stands for what fills the `*`
+    help: str  # `{}` is replaced by the same text as `*`
     labels: tuple[str, ...] = ()
     unit: str = ""
 
@@ -182,7 +182,7 @@ class MetricPattern:
         object.__setattr__(self, "_made", {})
 
     def named(self, part: str, help: str | None = None) -> Metric:
-        """The metric with `part` in the pattern's place, characters that no name may have replaced by `_`."""
+        """The metric with `part` in the place of `*`; characters that are invalid in a name become `_`."""
         made: dict[str, Metric] = self._made  # type: ignore[attr-defined]  # set past the frozen __setattr__
         metric = made.get(part)
         if metric is None:
@@ -294,7 +294,7 @@ class Summary(Metric):
 
 
 def declared_in(*modules: ModuleType) -> tuple[Metric | MetricPattern, ...]:
-    """Every metric that stands at the top level of the modules, by name: the catalogue of an exporter."""
+    """Every metric at the top level of the modules, by name."""
     found: dict[str, Metric | MetricPattern] = {}
     for module in modules:
         for thing in vars(module).values():

@@ -1,6 +1,6 @@
-"""Putting the families of many snapshots together: sorted, one HELP and TYPE each, no series twice.
+"""Assembles the families of many snapshots: sorted, with one HELP and TYPE each, and no series twice.
 
-Which family stands where changes seldom: it is planned once, and a plan only has to be filled in.
+The order of the families changes rarely: it is planned once, and each scrape only fills in the plan.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """What one probe contributes. `target` is the name of its target where there is a label for it."""
+    """The families of one collector. `target` is the name of its target when series carry it as a label."""
 
     target: str
     families: tuple[Family, ...]
 
 
 class Plan:
-    """The order of the families of some parts, for as long as each part has the metrics that it has now.
+    """The order of the families of some parts, valid while each part has the same metrics.
 
-    `own` are metrics whose text is the board's: whoever else exposes one of these is refused.
+    `own` are metrics that the board formats; the same metrics from a collector are refused.
     """
 
     def __init__(self, parts: Sequence[Part], own: Sequence[Metric], openmetrics: bool) -> None:
@@ -65,7 +65,7 @@ class Plan:
         return openmetrics_header(metric, taken) if self._openmetrics else text_header(metric)
 
     def fill(self, parts: Sequence[Part], own: Mapping[Metric, str]) -> tuple[str, dict[str, int]]:
-        """The exposition, and by metric how many series were refused because somebody else has them."""
+        """The exposition, and the number of refused series by metric."""
         text_of = attrgetter("openmetrics" if self._openmetrics else "text")
         texts = [list(map(text_of, part.families)) for part in parts]
         texts.append([own[metric] for metric in self._own])
@@ -78,7 +78,7 @@ class Plan:
         return "".join([header + texts[number][index] for header, number, index in self._steps]), refused
 
     def _settled(self, parts: Sequence[Part], places: Sequence[tuple[int, int]], refused: dict[str, int]) -> str:
-        """One metric from several probes: the first one's type rules, a series that is there already is left out."""
+        """One metric from several collectors: the first one's type applies, and repeated series are dropped."""
         families = [(parts[number].target, parts[number].families[index]) for number, index in places]
         metric = families[0][1].metric
         seen: dict[str, set[str]] = {}
