@@ -45,7 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="critical, warning or info, separated by commas (default critical,warning; with --alert: all)",
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="ignore alerts for whose metrics Prometheus has no series"
+        "--allow-missing",
+        action="store_true",
+        help="do not fail if Prometheus has no series for the metrics of an alert",
     )
     parser.set_defaults(command=_gate)
 
@@ -89,7 +91,7 @@ def gate(
     allow_missing: bool,
     out: TextIO,
 ) -> int:
-    """Print what would have fired within the last `window` seconds, and what could not be checked.
+    """Print the alerts that would have fired within the last `window` seconds, and those that could not be checked.
 
     Returns 1 if alerts fired; otherwise 3 if some could not be checked, unless `allow_missing`; otherwise 0. Raises
     UnknownAlertError and ApiError as `evaluate()` does.
@@ -108,7 +110,7 @@ def gate(
         out.write(f"Prometheus scraped nothing in the last {period}. Check its targets.\n")
     elif verdict.unchecked:
         advice = "" if allow_missing else " Scrape them, choose alerts with --alert, or use --allow-missing."
-        out.write(f"{_count(len(verdict.unchecked))} could not be checked: no series of the metrics.{advice}\n")
+        out.write(f"{_count(len(verdict.unchecked))} not checked: Prometheus has no series for the metrics.{advice}\n")
     if verdict.firing:
         return 1
     return 3 if unchecked or not verdict.has_scraped else 0

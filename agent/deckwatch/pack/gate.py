@@ -108,13 +108,8 @@ def evaluate(prometheus: JsonApi, window: float, names: Collection[str], severit
         for found in _firings(alert, series, scraped, now - window, step)
     ]
     fired = {found.alert.name for found in firing}
-    read = {alert.name: names_in(expressions[alert.name]) - FROM_PROMETHEUS for alert in alerts}
-    missing = set().union(*read.values()) - _with_series(prometheus, set().union(*read.values()), window, now)
-    unchecked = [
-        Unchecked(alert, tuple(sorted(read[alert.name] & missing)))
-        for alert in alerts
-        if alert.name not in fired and not can_have_result(parse(expressions[alert.name]), missing)
-    ]
+    silent = [(alert, expressions[alert.name]) for alert in alerts if alert.name not in fired]
+    unchecked = _unchecked(prometheus, silent, window, now)
     has_scraped = any(at >= now - window for at in scraped)
     return Verdict(tuple(sorted(firing, key=_order)), tuple(unchecked), len(alerts), has_scraped, now, step)
 
@@ -130,6 +125,17 @@ def _scraped(prometheus: JsonApi, start: float, end: float, step: float) -> set[
     At the others it was not running, and no rule would have fired: `absent(...)` is true of the time before its start.
     """
     return {at for series in _query(prometheus, "count(up)", start, end, step) for at, _ in series["values"]}
+
+
+def _unchecked(prometheus: JsonApi, silent: Sequence[tuple[Alert, str]], window: float, now: float) -> list[Unchecked]:
+    """Which of the alerts that did not fire, given with their expressions, lack the series to fire."""
+    metrics = set().union(*(names_in(expr) for _, expr in silent)) - FROM_PROMETHEUS
+    missing = metrics - _with_series(prometheus, metrics, window, now)
+    return [
+        Unchecked(alert, tuple(sorted(names_in(expr) & missing)))
+        for alert, expr in silent
+        if not can_have_result(parse(expr), missing)
+    ]
 
 
 def _with_series(prometheus: JsonApi, metrics: Collection[str], window: float, now: float) -> set[str]:
