@@ -1,4 +1,4 @@
-"""From a file to a `Config`: found, read, checked against the exporters' settings, every error at once."""
+"""Finds, reads and validates the config file; all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEFAULT_EXPORTERS: Mapping[str, Any] = {"system": {}}
 def find_config(explicit: FilePath | None, environ: Mapping[str, str], folder: FilePath) -> FilePath | None:
     """The config file to use: the explicit one, `$DECKWATCH_CONFIG`, `folder`'s `deckwatch.yml`, the system's, or none.
 
-    The first two are returned whether they exist or not: somebody named them, so that they are missing is an error.
+    The first two are returned even if they do not exist: that the user's file is missing is an error.
     """
     if explicit is not None:
         return explicit
@@ -39,7 +39,7 @@ def find_config(explicit: FilePath | None, environ: Mapping[str, str], folder: F
 
 
 def _is_there(path: FilePath) -> bool:
-    """Whether there is anything to read: a file that may not be looked at counts, so that reading it says why."""
+    """Whether the file exists. If that cannot be found out, reading it will say why."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -62,14 +62,14 @@ def load_config(
 
 
 def _from_environment(environ: Mapping[str, str], registry: Exporters) -> Source:
-    """Without a file: the host, and each service whose variable is set."""
+    """The config without a file: the host, and each service with an environment variable."""
     exporters = dict(_DEFAULT_EXPORTERS)
     source = Source("no config file", {"exporters": exporters})
     for name in registry.names():
         try:
             exporter = registry.get(name)
         except RegistryError:
-            continue  # nobody asked for it; a config that does is told
+            continue  # an error only for a config that uses it
         wanted = exporter.from_environment
         value = environ.get(wanted.variable) if wanted else None
         if wanted and value and value.startswith(wanted.schemes or ""):
@@ -90,7 +90,7 @@ def _from_environment(environ: Mapping[str, str], registry: Exporters) -> Source
 def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config:
     values = {} if source.values is None else source.values
     if not isinstance(values, dict):
-        # Not shown: a file that is no config may be one that holds a password.
+        # Not shown: a file that is not a config may contain a password.
         found = "a list" if isinstance(values, list) else "a single value"
         expected = "a mapping of keys such as `listen` and `exporters`"
         source.blame((), f"found {found}; expected {expected}", found, expected)
@@ -112,7 +112,7 @@ def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config
 def _logs(source: Source, value: Any) -> LogsSettings | None:
     if value is None:
         return None
-    from .log_settings import LogsSettings  # an agent that ships no logs does not load it
+    from .log_settings import LogsSettings  # loaded only if logs are shipped
 
     if not isinstance(value, dict):
         source.reject(("logs",), value, "a mapping such as {loki: {url: ...}, files: [...]}")
@@ -156,7 +156,7 @@ def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, p
         where: Path = (*path, index)
         target = _target(source, exporter, item, where)
         targets += [target] if target is not None else []
-        # As it stands there, whether the rest of the target is right or not.
+        # Checked also when the rest of the target is wrong.
         name = item.get("name") if isinstance(item, dict) else None
         if isinstance(name, str) and (*where, "name") not in source.fillers:
             if name in lines:

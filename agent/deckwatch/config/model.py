@@ -1,4 +1,4 @@
-"""The settings of the agent itself, and a whole config as the agent takes it: frozen and valid."""
+"""The settings of the agent, and a whole config: frozen and valid."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class Thresholds(Settings):
-    """Exported as `deckwatch_threshold_*`: alert rules and dashboards read them from there."""
+    """Exported as `deckwatch_threshold_*`, which alert rules and dashboards use."""
 
     cpu_ratio: Ratio = 0.80
     process_memory_bytes: Size = 512 * 1024 * 1024
@@ -75,7 +75,7 @@ class AgentSettings(Settings):
 
 
 class CommonSettings(Settings):
-    """What every exporter's target takes beside its own settings."""
+    """Settings of every target."""
 
     interval: Duration | None = None
     max_series: Annotated[int, Field(gt=0)] | None = None
@@ -84,13 +84,13 @@ class CommonSettings(Settings):
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name) or name == "-":
-        # `/metrics?target=-` asks for what belongs to no target.
+        # `/metrics?target=-` selects everything that belongs to no target.
         raise ValueError("a name of 1 to 63 letters, digits, and _ . -")
     return name
 
 
 class NamedSettings(CommonSettings):
-    """What the targets of an exporter that has a list of them take as well."""
+    """Settings of every named target."""
 
     name: Annotated[
         str,
@@ -101,7 +101,7 @@ class NamedSettings(CommonSettings):
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """One thing to watch: its exporter, its name (`` for an exporter without named targets), its settings, and the
+    """One target: its exporter, its name (`` for an exporter without named targets), its settings, and the
     collectors that it does without."""
 
     exporter: str
@@ -130,16 +130,16 @@ class Config:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a reload has to do; a target whose settings changed is in `removed` (old) and in `added` (new)."""
+    """What a reload changes. A target with other settings is in `removed` (old) and in `added` (new)."""
 
     removed: tuple[TargetConfig, ...]
     added: tuple[TargetConfig, ...]
     changed: tuple[tuple[TargetConfig, TargetConfig], ...] = ()  # the old and the new one, for each of those
-    unchanged: tuple[TargetConfig, ...] = ()  # keep their connections
+    unchanged: tuple[TargetConfig, ...] = ()
 
 
 def changed(old: Config, new: Config) -> Difference:
-    """What becomes of each target. One that has another exporter or name is another target."""
+    """Compare the targets of two configs, identified by exporter and name."""
     before = {(target.exporter, target.name): target for target in old.targets}
     after = {(target.exporter, target.name): target for target in new.targets}
     return Difference(

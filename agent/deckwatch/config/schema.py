@@ -22,7 +22,7 @@ _REFERENCES = "#/$defs/{model}"
 
 
 class _Generator(GenerateJsonSchema):
-    """What pydantic makes of the models, and what the file takes beside: `${ENV}`, and `password_file`."""
+    """pydantic's schema, extended by what the file allows as well: `${ENV}` and `password_file`."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
@@ -61,7 +61,7 @@ def _or_reference(made: JsonSchemaValue) -> JsonSchemaValue:
 
 
 def _offer_files(made: JsonSchemaValue, model: type[BaseModel]) -> None:
-    """A secret may stand in a file: `password_file` instead of `password`, never both."""
+    """Allow `password_file` instead of `password`, but not both."""
     for key, secret in files_of(model).items():
         made["properties"][key] = {"type": "string", "description": f"The path of a file that holds {secret!r}."}
         if secret in made.get("required", ()):

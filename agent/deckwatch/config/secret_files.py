@@ -1,4 +1,4 @@
-"""`password_file: PATH` instead of `password`: the content of the file, in every model that has a secret."""
+"""Reads `password_file: PATH` in the place of `password`, in every model that has a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .problems import Path
     from .source import Source
 
-_LARGEST = 64 * 1024  # bytes; no secret is longer, a wrong path is
+_LARGEST = 64 * 1024  # bytes; a larger file is a wrong path
 
 
 def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path) -> Any:
@@ -49,7 +49,7 @@ def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path)
 
 
 def _content(source: Source, value: Any, path: Path) -> str | None:
-    """The text of the file, without the line break at its end; None, and blamed, where it cannot be had."""
+    """The text of the file without the line break at its end. None, with a problem reported, if it cannot be read."""
     if not isinstance(value, str) or not value:
         source.reject(path, value, "the path of a file")
         return None
@@ -71,7 +71,7 @@ def _content(source: Source, value: Any, path: Path) -> str | None:
 
 
 def _read(file: FilePath) -> str:
-    # Without waiting: a pipe that nobody writes to would hold up the start, and every reload.
+    # Non-blocking: a pipe without a writer would hang the start and every reload.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode

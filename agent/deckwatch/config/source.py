@@ -1,4 +1,4 @@
-"""A YAML file as plain values, with the place of every key, `${ENV}` filled in and `*_file` still to be read."""
+"""A YAML file as plain values: with the place of every key and `${ENV}` replaced, before `*_file` is read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|\$\{")
 _QUOTED = re.compile(r"""(['"])(?![<\\])(?:(?!\1).){2,}\1""")
-_MAX_NODES = 100_000  # aliases can make a small file expand without end
+_MAX_NODES = 100_000  # aliases can make a small file expand without limit
 _MAX_BYTES = 4 * 1024 * 1024  # a config has kilobytes; /dev/zero has no end
 
 
 @dataclass
 class Source:
-    """The values of a file, the place of each path, and what must not be shown of it."""
+    """The values of a file, the place of each path, and the problems found so far."""
 
     file: str
     values: Any = None
@@ -38,31 +38,31 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     allows_missing_secrets: bool = False
     missing_secrets: dict[Path, str] = field(default_factory=dict)  # files that do not exist, where that is allowed
-    fillers: set[Path] = field(default_factory=set)  # what stood there is blamed; what stands there now only fills in
+    fillers: set[Path] = field(default_factory=set)  # values that replace wrong ones, already reported
 
     def known(self, path: Path) -> Path:
-        """The path, or that of the nearest thing around it that stands in the file."""
+        """The path, or the nearest enclosing path that is in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return path
 
     def line(self, path: Path) -> int:
-        """The line of a path, or of the nearest thing around it."""
+        """The line of a path, or of the nearest enclosing one."""
         return self.lines.get(self.known(path), 0)
 
     def blame(self, path: Path, message: str, found: str = "", expected: str = "") -> None:
         column = self.columns.get(self.known(path), 0)
-        message = " ".join(message.split())  # what a validator says may have several lines
+        message = " ".join(message.split())  # a validator's message may have several lines
         file = next((self.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.origins), self.file)
         self.problems.append(Problem(file, self.line(path), dotted(path), message, column, found, expected))
 
     def reject(self, path: Path, value: Any, expected: str) -> None:
-        """Blame a value for not being what is expected."""
+        """Report that a value is not what is expected."""
         found = self.shown(path, value)
         self.blame(path, f"found {found}; expected {expected}", found, expected)
 
     def shown(self, path: Path, value: Any, is_path: bool = False) -> str:
-        """A value as an error may show it; that of a `*_file` is a path and no secret."""
+        """A value as an error may show it; that of a `*_file` is a path, not a secret."""
         if path in self.from_environment and not isinstance(value, (dict, list)):
             return "a value from the environment"
         if path in self.from_file:
@@ -73,7 +73,7 @@ class Source:
 def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
     """Read a YAML file, its `${ENV}` filled in unless `environ` is None.
 
-    Raises ConfigError where there are no values to go on with; lesser faults are collected.
+    Raises ConfigError if the file has no usable values; other problems are collected.
     """
     source = Source(str(path))
     node = _compose(source, _text(source, path))
@@ -124,7 +124,7 @@ def _compose(source: Source, text: str) -> yaml.Node | None:
 
 
 def _plain(wrong: yaml.MarkedYAMLError) -> str:
-    """What the parser says, without what it quotes of the file: a password may begin with `*`, `&` or `!`."""
+    """The parser's message without its quotes from the file: a password may begin with `*`, `&` or `!`."""
     problem, context = wrong.problem or "", wrong.context or ""
     if problem.startswith("found undefined alias"):
         return "a value that begins with * is an alias, but that anchor does not exist; quote the value if it is text"
@@ -156,7 +156,7 @@ class _Builder:
         raise _fatal(self._source, f"contains a node of an unknown kind: {type(node).__name__}")
 
     def _mark(self, path: Path, node: yaml.Node) -> None:
-        """Remember the place: that of the key where there is one, which comes first."""
+        """Record the place: that of the key, if there is one."""
         if path not in self._source.lines:
             self._source.lines[path] = node.start_mark.line + 1
             self._source.columns[path] = node.start_mark.column + 1
@@ -167,7 +167,7 @@ class _Builder:
             raise _fatal(self._source, f"expands to more than {_MAX_NODES} values")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, overridden: frozenset[str]) -> dict[str, Any]:
-        """The mapping, without the keys that are overridden where it is merged in."""
+        """The mapping, without keys that the mapping it is merged into overrides."""
         own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
         merges: list[tuple[yaml.Node, yaml.Node]] = []
         for key_node, value_node in node.value:
@@ -192,7 +192,7 @@ class _Builder:
         return values
 
     def _merged(self, key: yaml.Node, node: yaml.Node, path: Path, overridden: frozenset[str]) -> dict[str, Any]:
-        """What `<<` brings: of several mappings, the first one that has a key gives it."""
+        """The values that `<<` merges; with several mappings, the first one that has a key wins."""
         merged: dict[str, Any] = {}
         for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             self._count()
@@ -236,7 +236,7 @@ class _Builder:
             if match.group() == "$$":
                 return "$"
             if name is None:
-                # Not quoted: in a password, what follows is a part of it.
+                # Not quoted: what follows may be part of a password.
                 self._source.blame(
                     path,
                     "${ must be followed by the name of an environment variable and }, or by NAME:-default};"

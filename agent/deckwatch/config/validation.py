@@ -1,4 +1,4 @@
-"""Values as a model's settings; what pydantic says of them as problems with their place, in plain words."""
+"""Validates values as a model's settings, and turns pydantic's errors into problems with a place, in plain words."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def validated(
     path: Path,
     also_known: frozenset[str] | set[str] = frozenset(),
 ) -> M | None:
-    """`values` (which stand at `path`) as a `model`; None, and the problems with the source, where they are wrong.
+    """The `values` at `path` as a `model`. None, with the problems added to the source, if they are wrong.
 
-    `also_known` are keys that somebody else takes at the same place; a message about an unknown one lists them too.
+    `also_known` are other valid keys at the same place, for messages about unknown ones.
     """
     complete = with_file_contents(source, members(model), values, path)
     settings, faults = None, []
@@ -51,7 +51,7 @@ def validated(
 
 
 def _truth_values(kinds: list[Any], value: Any, path: Path) -> Iterator[tuple[Path, bool]]:
-    """Where true or false stands for a number: pydantic takes them for 1 and 0, and YAML reads `yes` as true."""
+    """Find true and false in the place of numbers: pydantic accepts them as 1 and 0, and YAML reads `yes` as true."""
     if isinstance(value, bool):
         if kinds and all(kind in (int, float) for kind in kinds):
             yield path, value
@@ -64,7 +64,7 @@ def _truth_values(kinds: list[Any], value: Any, path: Path) -> Iterator[tuple[Pa
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'interval'?)`, or nothing where nothing comes near."""
+    """` (did you mean 'interval'?)`, or nothing without a close match."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
@@ -73,8 +73,8 @@ def near(word: str, known: Iterable[str]) -> str:
 class _Fault:
     """One of pydantic's errors, and where in the file it is.
 
-    `choices` are the unions on the way: their place, and by what name pydantic calls the member that it tried.
-    `kinds` is what may stand there.
+    `choices` are the unions on the way: their place, and pydantic's name of the member that it tried.
+    `kinds` are the types that are valid there.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class _Fault:
 
 
 def _locate(source: Source, model: type[BaseModel], detail: Any, path: Path) -> _Fault:
-    """Follow pydantic's location along the types: names of union members stand in it as well, and in no file."""
+    """Follow pydantic's location along the types. It also contains names of union members, which no file has."""
     kinds, holders = members(model), members(model)
     is_undecided, hidden = len(kinds) > 1, False
     choices: list[tuple[Path, str]] = []
@@ -121,7 +121,7 @@ def _discriminator(detail: Any) -> str:
 
 
 def _decided(faults: list[_Fault], depth: int = 0) -> list[_Fault]:
-    """The faults with each union's reduced to those of the member that was meant."""
+    """The faults, with those of each union reduced to the member that was probably meant."""
     decided: list[_Fault] = []
     unions: dict[Path, dict[str, list[_Fault]]] = {}
     for fault in faults:
@@ -131,7 +131,7 @@ def _decided(faults: list[_Fault], depth: int = 0) -> list[_Fault]:
             place, tag = fault.choices[depth]
             unions.setdefault(place, {}).setdefault(tag, []).append(fault)
     for place, tried in unions.items():
-        # A member that refuses the value as a whole was not meant, where another one looks into it.
+        # A member that refuses the value as a whole was not meant if another one accepts its structure.
         inside = [faults for faults in tried.values() if not _refuses(faults, place)]
         if inside:
             decided += _decided(min(inside, key=_unlikeliness), depth + 1)
@@ -147,7 +147,7 @@ def _refuses(faults: list[_Fault], place: Path) -> bool:
 
 
 def _unlikeliness(faults: list[_Fault]) -> tuple[int, int]:
-    """How unlikely it is that this member was meant: a literal (`kind: sql`) that differs tells most."""
+    """How unlikely it is that this member was meant: a literal (`kind: sql`) that differs counts most."""
     return sum(fault.kind == "literal_error" for fault in faults), len(faults)
 
 
@@ -162,7 +162,7 @@ def _blame(source: Source, fault: _Fault, base: Path, also_known: frozenset[str]
         source.blame(path, f"is missing; expected {fault.wanted}", expected=fault.wanted)
         return
     if any(_is_within(path, other) or _is_within(other, path) for other in source.fillers):
-        return  # what stood there is blamed already
+        return  # already reported
     expected = _expected(fault, source.secrets)
     if kind.startswith("union_tag"):
         tag = fault.detail["ctx"].get("tag")
@@ -227,7 +227,7 @@ def _expected(fault: _Fault, secrets: set[str]) -> str:
     if kind == "union_tag_not_found":
         return _wanted(fault.kinds, _discriminator(fault.detail), False)
     if kind in ("too_short", "string_too_short", "too_long", "string_too_long"):
-        # Not how long it is: of a secret, that is told to nobody.
+        # Without the actual length: the value may be a secret.
         bound = f"at least {context['min_length']}" if kind.endswith("short") else f"at most {context['max_length']}"
         return f"{bound} {'characters' if isinstance(fault.detail['input'], str) else 'items'}"
     if kind in ("value_error", "assertion_error"):
@@ -259,7 +259,7 @@ _FORMATS: dict[Any, str] = {
 
 
 def _wanted(models: Iterable[Any], name: str, has_file: bool) -> str:
-    """What the value of a key may be, in words, over the models that have it."""
+    """In words, the valid values of a key in these models."""
     words: list[str] = []
     literals: list[str] = []
     for model in models:

@@ -1,4 +1,4 @@
-"""What settings are made of: durations, sizes, secrets, and the model they all derive from."""
+"""The types of settings: durations, sizes, secrets, and the model that all settings derive from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJson
 
 
 class Settings(BaseModel):
-    """What every part of the config is made of: frozen, an unknown key is an error, defaults are validated too.
+    """Base of all settings: frozen, unknown keys are errors, defaults are validated too.
 
     A field of type `Secret` named `password` may be given as `password_file: PATH` instead.
     """
@@ -17,7 +17,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
 
 
-#: A value that no log line, error, label or page shows.
+#: A value that never appears in a log line, error, label or page.
 Secret = SecretStr
 
 
