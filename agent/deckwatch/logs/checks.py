@@ -1,4 +1,4 @@
-"""What `deckwatch check` tries of the logs: each Loki with an empty push, each pattern, the folder of the spool."""
+"""The checks of `deckwatch check` for logs: an empty push to each Loki, each file pattern, the spool's folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from deckwatch.config.log_settings import FileSettings, LogsSettings, LokiSettings
 
-# What Loki answers to a push without streams: that it wants some. Whoever gets that far may push.
+# Loki's answer to a push without streams. To get it, a client must be allowed to push.
 _WANTS_STREAMS = "status_422"
 
 
 def check_logs(settings: LogsSettings, state: Path) -> Iterator[tuple[str, Finding]]:
-    """What is to be checked, and what came of it. Writes nothing."""
+    """Yield the subject and the result of each check. Writes nothing."""
     for destination in settings.destinations:
         yield f"logs.loki {destination.name or urlsplit(destination.url).hostname}", _loki(destination)
     for rule in settings.files:
@@ -41,7 +41,7 @@ def _loki(settings: LokiSettings) -> Finding:
     finally:
         pusher.close()
     if isinstance(result, Accepted | Rejected) or getattr(result, "reason", "") == _WANTS_STREAMS:
-        return Finding("ok", "takes logs")
+        return Finding("ok", "accepts logs")
     return Finding("failed", result.text)
 
 
@@ -53,10 +53,10 @@ def _files(rule: FileSettings) -> Finding:
     unreadable = [path for path in found if os.path.isfile(path) and not os.access(path, os.R_OK)]  # noqa: PTH113  as many paths as there are
     if unreadable:
         return Finding(
-            "failed", f"{len(unreadable)} of {len(found)} files may not be read, such as {unreadable[0]}",
+            "failed", f"{len(unreadable)} of {len(found)} files cannot be read, for example {unreadable[0]}",
             f"setfacl -m u:deckwatch:r {unreadable[0]}",
         )  # fmt: skip
-    return Finding("ok", f"{len(found)} files" if found else "no such file yet")
+    return Finding("ok", f"{len(found)} files" if found else "no file matches yet")
 
 
 def _spool(folder: Path) -> Finding:
@@ -64,7 +64,7 @@ def _spool(folder: Path) -> Finding:
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        return Finding("failed", f"{nearest} is no folder")
+        return Finding("failed", f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding("failed", f"{folder} cannot be written", "start with --state-dir DIR, or set logs.spool.dir")
     return Finding("ok", str(folder))

@@ -1,4 +1,4 @@
-"""What the log pipeline counts, for as long as the agent lives, and its metrics."""
+"""The counters of the log pipeline, and its metrics."""
 
 from __future__ import annotations
 
@@ -19,48 +19,52 @@ if TYPE_CHECKING:
     from deckwatch.logs.spool.spool import Spool
     from deckwatch.metrics.declaration import Sample
 
-READ = Counter("deckwatch_log_lines_read_total", "Lines read from files, without blank ones.")
-READ_BYTES = Counter("deckwatch_log_bytes_spooled_total", "Bytes written to the spool.")
+READ = Counter("deckwatch_log_lines_read_total", "Number of lines read from files, blank lines excluded.")
+READ_BYTES = Counter("deckwatch_log_bytes_spooled_total", "Number of bytes written to the spool.")
 UNPARSED = Counter(
-    "deckwatch_log_lines_unparsed_total", "Lines that were not of their format; they are sent as they are."
+    "deckwatch_log_lines_unparsed_total", "Number of lines that did not match their format; they are shipped unchanged."
 )
-CUT = Counter("deckwatch_log_lines_cut_total", "Lines that were cut since they were too long.")
-REDACTED = Counter("deckwatch_log_lines_redacted_total", "Lines in which something was redacted.")
+CUT = Counter("deckwatch_log_lines_cut_total", "Number of lines truncated to max_line_bytes.")
+REDACTED = Counter("deckwatch_log_lines_redacted_total", "Number of lines with redacted text.")
 DROPPED = Counter(
     "deckwatch_log_lines_dropped_total",
-    "Lines that were not sent, by reason: rules (drop, keep, sample), a full spool, damage, or what Loki refused.",
+    "Number of lines that were not shipped, by reason: a rule (drop, keep, sample), a full spool, damage, or Loki.",
     ["reason"],
 )
-SENT = Counter("deckwatch_log_lines_sent_total", "Lines that Loki has accepted.", ["destination"])
+SENT = Counter("deckwatch_log_lines_sent_total", "Number of lines that Loki accepted.", ["destination"])
 SENT_BYTES = Counter(
-    "deckwatch_log_bytes_sent_total", "Bytes of the lines that Loki has accepted, as JSON.", ["destination"]
+    "deckwatch_log_bytes_sent_total", "Size of the lines that Loki accepted, as JSON, in bytes.", ["destination"]
 )
 PUSH_FAILURES = Counter(
     "deckwatch_log_push_failures_total",
-    "Pushes that failed, by reason; they are tried again.",
+    "Number of pushes that failed, by reason; they are retried.",
     ["destination", "reason"],
 )
-PUSH_DURATION = Histogram("deckwatch_log_push_duration_seconds", "Durations of pushes, in seconds.", ["destination"])
-SHIPPING = Gauge("deckwatch_log_shipping", "Whether the last push reached its destination.", ["destination"])
-SPOOL_BYTES = Gauge("deckwatch_log_spool_bytes", "Bytes in the spool that the slowest destination does not have yet.")
-SPOOL_LIMIT = Gauge("deckwatch_log_spool_limit_bytes", "What the spool may take on disk, in bytes.")
+PUSH_DURATION = Histogram("deckwatch_log_push_duration_seconds", "Duration of pushes, in seconds.", ["destination"])
+SHIPPING = Gauge("deckwatch_log_shipping", "Whether the last push was accepted (1) or failed (0).", ["destination"])
+SPOOL_BYTES = Gauge(
+    "deckwatch_log_spool_bytes", "Size of the spooled data that the slowest destination has not stored yet, in bytes."
+)
+SPOOL_LIMIT = Gauge("deckwatch_log_spool_limit_bytes", "Maximum size of the spool on disk, in bytes.")
 SPOOL_OLDEST = Gauge(
     "deckwatch_log_spool_oldest_timestamp_seconds",
-    "Time of the oldest line in the spool that a destination does not have yet, in Unix seconds.",
+    "Timestamp of the oldest line that a destination has not stored yet, in Unix seconds.",
 )
 SPOOL_FAILURES = Counter(
-    "deckwatch_log_spool_write_failures_total", "Writes to the spool that failed, such as on a full disk."
+    "deckwatch_log_spool_write_failures_total", "Number of writes to the spool that failed, for example on a full disk."
 )
-SPOOL_DAMAGED = Counter("deckwatch_log_spool_damaged_total", "Records of the spool that were lost to damage.")
+SPOOL_DAMAGED = Counter("deckwatch_log_spool_damaged_total", "Number of spool records that were lost to damage.")
 LAG = Gauge(
-    "deckwatch_log_lag_bytes", "Bytes of a file that are not in the spool yet; of the files with the most.", ["file"]
+    "deckwatch_log_lag_bytes",
+    "Number of bytes of a file that are not in the spool yet, for the files that lag most.",
+    ["file"],
 )
-MESSAGES = Counter("log_messages_total", "Log messages by job and level.", ["job", "level"])
+MESSAGES = Counter("log_messages_total", "Number of log messages by job and level.", ["job", "level"])
 
 
 @dataclass
 class Destination:
-    """One Loki; its name tells it apart in metrics, and its acknowledged place in the spool."""
+    """One Loki. Its name identifies it in metrics, and its acknowledged position in the spool."""
 
     name: str
     settings: LokiSettings
@@ -68,12 +72,12 @@ class Destination:
 
 
 class LogCounts:
-    """Counters that outlive a reload. Each figure has one writer."""
+    """Counters that survive a reload. Each has one writer."""
 
     def __init__(self) -> None:
         self.parsed = Counts()
         self.dropped: collections.Counter[str] = collections.Counter()
-        self.own_dropped = 0  # lines of the agent's own log, of which too many waited
+        self.own_dropped = 0  # lines of the agent's own log, dropped because too many were waiting
         self.spooled_bytes = 0
         self.write_failures = 0
         self._is_writing = True
@@ -85,13 +89,13 @@ class LogCounts:
         self._log = logging.getLogger("deckwatch.logs")
 
     def destinations(self, settings: Iterable[LokiSettings]) -> list[Destination]:
-        """Those of the settings, with what was counted for them before. Names are made unique."""
+        """The destinations of the settings, with their previous counters. Names are made unique."""
         found: dict[str, Destination] = {}
         settings = list(settings)
         hosts = collections.Counter(urlsplit(one.url).hostname for one in settings if not one.name)
         for one in settings:
             url = urlsplit(one.url)
-            # The name is what its acknowledgements are known by: not to be that of another after a reload.
+            # Acknowledgements are stored by name: after a reload it must not be the name of another destination.
             alone = hosts[url.hostname] == 1
             name = base = one.name or (url.hostname if alone else url.netloc.rpartition("@")[2]) or "loki"
             number = 2
@@ -110,7 +114,7 @@ class LogCounts:
         }
 
     def use_spool(self, spool: Spool | None, limit: int = 0) -> None:
-        """Whose fill is told from now on; it may take `limit` bytes."""
+        """Set the spool whose usage is reported, and its limit in bytes."""
         if self._spool is not None:
             self._damaged += self._spool.damaged
         self._spool, self._limit = spool, limit
@@ -120,14 +124,14 @@ class LogCounts:
         self.spooled_bytes += size
         if not self._is_writing:
             self._is_writing = True
-            self._log.info("the spool takes logs again", extra={"event": "logs.spool_recovered"})
+            self._log.info("the spool can be written again", extra={"event": "logs.spool_recovered"})
 
     def write_failed(self, failure: OSError) -> None:
         self.write_failures += 1
         if self._is_writing:
             self._is_writing = False
             self._log.error(
-                "the spool cannot be written: %s; the logs wait in their files",
+                "the spool cannot be written: %s. Logs stay in their files until it can.",
                 failure.strerror or failure,
                 extra={"event": "logs.spool_failing"},
             )

@@ -284,7 +284,7 @@ class Shipper(threading.Thread):
         if self.counts.failing_since is None:
             self.counts.failing_since = time.time()
             self._log.warning(
-                "Loki %s is failing (%s): %s; the logs wait in the spool",
+                "Loki %s is failing (%s): %s. Logs stay in the spool until it works again.",
                 self.destination,
                 reason,
                 text,
