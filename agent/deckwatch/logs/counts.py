@@ -56,7 +56,7 @@ SPOOL_FAILURES = Counter(
 SPOOL_DAMAGED = Counter("deckwatch_log_spool_damaged_total", "Number of spool records that were lost to damage.")
 LAG = Gauge(
     "deckwatch_log_lag_bytes",
-    "Number of bytes of a file that are not in the spool yet, for the files that lag most.",
+    "Bytes of a file that are not in the spool yet, for the files that lag most.",
     ["file"],
 )
 MESSAGES = Counter("log_messages_total", "Number of log messages by job and level.", ["job", "level"])
