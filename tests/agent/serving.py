@@ -14,7 +14,8 @@ import httpx
 from deckwatch.collection.board import Selection, UnknownSelectionError
 from deckwatch.collection.status import AgentStatus, CollectorStatus, HostStatus, State
 from deckwatch.http.app import create_app
-from deckwatch.http.listener import Limits, bind, serve
+from deckwatch.http.limits import Limits
+from deckwatch.http.listener import bind, serve
 from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:

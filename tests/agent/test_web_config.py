@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from certificates import Authority
 from deckwatch.config import ConfigError
 from deckwatch.http import basic_auth
-from deckwatch.http.web_config import TokenBucket, WebConfigFile
+from deckwatch.http.guard import guarded
+from deckwatch.http.rate_limit import TokenBucket
+from deckwatch.http.web_config import WebConfigFile
 
 from .serving import FakeWatch, Server, serving
 
@@ -577,6 +579,6 @@ def test_bcrypt_is_loaded_by_those_who_have_users_only() -> None:
 def test_without_a_file_nothing_stands_between_the_client_and_the_application() -> None:
     async def application(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
-    assert WebConfigFile(None).guard(application) is application
+    assert guarded(application, WebConfigFile(None)) is application
     assert WebConfigFile(None).tls_context() is None
     assert WebConfigFile(None).admits(None)

@@ -1,7 +1,9 @@
-"""The HTTP server's sockets: uvicorn's protocol and TLS behind an accept loop of our own.
+"""The HTTP server's sockets: an accept loop that hands each connection to uvicorn's protocol.
 
-uvicorn's own loop keeps the TLS context that it was started with, and has no limit on handshakes. Here each connection
-gets the context that is in force when it comes, and one sweep a second closes whatever keeps us waiting.
+uvicorn's own server is not used: it keeps the TLS context (or the lack of one) that it was started with, accepts its
+whole backlog before it serves a request, stops accepting for a second when file descriptors run out, limits neither
+handshakes nor silent clients, and wakes up ten times a second. Here each connection gets the context that is in force
+when it arrives, and one sweep a second closes whatever keeps the server waiting.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from deckwatch.config import split_listen
-from deckwatch.http.connection import Connection, Connections, Limits, TlsHandshake
+from deckwatch.http.connection import Connection
+from deckwatch.http.connections import Connections
+from deckwatch.http.guard import guarded
+from deckwatch.http.limits import Limits
+from deckwatch.http.tls_handshake import TlsHandshake
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from deckwatch.http.web_config import WebConfigFile
-
-__all__ = ["Limits", "ListenError", "address_of", "bind", "serve"]
 
 _log = logging.getLogger("deckwatch.http")
 
@@ -52,7 +56,7 @@ class _Listener:
         self._web = web
         self._state = ServerState()
         self._config = uvicorn.Config(
-            web.guard(app),
+            guarded(app, web),
             interface="asgi3",
             http=Connection,
             ws="none",
@@ -97,7 +101,7 @@ class _Listener:
         with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
             unless_begun.callback(accepted.close)
             await self._web.refresh()
-            connection = Connection(self._config, self._state, self._connections, self._web.admits)
+            connection = Connection(self._config, self._state, self._connections, self._limits, self._web.admits)
             context = self._web.tls_context()
             protocol = TlsHandshake(connection, self._connections, context) if context else connection
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)

@@ -1,0 +1,50 @@
+"""All connections, and which of them is closed first when there are too many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from deckwatch.http.connection import Connection
+    from deckwatch.http.limits import Limits
+
+
+class Connections:
+    """The open connections and the TLS handshakes in progress."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.open: set[Connection] = set()
+        self.handshaking: dict[Connection, asyncio.Transport] = {}
+
+    def begin_handshake(self, connection: Connection, transport: asyncio.Transport) -> None:
+        self.handshaking[connection] = transport
+        if len(self.handshaking) > self.limits.handshakes:
+            next(iter(self.handshaking.values())).abort()
+
+    def add(self, connection: Connection) -> None:
+        self.handshaking.pop(connection, None)
+        self.open.add(connection)
+        if len(self.open) > self.limits.connections:
+            self.make_room(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self.handshaking.pop(connection, None)
+        self.open.discard(connection)
+
+    def make_room(self, newcomer: Connection | None = None) -> None:
+        """Abort the connection that has been without a request for longest, or else the longest answer.
+
+        Never the newcomer: whoever fills all places with connections must not be able to keep a scraper out.
+        """
+        others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
+        if others and (newcomer is None or len(others) >= self.limits.connections):
+            min(others, key=lambda other: (other.is_answering, other.since)).transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """Abort what is idle, too slow with its request, or does not read its answer."""
+        for connection in list(self.open):
+            if connection.is_overdue(now):
+                connection.transport.abort()
