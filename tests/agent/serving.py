@@ -96,8 +96,9 @@ class Server:
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+    def connect(self, source: str = "") -> socket.socket:
+        """A connection, from another address of the loopback network than 127.0.0.1 if that is given."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(source, 0))
 
 
 @contextlib.contextmanager

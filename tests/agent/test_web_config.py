@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from certificates import Authority
 from deckwatch.config import ConfigError
-from deckwatch.http import basic_auth
+from deckwatch.http import password_checks
 from deckwatch.http.guard import guarded
 from deckwatch.http.rate_limit import TokenBucket
 from deckwatch.http.web_config import WebConfigFile
@@ -111,58 +111,6 @@ def test_a_password_of_72_bytes_works_and_one_byte_more_does_not(web: Callable[[
         assert get(server, auth=("alice", password + "x")).status_code == 401
 
 
-def test_an_unknown_user_costs_one_verification_as_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    verified: list[bytes] = []
-
-    def counted(password: bytes, hashed: bytes) -> bool:
-        verified.append(hashed)
-        return real(password, hashed)
-
-    real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", counted)
-    auth = basic_auth.BasicAuth({"alice": SECRET})
-    for user, expected in (("alice", True), ("bob", False)):
-        assert auth._verify(user, b"secret") is expected
-    assert verified == [SECRET.encode()] * 2
-
-
-def test_verifying_passwords_holds_up_nobody_and_is_bounded(
-    web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = threading.Event()
-    running: list[int] = [0, 0]  # now, at most
-
-    def slow(password: bytes, hashed: bytes) -> bool:
-        running[0] += 1
-        running[1] = max(running)
-        if password != b"secret":
-            assert release.wait(120)
-        running[0] -= 1
-        return real(password, hashed)
-
-    real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", slow)
-    statuses: list[int] = []
-
-    def attack(server: Server, number: int) -> None:
-        statuses.append(get(server, auth=("alice", f"guess{number}")).status_code)
-
-    with serving(FakeWatch(), web(f"basic_auth_users: {{alice: '{SECRET}'}}")) as server:
-        assert get(server, auth=("alice", "secret")).status_code == 200
-        attackers = [threading.Thread(target=attack, args=(server, number)) for number in range(24)]
-        for attacker in attackers:
-            attacker.start()
-        try:
-            assert eventually(lambda: len(statuses) == 8)  # 16 wait, the others are told so
-            assert get(server, auth=("alice", "secret")).status_code == 200
-        finally:
-            release.set()
-            for attacker in attackers:
-                attacker.join(60)
-    assert sorted(statuses) == [401] * 16 + [503] * 8
-    assert running[1] == 1
-
-
 def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
     web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,11 +128,9 @@ def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
             assert client.get("/metrics", auth=("alice", str(number))).status_code == 401
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
     assert calls.count(b"secret") == 1
-    assert file._rules is not None
-    assert file._rules.auth is not None
-    results = file._rules.auth._results
-    assert len(results) == basic_auth._REMEMBERED
-    assert not any(b"secret" in key for key in results)
+    checks = file._checks
+    assert (len(checks._right), len(checks._wrong)) == (1, password_checks._REMEMBERED)
+    assert not any(b"secret" in key for key in (*checks._right, *checks._wrong))
 
 
 @pytest.mark.parametrize(

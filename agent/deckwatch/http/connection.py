@@ -79,6 +79,10 @@ class Connection(H11Protocol):
         if not self._admits(transport.get_extra_info("peercert")):
             transport.abort()
 
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._registry.discard(self)
         super().connection_lost(exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ class Connections:
         self.open.discard(connection)
 
     def make_room(self, newcomer: Connection | None = None) -> None:
-        """Abort the connection that has been without a request for longest, or else the longest answer.
+        """Abort one connection: an idle one before one that is being answered, of the address that has the most.
 
-        Never the newcomer: whoever fills all places with connections must not be able to keep a scraper out.
+        Never the newcomer: a client that fills all places with connections must not keep a scraper out.
         """
         others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
         if others and (newcomer is None or len(others) >= self.limits.connections):
-            min(others, key=lambda other: (other.is_answering, other.since)).transport.abort()
+            held = Counter(other.address for other in others)
+            min(others, key=lambda other: (other.is_answering, -held[other.address], other.since)).transport.abort()
 
     def sweep(self, now: float) -> None:
         """Abort what is idle, too slow with its request, or does not read its answer."""

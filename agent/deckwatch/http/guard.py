@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from deckwatch.http.basic_auth import BasicAuth, TooManyChecks
+from deckwatch.http.basic_auth import BasicAuth, credentials_in
 from deckwatch.http.headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from deckwatch.http.web_config import WebConfigFile
+
+
+_CHALLENGE = (b"www-authenticate", b'Basic realm="deckwatch", charset="UTF-8"')
 
 
 def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
@@ -28,10 +32,14 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
             send = _with_headers(send, rules.headers)
         if rules.bucket is not None and not rules.bucket.take():
             await _refuse(send, 429, "too many requests")
-        elif rules.auth is None:
-            await app(scope, receive, send)
-        else:
-            await _authenticated(rules.auth, app, scope, receive, send)
+            return
+        if rules.auth is not None:
+            admitted = await _admits(rules.auth, scope, receive)
+            if not admitted:
+                if admitted is not None:
+                    await _refuse(send, 401, "unauthorized", _CHALLENGE)
+                return
+        await app(scope, receive, send)
 
     return guard
 
@@ -48,17 +56,29 @@ def _with_headers(send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> Send:
     return send_with_headers
 
 
-async def _authenticated(auth: BasicAuth, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+async def _admits(auth: BasicAuth, scope: Scope, receive: Receive) -> bool | None:
+    """Whether the request has the right credentials; None if the client left before they were checked."""
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    credentials = credentials_in(header.decode("latin-1"))
+    if credentials is None:
+        return False
+    known = auth.recall(credentials)
+    if known is not None:
+        return known
+    check = asyncio.ensure_future(auth.check(credentials, scope["client"][0] if scope["client"] else ""))
+    left = asyncio.ensure_future(_left(receive))
     try:
-        admitted = await auth.admits(authorization.decode("latin-1"))
-    except TooManyChecks:
-        await _refuse(send, 503, "too many passwords to verify; try again")
-        return
-    if admitted:
-        await app(scope, receive, send)
-    else:
-        await _refuse(send, 401, "unauthorized", (b"www-authenticate", b'Basic realm="deckwatch", charset="UTF-8"'))
+        await asyncio.wait((check, left), return_when=asyncio.FIRST_COMPLETED)
+        return check.result() if check.done() else None
+    finally:
+        check.cancel()
+        left.cancel()
+
+
+async def _left(receive: Receive) -> None:
+    """Wait until the client closes the connection. Its request body is lost: no endpoint reads one."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _refuse(send: Send, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:

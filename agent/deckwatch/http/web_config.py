@@ -20,6 +20,7 @@ from deckwatch.config import ConfigError
 from deckwatch.config.load import validated
 from deckwatch.config.source import read
 from deckwatch.http.basic_auth import BasicAuth
+from deckwatch.http.password_checks import PasswordChecks
 from deckwatch.http.rate_limit import TokenBucket
 from deckwatch.http.tls import server_context
 from deckwatch.http.watched_files import WatchedFiles
@@ -38,7 +39,7 @@ _LOOK_PATIENCE = 0.5  # seconds that a request waits for a look
 class Rules:
     """A valid file, as what it asks for. Raises ConfigError; `seen` gets every file that was looked into."""
 
-    def __init__(self, path: Path, seen: WatchedFiles) -> None:
+    def __init__(self, path: Path, seen: WatchedFiles, checks: PasswordChecks) -> None:
         seen.note(path)
         source = read(path, None)
         values = {} if source.values is None else source.values
@@ -55,7 +56,7 @@ class Rules:
             tls = None
         self.allowed_sans = frozenset(map(_canonical, tls.client_allowed_sans)) if tls else frozenset()
         self.tls = server_context(source, path.parent, tls, seen) if tls else None
-        self.auth = BasicAuth(settings.basic_auth_users) if settings.basic_auth_users else None
+        self.auth = BasicAuth(settings.basic_auth_users, checks) if settings.basic_auth_users else None
         self.headers = tuple(
             (name.lower().encode("ascii"), value.encode("ascii"))
             for name, value in settings.http_server_config.headers.items()
@@ -72,7 +73,8 @@ class WebConfigFile:
         self._path = Path(path) if path is not None else None
         self._check_every = check_every
         self._seen = WatchedFiles()
-        self._rules = Rules(self._path, self._seen) if self._path is not None else None
+        self._checks = PasswordChecks()
+        self._rules = Rules(self._path, self._seen, self._checks) if self._path is not None else None
         self._looked = time.monotonic()
         self._is_looking = False
 
@@ -111,7 +113,7 @@ class WebConfigFile:
         self._looked, self._is_looking = now, True
         loop = asyncio.get_running_loop()
         looked = asyncio.Event()
-        seen = self._seen
+        seen, checks = self._seen, self._checks
 
         def done(found: _Found | None) -> None:
             self._is_looking = False
@@ -122,7 +124,7 @@ class WebConfigFile:
         def look() -> None:
             found = None
             try:
-                found = _found(self._path, seen) if self._path is not None else None
+                found = _found(self._path, seen, checks) if self._path is not None else None
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(done, found)
@@ -138,8 +140,6 @@ class WebConfigFile:
                 "web config not reloaded, the old one stays: %s", found.wrong, extra={"event": "web_config.failed"}
             )
             return
-        if self._rules is not None and self._rules.auth is not None:
-            self._rules.auth.close()
         self._rules = found.rules
         _log.info("web config reloaded", extra={"event": "web_config.reloaded"})
 
@@ -150,13 +150,13 @@ class _Found(NamedTuple):
     wrong: str
 
 
-def _found(path: Path, before: WatchedFiles) -> _Found | None:
+def _found(path: Path, before: WatchedFiles, checks: PasswordChecks) -> _Found | None:
     """What the files say now, or None where nothing has changed."""
     if not before.has_changed():
         return None
     seen = WatchedFiles()
     try:
-        return _Found(seen, Rules(path, seen), "")
+        return _Found(seen, Rules(path, seen, checks), "")
     except ConfigError as wrong:
         return _Found(seen, None, str(wrong))
 
