@@ -352,8 +352,10 @@ def test_a_changed_file_is_in_force_for_the_next_request(web: Callable[[str], We
         (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: '{SECRET}'}}")
         assert client.get("/metrics").status_code == 401
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
-        (tmp_path / "web.yml").write_text("")
-        assert client.get("/metrics").status_code == 200
+        other = "$2b$" + bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()[4:]
+        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: '{other}'}}")
+        assert client.get("/metrics", auth=("alice", "secret")).status_code == 401
+        assert client.get("/metrics", auth=("alice", "other")).status_code == 200
 
 
 def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
@@ -374,8 +376,8 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
             assert record.levelno == logging.ERROR
             assert "the old one stays" in record.getMessage()
         caplog.clear()
-        (tmp_path / "web.yml").write_text("")
-        assert get(server).status_code == 200
+        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{bob: '{SECRET}'}}")
+        assert get(server, auth=("bob", "secret")).status_code == 200
         assert [record.getMessage() for record in caplog.records] == ["web config reloaded"]
 
 

@@ -16,6 +16,7 @@ from deckwatch.collection.registry import Registry
 from deckwatch.http.app import create_app
 from deckwatch.http.listener import ListenError, address_of, bind, serve
 from deckwatch.http.web_config import WebConfigFile
+from deckwatch.http.web_metrics import WebConfigCollector
 from deckwatch.logs import agent_log as log
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(load: Callable[[], Config], registry: Registry, listen: str | None, stat
         return 1  # the port may be free, or the address configured, when a supervisor tries again
     log.configure()
     quicken_thread_switches()
-    agent = Agent(config, registry, load, state)
+    agent = Agent(config, registry, load, state, {"web": WebConfigCollector(web)} if web.is_configured else {})
     _spare_the_collector()
     agent.start()
     try:
@@ -89,6 +90,7 @@ async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> 
     logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
     # On a wildcard address, only the one who asks knows how to reach us.
     wildcard = listening.getsockname()[0] in ("0.0.0.0", "::")
-    app = create_app(agent, agent.config.settings.enable_lifecycle, "" if wildcard else address_of(listening))
+    advertise = "" if wildcard else address_of(listening)
+    app = create_app(agent, agent.config.settings.enable_lifecycle, advertise, web.problems)
     await serve(app, listening, web, stop)
     logger.info("stopped", extra={"event": "stopped"})

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -21,6 +22,8 @@ from deckwatch.http.negotiation import accepts_gzip, choose_format
 from deckwatch.status_page import page as pages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,13 +49,19 @@ _CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client t
 _OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
 
 
-def create_app(watch: Watch, enable_lifecycle: bool = False, advertise: str = "") -> ASGIApp:
+def create_app(
+    watch: Watch,
+    enable_lifecycle: bool = False,
+    advertise: str = "",
+    problems: Callable[[], tuple[str, ...]] = tuple,
+) -> ASGIApp:
     """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
 
-    `advertise` (`host:port`) is the address that `/sd` gives out. Empty, as it has to be when the agent listens on all
-    addresses, it is the one that was asked for: whoever reached `/sd` there reaches `/metrics` there as well.
+    `advertise` (`host:port`) is the address that `/sd` gives out. If it is empty, as it must be when the agent listens
+    on all addresses, `/sd` gives out the address in the request: a client that reached `/sd` there reaches `/metrics`
+    there as well. `problems()` are those of the HTTP server, for the status.
     """
-    routes = Routes(watch, enable_lifecycle, advertise)
+    routes = Routes(watch, enable_lifecycle, advertise, problems)
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -150,13 +159,20 @@ def _json(content: Any, status: int = 200) -> Response:
 class Routes:
     """The endpoints besides `/metrics`."""
 
-    def __init__(self, watch: Watch, enable_lifecycle: bool, advertise: str) -> None:
+    def __init__(
+        self, watch: Watch, enable_lifecycle: bool, advertise: str, problems: Callable[[], tuple[str, ...]]
+    ) -> None:
         self._watch = watch
+        self._problems = problems
         self._enable_lifecycle = enable_lifecycle
         self._advertise = advertise
 
+    def _status(self) -> AgentStatus:
+        status = self._watch.status()
+        return dataclasses.replace(status, problems=(*status.problems, *self._problems()))
+
     async def index(self, _request: Request) -> Response:
-        page = pages.status_page(self._watch.status())
+        page = pages.status_page(self._status())
         return Response(
             page, media_type="text/html", headers={"content-security-policy": pages.CONTENT_SECURITY_POLICY}
         )
@@ -189,7 +205,7 @@ class Routes:
         A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
         for that (an orchestrator does) mends nothing and loses the view of everything else.
         """
-        status = self._watch.status()
+        status = self._status()
         collectors = status.collectors
         failing = [collector.name for collector in collectors if collector.state in ("failing", "hung")]
         failing += [f"logs to {it.name}" for it in status.logs if it.state != "ok"]
@@ -197,7 +213,7 @@ class Routes:
             return _json({"status": "starting", "failing": failing}, 503)
         if any(collector.exporter == _OWN and collector.name in failing for collector in collectors):
             return _json({"status": "failing", "failing": failing}, 503)
-        return _json({"status": "degraded" if failing else "ok", "failing": failing})
+        return _json({"status": "degraded" if failing or status.problems else "ok", "failing": failing})
 
     async def alive(self, _request: Request) -> Response:
         return PlainTextResponse("Deckwatch is healthy.\n")
@@ -208,11 +224,18 @@ class Routes:
         return PlainTextResponse("Deckwatch has not completed its first collection yet.\n", 503)
 
     async def detailed(self, _request: Request) -> Response:
-        status = self._watch.status()
-        return _json({"host": status.host, "targets": status.targets(), "logs": status.logs})
+        status = self._status()
+        return _json(
+            {
+                "host": status.host,
+                "targets": status.targets(),
+                "logs": status.logs,
+                "problems": status.problems,
+            }
+        )
 
     async def dependencies(self, _request: Request) -> Response:
-        status = self._watch.status()
+        status = self._status()
         logs = [
             {"exporter": "logs", "target": it.name, "state": it.state, "errors": {"push": it.error} if it.error else {}}
             for it in status.logs
@@ -220,7 +243,7 @@ class Routes:
         return _json([*(target for target in status.targets() if target.target), *logs])
 
     async def status(self, _request: Request) -> Response:
-        return _json(self._watch.status())
+        return _json(self._status())
 
     async def reload(self, _request: Request) -> Response:
         if not self._enable_lifecycle:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("deckwatch.http")
 
 _CHECK_EVERY = 1.0  # seconds between two looks at the files
+_FAILED = "web_config.failed"  # the event in the log
 _LOOK_PATIENCE = 0.5  # seconds that a request waits for a look
 
 
@@ -55,6 +56,7 @@ class Rules:
         if tls is not None and not tls.is_enabled:
             tls = None
         self.allowed_sans = frozenset(map(_canonical, tls.client_allowed_sans)) if tls else frozenset()
+        self.verifies_clients = tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
         self.tls = server_context(source, path.parent, tls, seen) if tls else None
         self.auth = BasicAuth(settings.basic_auth_users, checks) if settings.basic_auth_users else None
         self.headers = tuple(
@@ -66,8 +68,25 @@ class Rules:
         self.bucket = TokenBucket(limit.interval, limit.burst) if limit.interval else None
 
 
+def _protection_lost(old: Rules, new: Rules) -> list[str]:
+    """What protects the agent now and would not afterwards."""
+    lost = (
+        ("TLS", old.tls is not None and new.tls is None),
+        ("all users", old.auth is not None and new.auth is None),
+        ("the verification of client certificates", old.verifies_clients and not new.verifies_clients),
+        ("the list of allowed client names", bool(old.allowed_sans) and not new.allowed_sans),
+    )
+    return [what for what, is_lost in lost if is_lost]
+
+
 class WebConfigFile:
-    """The file as it is in force. `None` means none: plain HTTP for everybody. Raises ConfigError at the start."""
+    """The file as it is in force. A path of None means no file: plain HTTP for everybody.
+
+    Raises ConfigError at the start. Later, a file that is wrong changes nothing, and neither does one that would remove
+    what protects the agent: a file that is truncated before it is rewritten must not open the agent to everybody.
+
+    `wrong` is why the last attempt to load the file failed; `loaded` (Unix seconds) when it last succeeded.
+    """
 
     def __init__(self, path: str | Path | None, check_every: float = _CHECK_EVERY) -> None:
         self._path = Path(path) if path is not None else None
@@ -75,6 +94,8 @@ class WebConfigFile:
         self._seen = WatchedFiles()
         self._checks = PasswordChecks()
         self._rules = Rules(self._path, self._seen, self._checks) if self._path is not None else None
+        self.wrong = ""
+        self.loaded = time.time()
         self._looked = time.monotonic()
         self._is_looking = False
 
@@ -135,13 +156,22 @@ class WebConfigFile:
 
     def _take_over(self, found: _Found) -> None:
         self._seen = found.seen
+        self.wrong = found.wrong
         if found.rules is None:
-            _log.error(
-                "web config not reloaded, the old one stays: %s", found.wrong, extra={"event": "web_config.failed"}
-            )
+            _log.error("web config not reloaded, the old one stays: %s", found.wrong, extra={"event": _FAILED})
+            return
+        lost = _protection_lost(self._rules, found.rules) if self._rules is not None else []
+        if lost:
+            self.wrong = f"{self._path}: would remove {', '.join(lost)}. Restart Deckwatch if that is intended."
+            _log.error("web config not reloaded, the old one stays: %s", self.wrong, extra={"event": _FAILED})
             return
         self._rules = found.rules
+        self.loaded = time.time()
         _log.info("web config reloaded", extra={"event": "web_config.reloaded"})
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong at the moment, for the status."""
+        return (f"The web config was not reloaded, the old one stays: {self.wrong}",) if self.wrong else ()
 
 
 class _Found(NamedTuple):
