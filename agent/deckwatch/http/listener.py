@@ -187,6 +187,7 @@ async def serve(
 ) -> None:
     """Answer on a listening socket until `stop` is set."""
     listener = _Listener(app, web, limits or Limits())
+    await web.refresh()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(listener.accept(listening)), loop.create_task(listener.sweep())]
     stopped = loop.create_task(stop.wait())

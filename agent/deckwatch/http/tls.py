@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.config import ConfigError
+from deckwatch.config.regular_file import read_regular_file
+from deckwatch.http.certificate import earliest_expiry
 from deckwatch.http.web_settings import CIPHERS, Pem
 
 if TYPE_CHECKING:
@@ -22,16 +24,27 @@ _VERSIONS = {"TLS10": "TLSv1", "TLS11": "TLSv1_1", "TLS12": "TLSv1_2", "TLS13": 
 _CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
 
-def server_context(source: Source, folder: Path, tls: TlsSettings, seen: WatchedFiles) -> ssl.SSLContext:
-    """The context. Raises ConfigError; each problem stands at the key that names the file."""
-    material = {}
+_LARGEST_FILE = 1024 * 1024  # bytes; certificates and keys have kilobytes
+
+
+class ServerTls(NamedTuple):
+    """TLS as the server speaks it now."""
+
+    context: ssl.SSLContext
+    expires: float | None  # Unix seconds: when the first certificate of the server's chain expires
+    client_authorities: bytes  # PEM; empty if clients need no certificate
+
+
+def server_tls(source: Source, folder: Path, tls: TlsSettings, seen: WatchedFiles) -> ServerTls:
+    """What the settings ask for. Raises ConfigError; each problem stands at the key that names the file."""
+    material: dict[str, bytes] = {}
     for key, marker in (("cert", "CERTIFICATE"), ("key", "PRIVATE KEY"), ("client_ca", "CERTIFICATE")):
         inline, name = getattr(tls, key), getattr(tls, f"{key}_file")
         where = ("tls_server_config", f"{key}_file" if name else key)
         if name:
             seen.note(folder / name)
             try:
-                material[key] = (folder / name).read_bytes()
+                material[key] = read_regular_file(folder / name, _LARGEST_FILE)
             except OSError as failure:
                 source.blame(where, f"{name!r} cannot be read: {failure.strerror}")
                 continue
@@ -44,7 +57,8 @@ def server_context(source: Source, folder: Path, tls: TlsSettings, seen: Watched
     if source.problems:
         raise ConfigError(source.problems)
     try:
-        return _context(tls, material)
+        context = _context(tls, material)
+        return ServerTls(context, earliest_expiry(material["cert"]), material.get("client_ca", b""))
     except (OSError, ValueError) as failure:  # ssl.SSLError is an OSError
         reason = getattr(failure, "reason", None)
         why = reason.lower().replace("_", " ") if reason else str(failure)

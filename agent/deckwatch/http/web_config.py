@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ from deckwatch.config.source import read
 from deckwatch.http.basic_auth import BasicAuth
 from deckwatch.http.password_checks import PasswordChecks
 from deckwatch.http.rate_limit import TokenBucket
-from deckwatch.http.tls import server_context
+from deckwatch.http.tls import server_tls
 from deckwatch.http.watched_files import WatchedFiles
 from deckwatch.http.web_settings import WebSettings, valid_users
 
@@ -42,7 +43,7 @@ class Rules:
 
     def __init__(self, path: Path, seen: WatchedFiles, checks: PasswordChecks) -> None:
         seen.note(path)
-        source = read(path, None)
+        source = read(path, None, must_be_regular=True)
         values = {} if source.values is None else source.values
         if not isinstance(values, dict):
             source.blame((), "expected keys such as tls_server_config and basic_auth_users")
@@ -57,7 +58,7 @@ class Rules:
             tls = None
         self.allowed_sans = frozenset(map(_canonical, tls.client_allowed_sans)) if tls else frozenset()
         self.verifies_clients = tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
-        self.tls = server_context(source, path.parent, tls, seen) if tls else None
+        self.tls = server_tls(source, path.parent, tls, seen) if tls else None
         self.auth = BasicAuth(settings.basic_auth_users, checks) if settings.basic_auth_users else None
         self.headers = tuple(
             (name.lower().encode("ascii"), value.encode("ascii"))
@@ -96,8 +97,9 @@ class WebConfigFile:
         self._rules = Rules(self._path, self._seen, self._checks) if self._path is not None else None
         self.wrong = ""
         self.loaded = time.time()
-        self._looked = time.monotonic()
+        self._looked = float("-inf")
         self._is_looking = False
+        self._warned_of: float | None = None  # the expiry of which the log says that it has passed
 
     @property
     def is_configured(self) -> bool:
@@ -114,7 +116,11 @@ class WebConfigFile:
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The context for a connection that comes now; None for plain HTTP."""
-        return self._rules.tls if self._rules is not None else None
+        return self._rules.tls.context if self._rules is not None and self._rules.tls is not None else None
+
+    def certificate_expiry(self) -> float | None:
+        """When the server's certificate expires, in Unix seconds."""
+        return self._rules.tls.expires if self._rules is not None and self._rules.tls is not None else None
 
     def admits(self, certificate: Mapping[str, Any] | None) -> bool:
         """Whether a verified client certificate (as `ssl.getpeercert()` gives it) bears an allowed name."""
@@ -132,6 +138,7 @@ class WebConfigFile:
         if self._path is None or self._is_looking or now - self._looked < self._check_every:
             return
         self._looked, self._is_looking = now, True
+        self._warn_of_expiry()
         loop = asyncio.get_running_loop()
         looked = asyncio.Event()
         seen, checks = self._seen, self._checks
@@ -171,7 +178,21 @@ class WebConfigFile:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong at the moment, for the status."""
-        return (f"The web config was not reloaded, the old one stays: {self.wrong}",) if self.wrong else ()
+        wrong = f"The web config was not reloaded, the old one stays: {self.wrong}" if self.wrong else ""
+        return tuple(filter(None, (wrong, self._expired())))
+
+    def _expired(self) -> str:
+        expiry = self.certificate_expiry()
+        if expiry is None or expiry > time.time():
+            return ""
+        when = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{self._path}: the TLS certificate expired at {when}. Replace it; it is reloaded by itself."
+
+    def _warn_of_expiry(self) -> None:
+        expired = self._expired()
+        if expired and self._warned_of != self.certificate_expiry():
+            self._warned_of = self.certificate_expiry()
+            _log.warning("%s", expired, extra={"event": "web_config.certificate_expired"})
 
 
 class _Found(NamedTuple):

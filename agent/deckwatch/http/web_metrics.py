@@ -20,10 +20,14 @@ RELOAD_SUCCESS_TIMESTAMP = Gauge(
     "deckwatch_web_config_last_reload_success_timestamp_seconds",
     "When the web configuration file was last loaded successfully, in Unix seconds.",
 )
+CERTIFICATE_EXPIRY = Gauge(
+    "deckwatch_web_certificate_expiry_timestamp_seconds",
+    "When the first certificate of the TLS server's chain expires, in Unix seconds.",
+)
 
 
 class WebConfigCollector:
-    """How the last reload of a web configuration file went."""
+    """How the last reload of a web configuration file went, and when its certificate expires."""
 
     def __init__(self, web: WebConfigFile) -> None:
         self._web = web
@@ -31,3 +35,6 @@ class WebConfigCollector:
     def collect(self) -> Iterator[Sample]:
         yield RELOAD_SUCCESSFUL(not self._web.wrong)
         yield RELOAD_SUCCESS_TIMESTAMP(self._web.loaded)
+        expiry = self._web.certificate_expiry()
+        if expiry is not None:
+            yield CERTIFICATE_EXPIRY(expiry)
