@@ -244,3 +244,14 @@ def test_an_address_that_opens_many_connections_loses_its_own() -> None:
         assert login(server, "", "") == 200
         scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert scraper.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_password_that_bcrypt_would_cut_off_is_refused_with_the_reason(tmp_path: Path, checked: list[bytes]) -> None:
+    with serving(FakeWatch(), web_file(tmp_path, {"alice": hashed("x" * 72)})) as server:
+        assert login(server, "alice", "x" * 72) == 200
+        for user in ("alice", "nobody"):
+            with server.client() as client:
+                answer = client.get("/metrics", auth=(user, "x" * 73))
+            assert answer.status_code == 401
+            assert "longer than 72 bytes" in answer.text
+    assert checked == [b"x" * 72]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from deckwatch.http.basic_auth import BasicAuth, credentials_in
+from deckwatch.http.basic_auth import BasicAuth, Credentials, credentials_in
 from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.password_checks import LONGEST_PASSWORD
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +38,7 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
             admitted = await _admits(rules.auth, scope, receive)
             if not admitted:
                 if admitted is not None:
-                    await _refuse(send, 401, "unauthorized", _CHALLENGE)
+                    await _refuse(send, 401, _why_unauthorized(scope), _CHALLENGE)
                 return
         await app(scope, receive, send)
 
@@ -58,8 +59,7 @@ def _with_headers(send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> Send:
 
 async def _admits(auth: BasicAuth, scope: Scope, receive: Receive) -> bool | None:
     """Whether the request has the right credentials; None if the client left before they were checked."""
-    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    credentials = credentials_in(header.decode("latin-1"))
+    credentials = _credentials(scope)
     if credentials is None:
         return False
     known = auth.recall(credentials)
@@ -73,6 +73,18 @@ async def _admits(auth: BasicAuth, scope: Scope, receive: Receive) -> bool | Non
     finally:
         check.cancel()
         left.cancel()
+
+
+def _credentials(scope: Scope) -> Credentials | None:
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return credentials_in(header.decode("latin-1"))
+
+
+def _why_unauthorized(scope: Scope) -> str:
+    credentials = _credentials(scope)
+    if credentials is not None and len(credentials.password) > LONGEST_PASSWORD:
+        return f"unauthorized: the password is longer than {LONGEST_PASSWORD} bytes, which bcrypt does not support"
+    return "unauthorized"
 
 
 async def _left(receive: Receive) -> None:
