@@ -529,4 +529,4 @@ def test_without_a_file_nothing_stands_between_the_client_and_the_application() 
 
     assert guarded(application, WebConfigFile(None)) is application
     assert WebConfigFile(None).tls_context() is None
-    assert WebConfigFile(None).admits(None)
+    assert WebConfigFile(None).admits(None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ import bcrypt
 import httpx
 import pytest
 
-from agent.serving import Authority, FakeWatch, Server, serving
+from agent.serving import FakeWatch, Server, is_closed, serving
+from certificates import Authority
 from deckwatch.http.app import create_app
+from deckwatch.http.limits import Limits
 from deckwatch.http.web_config import WebConfigFile
 from deckwatch.http.web_metrics import WebConfigCollector
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
 USERS = f"basic_auth_users: {{alice: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n"
@@ -136,3 +140,73 @@ tls_server_config:
                 assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
             with pytest.raises(httpx.TransportError), server.client(verify=authority.trusting()) as client:
                 client.get("/metrics")
+
+
+OTHER_USER = f"basic_auth_users: {{bob: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", TLS),
+        (TLS, MUTUAL_TLS),
+        (MUTUAL_TLS, MUTUAL_TLS.replace("ca.pem", "other.pem")),
+        (NAMES, NAMES.replace("127.0.0.1", "other.example")),
+        (USERS, OTHER_USER),
+    ],
+    ids=["plain text", "without a certificate", "another authority", "another name", "another user"],
+)
+def test_connections_are_closed_when_their_right_is_gone(
+    authority: Authority, tmp_path: Path, before: str, after: str
+) -> None:
+    Authority(tmp_path, "other")
+    file = web_file(tmp_path, before)
+    certificate = authority.issue("client") if "client_ca" in before else ()
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n"
+    with serving(FakeWatch(), file, Limits(sweep=0.05)) as server, contextlib.ExitStack() as open_ones:
+
+        def connect() -> socket.socket:
+            connection = open_ones.enter_context(server.connect())
+            if "cert_file" not in before:
+                return connection
+            context = authority.trusting(*certificate)
+            return open_ones.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
+
+        idle, asking, unused = connect(), connect(), connect()
+        for connection in (idle, asking):
+            connection.sendall(request)
+            assert answer_on(connection).startswith(b"HTTP/1.1 200")
+        (tmp_path / "web.yml").write_text(after)
+        asking.sendall(request)
+        answer = answer_on(asking)
+        assert answer.startswith((b"HTTP/1.1 421", b"HTTP/1.1 401"))
+        assert b"connection: close" in answer
+        for connection in (idle, asking, unused):
+            assert is_closed(connection)
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    connection.settimeout(30)
+    answer = b""
+    while not answer.partition(b"\r\n\r\n")[2].endswith(b"\n"):
+        part = connection.recv(65536)
+        assert part, answer
+        answer += part
+    return answer
+
+
+def test_an_answer_in_progress_ends_when_the_right_of_its_connection_is_gone(
+    authority: Authority, tmp_path: Path
+) -> None:
+    file = web_file(tmp_path, "")
+    with serving(FakeWatch(b"x" * 20_000_000), file, Limits(sweep=0.05)) as server, server.connect() as reader:
+        reader.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert reader.recv(12) == b"HTTP/1.1 200"
+        (tmp_path / "web.yml").write_text(TLS)
+        with server.client(verify=authority.trusting()) as client:
+            assert client.get(f"https://127.0.0.1:{server.port}/metrics").status_code == 200
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := reader.recv(1 << 20):
+                received += len(part)
+        assert received < 20_000_000

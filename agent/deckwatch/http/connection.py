@@ -58,9 +58,10 @@ class Connection(H11Protocol):
         state: ServerState,
         registry: Registry,
         limits: Limits,
+        app_state: dict[str, Any],
         admits: Callable[[Mapping[str, Any] | None], bool],
     ) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+        super().__init__(config=config, server_state=state, app_state=app_state)
         self.logger = _log
         self._registry = registry
         self._limits = limits
@@ -101,7 +102,9 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             if not self.is_answering:
                 self.is_answering, self.since = True, self.loop.time()
-            if self.conn.trailing_data[0]:
+            names = {name for name, _ in self.headers}
+            if self.conn.trailing_data[0] or names >= {b"transfer-encoding", b"content-length"}:
+                # Both: what one server takes for the next request is the body to another (RFC 9112, section 6.3).
                 self.cycle.keep_alive = False
 
     def _is_head_too_large(self, data: bytes) -> bool:
@@ -160,8 +163,10 @@ class Connection(H11Protocol):
         limit = self._limits.write if unsent else self._limits.idle
         return now - max(self.since, self._progressed) > limit
 
-    def end(self) -> None:
+    def end(self, even_within_answer: bool = False) -> None:
         """Close now, or after the answer that is under way."""
+        if even_within_answer and self.is_answering and self.cycle.response_started:
+            self.transport.abort()
         if not self.transport.is_closing():
             self.shutdown()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from deckwatch.http.web_config import WebConfigFile
 
 
+#: The key of a scope's state under which the rules stand that were in force when the connection arrived.
+ACCEPTED_UNDER = "accepted_under"
 _CHALLENGE = (b"www-authenticate", b'Basic realm="deckwatch", charset="UTF-8"')
 
 
@@ -25,21 +27,32 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         await web.refresh()
-        rules = web.rules
-        if scope["type"] != "http" or rules is None:
-            await app(scope, receive, send)
-            return
-        if rules.headers:
-            send = _with_headers(send, rules.headers)
-        if rules.bucket is not None and not rules.bucket.take():
-            await _refuse(send, 429, "too many requests")
-            return
-        if rules.auth is not None:
-            admitted = await _admits(rules.auth, scope, receive)
-            if not admitted:
-                if admitted is not None:
-                    await _refuse(send, 401, _why_unauthorized(scope), _CHALLENGE)
+        while True:
+            rules = web.rules
+            if scope["type"] != "http" or rules is None:
+                break
+            answer, closes = send, ()
+            accepted_under = scope.get("state", {}).get(ACCEPTED_UNDER)
+            if accepted_under is not rules:
+                closes = ((b"connection", b"close"),)
+            if rules.headers or closes:
+                answer = _with_headers(send, (*rules.headers, *closes))
+            if not web.allows_connection(accepted_under):
+                await _refuse(answer, 421, "the TLS settings have changed; connect again")
                 return
+            if rules.bucket is not None and not rules.bucket.take():
+                await _refuse(answer, 429, "too many requests")
+                return
+            admitted = await _admits(rules.auth, scope, receive) if rules.auth is not None else True
+            if admitted is None:
+                return
+            if web.rules is not rules:  # changed while the password was checked
+                continue
+            if not admitted:
+                await _refuse(answer, 401, _why_unauthorized(scope), _CHALLENGE)
+                return
+            send = answer
+            break
         await app(scope, receive, send)
 
     return guard

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
 import logging
 import resource
 import socket
@@ -24,7 +25,7 @@ from uvicorn.server import ServerState
 from deckwatch.config import split_listen
 from deckwatch.http.connection import Connection
 from deckwatch.http.connections import Connections
-from deckwatch.http.guard import guarded
+from deckwatch.http.guard import ACCEPTED_UNDER, guarded
 from deckwatch.http.limits import Limits
 from deckwatch.http.tls_handshake import TlsHandshake
 
@@ -71,6 +72,14 @@ class _Listener:
         self._connections = Connections(limits)
         self._beginning: set[asyncio.Task[None]] = set()
         self._set_date()
+        web.on_change = self._end_outdated
+
+    def _end_outdated(self) -> None:
+        """Close the connections that were accepted under other rules than those that are in force now."""
+        for connection in list(self._connections.open):
+            accepted_under = connection.app_state[ACCEPTED_UNDER]
+            if accepted_under is not self._web.rules:
+                connection.end(even_within_answer=not self._web.allows_connection(accepted_under))
 
     async def accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -101,8 +110,15 @@ class _Listener:
         with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
             unless_begun.callback(accepted.close)
             await self._web.refresh()
-            connection = Connection(self._config, self._state, self._connections, self._limits, self._web.admits)
-            context = self._web.tls_context()
+            rules, context = self._web.rules, self._web.tls_context()
+            connection = Connection(
+                self._config,
+                self._state,
+                self._connections,
+                self._limits,
+                {ACCEPTED_UNDER: rules},
+                functools.partial(self._web.admits, rules),
+            )
             protocol = TlsHandshake(connection, self._connections, context) if context else connection
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
             unless_begun.pop_all()

@@ -29,7 +29,7 @@ from deckwatch.http.web_settings import WebSettings, valid_users
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _log = logging.getLogger("deckwatch.http")
 
@@ -59,6 +59,13 @@ class Rules:
         self.allowed_sans = frozenset(map(_canonical, tls.client_allowed_sans)) if tls else frozenset()
         self.verifies_clients = tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
         self.tls = server_tls(source, path.parent, tls, seen) if tls else None
+        # What a connection had to satisfy when it was made; users are asked at each request.
+        self.of_connections = (
+            self.tls is not None,
+            tls.client_auth_type if tls else "",
+            self.tls.client_authorities if self.tls else b"",
+            self.allowed_sans,
+        )
         self.auth = BasicAuth(settings.basic_auth_users, checks) if settings.basic_auth_users else None
         self.headers = tuple(
             (name.lower().encode("ascii"), value.encode("ascii"))
@@ -87,6 +94,7 @@ class WebConfigFile:
     what protects the agent: a file that is truncated before it is rewritten must not open the agent to everybody.
 
     `wrong` is why the last attempt to load the file failed; `loaded` (Unix seconds) when it last succeeded.
+    `on_change()` is called when other rules come into force.
     """
 
     def __init__(self, path: str | Path | None, check_every: float = _CHECK_EVERY) -> None:
@@ -95,6 +103,7 @@ class WebConfigFile:
         self._seen = WatchedFiles()
         self._checks = PasswordChecks()
         self._rules = Rules(self._path, self._seen, self._checks) if self._path is not None else None
+        self.on_change: Callable[[], None] = lambda: None
         self.wrong = ""
         self.loaded = time.time()
         self._looked = float("-inf")
@@ -122,12 +131,23 @@ class WebConfigFile:
         """When the server's certificate expires, in Unix seconds."""
         return self._rules.tls.expires if self._rules is not None and self._rules.tls is not None else None
 
-    def admits(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Whether a verified client certificate (as `ssl.getpeercert()` gives it) bears an allowed name."""
+    def admits(self, accepted_under: Rules | None, certificate: Mapping[str, Any] | None) -> bool:
+        """Whether a new connection may be used: `accepted_under` are the rules that were in force when it arrived.
+
+        `certificate` is the client's verified one, as `ssl.getpeercert()` gives it; it must have an allowed name.
+        """
+        if not self.allows_connection(accepted_under):
+            return False
         if self._rules is None or not self._rules.allowed_sans:
             return True
         names = {_canonical(value) for _, value in (certificate or {}).get("subjectAltName", ())}
         return not names.isdisjoint(self._rules.allowed_sans)
+
+    def allows_connection(self, accepted_under: Rules | None) -> bool:
+        """Whether what a connection had to satisfy is what it would have to satisfy now."""
+        if accepted_under is None or self._rules is None:
+            return accepted_under is self._rules
+        return accepted_under.of_connections == self._rules.of_connections
 
     async def refresh(self) -> None:
         """Take over what changed in the files; looks at most once a second.
@@ -174,6 +194,7 @@ class WebConfigFile:
             return
         self._rules = found.rules
         self.loaded = time.time()
+        self.on_change()
         _log.info("web config reloaded", extra={"event": "web_config.reloaded"})
 
     def problems(self) -> tuple[str, ...]:
