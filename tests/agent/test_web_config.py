@@ -289,10 +289,13 @@ def test_a_curve_is_honoured(authority: Authority, web: Callable[[str], WebConfi
             handshake(server, authority, lambda context: context.set_ecdh_curve(other))
 
 
-def test_plain_http_on_a_tls_port_is_closed(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
+def test_plain_http_on_a_tls_port_gets_a_message(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web(f"tls_server_config: {{{TLS}}}")) as server:
-        with pytest.raises(httpx.TransportError), httpx.Client(trust_env=False) as client:
-            client.get(f"http://127.0.0.1:{server.port}/metrics")
+        for method in ("GET", "POST", "OPTIONS", "PROPFIND"):
+            with httpx.Client(trust_env=False) as client:
+                answer = client.request(method, f"http://127.0.0.1:{server.port}/metrics")
+            assert answer.status_code == 400
+            assert answer.text.startswith("This port speaks HTTPS. ")
         assert get(server, verify=authority.trusting()).status_code == 200
 
 

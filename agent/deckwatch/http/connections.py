@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
-
     from deckwatch.http.connection import Connection
     from deckwatch.http.limits import Limits
+
+
+class Handshake(Protocol):
+    """A TLS handshake in progress. `has_received` says whether the client has sent anything."""
+
+    has_received: bool
+    address: str
+
+    def abort(self) -> None: ...
 
 
 class Connections:
@@ -18,12 +25,18 @@ class Connections:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.open: set[Connection] = set()
-        self.handshaking: dict[Connection, asyncio.Transport] = {}
+        self.handshaking: dict[Connection, Handshake] = {}  # in the order in which they began
 
-    def begin_handshake(self, connection: Connection, transport: asyncio.Transport) -> None:
-        self.handshaking[connection] = transport
-        if len(self.handshaking) > self.limits.handshakes:
-            next(iter(self.handshaking.values())).abort()
+    def begin_handshake(self, connection: Connection, handshake: Handshake) -> None:
+        """Count a handshake, and abort another one if there are too many.
+
+        First one of a client that has sent nothing, then one of the address that has the most, then the oldest.
+        """
+        others = list(self.handshaking.values())
+        self.handshaking[connection] = handshake
+        if len(others) >= self.limits.handshakes:
+            held = Counter(other.address for other in others)
+            min(others, key=lambda other: (other.has_received, -held[other.address])).abort()
 
     def add(self, connection: Connection) -> None:
         self.handshaking.pop(connection, None)

@@ -139,8 +139,8 @@ class _Listener:
         deadline = loop.time() + self._limits.stop
         for task in self._beginning:
             task.cancel()
-        for transport in list(self._connections.handshaking.values()):
-            transport.abort()
+        for handshake in list(self._connections.handshaking.values()):
+            handshake.abort()
         for connection in list(self._connections.open):
             connection.end()
         while self._connections.open and loop.time() < deadline:
