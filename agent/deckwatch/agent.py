@@ -187,7 +187,7 @@ class Agent:
 
     def _take_over(self, new: Config) -> None:
         old = self._config
-        for key in ("listen", "web_config"):
+        for key in ("listen", "web_config", "allowed_hosts"):
             if getattr(old.settings, key) != getattr(new.settings, key):
                 self._log.warning("the change of %r takes effect after a restart", key)
         difference = changed(old, new)

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionError
 from deckwatch.http.headers import SECURITY_HEADERS
 from deckwatch.http.negotiation import accepts_gzip, choose_format
+from deckwatch.http.request_target import HostNames, in_origin_form, is_from_another_site
 from deckwatch.status_page import page as pages
 
 if TYPE_CHECKING:
@@ -49,17 +50,25 @@ _CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client t
 _OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
 
 
+_WRONG_HOST = (
+    "this host name is not allowed here, because the agent listens on a loopback address; "
+    "allowed_hosts in the config takes further names\n"
+)
+
+
 def create_app(
     watch: Watch,
     enable_lifecycle: bool = False,
     advertise: str = "",
     problems: Callable[[], tuple[str, ...]] = tuple,
+    hosts: HostNames | None = None,
 ) -> ASGIApp:
     """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
 
     `advertise` (`host:port`) is the address that `/sd` gives out. If it is empty, as it must be when the agent listens
     on all addresses, `/sd` gives out the address in the request: a client that reached `/sd` there reaches `/metrics`
-    there as well. `problems()` are those of the HTTP server, for the status.
+    there as well. `problems()` are those of the HTTP server, for the status. With `hosts`, requests for
+    other host names are refused.
     """
     routes = Routes(watch, enable_lifecycle, advertise, problems)
     others = Starlette(
@@ -81,10 +90,15 @@ def create_app(
     others.router.redirect_slashes = False  # a redirect would repeat whatever the client says our name is
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            await _metrics(watch, scope, send)
-        else:
-            await others(scope, receive, _with_security_headers(send))
+        if scope["type"] == "http":
+            scope = in_origin_form(scope)
+            if hosts is not None and not hosts.allow(scope):
+                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _with_security_headers(send))
+                return
+            if scope["path"] == "/metrics":
+                await _metrics(watch, scope, send)
+                return
+        await others(scope, receive, _with_security_headers(send))
 
     return application
 
@@ -245,8 +259,10 @@ class Routes:
     async def status(self, _request: Request) -> Response:
         return _json(self._status())
 
-    async def reload(self, _request: Request) -> Response:
+    async def reload(self, request: Request) -> Response:
         if not self._enable_lifecycle:
             return PlainTextResponse("reloading over HTTP is disabled; set enable_lifecycle: true in the config\n", 403)
+        if is_from_another_site(request.scope):
+            return PlainTextResponse("requests from pages of other sites cannot reload the config\n", 403)
         wrong = await run_in_threadpool(self._watch.reload)
         return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")
