@@ -132,15 +132,15 @@ class Agent:
 
     # For the HTTP server
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
-        """The exposition, gzipped with `compress`. Raises UnknownSelectionError.
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> tuple[bytes, bytes]:
+        """The exposition in two parts, gzipped with `compress`. Raises UnknownSelectionError.
 
         `client` tells scrapers apart: their periods are learned, and collection follows them.
         """
-        body = self.board.render(selection, openmetrics, compress)
+        parts = self.board.parts(selection, openmetrics, compress)
         if not selection.collect:
             self._scheduler.arrival(client, "" if selection.target in (None, NO_TARGET) else str(selection.target))
-        return body
+        return parts
 
     def ready(self) -> bool:
         return all(slot.snapshot is not None or slot.overdue or slot.skipped for slot in self.board.slots())

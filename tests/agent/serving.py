@@ -19,7 +19,7 @@ from deckwatch.http.listener import bind, serve
 from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from starlette.types import ASGIApp
 
@@ -57,11 +57,11 @@ class FakeWatch:
         self.reload_gate: threading.Event | None = None
         self.asked: list[tuple[Selection, bool, bool, str]] = []
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]:
         self.asked.append((selection, openmetrics, compress, client))
         if selection.target == "nobody":
             raise UnknownSelectionError("unknown target 'nobody'")
-        return self.zipped if compress else self.body
+        return (self.zipped if compress else self.body,)
 
     def status(self) -> AgentStatus:
         return AgentStatus(
@@ -110,7 +110,7 @@ def serving(
     advertise: str = "",
 ) -> Iterator[Server]:
     """The server, in a thread of its own. What it raises is raised here when it is stopped."""
-    app = create_app(watch, lifecycle, advertise) if isinstance(watch, FakeWatch) else watch
+    app = create_app(watch, lifecycle, advertise, limits=limits) if isinstance(watch, FakeWatch) else watch
     file = web or WebConfigFile(None)
     listening = bind("127.0.0.1:0")
     started = threading.Event()

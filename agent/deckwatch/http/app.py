@@ -17,13 +17,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionError
+from deckwatch.http.answers import Answers
 from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.limits import Limits
 from deckwatch.http.negotiation import accepts_gzip, choose_format
 from deckwatch.http.request_target import HostNames, in_origin_form, is_from_another_site
 from deckwatch.status_page import page as pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 class Watch(Protocol):
     """What the server asks the agent for. Everything but `reload()` answers at once, from memory."""
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes: ...
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]: ...
 
     def status(self) -> AgentStatus: ...
 
@@ -46,7 +48,6 @@ class Watch(Protocol):
 
 
 _TEXT = "text/plain; charset=utf-8"
-_CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client that does not read costs no more
 _OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
 
 
@@ -62,6 +63,7 @@ def create_app(
     advertise: str = "",
     problems: Callable[[], tuple[str, ...]] = tuple,
     hosts: HostNames | None = None,
+    limits: Limits | None = None,
 ) -> ASGIApp:
     """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
 
@@ -71,6 +73,7 @@ def create_app(
     other host names are refused.
     """
     routes = Routes(watch, enable_lifecycle, advertise, problems)
+    answers = Answers(limits or Limits())
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -93,22 +96,23 @@ def create_app(
         if scope["type"] == "http":
             scope = in_origin_form(scope)
             if hosts is not None and not hosts.allow(scope):
-                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _with_security_headers(send))
+                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _sending(answers, scope, send))
                 return
             if scope["path"] == "/metrics":
-                await _metrics(watch, scope, send)
+                await _metrics(watch, answers, scope, send)
                 return
-        await others(scope, receive, _with_security_headers(send))
+        await others(scope, receive, _sending(answers, scope, send))
 
     return application
 
 
-async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
+async def _metrics(watch: Watch, answers: Answers, scope: Scope, send: Send) -> None:
     method = scope["method"]
     answer: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
     status, content_type = 200, _TEXT
+    parts: Sequence[bytes]
     if method not in ("GET", "HEAD"):
-        status, body = 405, b"only GET and HEAD are allowed\n"
+        status, parts = 405, (b"only GET and HEAD are allowed\n",)
         answer.append((b"allow", b"GET, HEAD"))
     else:
         headers: dict[bytes, bytes] = {}
@@ -118,28 +122,23 @@ async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
         compress = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
         agent = headers.get(b"user-agent", b"").decode("latin-1")
         try:
-            body = watch.scrape(
+            parts = watch.scrape(
                 _selection(scope["query_string"]),
                 chosen.is_openmetrics,
                 compress,
                 f"{scope['client'][0] if scope['client'] else ''} {agent}",
             )
         except UnknownSelectionError as unknown:
-            status, body = 400, f"{unknown}\n".encode()
+            status, parts = 400, (f"{unknown}\n".encode(),)
         else:
             content_type = chosen.content_type
             if compress:
                 answer.append((b"content-encoding", b"gzip"))
     answer += [
         (b"content-type", content_type.encode("latin-1")),
-        (b"content-length", str(len(body)).encode("ascii")),
+        (b"content-length", str(sum(map(len, parts))).encode("ascii")),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": answer})
-    if method == "HEAD":
-        body = b""
-    for start in range(0, len(body) - _CHUNK, _CHUNK):
-        await send({"type": "http.response.body", "body": body[start : start + _CHUNK], "more_body": True})
-    await send({"type": "http.response.body", "body": body[(len(body) - 1) // _CHUNK * _CHUNK :]})
+    await answers.send(scope, send, {"type": "http.response.start", "status": status, "headers": answer}, parts)
 
 
 def _selection(query_string: bytes) -> Selection:
@@ -150,13 +149,17 @@ def _selection(query_string: bytes) -> Selection:
     )
 
 
-def _with_security_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *SECURITY_HEADERS]
-        await send(message)
+def _sending(answers: Answers, scope: Scope, send: Send) -> Send:
+    """What starlette sends: every answer is one start and one body."""
+    start: Message = {}
 
-    return send_with_headers
+    async def send_whole(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message, headers=[*message["headers"], *SECURITY_HEADERS])
+        else:
+            await answers.send(scope, send, start, (message.get("body", b""),))
+
+    return send_whole
 
 
 async def _one_line(_request: Request, error: Exception) -> Response:

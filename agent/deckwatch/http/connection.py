@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from deckwatch.http.answers import ABORT, PIECE
 from deckwatch.http.headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Connection(H11Protocol):
         app_state: dict[str, Any],
         admits: Callable[[Mapping[str, Any] | None], bool],
     ) -> None:
-        super().__init__(config=config, server_state=state, app_state=app_state)
+        super().__init__(config=config, server_state=state, app_state={**app_state, ABORT: self.abort})
         self.logger = _log
         self._registry = registry
         self._limits = limits
@@ -76,6 +77,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         self.since = self.loop.time()
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=PIECE)  # under TLS asyncio's own limit is eight times as much
         self._registry.add(self)
         if not self._admits(transport.get_extra_info("peercert")):
             transport.abort()
@@ -87,6 +89,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._registry.discard(self)
         super().connection_lost(exc)
+        self.app_state = {}  # a cycle otherwise, through `abort`
         self._unset_keepalive_if_required()  # uvicorn leaves the timer, and so all of this, alive after a reset
 
     def data_received(self, data: bytes) -> None:
@@ -162,6 +165,9 @@ class Connection(H11Protocol):
             return False
         limit = self._limits.write if unsent else self._limits.idle
         return now - max(self.since, self._progressed) > limit
+
+    def abort(self) -> None:
+        self.transport.abort()
 
     def end(self, even_within_answer: bool = False) -> None:
         """Close now, or after the answer that is under way."""

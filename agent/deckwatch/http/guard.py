@@ -31,12 +31,9 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
             rules = web.rules
             if scope["type"] != "http" or rules is None:
                 break
-            answer, closes = send, ()
             accepted_under = scope.get("state", {}).get(ACCEPTED_UNDER)
-            if accepted_under is not rules:
-                closes = ((b"connection", b"close"),)
-            if rules.headers or closes:
-                answer = _with_headers(send, (*rules.headers, *closes))
+            headers = rules.headers if accepted_under is rules else (*rules.headers, (b"connection", b"close"))
+            answer = _with_headers(send, headers) if headers else send
             if not web.allows_connection(accepted_under):
                 await _refuse(answer, 421, "the TLS settings have changed; connect again")
                 return

@@ -16,5 +16,6 @@ class Limits:
     handshakes: int = 128  # TLS connections that are not up yet
     header_bytes: int = 16 * 1024
     header_lines: int = 128  # parsing costs by the line, not by the byte
+    answer_bytes: int = 64 * 1024 * 1024  # of all answers that are being sent; answers share their bodies
     stop: float = 2.0  # for answers that are under way when the agent stops
     sweep: float = 1.0
