@@ -6,7 +6,9 @@ import datetime
 import logging
 import os
 import ssl
-from typing import TYPE_CHECKING
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from certificates import Authority
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent.serving import FakeWatch, serving
 from deckwatch.config import ConfigError
+from deckwatch.http import web_config
 from deckwatch.http.app import create_app
 from deckwatch.http.certificate import earliest_expiry
 from deckwatch.http.web_config import WebConfigFile
@@ -125,3 +128,39 @@ def test_a_pipe_is_refused_at_the_start(authority: Authority, tmp_path: Path) ->
     os.mkfifo(tmp_path / "web.key")
     with pytest.raises(ConfigError, match=r"key_file: 'web\.key' cannot be read: not a regular file"):
         WebConfigFile(tmp_path / "web.yml")
+
+
+def test_a_file_system_that_hangs_is_reported_and_reloading_goes_on_afterwards(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.issue("web")
+    file = WebConfigFile(tmp_path / "web.yml", check_every=0.0)
+    release = threading.Event()
+    real = web_config._found
+
+    def hang(*arguments: Any) -> Any:
+        assert release.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(web_config, "_found", hang)
+    monkeypatch.setattr(web_config, "_STUCK_AFTER", 0.0)
+    with caplog.at_level(logging.ERROR, "deckwatch.http"), serving(FakeWatch(), file) as server:
+        try:
+            for _ in range(3):
+                with server.client(verify=authority.trusting()) as client:
+                    assert client.get("/metrics").status_code == 200
+            assert ["cannot be read" in problem for problem in file.problems()] == [True]
+            assert not file.is_up_to_date
+            assert len(caplog.records) == 1
+        finally:
+            release.set()
+        monkeypatch.setattr(web_config, "_STUCK_AFTER", 60.0)
+        authority.issue("web")
+        renewed = (tmp_path / "web.crt").read_text()
+        for _ in range(300):
+            if ssl.get_server_certificate(("127.0.0.1", server.port)) == renewed:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the renewed certificate is not shown")
+        assert file.problems() == ()

@@ -6,6 +6,7 @@ soon as there are newer measurements, so slow readers could still hold any numbe
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Answers:
             for piece in _pieces(parts):
                 if previous:
                     await send({"type": "http.response.body", "body": previous, "more_body": True})
+                    await asyncio.sleep(0)  # others get their turn, and the end of this connection is noticed
                 previous = piece
             await send({"type": "http.response.body", "body": previous})
         finally:

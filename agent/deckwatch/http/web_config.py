@@ -35,6 +35,7 @@ _log = logging.getLogger("deckwatch.http")
 
 _CHECK_EVERY = 1.0  # seconds between two looks at the files
 _FAILED = "web_config.failed"  # the event in the log
+_STUCK_AFTER = 30.0  # seconds of reading after which that is an error
 _LOOK_PATIENCE = 0.5  # seconds that a request waits for a look
 
 
@@ -108,6 +109,7 @@ class WebConfigFile:
         self.loaded = time.time()
         self._looked = float("-inf")
         self._is_looking = False
+        self._is_stuck = False
         self._warned_of: float | None = None  # the expiry of which the log says that it has passed
 
     @property
@@ -118,6 +120,11 @@ class WebConfigFile:
     def rules(self) -> Rules | None:
         """What is in force now; None without a file."""
         return self._rules
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether the last attempt to load the file succeeded."""
+        return not self.wrong and not self._is_stuck
 
     @property
     def uses_tls(self) -> bool:
@@ -155,6 +162,9 @@ class WebConfigFile:
         It is a thread that looks: a disk that hangs costs one request half a second, and the others nothing.
         """
         now = time.monotonic()
+        if self._is_looking and not self._is_stuck and now - self._looked > _STUCK_AFTER:
+            self._is_stuck = True
+            _log.error("%s", self._stuck(), extra={"event": _FAILED})
         if self._path is None or self._is_looking or now - self._looked < self._check_every:
             return
         self._looked, self._is_looking = now, True
@@ -164,7 +174,7 @@ class WebConfigFile:
         seen, checks = self._seen, self._checks
 
         def done(found: _Found | None) -> None:
-            self._is_looking = False
+            self._is_looking = self._is_stuck = False
             if found is not None:
                 self._take_over(found)
             looked.set()
@@ -200,7 +210,15 @@ class WebConfigFile:
     def problems(self) -> tuple[str, ...]:
         """What is wrong at the moment, for the status."""
         wrong = f"The web config was not reloaded, the old one stays: {self.wrong}" if self.wrong else ""
-        return tuple(filter(None, (wrong, self._expired())))
+        return tuple(filter(None, (wrong, self._stuck(), self._expired())))
+
+    def _stuck(self) -> str:
+        if not self._is_stuck:
+            return ""
+        return (
+            f"{self._path} or a file that it names cannot be read: no answer for {_STUCK_AFTER:g} s. Check the file"
+            " system; until it answers, changes have no effect."
+        )
 
     def _expired(self) -> str:
         expiry = self.certificate_expiry()

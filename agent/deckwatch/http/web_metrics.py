@@ -33,7 +33,7 @@ class WebConfigCollector:
         self._web = web
 
     def collect(self) -> Iterator[Sample]:
-        yield RELOAD_SUCCESSFUL(not self._web.wrong)
+        yield RELOAD_SUCCESSFUL(self._web.is_up_to_date)
         yield RELOAD_SUCCESS_TIMESTAMP(self._web.loaded)
         expiry = self._web.certificate_expiry()
         if expiry is not None:
