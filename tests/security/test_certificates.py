@@ -11,12 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from certificates import Authority
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.serving import FakeWatch, serving
+from certificates import Authority
 from deckwatch.config import ConfigError
 from deckwatch.http import web_config
 from deckwatch.http.app import create_app

@@ -77,6 +77,11 @@ def status_of(server: Server, authority: Authority, path: str = "/metrics", auth
         (MUTUAL_TLS, MUTUAL_TLS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"), "the verification"),
         (NAMES, MUTUAL_TLS, "the list of allowed client names"),
     ],
+    ids=[
+        *("users: empty", "users: comment", "users: no value", "users: none", "users: another key"),
+        *("TLS: empty", "both: empty", "both: no users", "both: no TLS", "both: TLS without a certificate"),
+        *("client certificates: not asked for", "client certificates: optional", "client names: any"),
+    ],
 )
 def test_a_reload_that_would_remove_protection_is_refused_and_shown(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, after: str, lost: str
