@@ -6,6 +6,8 @@ import datetime
 import logging
 import os
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,16 @@ def test_an_expired_certificate_is_a_metric_a_warning_and_a_problem(
         authority.issue("web", days=2)
         with server.client(verify=authority.trusting()) as client:
             assert client.get("/api/v1/status").json()["problems"] == []
+
+
+def test_check_fails_for_an_expired_certificate(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "deckwatch.yml").write_text("web_config: web.yml\nexporters: {}\n")
+    command = [sys.executable, "-m", "deckwatch", "check", "--config", str(tmp_path / "deckwatch.yml")]
+    for days, state in ((2, "ok"), (-2, "failed")):
+        authority.issue("web", days=days)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == (0 if state == "ok" else 2), ended.stdout + ended.stderr
+        assert ("certificate expired" in ended.stdout) == (state == "failed")
 
 
 def test_the_expiry_is_that_of_the_certificate_of_a_chain_that_expires_first(
