@@ -20,6 +20,7 @@ from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from starlette.types import ASGIApp
 
@@ -155,6 +156,13 @@ def is_closed(connection: socket.socket) -> bool:
     except OSError:
         pass  # reset: closed as well
     return True
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Replace the content of a file at once: writing it in place leaves it empty for a moment."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.replace(file)
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"

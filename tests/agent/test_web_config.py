@@ -26,7 +26,7 @@ from deckwatch.http.guard import guarded
 from deckwatch.http.rate_limit import TokenBucket
 from deckwatch.http.web_config import WebConfigFile
 
-from .serving import FakeWatch, Server, serving
+from .serving import FakeWatch, Server, rewrite, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -352,11 +352,11 @@ def test_a_token_bucket_fills_with_time_up_to_its_burst() -> None:
 def test_a_changed_file_is_in_force_for_the_next_request(web: Callable[[str], WebConfigFile], tmp_path: Path) -> None:
     with serving(FakeWatch(), web("")) as server, server.client() as client:
         assert client.get("/metrics").status_code == 200
-        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: '{SECRET}'}}")
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{alice: '{SECRET}'}}")
         assert client.get("/metrics").status_code == 401
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
         other = "$2b$" + bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()[4:]
-        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: '{other}'}}")
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{alice: '{other}'}}")
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 401
         assert client.get("/metrics", auth=("alice", "other")).status_code == 200
 
@@ -371,7 +371,7 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
             if text is None:
                 (tmp_path / "web.yml").unlink()
             else:
-                (tmp_path / "web.yml").write_text(text)
+                rewrite(tmp_path / "web.yml", text)
             for _ in range(3):
                 assert get(server).status_code == 401
                 assert get(server, auth=("alice", "secret")).status_code == 200
@@ -379,7 +379,7 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
             assert record.levelno == logging.ERROR
             assert "the old one stays" in record.getMessage()
         caplog.clear()
-        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{bob: '{SECRET}'}}")
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{bob: '{SECRET}'}}")
         assert get(server, auth=("bob", "secret")).status_code == 200
         assert [record.getMessage() for record in caplog.records] == ["web config reloaded"]
 
@@ -407,7 +407,7 @@ def test_tls_can_be_switched_on_while_running(
 ) -> None:
     with serving(FakeWatch(), web("")) as server:
         assert get(server).status_code == 200
-        (tmp_path / "web.yml").write_text(f"tls_server_config: {{{TLS}}}")
+        rewrite(tmp_path / "web.yml", f"tls_server_config: {{{TLS}}}")
         server.url = server.url.replace("http:", "https:")
         assert get(server, verify=authority.trusting()).status_code == 200
 

@@ -12,7 +12,7 @@ import bcrypt
 import httpx
 import pytest
 
-from agent.serving import FakeWatch, Server, serving
+from agent.serving import FakeWatch, Server, rewrite, serving
 from deckwatch.http.basic_auth import BasicAuth, Credentials
 from deckwatch.http.limits import Limits
 from deckwatch.http.password_checks import PasswordChecks
@@ -34,7 +34,7 @@ def web_file(folder: Path, users: dict[str, str], more: str = "") -> WebConfigFi
 
 def write_users(folder: Path, users: dict[str, str], more: str = "") -> None:
     lines = "".join(f"  {user}: '{value}'\n" for user, value in users.items())
-    (folder / "web.yml").write_text(f"{more}basic_auth_users:\n{lines}")
+    rewrite(folder / "web.yml", f"{more}basic_auth_users:\n{lines}")
 
 
 def login(server: Server, user: str, password: str) -> int:

@@ -10,7 +10,7 @@ import bcrypt
 import httpx
 import pytest
 
-from agent.serving import FakeWatch, Server, is_closed, serving
+from agent.serving import FakeWatch, Server, is_closed, rewrite, serving
 from certificates import Authority
 from deckwatch.http.app import create_app
 from deckwatch.http.limits import Limits
@@ -93,7 +93,7 @@ def test_a_reload_that_would_remove_protection_is_refused_and_shown(
         server.url = ("https" if "cert_file" in before else "http") + f"://127.0.0.1:{server.port}"
         assert status_of(server, authority, auth=authenticates) == 200
         assert value(file, "config_last_reload_successful") == 1
-        (tmp_path / "web.yml").write_text(after)
+        rewrite(tmp_path / "web.yml", after)
         with caplog.at_level(logging.ERROR, "deckwatch.http"):
             for _ in range(3):
                 assert status_of(server, authority, auth=authenticates) == 200
@@ -112,7 +112,7 @@ def test_a_reload_that_would_remove_protection_is_refused_and_shown(
             assert f"would remove {lost}" in client.get("/api/v1/status").json()["problems"][0]
             assert f"would remove {lost}" in client.get("/health/detailed").json()["problems"][0]
             assert client.get("/health").json()["status"] == "degraded"
-        (tmp_path / "web.yml").write_text(before)
+        rewrite(tmp_path / "web.yml", before)
         assert status_of(server, authority, auth=authenticates) == 200
         assert value(file, "config_last_reload_successful") == 1
         assert file.problems() == ()
@@ -120,7 +120,7 @@ def test_a_reload_that_would_remove_protection_is_refused_and_shown(
 
 
 def test_a_restart_applies_what_a_reload_refuses(authority: Authority, tmp_path: Path) -> None:
-    (tmp_path / "web.yml").write_text("")
+    rewrite(tmp_path / "web.yml", "")
     with serving(FakeWatch(), WebConfigFile(tmp_path / "web.yml")) as server:
         assert status_of(server, authority) == 200
 
@@ -139,7 +139,7 @@ tls_server_config:
     context = authority.trusting(*authority.issue("client"))
     with serving(FakeWatch(), file) as server:
         for length in (*range(0, len(text), 7), len(text)):
-            (tmp_path / "web.yml").write_text(text[:length])
+            rewrite(tmp_path / "web.yml", text[:length])
             with server.client(verify=context) as client:
                 assert client.get("/metrics").status_code == 401
                 assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
@@ -181,7 +181,7 @@ def test_connections_are_closed_when_their_right_is_gone(
         for connection in (idle, asking):
             connection.sendall(request)
             assert answer_on(connection).startswith(b"HTTP/1.1 200")
-        (tmp_path / "web.yml").write_text(after)
+        rewrite(tmp_path / "web.yml", after)
         asking.sendall(request)
         answer = answer_on(asking)
         assert answer.startswith((b"HTTP/1.1 421", b"HTTP/1.1 401"))
@@ -207,7 +207,7 @@ def test_an_answer_in_progress_ends_when_the_right_of_its_connection_is_gone(
     with serving(FakeWatch(b"x" * 20_000_000), file, Limits(sweep=0.05)) as server, server.connect() as reader:
         reader.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert reader.recv(12) == b"HTTP/1.1 200"
-        (tmp_path / "web.yml").write_text(TLS)
+        rewrite(tmp_path / "web.yml", TLS)
         with server.client(verify=authority.trusting()) as client:
             assert client.get(f"https://127.0.0.1:{server.port}/metrics").status_code == 200
         received = 0
