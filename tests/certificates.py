@@ -41,11 +41,11 @@ class Authority:
         self.file.write_bytes(signer._signed(builder))
 
     def issue(
-        self, name: str, *names: x509.GeneralName, password: bytes | None = None, expired: bool = False
+        self, name: str, *names: x509.GeneralName, password: bytes | None = None, days: int = 1
     ) -> tuple[Path, Path]:
-        """Certificate and key files, for 127.0.0.1 unless other names are given."""
+        """Certificate and key files, for 127.0.0.1 unless other names are given, that expire in `days`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        end = datetime.datetime.now(datetime.UTC) + (-_DAY if expired else _DAY)
+        end = datetime.datetime.now(datetime.UTC) + days * _DAY
         builder = self._builder(_common_name(name), key.public_key(), end)
         names = names or (x509.IPAddress(ipaddress.ip_address("127.0.0.1")),)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -70,7 +70,7 @@ class Authority:
     def serving(self, *names: x509.GeneralName, expired: bool = False) -> ssl.SSLContext:
         """A server's context, with a certificate for 127.0.0.1 unless other names are given."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*map(str, self.issue("server", *names, expired=expired)))
+        context.load_cert_chain(*map(str, self.issue("server", *names, days=-1 if expired else 1)))
         return context
 
     def trusting(self, *certificate: Path) -> ssl.SSLContext:
@@ -84,14 +84,15 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, end: datetime.datetime | None = None
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        end = end or now + _DAY
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 2 * _DAY)
-            .not_valid_after(end or now + _DAY)
+            .not_valid_before(min(now, end) - 2 * _DAY)
+            .not_valid_after(end)
         )
         if not self._identified:
             return builder

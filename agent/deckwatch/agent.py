@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from deckwatch import __version__
@@ -59,10 +60,18 @@ OWN = "deckwatch"
 class Agent:
     """The running agent. `load()` reads the config again for a reload and raises ConfigError.
 
-    `state` is the folder for data that survives a restart.
+    `state` is the folder for data that survives a restart. `own` are further collectors of the agent's
+    own metrics, by name, which never block.
     """
 
-    def __init__(self, config: Config, registry: Registry, load: Callable[[], Config], state: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        load: Callable[[], Config],
+        state: Path,
+        own: Mapping[str, Collector] = MappingProxyType({}),
+    ) -> None:
         self._config = config
         self._registry = registry
         self._load = load
@@ -77,6 +86,7 @@ class Agent:
         self._scheduler = Scheduler(self.board)
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
         self._state = state
+        self._own = own
         self._logs: LogService | None = None
 
     @property
@@ -85,7 +95,7 @@ class Agent:
 
     def start(self) -> None:
         """Start collecting; every target runs once immediately."""
-        self._add_own(OWN, {"agent": self, "process": OwnProcess()}, 1000)
+        self._add_own(OWN, {"agent": self, "process": OwnProcess(), **self._own}, 1000)
         # A separate job, since the root file system can hang.
         self._add_own(f"{OWN}.host", {"host": self._host}, 1000)
         for target in self._config.targets:
@@ -122,15 +132,15 @@ class Agent:
 
     # For the HTTP server
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
-        """The exposition, gzipped with `compress`. Raises UnknownSelectionError.
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> tuple[bytes, bytes]:
+        """The exposition in two parts, gzipped with `compress`. Raises UnknownSelectionError.
 
         `client` tells scrapers apart: their periods are learned, and collection follows them.
         """
-        body = self.board.render(selection, openmetrics, compress)
+        parts = self.board.parts(selection, openmetrics, compress)
         if not selection.collect:
             self._scheduler.arrival(client, "" if selection.target in (None, NO_TARGET) else str(selection.target))
-        return body
+        return parts
 
     def ready(self) -> bool:
         return all(slot.snapshot is not None or slot.overdue or slot.skipped for slot in self.board.slots())
@@ -177,7 +187,7 @@ class Agent:
 
     def _take_over(self, new: Config) -> None:
         old = self._config
-        for key in ("listen", "web_config"):
+        for key in ("listen", "web_config", "allowed_hosts"):
             if getattr(old.settings, key) != getattr(new.settings, key):
                 self._log.warning("the change of %r takes effect after a restart", key)
         difference = changed(old, new)

@@ -14,11 +14,13 @@ import httpx
 from deckwatch.collection.board import Selection, UnknownSelectionError
 from deckwatch.collection.status import AgentStatus, CollectorStatus, HostStatus, State
 from deckwatch.http.app import create_app
-from deckwatch.http.listener import Limits, bind, serve
+from deckwatch.http.limits import Limits
+from deckwatch.http.listener import bind, serve
 from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from starlette.types import ASGIApp
 
@@ -56,11 +58,11 @@ class FakeWatch:
         self.reload_gate: threading.Event | None = None
         self.asked: list[tuple[Selection, bool, bool, str]] = []
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes:
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]:
         self.asked.append((selection, openmetrics, compress, client))
         if selection.target == "nobody":
             raise UnknownSelectionError("unknown target 'nobody'")
-        return self.zipped if compress else self.body
+        return (self.zipped if compress else self.body,)
 
     def status(self) -> AgentStatus:
         return AgentStatus(
@@ -95,8 +97,9 @@ class Server:
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+    def connect(self, source: str = "") -> socket.socket:
+        """A connection, from another address of the loopback network than 127.0.0.1 if that is given."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(source, 0))
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def serving(
     advertise: str = "",
 ) -> Iterator[Server]:
     """The server, in a thread of its own. What it raises is raised here when it is stopped."""
-    app = create_app(watch, lifecycle, advertise) if isinstance(watch, FakeWatch) else watch
+    app = create_app(watch, lifecycle, advertise, limits=limits) if isinstance(watch, FakeWatch) else watch
     file = web or WebConfigFile(None)
     listening = bind("127.0.0.1:0")
     started = threading.Event()
@@ -153,6 +156,13 @@ def is_closed(connection: socket.socket) -> bool:
     except OSError:
         pass  # reset: closed as well
     return True
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Replace the content of a file at once: writing it in place leaves it empty for a moment."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.replace(file)
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"

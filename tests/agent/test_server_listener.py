@@ -18,7 +18,8 @@ import pytest
 
 from certificates import Authority
 from deckwatch.http.connection import Connection
-from deckwatch.http.listener import Limits, ListenError, address_of, bind
+from deckwatch.http.limits import Limits
+from deckwatch.http.listener import ListenError, address_of, bind
 from deckwatch.http.web_config import WebConfigFile
 from services import until
 

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 
 from certificates import Authority
 from deckwatch.config import ConfigError
-from deckwatch.http import basic_auth
-from deckwatch.http.web_config import TokenBucket, WebConfigFile
+from deckwatch.http import password_checks
+from deckwatch.http.guard import guarded
+from deckwatch.http.rate_limit import TokenBucket
+from deckwatch.http.web_config import WebConfigFile
 
-from .serving import FakeWatch, Server, serving
+from .serving import FakeWatch, Server, rewrite, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,58 +111,6 @@ def test_a_password_of_72_bytes_works_and_one_byte_more_does_not(web: Callable[[
         assert get(server, auth=("alice", password + "x")).status_code == 401
 
 
-def test_an_unknown_user_costs_one_verification_as_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    verified: list[bytes] = []
-
-    def counted(password: bytes, hashed: bytes) -> bool:
-        verified.append(hashed)
-        return real(password, hashed)
-
-    real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", counted)
-    auth = basic_auth.BasicAuth({"alice": SECRET})
-    for user, expected in (("alice", True), ("bob", False)):
-        assert auth._verify(user, b"secret") is expected
-    assert verified == [SECRET.encode()] * 2
-
-
-def test_verifying_passwords_holds_up_nobody_and_is_bounded(
-    web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = threading.Event()
-    running: list[int] = [0, 0]  # now, at most
-
-    def slow(password: bytes, hashed: bytes) -> bool:
-        running[0] += 1
-        running[1] = max(running)
-        if password != b"secret":
-            assert release.wait(120)
-        running[0] -= 1
-        return real(password, hashed)
-
-    real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", slow)
-    statuses: list[int] = []
-
-    def attack(server: Server, number: int) -> None:
-        statuses.append(get(server, auth=("alice", f"guess{number}")).status_code)
-
-    with serving(FakeWatch(), web(f"basic_auth_users: {{alice: '{SECRET}'}}")) as server:
-        assert get(server, auth=("alice", "secret")).status_code == 200
-        attackers = [threading.Thread(target=attack, args=(server, number)) for number in range(24)]
-        for attacker in attackers:
-            attacker.start()
-        try:
-            assert eventually(lambda: len(statuses) == 8)  # 16 wait, the others are told so
-            assert get(server, auth=("alice", "secret")).status_code == 200
-        finally:
-            release.set()
-            for attacker in attackers:
-                attacker.join(60)
-    assert sorted(statuses) == [401] * 16 + [503] * 8
-    assert running[1] == 1
-
-
 def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
     web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,11 +128,9 @@ def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
             assert client.get("/metrics", auth=("alice", str(number))).status_code == 401
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
     assert calls.count(b"secret") == 1
-    assert file._rules is not None
-    assert file._rules.auth is not None
-    results = file._rules.auth._results
-    assert len(results) == basic_auth._REMEMBERED
-    assert not any(b"secret" in key for key in results)
+    checks = file._checks
+    assert (len(checks._right), len(checks._wrong)) == (1, password_checks._REMEMBERED)
+    assert not any(b"secret" in key for key in (*checks._right, *checks._wrong))
 
 
 @pytest.mark.parametrize(
@@ -341,10 +289,13 @@ def test_a_curve_is_honoured(authority: Authority, web: Callable[[str], WebConfi
             handshake(server, authority, lambda context: context.set_ecdh_curve(other))
 
 
-def test_plain_http_on_a_tls_port_is_closed(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
+def test_plain_http_on_a_tls_port_gets_a_message(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web(f"tls_server_config: {{{TLS}}}")) as server:
-        with pytest.raises(httpx.TransportError), httpx.Client(trust_env=False) as client:
-            client.get(f"http://127.0.0.1:{server.port}/metrics")
+        for method in ("GET", "POST", "OPTIONS", "PROPFIND"):
+            with httpx.Client(trust_env=False) as client:
+                answer = client.request(method, f"http://127.0.0.1:{server.port}/metrics")
+            assert answer.status_code == 400
+            assert answer.text.startswith("This port speaks HTTPS. ")
         assert get(server, verify=authority.trusting()).status_code == 200
 
 
@@ -401,11 +352,13 @@ def test_a_token_bucket_fills_with_time_up_to_its_burst() -> None:
 def test_a_changed_file_is_in_force_for_the_next_request(web: Callable[[str], WebConfigFile], tmp_path: Path) -> None:
     with serving(FakeWatch(), web("")) as server, server.client() as client:
         assert client.get("/metrics").status_code == 200
-        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: '{SECRET}'}}")
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{alice: '{SECRET}'}}")
         assert client.get("/metrics").status_code == 401
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
-        (tmp_path / "web.yml").write_text("")
-        assert client.get("/metrics").status_code == 200
+        other = "$2b$" + bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()[4:]
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{alice: '{other}'}}")
+        assert client.get("/metrics", auth=("alice", "secret")).status_code == 401
+        assert client.get("/metrics", auth=("alice", "other")).status_code == 200
 
 
 def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
@@ -418,7 +371,7 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
             if text is None:
                 (tmp_path / "web.yml").unlink()
             else:
-                (tmp_path / "web.yml").write_text(text)
+                rewrite(tmp_path / "web.yml", text)
             for _ in range(3):
                 assert get(server).status_code == 401
                 assert get(server, auth=("alice", "secret")).status_code == 200
@@ -426,8 +379,8 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
             assert record.levelno == logging.ERROR
             assert "the old one stays" in record.getMessage()
         caplog.clear()
-        (tmp_path / "web.yml").write_text("")
-        assert get(server).status_code == 200
+        rewrite(tmp_path / "web.yml", f"basic_auth_users: {{bob: '{SECRET}'}}")
+        assert get(server, auth=("bob", "secret")).status_code == 200
         assert [record.getMessage() for record in caplog.records] == ["web config reloaded"]
 
 
@@ -454,7 +407,7 @@ def test_tls_can_be_switched_on_while_running(
 ) -> None:
     with serving(FakeWatch(), web("")) as server:
         assert get(server).status_code == 200
-        (tmp_path / "web.yml").write_text(f"tls_server_config: {{{TLS}}}")
+        rewrite(tmp_path / "web.yml", f"tls_server_config: {{{TLS}}}")
         server.url = server.url.replace("http:", "https:")
         assert get(server, verify=authority.trusting()).status_code == 200
 
@@ -577,6 +530,6 @@ def test_bcrypt_is_loaded_by_those_who_have_users_only() -> None:
 def test_without_a_file_nothing_stands_between_the_client_and_the_application() -> None:
     async def application(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
-    assert WebConfigFile(None).guard(application) is application
+    assert guarded(application, WebConfigFile(None)) is application
     assert WebConfigFile(None).tls_context() is None
-    assert WebConfigFile(None).admits(None)
+    assert WebConfigFile(None).admits(None, None)

@@ -170,7 +170,7 @@ def test_an_intermediate_authority_alone_is_trusted(client: Client, folder: Path
 
 def test_an_expired_certificate_is_refused(client: Client, folder: Path) -> None:
     bare = Authority(folder, identified=False)
-    with client.serve(*_key_only_for_its_owner(bare.issue("server", expired=True))) as connect:
+    with client.serve(*_key_only_for_its_owner(bare.issue("server", days=-1))) as connect:
         error = connect("127.0.0.1", bare.file)
         assert "expired" in error
         assert client.authority in error

@@ -8,6 +8,7 @@ import deckwatch.agent
 import deckwatch.collection.board
 import deckwatch.collection.collector_metrics
 import deckwatch.collection.own_process
+import deckwatch.http.web_metrics
 import deckwatch.logs.counts
 from deckwatch.metrics.catalogue import Entry, entries
 from deckwatch.metrics.declaration import declared_in
@@ -24,6 +25,7 @@ def catalogue(registry: Registry) -> list[Entry]:
         deckwatch.logs.counts,
         deckwatch.agent,
         deckwatch.collection.own_process,
+        deckwatch.http.web_metrics,
     )
     found = list(entries(own, deckwatch.agent.OWN))
     for name in registry.names():

@@ -72,8 +72,9 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     if config.settings.web_config is not None:
         from deckwatch.http.web_config import WebConfigFile  # only where there is one
 
-        WebConfigFile(config.settings.web_config)  # raises what `run` would refuse to start with
-        findings.append(("web_config", "", Finding("ok", config.settings.web_config)))
+        problems = WebConfigFile(config.settings.web_config).problems()  # raises what `run` would refuse to start with
+        found = [Finding("failed", problem) for problem in problems] or [Finding("ok", config.settings.web_config)]
+        findings += [("web_config", "", finding) for finding in found]
     if config.logs is not None:
         from deckwatch.logs.checks import check_logs  # only where logs are shipped
 

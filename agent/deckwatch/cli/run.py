@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import signal
 import sys
@@ -15,7 +16,9 @@ from deckwatch.cli import arguments
 from deckwatch.collection.registry import Registry
 from deckwatch.http.app import create_app
 from deckwatch.http.listener import ListenError, address_of, bind, serve
+from deckwatch.http.request_target import HostNames
 from deckwatch.http.web_config import WebConfigFile
+from deckwatch.http.web_metrics import WebConfigCollector
 from deckwatch.logs import agent_log as log
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def run(load: Callable[[], Config], registry: Registry, listen: str | None, stat
         return 1  # the port may be free, or the address configured, when a supervisor tries again
     log.configure()
     quicken_thread_switches()
-    agent = Agent(config, registry, load, state)
+    agent = Agent(config, registry, load, state, {"web": WebConfigCollector(web)} if web.is_configured else {})
     _spare_the_collector()
     agent.start()
     try:
@@ -88,7 +91,10 @@ async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> 
     url = f"{'https' if web.uses_tls else 'http'}://{address_of(listening)}"
     logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
     # On a wildcard address, only the one who asks knows how to reach us.
-    wildcard = listening.getsockname()[0] in ("0.0.0.0", "::")
-    app = create_app(agent, agent.config.settings.enable_lifecycle, "" if wildcard else address_of(listening))
+    address = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
+    advertise = "" if address.is_unspecified else address_of(listening)
+    settings = agent.config.settings
+    hosts = HostNames(settings.allowed_hosts) if address.is_loopback else None
+    app = create_app(agent, settings.enable_lifecycle, advertise, web.problems, hosts)
     await serve(app, listening, web, stop)
     logger.info("stopped", extra={"event": "stopped"})

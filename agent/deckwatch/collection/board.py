@@ -32,6 +32,7 @@ CONFLICTS = Gauge(
 )
 
 _MAX_CACHED_ANSWERS = 64
+_MAX_CACHED_BYTES = 16 * 1024 * 1024
 
 
 class UnknownSelectionError(Exception):
@@ -83,6 +84,10 @@ class _Answer:
     conflicts: int
 
 
+#: Target, the collectors chosen by name, format and compression.
+_Key = tuple[str | None, tuple[tuple[str, str], ...] | None, bool, bool]
+
+
 class Board:
     def __init__(self, clock: Callable[[], float] = time.time, logger: logging.Logger | None = None) -> None:
         self._clock = clock
@@ -91,7 +96,7 @@ class Board:
         self._slots: dict[tuple[str, str], Slot] = {}
         self._structure = 0
         self._generation = 0
-        self._answers: OrderedDict[tuple[Selection, bool, bool], _Answer] = OrderedDict()
+        self._answers: OrderedDict[_Key, _Answer] = OrderedDict()
         self._warned: set[str] = set()
 
     def add(self, named: NamedCollector, exporter: str, scrape_prefix: str, valid_for: float) -> None:
@@ -145,15 +150,21 @@ class Board:
             return [self._slots[key] for key in sorted(self._slots)]
 
     def render(self, selection: Selection, openmetrics: bool, compress: bool) -> bytes:
-        """The exposition of a selection. Raises UnknownSelectionError.
+        """The exposition of a selection. Raises UnknownSelectionError."""
+        return b"".join(self.parts(selection, openmetrics, compress))
 
-        A compressed answer is two gzip members: the cached part, and the lines with the ages.
+    def parts(self, selection: Selection, openmetrics: bool, compress: bool) -> tuple[bytes, bytes]:
+        """The exposition in two parts: the cached one, which answers share, and the lines with the ages.
+
+        Compressed, each part is a gzip member. Raises UnknownSelectionError.
         """
         with self._lock:
             self._expire()
             chosen = self._choose(selection)
             version = (self._structure, max((slot.version for slot in chosen), default=0))
-            key = (selection, openmetrics, compress)
+            # The collectors that are chosen, not the request: it may name them in any order.
+            names = tuple((slot.named.name, slot.named.target) for slot in chosen) if selection.collect else None
+            key = (selection.target, names, openmetrics, compress)
             answer = self._answers.get(key)
             if answer is None or answer.version != version:
                 # Only what needs the lock; rendering happens outside it.
@@ -172,10 +183,14 @@ class Board:
             with self._lock:
                 self._answers[key] = answer
                 self._answers.move_to_end(key)
-                while len(self._answers) > _MAX_CACHED_ANSWERS:
-                    self._answers.popitem(last=False)
+                self._forget_old_answers()
         tail = self._ages(chosen, answer.conflicts, openmetrics, labelled=selection.target is None)
-        return answer.body + (_compress(tail) if compress else tail)
+        return answer.body, _compress(tail) if compress else tail
+
+    def _forget_old_answers(self) -> None:
+        held = sum(len(answer.body) for answer in self._answers.values())
+        while len(self._answers) > 1 and (len(self._answers) > _MAX_CACHED_ANSWERS or held > _MAX_CACHED_BYTES):
+            held -= len(self._answers.popitem(last=False)[1].body)
 
     def _choose(self, selection: Selection) -> list[Slot]:
         slots = list(self._slots.values())

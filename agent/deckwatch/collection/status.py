@@ -58,7 +58,10 @@ class HostStatus:
 
 @dataclass(frozen=True)
 class AgentStatus:
-    """The whole agent. `config` is the path of the config file, None for the defaults."""
+    """The whole agent. `config` is the path of the config file, None for the defaults.
+
+    `problems` are faults of the agent itself, each a sentence that says what to do.
+    """
 
     version: str
     started: float
@@ -67,6 +70,7 @@ class AgentStatus:
     collectors: tuple[CollectorStatus, ...] = ()
     host: HostStatus = field(default_factory=HostStatus)
     logs: tuple[LogDestinationStatus, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def targets(self) -> list[TargetStatus]:
         """The targets in the order of their collectors."""

@@ -69,6 +69,7 @@ class AgentSettings(Settings):
 
     listen: Annotated[str, BeforeValidator(_checked_listen)] = "127.0.0.1:9797"
     web_config: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
     interval: Duration = 15.0
     enable_lifecycle: bool = False
     thresholds: Thresholds = Thresholds()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from .annotations import files_of, is_model, is_secret, items_of, members, values_of
+from .regular_file import read_regular_file
 
 if TYPE_CHECKING:
     from .problems import Path
@@ -71,19 +69,7 @@ def _content(source: Source, value: Any, path: Path) -> str | None:
 
 
 def _read(file: FilePath) -> str:
-    # Non-blocking: a pipe without a writer would hang the start and every reload.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError("not a regular file")
-        content = b""
-        while (part := os.read(descriptor, _LARGEST)) and len(content) <= _LARGEST:
-            content += part
-    finally:
-        os.close(descriptor)
+    content = read_regular_file(file, _LARGEST)
     if len(content) > _LARGEST:
         raise OSError(f"too large for a secret (limit {_LARGEST // 1024} KiB)")
     return content.decode("utf-8").rstrip("\r\n")

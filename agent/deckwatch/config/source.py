@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .problems import HIDDEN, ConfigError, Problem, dotted, is_secret_key, shown
+from .regular_file import read_regular_file
 from .values import Substituted
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ class Source:
         return shown(() if is_path else path, value)
 
 
-def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
+def read(path: FilePath, environ: Mapping[str, str] | None, must_be_regular: bool = False) -> Source:
     """Read a YAML file, its `${ENV}` filled in unless `environ` is None.
 
+    `must_be_regular` refuses pipes and devices, which may block; a config file may come from one (`/dev/stdin`).
     Raises ConfigError if the file has no usable values; other problems are collected.
     """
     source = Source(str(path))
-    node = _compose(source, _text(source, path))
+    node = _compose(source, _text(source, path, must_be_regular))
     if node is not None:
         try:
             source.values = _Builder(source, environ).build(node, ())
@@ -85,10 +87,13 @@ def read(path: FilePath, environ: Mapping[str, str] | None) -> Source:
     return source
 
 
-def _text(source: Source, path: FilePath) -> str:
+def _text(source: Source, path: FilePath, must_be_regular: bool) -> str:
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        if must_be_regular:
+            content = read_regular_file(path, _MAX_BYTES)
+        else:
+            with open(path, "rb") as file:
+                content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise _fatal(source, f"is larger than {_MAX_BYTES // 1024**2} MiB, which is too large for a config file")
         return content.decode("utf-8")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -16,11 +17,16 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionError
+from deckwatch.http.answers import Answers
 from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.limits import Limits
 from deckwatch.http.negotiation import accepts_gzip, choose_format
+from deckwatch.http.request_target import HostNames, in_origin_form, is_from_another_site
 from deckwatch.status_page import page as pages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 class Watch(Protocol):
     """What the server asks the agent for. Everything but `reload()` answers at once, from memory."""
 
-    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> bytes: ...
+    def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]: ...
 
     def status(self) -> AgentStatus: ...
 
@@ -42,17 +48,32 @@ class Watch(Protocol):
 
 
 _TEXT = "text/plain; charset=utf-8"
-_CHUNK = 256 * 1024  # bytes of an answer that are handed on at once: a client that does not read costs no more
 _OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
 
 
-def create_app(watch: Watch, enable_lifecycle: bool = False, advertise: str = "") -> ASGIApp:
+_WRONG_HOST = (
+    "this host name is not allowed here, because the agent listens on a loopback address; "
+    "allowed_hosts in the config takes further names\n"
+)
+
+
+def create_app(
+    watch: Watch,
+    enable_lifecycle: bool = False,
+    advertise: str = "",
+    problems: Callable[[], tuple[str, ...]] = tuple,
+    hosts: HostNames | None = None,
+    limits: Limits | None = None,
+) -> ASGIApp:
     """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
 
-    `advertise` (`host:port`) is the address that `/sd` gives out. Empty, as it has to be when the agent listens on all
-    addresses, it is the one that was asked for: whoever reached `/sd` there reaches `/metrics` there as well.
+    `advertise` (`host:port`) is the address that `/sd` gives out. If it is empty, as it must be when the agent listens
+    on all addresses, `/sd` gives out the address in the request: a client that reached `/sd` there reaches `/metrics`
+    there as well. `problems()` are those of the HTTP server, for the status. With `hosts`, requests for
+    other host names are refused.
     """
-    routes = Routes(watch, enable_lifecycle, advertise)
+    routes = Routes(watch, enable_lifecycle, advertise, problems)
+    answers = Answers(limits or Limits())
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -72,20 +93,26 @@ def create_app(watch: Watch, enable_lifecycle: bool = False, advertise: str = ""
     others.router.redirect_slashes = False  # a redirect would repeat whatever the client says our name is
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            await _metrics(watch, scope, send)
-        else:
-            await others(scope, receive, _with_security_headers(send))
+        if scope["type"] == "http":
+            scope = in_origin_form(scope)
+            if hosts is not None and not hosts.allow(scope):
+                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _sending(answers, scope, send))
+                return
+            if scope["path"] == "/metrics":
+                await _metrics(watch, answers, scope, send)
+                return
+        await others(scope, receive, _sending(answers, scope, send))
 
     return application
 
 
-async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
+async def _metrics(watch: Watch, answers: Answers, scope: Scope, send: Send) -> None:
     method = scope["method"]
     answer: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
     status, content_type = 200, _TEXT
+    parts: Sequence[bytes]
     if method not in ("GET", "HEAD"):
-        status, body = 405, b"only GET and HEAD are allowed\n"
+        status, parts = 405, (b"only GET and HEAD are allowed\n",)
         answer.append((b"allow", b"GET, HEAD"))
     else:
         headers: dict[bytes, bytes] = {}
@@ -95,28 +122,23 @@ async def _metrics(watch: Watch, scope: Scope, send: Send) -> None:
         compress = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
         agent = headers.get(b"user-agent", b"").decode("latin-1")
         try:
-            body = watch.scrape(
+            parts = watch.scrape(
                 _selection(scope["query_string"]),
                 chosen.is_openmetrics,
                 compress,
                 f"{scope['client'][0] if scope['client'] else ''} {agent}",
             )
         except UnknownSelectionError as unknown:
-            status, body = 400, f"{unknown}\n".encode()
+            status, parts = 400, (f"{unknown}\n".encode(),)
         else:
             content_type = chosen.content_type
             if compress:
                 answer.append((b"content-encoding", b"gzip"))
     answer += [
         (b"content-type", content_type.encode("latin-1")),
-        (b"content-length", str(len(body)).encode("ascii")),
+        (b"content-length", str(sum(map(len, parts))).encode("ascii")),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": answer})
-    if method == "HEAD":
-        body = b""
-    for start in range(0, len(body) - _CHUNK, _CHUNK):
-        await send({"type": "http.response.body", "body": body[start : start + _CHUNK], "more_body": True})
-    await send({"type": "http.response.body", "body": body[(len(body) - 1) // _CHUNK * _CHUNK :]})
+    await answers.send(scope, send, {"type": "http.response.start", "status": status, "headers": answer}, parts)
 
 
 def _selection(query_string: bytes) -> Selection:
@@ -127,13 +149,17 @@ def _selection(query_string: bytes) -> Selection:
     )
 
 
-def _with_security_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *SECURITY_HEADERS]
-        await send(message)
+def _sending(answers: Answers, scope: Scope, send: Send) -> Send:
+    """What starlette sends: every answer is one start and one body."""
+    start: Message = {}
 
-    return send_with_headers
+    async def send_whole(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message, headers=[*message["headers"], *SECURITY_HEADERS])
+        else:
+            await answers.send(scope, send, start, (message.get("body", b""),))
+
+    return send_whole
 
 
 async def _one_line(_request: Request, error: Exception) -> Response:
@@ -150,13 +176,20 @@ def _json(content: Any, status: int = 200) -> Response:
 class Routes:
     """The endpoints besides `/metrics`."""
 
-    def __init__(self, watch: Watch, enable_lifecycle: bool, advertise: str) -> None:
+    def __init__(
+        self, watch: Watch, enable_lifecycle: bool, advertise: str, problems: Callable[[], tuple[str, ...]]
+    ) -> None:
         self._watch = watch
+        self._problems = problems
         self._enable_lifecycle = enable_lifecycle
         self._advertise = advertise
 
+    def _status(self) -> AgentStatus:
+        status = self._watch.status()
+        return dataclasses.replace(status, problems=(*status.problems, *self._problems()))
+
     async def index(self, _request: Request) -> Response:
-        page = pages.status_page(self._watch.status())
+        page = pages.status_page(self._status())
         return Response(
             page, media_type="text/html", headers={"content-security-policy": pages.CONTENT_SECURITY_POLICY}
         )
@@ -189,7 +222,7 @@ class Routes:
         A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
         for that (an orchestrator does) mends nothing and loses the view of everything else.
         """
-        status = self._watch.status()
+        status = self._status()
         collectors = status.collectors
         failing = [collector.name for collector in collectors if collector.state in ("failing", "hung")]
         failing += [f"logs to {it.name}" for it in status.logs if it.state != "ok"]
@@ -197,7 +230,7 @@ class Routes:
             return _json({"status": "starting", "failing": failing}, 503)
         if any(collector.exporter == _OWN and collector.name in failing for collector in collectors):
             return _json({"status": "failing", "failing": failing}, 503)
-        return _json({"status": "degraded" if failing else "ok", "failing": failing})
+        return _json({"status": "degraded" if failing or status.problems else "ok", "failing": failing})
 
     async def alive(self, _request: Request) -> Response:
         return PlainTextResponse("Deckwatch is healthy.\n")
@@ -208,11 +241,18 @@ class Routes:
         return PlainTextResponse("Deckwatch has not completed its first collection yet.\n", 503)
 
     async def detailed(self, _request: Request) -> Response:
-        status = self._watch.status()
-        return _json({"host": status.host, "targets": status.targets(), "logs": status.logs})
+        status = self._status()
+        return _json(
+            {
+                "host": status.host,
+                "targets": status.targets(),
+                "logs": status.logs,
+                "problems": status.problems,
+            }
+        )
 
     async def dependencies(self, _request: Request) -> Response:
-        status = self._watch.status()
+        status = self._status()
         logs = [
             {"exporter": "logs", "target": it.name, "state": it.state, "errors": {"push": it.error} if it.error else {}}
             for it in status.logs
@@ -220,10 +260,12 @@ class Routes:
         return _json([*(target for target in status.targets() if target.target), *logs])
 
     async def status(self, _request: Request) -> Response:
-        return _json(self._watch.status())
+        return _json(self._status())
 
-    async def reload(self, _request: Request) -> Response:
+    async def reload(self, request: Request) -> Response:
         if not self._enable_lifecycle:
             return PlainTextResponse("reloading over HTTP is disabled; set enable_lifecycle: true in the config\n", 403)
+        if is_from_another_site(request.scope):
+            return PlainTextResponse("requests from pages of other sites cannot reload the config\n", 403)
         wrong = await run_in_threadpool(self._watch.reload)
         return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")

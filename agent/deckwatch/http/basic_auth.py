@@ -1,89 +1,67 @@
-"""HTTP basic authentication against bcrypt hashes, off the event loop, each password verified once."""
+"""HTTP basic authentication: the users of a web configuration file and the passwords that clients send."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import hmac
-import os
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_REMEMBERED = 256
-_WAITING = 16  # a check takes some 70 ms: whoever floods us with passwords waits for himself only
-_LONGEST_PASSWORD = 72  # bytes; bcrypt looks at no more, and its library raises above that
+    from deckwatch.http.password_checks import PasswordChecks
 
 
-class TooManyChecks(Exception):
-    """More passwords wait to be verified than is reasonable."""
+class Credentials(NamedTuple):
+    user: str
+    password: bytes
 
 
 class BasicAuth:
-    """Who may come in: `users` maps at least one name to its hash. Results are remembered under a keyed digest,
-    never under the password itself.
-    """
+    """The users who have access: `users` maps at least one name to its bcrypt hash."""
 
-    def __init__(self, users: Mapping[str, str]) -> None:
-        import bcrypt  # only those who set users pay for it
-
+    def __init__(self, users: Mapping[str, str], checks: PasswordChecks) -> None:
         self._hashes = {user: hashed.encode() for user, hashed in users.items()}
-        # An unknown user costs what a known one does: the time of an answer tells nobody who exists.
-        self._nobody = next(iter(self._hashes.values()))
-        self._matches = bcrypt.checkpw
-        self._key = os.urandom(32)
-        self._results: OrderedDict[bytes, bool] = OrderedDict()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
-        self._waiting = 0
+        self._checks = checks
+        self._most_expensive = max(self._hashes.values(), key=_cost)
+        # An unknown user costs a check too: the time to an answer does not reveal who exists. No password has this
+        # hash, so that not even an error here could admit anybody.
+        self._nobody = self._most_expensive[:29] + secrets.token_hex(16)[:31].encode()
 
-    async def admits(self, authorization: str) -> bool:
-        """Whether an `Authorization` header names a user with the right password. Raises TooManyChecks."""
-        credentials = _decode(authorization)
-        if credentials is None:
-            return False
-        user, password = credentials
-        digest = hmac.digest(self._key, b"\0".join((user.encode(), password)), "sha256")
-        known = self._results.get(digest)
-        if known is not None:
-            return known
-        if self._waiting >= _WAITING:
-            raise TooManyChecks
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(self._executor, self._verify, user, password)
-        finally:
-            self._waiting -= 1
-        self._results[digest] = result
-        if len(self._results) > _REMEMBERED:
-            # The right ones stay: somebody who tries passwords must not make the scraper's be verified again.
-            wrong = next((key for key, right in self._results.items() if not right), None)
-            self._results.pop(wrong if wrong is not None else next(iter(self._results)))
-        return result
+    def recall(self, credentials: Credentials) -> bool | None:
+        """Whether they are right, if that has been checked before."""
+        return self._checks.recall(*credentials, self._hash_of(credentials.user))
 
-    def close(self) -> None:
-        self._executor.shutdown(wait=False)
+    async def check(self, credentials: Credentials, address: str) -> bool:
+        """Whether they are right; waits its turn among the checks of all addresses."""
+        hashed = self._hash_of(credentials.user)
+        return await self._checks.check(*credentials, hashed, _padding(hashed, self._most_expensive), address)
 
-    def _verify(self, user: str, password: bytes) -> bool:
-        fits = len(password) <= _LONGEST_PASSWORD
-        hashed = self._hashes.get(user, self._nobody)
-        try:
-            matches = self._matches(password[:_LONGEST_PASSWORD], hashed)
-        except ValueError:  # a NUL byte in the password: bcrypt refuses it
-            return False
-        return matches and fits and user in self._hashes
+    def _hash_of(self, user: str) -> bytes:
+        return self._hashes.get(user, self._nobody)
 
 
-def _decode(authorization: str) -> tuple[str, bytes] | None:
+def _cost(hashed: bytes) -> int:
+    """The base-2 logarithm of a bcrypt hash's rounds: 10 of `$2b$10$...`."""
+    return int(hashed[4:6])
+
+
+def _padding(hashed: bytes, most_expensive: bytes) -> tuple[bytes, ...]:
+    """Hashes to check after a wrong password, so that it costs the same for every user.
+
+    2^c + (2^c + 2^(c+1) + ... + 2^(m-1)) = 2^m rounds, with c the hash's cost and m that of the most expensive one.
+    """
+    return tuple(b"%b%02d%b" % (hashed[:4], cost, hashed[6:]) for cost in range(_cost(hashed), _cost(most_expensive)))
+
+
+def credentials_in(authorization: str) -> Credentials | None:
+    """The user and password of an `Authorization` header (RFC 7617); None if it has none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        return (user.decode(), password) if colon else None
+        return Credentials(user.decode(), password) if colon else None
     except (binascii.Error, ValueError):
         return None

@@ -1,7 +1,12 @@
-"""One HTTP connection: uvicorn's HTTP/1.1 protocol, with a limit on everything that a client may cost.
+"""One HTTP connection: uvicorn's HTTP/1.1 protocol with a limit on everything that a client may cost.
 
-uvicorn alone waits for ever for a first request, and for a client that does not read; it parses header blocks as
-large as one read, and its keep-alive timers outlive connections that were reset.
+uvicorn parses requests, runs the application, applies back-pressure and closes gracefully. What is left to this module,
+because uvicorn (checked up to 0.54) does not do it:
+
+- a time limit on connecting without a request, on sending headers and on reading an answer;
+- a limit on the size and the lines of a header block that arrives in one piece, and so no pipelining;
+- an answer to a malformed request when an answer has already begun, which fails in uvicorn, and without a log line;
+- canceling the keep-alive timer of a connection that was reset.
 """
 
 from __future__ import annotations
@@ -10,23 +15,23 @@ import logging
 import re
 import socket
 import struct
-from asyncio import sslproto
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from deckwatch.http.answers import ABORT, PIECE
 from deckwatch.http.headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     import asyncio
-    import ssl
     from collections.abc import Callable, Mapping
     from typing import Any
 
     import uvicorn
     from uvicorn.server import ServerState
+
+    from deckwatch.http.limits import Limits
 
 # A malformed request is the client's affair: uvicorn's warnings would let anybody fill our log.
 _log = logging.getLogger("deckwatch.http.protocol")
@@ -37,75 +42,30 @@ _TOO_LARGE = b"431 Request Header Fields Too Large"
 _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in struct tcp_info, include/uapi/linux/tcp.h
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Seconds and numbers that keep one client from harming the others."""
+class Registry(Protocol):
+    """Whoever keeps track of the open connections."""
 
-    idle: float = 10.0  # without a complete request: after connecting, within the headers, between requests
-    handshake: float = 10.0
-    write: float = 10.0  # without any progress in sending an answer
-    connections: int = 512
-    handshakes: int = 128  # TLS connections that are not up yet
-    header_bytes: int = 16 * 1024
-    header_lines: int = 128  # parsing costs by the line, not by the byte
-    stop: float = 2.0  # for answers that are under way when the agent stops
-    sweep: float = 1.0
+    def add(self, connection: Connection) -> None: ...
 
-
-class Connections:
-    """The connections that there are, and which of them goes first when there are too many."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.open: set[Connection] = set()
-        self.handshaking: dict[Connection, asyncio.Transport] = {}
-
-    def begin_handshake(self, connection: Connection, transport: asyncio.Transport) -> None:
-        self.handshaking[connection] = transport
-        if len(self.handshaking) > self.limits.handshakes:
-            next(iter(self.handshaking.values())).abort()
-
-    def add(self, connection: Connection) -> None:
-        self.handshaking.pop(connection, None)
-        self.open.add(connection)
-        if len(self.open) > self.limits.connections:
-            self.make_room(connection)
-
-    def discard(self, connection: Connection) -> None:
-        self.handshaking.pop(connection, None)
-        self.open.discard(connection)
-
-    def make_room(self, newcomer: Connection | None = None) -> None:
-        """Abort the connection that has been without a request for longest, or else the longest answer.
-
-        Never the newcomer: whoever fills all places with connections must not be able to keep a scraper out.
-        """
-        others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
-        if others and (newcomer is None or len(others) >= self.limits.connections):
-            min(others, key=lambda other: (other.is_answering, other.since)).transport.abort()
-
-    def sweep(self, now: float) -> None:
-        """Abort what is idle, too slow with its request, or does not read its answer."""
-        for connection in list(self.open):
-            if connection.is_overdue(now):
-                connection.transport.abort()
+    def discard(self, connection: Connection) -> None: ...
 
 
 class Connection(H11Protocol):
-    """A client's connection, and since when it owes us something."""
+    """A client's connection, and how long it has been waiting for the client."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         state: ServerState,
-        connections: Connections,
+        registry: Registry,
+        limits: Limits,
+        app_state: dict[str, Any],
         admits: Callable[[Mapping[str, Any] | None], bool],
     ) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+        super().__init__(config=config, server_state=state, app_state={**app_state, ABORT: self.abort})
         self.logger = _log
-        self.access_log = False
-        self._registry = connections
-        self._limits = connections.limits
+        self._registry = registry
+        self._limits = limits
         self._admits = admits
         self.since = self.loop.time()  # of the connection, the last answer, or the request that is being answered
         self.is_answering = False
@@ -117,13 +77,19 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         self.since = self.loop.time()
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=PIECE)  # under TLS asyncio's own limit is eight times as much
         self._registry.add(self)
         if not self._admits(transport.get_extra_info("peercert")):
             transport.abort()
 
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._registry.discard(self)
         super().connection_lost(exc)
+        self.app_state = {}  # a cycle otherwise, through `abort`
         self._unset_keepalive_if_required()  # uvicorn leaves the timer, and so all of this, alive after a reset
 
     def data_received(self, data: bytes) -> None:
@@ -139,7 +105,9 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             if not self.is_answering:
                 self.is_answering, self.since = True, self.loop.time()
-            if self.conn.trailing_data[0]:
+            names = {name for name, _ in self.headers}
+            if self.conn.trailing_data[0] or names >= {b"transfer-encoding", b"content-length"}:
+                # Both: what one server takes for the next request is the body to another (RFC 9112, section 6.3).
                 self.cycle.keep_alive = False
 
     def _is_head_too_large(self, data: bytes) -> bool:
@@ -198,8 +166,13 @@ class Connection(H11Protocol):
         limit = self._limits.write if unsent else self._limits.idle
         return now - max(self.since, self._progressed) > limit
 
-    def end(self) -> None:
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def end(self, even_within_answer: bool = False) -> None:
         """Close now, or after the answer that is under way."""
+        if even_within_answer and self.is_answering and self.cycle.response_started:
+            self.transport.abort()
         if not self.transport.is_closing():
             self.shutdown()
 
@@ -211,31 +184,3 @@ def _bytes_acknowledged(transport: asyncio.Transport) -> int:
     except (OSError, AttributeError):  # closed meanwhile, or no TCP
         return 0
     return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0]) if len(info) == _BYTES_ACKED + 8 else 0
-
-
-class TlsHandshake(sslproto.SSLProtocol):
-    """asyncio's TLS with an eighth of its buffer: 256 KiB for every silent client add up to an outage."""
-
-    max_size = 32 * 1024
-
-    def __init__(self, connection: Connection, connections: Connections, context: ssl.SSLContext) -> None:
-        super().__init__(
-            connection.loop,
-            connection,
-            context,
-            None,  # type: ignore[arg-type]  # nobody waits for the handshake; asyncio allows that
-            server_side=True,
-            ssl_handshake_timeout=connections.limits.handshake,  # type: ignore[arg-type]  # typeshed has only int
-            ssl_shutdown_timeout=connections.limits.stop,
-        )
-        self._connection = connection
-        self._registry = connections
-
-    def connection_made(self, transport: Any) -> None:
-        self._registry.begin_handshake(self._connection, transport)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._registry.handshaking.pop(self._connection, None)
-        super().connection_lost(exc)
-        del self._connection  # a cycle, with the buffers of TLS in it, would wait for the garbage collector

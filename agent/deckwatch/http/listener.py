@@ -1,7 +1,9 @@
-"""The HTTP server's sockets: uvicorn's protocol and TLS behind an accept loop of our own.
+"""The HTTP server's sockets: an accept loop that hands each connection to uvicorn's protocol.
 
-uvicorn's own loop keeps the TLS context that it was started with, and has no limit on handshakes. Here each connection
-gets the context that is in force when it comes, and one sweep a second closes whatever keeps us waiting.
+uvicorn's own server is not used: it keeps the TLS context (or the lack of one) that it was started with, accepts its
+whole backlog before it serves a request, stops accepting for a second when file descriptors run out, limits neither
+handshakes nor silent clients, and wakes up ten times a second. Here each connection gets the context that is in force
+when it arrives, and one sweep a second closes whatever keeps the server waiting.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
 import logging
 import resource
 import socket
@@ -20,14 +23,16 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from deckwatch.config import split_listen
-from deckwatch.http.connection import Connection, Connections, Limits, TlsHandshake
+from deckwatch.http.connection import Connection
+from deckwatch.http.connections import Connections
+from deckwatch.http.guard import ACCEPTED_UNDER, guarded
+from deckwatch.http.limits import Limits
+from deckwatch.http.tls_handshake import TlsHandshake
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from deckwatch.http.web_config import WebConfigFile
-
-__all__ = ["Limits", "ListenError", "address_of", "bind", "serve"]
 
 _log = logging.getLogger("deckwatch.http")
 
@@ -52,7 +57,7 @@ class _Listener:
         self._web = web
         self._state = ServerState()
         self._config = uvicorn.Config(
-            web.guard(app),
+            guarded(app, web),
             interface="asgi3",
             http=Connection,
             ws="none",
@@ -67,6 +72,14 @@ class _Listener:
         self._connections = Connections(limits)
         self._beginning: set[asyncio.Task[None]] = set()
         self._set_date()
+        web.on_change = self._end_outdated
+
+    def _end_outdated(self) -> None:
+        """Close the connections that were accepted under other rules than those that are in force now."""
+        for connection in list(self._connections.open):
+            accepted_under = connection.app_state[ACCEPTED_UNDER]
+            if accepted_under is not self._web.rules:
+                connection.end(even_within_answer=not self._web.allows_connection(accepted_under))
 
     async def accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -97,8 +110,15 @@ class _Listener:
         with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
             unless_begun.callback(accepted.close)
             await self._web.refresh()
-            connection = Connection(self._config, self._state, self._connections, self._web.admits)
-            context = self._web.tls_context()
+            rules, context = self._web.rules, self._web.tls_context()
+            connection = Connection(
+                self._config,
+                self._state,
+                self._connections,
+                self._limits,
+                {ACCEPTED_UNDER: rules},
+                functools.partial(self._web.admits, rules),
+            )
             protocol = TlsHandshake(connection, self._connections, context) if context else connection
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
             unless_begun.pop_all()
@@ -119,8 +139,8 @@ class _Listener:
         deadline = loop.time() + self._limits.stop
         for task in self._beginning:
             task.cancel()
-        for transport in list(self._connections.handshaking.values()):
-            transport.abort()
+        for handshake in list(self._connections.handshaking.values()):
+            handshake.abort()
         for connection in list(self._connections.open):
             connection.end()
         while self._connections.open and loop.time() < deadline:
@@ -183,6 +203,7 @@ async def serve(
 ) -> None:
     """Answer on a listening socket until `stop` is set."""
     listener = _Listener(app, web, limits or Limits())
+    await web.refresh()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(listener.accept(listening)), loop.create_task(listener.sweep())]
     stopped = loop.create_task(stop.wait())

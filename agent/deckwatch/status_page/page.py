@@ -69,6 +69,7 @@ def status_page(status: AgentStatus) -> str:
     config = html.escape(status.config or "none, the defaults")
     if not status.config_loaded:
         config += ' <strong class="failing">(the file has changed and cannot be loaded; see the log)</strong>'
+    problems = "".join(f'\n<p class="failing">{html.escape(problem)}</p>' for problem in status.problems)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -77,7 +78,7 @@ def status_page(status: AgentStatus) -> str:
 <h1>Deckwatch</h1>
 <nav>{links}</nav>
 <p><strong class="{overall}">{summary}.</strong> {host} Up since {_time(status.started)}.<br>
-Version {html.escape(status.version)}, config: {config}.</p>
+Version {html.escape(status.version)}, config: {config}.</p>{problems}
 <div class="wide"><table>
 <thead><tr><th>Collector</th><th>Target</th><th>State</th><th>Last run</th><th class="number">Took</th>
 <th class="number">Samples</th><th>Next run</th><th>Error</th></tr></thead>

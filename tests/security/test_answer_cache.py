@@ -1,0 +1,65 @@
+"""What scrapes ask for cannot make the agent keep any amount of answers."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from deckwatch.collection import board as board_module
+from deckwatch.collection.board import Board, Selection
+from deckwatch.collection.run import NamedCollector, SeriesBudget, run_once
+from deckwatch.metrics.declaration import Gauge, Sample
+from deckwatch.metrics.encoding import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+VALUES = Gauge("test_values", "Values.", ["name"])
+
+
+class Values:
+    def collect(self) -> Iterable[Sample]:
+        return [VALUES(1, name=f"{number:0100}") for number in range(100)]
+
+
+def board_with(names: Iterable[str]) -> Board:
+    board = Board()
+    for name in names:
+        named = NamedCollector(f"test.{name}", Values(), name)
+        board.add(named, "test", "", 3600)
+        board.post(run_once(named, Encoder(name), SeriesBudget(1000)), 3600)
+    return board
+
+
+def test_the_names_of_collectors_in_any_order_are_one_answer() -> None:
+    board = board_with("abcd")
+    bodies = {
+        board.parts(Selection(names), openmetrics=False, compress=False)[0]
+        for order in itertools.permutations("abcd")
+        for names in (order, (*order, order[0]), tuple(f"test.{name}" for name in order))
+    }
+    board.parts(Selection(("test",)), openmetrics=False, compress=False)
+    assert len(bodies) == 1
+    assert len(board._answers) == 1
+
+
+def test_an_answer_for_some_collectors_is_not_that_for_all_or_for_a_target() -> None:
+    board = board_with("ab")
+    asked = (Selection(), Selection(("a",)), Selection(("b",)), Selection(target="a"), Selection(("a",), "a"))
+    assert len({board.parts(selection, openmetrics=False, compress=False)[0] for selection in asked}) == 4
+    assert len(board._answers) == 5
+
+
+def test_kept_answers_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{number}" for number in range(8)]
+    board = board_with(names)
+    monkeypatch.setattr(board_module, "_MAX_CACHED_BYTES", 200_000)
+    for chosen in itertools.combinations(names, 4):
+        body, _ = board.parts(Selection(chosen), openmetrics=False, compress=False)
+        assert 40_000 < len(body) < 200_000
+        assert sum(len(answer.body) for answer in board._answers.values()) <= 200_000
+    monkeypatch.setattr(board_module, "_MAX_CACHED_BYTES", 1)
+    board.parts(Selection(), openmetrics=False, compress=False)
+    assert len(board._answers) == 1  # the answer that a scraper gets each time is kept, however large
