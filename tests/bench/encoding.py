@@ -69,19 +69,19 @@ def encoding(_folder: Path) -> list[tuple[str, ...]]:
 
 def _ours(size: int) -> tuple[float, str]:
     board = Board()
-    probe = NamedCollector("bench", Ours(size))
-    board.add(probe, "bench", "", 3600)
+    named = NamedCollector("bench", Ours(size))
+    board.add(named, "bench", "", 3600)
     encoder, budget = Encoder(), SeriesBudget(2_000_000)
     rounds = max(3, 200_000 // size)
     best = {"encode": float("inf"), "all": float("inf"), "serve again": float("inf")}
     for _ in range(rounds):
-        samples = [item for item in probe.collector.collect() if isinstance(item, Sample)]
+        samples = [item for item in named.collector.collect() if isinstance(item, Sample)]
         gc.collect()
         began = time.perf_counter()
         encoder.families(samples)
         best["encode"] = min(best["encode"], time.perf_counter() - began)
         began = time.perf_counter()
-        board.post(run_once(probe, encoder, budget), 3600)
+        board.post(run_once(named, encoder, budget), 3600)
         board.render(Selection(), openmetrics=False, compress=False)
         best["all"] = min(best["all"], time.perf_counter() - began)
         began = time.perf_counter()

@@ -33,15 +33,14 @@ exporters:
 """
 HANGING_EXPORTER = """
 import time
-from deckwatch.exporter import Exporter, Probe
-from deckwatch.config import Settings
+from deckwatch.exporter import Exporter, Settings, Target
 
 class Hangs:
     def collect(self):
         time.sleep(3600)
         return ()
 
-HANGS = Exporter(name="hangs", settings=Settings, metrics=(), open=lambda s, c: [Probe("hangs", Hangs())])
+HANGS = Exporter(name="hangs", settings=Settings, open=lambda settings, context: Target({"hangs": Hangs()}))
 """
 
 

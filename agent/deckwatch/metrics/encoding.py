@@ -32,9 +32,9 @@ class Family(NamedTuple):
 
 
 class Encoder:
-    """Encodes the samples of one probe, and keeps what its series' lines begin with.
+    """Encodes the samples of one collector, and caches the beginnings of their lines.
 
-    With a `target` each line carries that label. What is kept is bounded by twice the series of the last run.
+    With a `target`, each line has that label. The cache holds at most twice the series of the last run.
     """
 
     def __init__(self, target: str = "") -> None:
@@ -46,7 +46,7 @@ class Encoder:
     def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
         """The samples by metric, in order of first appearance. Raises TypeError on a value that is no number."""
         samples = list(samples)
-        if samples == self._samples:  # much of what is watched stands still
+        if samples == self._samples:  # many values do not change between runs
             return self._families
         groups: dict[Metric, list[Sample]] = {}
         current, group = None, []
