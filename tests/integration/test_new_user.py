@@ -71,7 +71,10 @@ def test_an_ipv6_address_without_brackets_is_taken_and_printed_with_them(tmp_pat
             "exporters: {system: {disable: [cpuu]}}\n",
             "exporters.system.disable: unknown collector 'cpuu' (did you mean 'cpu'?)",
         ),
-        ("logs: {loki: {url: 'http://127.0.0.1:9'}, spool: {max_bytes: 12}}\n", "max_bytes of at least 256KiB"),
+        (
+            "logs: {loki: {url: 'http://127.0.0.1:9'}, spool: {max_bytes: 12}}\n",
+            "logs.spool.max_bytes: found 12; expected at least 256KiB",
+        ),
     ],
 )
 def test_check_refuses_what_run_refuses_and_names_the_value(tmp_path: Path, config: str, says: str) -> None:

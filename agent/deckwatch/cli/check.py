@@ -100,7 +100,16 @@ def _try_all(collectors: list[NamedCollector], max_series: int, timeout: float) 
         rows.append((named.name, named.target or "-", *tried))
         if is_unreachable and (left := len(collectors) - number):
             exporter = named.name.partition(".")[0]
-            rows.append((f"{exporter}.*", named.target or "-", "not run", "", "", f"{left} more collectors"))
+            rows.append(
+                (
+                    f"{exporter}.*",
+                    named.target or "-",
+                    "not run",
+                    "",
+                    "",
+                    f"{left} more collector{'s' if left > 1 else ''}",
+                )
+            )
             break
     return rows
 

@@ -174,12 +174,12 @@ def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Pa
     own_values = {key: item for key, item in value.items() if key not in shared.model_fields}
     common = validated(source, shared, common_values, path)
     own = validated(source, exporter.settings, own_values, path, set(shared.model_fields))
-    if common is None or own is None:
-        return None
-    for wrong in sorted(common.disable - set(exporter.collectors)):
+    for wrong in sorted((common.disable if common else frozenset()) - set(exporter.collectors)):
         known = ", ".join(exporter.collectors)
         hint = f"there are: {known}" if known else "this exporter has one collector: remove the target instead"
         source.blame((*path, "disable"), f"unknown collector {wrong!r}{near(wrong, exporter.collectors)}; {hint}")
+    if common is None or own is None:
+        return None
     name = common.name if isinstance(common, NamedSettings) else ""
     lacks = tuple(file for where, file in source.missing_secrets.items() if where[: len(path)] == path)
     return TargetConfig(exporter.name, name, own, common.interval, common.max_series, common.disable, lacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from .values import Duration, Secret, Settings, Size
 
@@ -103,11 +103,12 @@ class SpoolSettings(Settings):
     when_full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
     segment_bytes: Size = 16 * 1024**2
 
-    @model_validator(mode="after")
-    def _holds_segments(self) -> SpoolSettings:
-        if self.max_bytes < _LEAST_SPOOL_BYTES:
-            raise ValueError(f"max_bytes of at least {_LEAST_SPOOL_BYTES // 1024}KiB")
-        return self
+    @field_validator("max_bytes")
+    @classmethod
+    def _holds_segments(cls, size: int) -> int:
+        if size < _LEAST_SPOOL_BYTES:
+            raise ValueError(f"at least {_LEAST_SPOOL_BYTES // 1024}KiB")
+        return size
 
 
 class FileSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ nav a { margin-right: 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-.number { text-align: right; }
+.number { text-align: right; } td:nth-child(-n+7) { white-space: nowrap; }
 .ok { color: var(--good); } .pending, .not_run { color: var(--wait); }
 .failing, .hung { color: var(--bad); font-weight: 600; }
 .error { overflow-wrap: anywhere; min-width: 14rem; }
@@ -35,6 +36,7 @@ _MARKS = {
     "failing": "\u2717 failing",
     "hung": "\u2717 hung",
 }
+_ORDER = {"failing": 0, "hung": 0, "pending": 1, "ok": 2}
 _LINKS = (
     ("/metrics", "metrics"),
     ("/health/detailed", "health"),
@@ -63,8 +65,11 @@ def status_page(status: AgentStatus) -> str:
         if ratio is not None
     )
     host = f"{host}." if host else ""
-    worst_first = sorted(collectors, key=lambda collector: (collector.state == "ok", collector.name))
-    rows = "\n".join([*map(_log_row, status.logs), *map(_row, worst_first)])
+    not_run = Counter((it.exporter, it.target) for it in collectors if it.state == "not_run")
+    shown = sorted((it for it in collectors if it.state != "not_run"), key=lambda it: (_ORDER[it.state], it.name))
+    rows = "\n".join(
+        [*map(_log_row, status.logs), *(_row(it, not_run.pop((it.exporter, it.target), 0)) for it in shown)]
+    )
     links = " ".join(f'<a href="{path}">{name}</a>' for path, name in _LINKS)
     config = html.escape(status.config or "none, the defaults")
     if not status.config_loaded:
@@ -89,6 +94,13 @@ Version {html.escape(status.version)}, config: {config}.</p>{problems}
 """
 
 
+def _error(collector: CollectorStatus, not_run: int) -> str:
+    parts = [collector.error or ""]
+    if not_run:
+        parts.append(f"{not_run} more collector{'s are' if not_run > 1 else ' is'} not run")
+    return ". ".join(filter(None, parts))
+
+
 def _log_row(destination: LogDestinationStatus) -> str:
     """A destination of logs as a row of the table of collectors."""
     since = f"failing since {_time(destination.since)}: " if destination.since is not None else ""
@@ -99,7 +111,8 @@ def _log_row(destination: LogDestinationStatus) -> str:
     )
 
 
-def _row(collector: CollectorStatus) -> str:
+def _row(collector: CollectorStatus, not_run: int) -> str:
+    """A row of the table; `not_run` is the number of collectors that its failure keeps from running."""
     state = collector.state
     took = "" if collector.duration is None else f"{collector.duration * 1000:.1f} ms"
     samples = "" if collector.samples is None else str(collector.samples)
@@ -111,7 +124,7 @@ def _row(collector: CollectorStatus) -> str:
         ("number", took),
         ("number", samples),
         ("", _time(collector.next_run)),
-        ("error", html.escape(collector.error or "")),
+        ("error", html.escape(_error(collector, not_run))),
     )
     return (
         "<tr>"

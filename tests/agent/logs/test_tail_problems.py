@@ -56,6 +56,13 @@ def test_what_is_no_file_is_told_once_and_the_rest_goes_on(tmp_path: Path) -> No
     assert len(reader.problems) == 5
 
 
+def test_a_folder_named_without_wildcards_is_reported_once(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    reader = Reader(tmp_path / "app")
+    reader.poll_for(60)
+    assert [message for _, message in reader.problems] == ["is a directory, not a file"]
+
+
 @pytest.mark.parametrize("pattern", ["*.log", "app.log", "missing/*.log", "*/app.log", "**/app.log"])
 def test_a_pattern_that_matches_nothing_is_told_once(tmp_path: Path, pattern: str) -> None:
     reader = Reader(tmp_path / pattern)

@@ -33,6 +33,8 @@ _RETRY_EVERY = 5.0
 _REVIEW_EVERY = 10.0
 _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
+_NO_MATCH = "matches no file"
+
 
 class Tail:
     """Follows the files of `settings`. Not thread-safe: one thread polls, reads and commits.
@@ -211,7 +213,10 @@ class Tail:
         found = self._discovery.find(now)
         if found is not None:
             self._unfollowed = {path for path in found if self._tracker.get(path) is None}
-            self._report(self._pattern, "" if found else "matches no file")
+            if not found:
+                self._report(self._pattern, _NO_MATCH)
+            elif self._problems.get(self._pattern) == _NO_MATCH:  # a pattern without wildcards is a path as well
+                self._report(self._pattern, "")
             self._copies &= self._unfollowed
         elif not is_retry:
             return
