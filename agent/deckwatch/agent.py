@@ -223,6 +223,8 @@ class Agent:
                 on_end=opened.release,
             )
             names.append(name)
+        if not names:
+            opened.close()  # all of its collectors are disabled
         self._jobs[target.exporter, target.name] = tuple(names)
 
     def _remove(self, target: TargetConfig) -> None:

@@ -368,7 +368,7 @@ def test_any_yaml_gives_a_config_or_a_config_error(tmp_path_factory: pytest.Temp
 
 
 def test_the_schema_for_editors_takes_what_the_agent_takes_and_refuses_the_rest(registry: Registry) -> None:
-    schema = json_schema(registry)
+    schema = json_schema(registry.loadable()[0])
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
 

@@ -323,6 +323,16 @@ def test_a_target_that_is_lost_in_the_middle_of_a_run_is_not_up(scheduler: Sched
     until(lambda: 'runs{who="first"}' in _text(board))
 
 
+def test_a_target_lost_between_two_runs_of_its_first_collector_is_not_up(scheduler: Scheduler, board: Board) -> None:
+    target = Target()
+    _add_target(scheduler, target, first=3600.0, second=None)
+    until(lambda: "shop_up 1" in _text(board))
+
+    target.down = True
+
+    until(lambda: "shop_up 0" in _text(board))
+
+
 def test_only_a_target_that_cannot_be_reached_backs_off(scheduler: Scheduler) -> None:
     failing, target = Counting("failing"), Target()
     failing.fail = True

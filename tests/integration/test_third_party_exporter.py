@@ -125,3 +125,26 @@ def test_a_malformed_value_a_crash_and_a_repair_touch_one_collector_only(
     assert printed.count("cannot parse") == 1
     assert printed.count(r"well.depth \"garden\" failed: FileNotFoundError") == 1
     assert printed.count(r"well.depth \"garden\" works again") == 1
+
+
+def test_an_exporter_that_breaks_the_contract_costs_its_own_target_only(
+    tmp_path: Path, site: dict[str, str], well: Path
+) -> None:
+    folder = Path(site["PYTHONPATH"])
+    (folder / "well_exporter.py").write_text(EXAMPLE.replace('collectors=("depth", "pumps")', 'collectors=("depth",)'))
+    config = write_config(tmp_path, well) + "  system: {}\n"
+    with agent(tmp_path, config, **site) as program:
+        found = series(program)
+    assert "node_load1" in found
+    assert found['deckwatch_collector_success{target="garden",collector="well"}'] == 0
+    assert "Exporter(collectors=...) of well lacks pumps" in program.printed
+
+
+def test_an_exporter_that_cannot_be_imported_does_not_hide_the_others(tmp_path: Path, site: dict[str, str]) -> None:
+    (Path(site["PYTHONPATH"]) / "well_exporter.py").write_text("import no_such_library\n")
+    for arguments in (("metrics",), ("config", "schema")):
+        done = command(tmp_path, site, *arguments)
+        assert done.returncode == 1
+        assert "exporter 'well' of well cannot be loaded" in done.stderr
+        assert "no_such_library" in done.stderr
+        assert "redis" in done.stdout

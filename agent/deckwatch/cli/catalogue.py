@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def catalogue(registry: Registry) -> list[Entry]:
-    """What all installed exporters declare, and the agent itself, by exporter and name. Raises RegistryError."""
+    """What all installed exporters declare, and the agent itself, by exporter and name.
+
+    Exporters that cannot be loaded are left out; `Registry.loadable()` says which.
+    """
     own = declared_in(
         deckwatch.collection.collector_metrics,
         deckwatch.collection.board,
@@ -28,6 +31,6 @@ def catalogue(registry: Registry) -> list[Entry]:
         deckwatch.http.web_metrics,
     )
     found = list(entries(own, deckwatch.agent.OWN))
-    for name in registry.names():
-        found += entries(registry.get(name).metrics, name)
+    for name, exporter in registry.loadable()[0].items():
+        found += entries(exporter.metrics, name)
     return found

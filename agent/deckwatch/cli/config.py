@@ -20,5 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema(_options: argparse.Namespace) -> int:
-    sys.stdout.write(json.dumps(json_schema(Registry.installed()), indent=2) + "\n")
-    return 0
+    registry = Registry.installed()
+    exporters, problems = registry.loadable()
+    sys.stdout.write(json.dumps(json_schema(exporters), indent=2) + "\n")
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201  this is the command line
+    return 1 if problems else 0

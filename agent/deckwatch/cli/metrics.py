@@ -20,7 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    found = catalogue(Registry.installed())
+    registry = Registry.installed()
+    found = catalogue(registry)
     match options.format:
         case "json":
             text = as_json(found)
@@ -29,4 +30,7 @@ def _metrics(options: argparse.Namespace) -> int:
         case _:
             text = table(HEADER, [entry.row for entry in found])
     sys.stdout.write(text)
-    return 0
+    problems = registry.loadable()[1]
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201  this is the command line
+    return 1 if problems else 0

@@ -72,6 +72,7 @@ class Job:
         self._clock = clock
         self._on_end = on_end
         self._is_down = False
+        self._lead: Snapshot | None = None  # the last one of the first collector
 
     def valid_for(self, named: NamedCollector) -> float:
         """Seconds for which a snapshot counts when no newer one comes."""
@@ -109,7 +110,6 @@ class Job:
     def _run(self) -> None:
         began = self._clock()
         gap = self.run_times.gap(began)
-        lead: Snapshot | None = None
         is_down = False
         for member in self._members:
             if self._removed.is_set():
@@ -126,10 +126,10 @@ class Job:
             self._board.post(snapshot, self.valid_for(member.named))
             is_down = snapshot.is_unreachable
             if member is self._members[0]:
-                lead = snapshot
+                self._lead = snapshot
         first = self._members[0].named
-        if is_down and lead is not None and not lead.is_unreachable and first.up is not None:
-            self._board.post(gone(lead, first.up), self.valid_for(first))
+        if is_down and self._lead is not None and not self._lead.is_unreachable and first.up is not None:
+            self._board.post(gone(self._lead, first.up), self.valid_for(first))
         self._is_down = is_down
         self.run_times.ran(self._clock() - began, reached=not is_down)
 

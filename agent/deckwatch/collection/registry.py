@@ -68,6 +68,16 @@ class Registry:
     def names(self) -> list[str]:
         return sorted(self._published)
 
+    def loadable(self) -> tuple[dict[str, Exporter[Any]], list[RegistryError]]:
+        """The exporters that can be loaded, by name, and why the others cannot."""
+        found, problems = {}, []
+        for name in self.names():
+            try:
+                found[name] = self.get(name)
+            except RegistryError as broken:
+                problems.append(broken)
+        return found, problems
+
     def _load(self, name: str) -> Exporter[Any]:
         """The exporter under this key. Raises RegistryError when there is none, or it is broken."""
         if name not in self._published:

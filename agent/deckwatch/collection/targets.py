@@ -48,21 +48,22 @@ class OpenedTarget:
 def open_target(exporter: Exporter[Any], config: TargetConfig, thresholds: Mapping[str, float]) -> OpenedTarget:
     """Open a target without the collectors that its config disables.
 
-    A client library that is missing makes it a target that cannot be reached, any other failure of `open()` a target
-    with a collector that fails. Raises TypeError where the exporter breaks its contract.
+    Never raises. A missing client library makes it a target that cannot be reached; any other failure makes it a target
+    with one collector that fails.
     """
     context = Context(config.name, thresholds, logging.getLogger(f"deckwatch.{config.exporter}"))
     install = install_name(exporter)
     try:
         target = exporter.open(config.settings, context)
+        unknown = [name for name in target.collectors if name not in (exporter.name, *exporter.collectors)]
+        if unknown:
+            target.close()
+            raise TypeError(f"Exporter(collectors=...) of {exporter.name} lacks {', '.join(unknown)}")
     except ModuleNotFoundError as missing:
         why = missing_library(missing, install) if install else describe(missing)
         target = Target({exporter.name: _Failing(Unreachable(why))})
     except Exception as failure:  # noqa: BLE001  the boundary of a target: its exporter must not stop the others
         target = Target({exporter.name: _Failing(failure)})
-    unknown = [name for name in target.collectors if name not in (exporter.name, *exporter.collectors)]
-    if unknown:
-        raise TypeError(f"{exporter.name}: collectors={tuple(exporter.collectors)!r} lacks {', '.join(unknown)}")
     found: list[NamedCollector] = []
     for name, item in target.collectors.items():
         scheduled = item if isinstance(item, Scheduled) else Scheduled(item)

@@ -11,12 +11,12 @@ from .annotations import files_of, is_model, members
 from .model import AgentSettings, CommonSettings, NamedSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
-    from .exporters import Exporters
+    from .exporters import ConfigurableExporter
 
 _REFERENCES = "#/$defs/{model}"
 
@@ -72,11 +72,10 @@ def _offer_files(made: JsonSchemaValue, model: type[BaseModel]) -> None:
         made.setdefault("allOf", []).append(rule)
 
 
-def json_schema(registry: Exporters) -> dict[str, Any]:
-    """The schema of the whole file, with the settings of every exporter that is installed. Raises RegistryError."""
+def json_schema(exporters: Mapping[str, ConfigurableExporter]) -> dict[str, Any]:
+    """The schema of the whole file, with the settings of these exporters."""
     from .log_settings import LogsSettings  # an agent that ships no logs does not load it
 
-    exporters = {name: registry.get(name) for name in registry.names()}
     own = {
         name: [kind for kind in members(exporter.settings) if is_model(kind)] for name, exporter in exporters.items()
     }
