@@ -1,4 +1,4 @@
-"""Neighbours by device, from /proc/net/arp (proc_net(5))."""
+"""ARP entries by device, from /proc/net/arp (proc_net(5))."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .parse_numbers import MalformedValues
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-ENTRIES = Gauge("node_arp_entries", "Entries in the ARP table.", ["device"])
+ENTRIES = Gauge("node_arp_entries", "Number of entries in the ARP table, by device.", ["device"])
 
 
 class Arp:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("net", "arp")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        for device, entries in parse_arp(text).items():
+        malformed = MalformedValues()
+        for device, entries in parse_arp(text, malformed).items():
             yield ENTRIES(entries, device=device)
+        yield from malformed
 
 
-def parse_arp(text: str) -> Counter[str]:
-    """Entries by device, the last of a line's fields. Raises ValueError."""
+def parse_arp(text: str, malformed: MalformedValues) -> Counter[str]:
+    """Count the entries by device, which is the last field of a line. A line that is there twice is one entry."""
     devices: Counter[str] = Counter()
-    for line in filter(None, text.split("\n")[1:]):
+    for line in dict.fromkeys(text.split("\n")):
         fields = line.split()
-        # Six, or five where the link has no hardware addresses (a tunnel): that column is blank then.
+        if not fields or fields[-1] == "Device":
+            continue
+        # Six fields, or five where the link has no hardware addresses (a tunnel) and that column is blank.
         if len(fields) < 5:
-            raise ValueError(f"/proc/net/arp: not an entry: {line[:80]!r}")
-        devices[fields[-1]] += 1
+            malformed.add("/proc/net/arp", line)
+        else:
+            devices[fields[-1]] += 1
     return devices

@@ -6,31 +6,37 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
-from .paths import Paths, read_value
+from .paths import Paths, printable, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-SLAVES = Gauge("node_bonding_slaves", "Interfaces configured for the bond.", ["master"])
-ACTIVE = Gauge("node_bonding_active", "Interfaces of the bond that are up.", ["master"])
+SLAVES = Gauge("node_bonding_slaves", "Number of interfaces configured for the bond.", ["master"])
+ACTIVE = Gauge("node_bonding_active", "Number of interfaces of the bond whose link is up.", ["master"])
 
 
 class Bonding:
     def __init__(self, paths: Paths) -> None:
         self._class = paths.in_sys("class", "net")
 
-    def collect(self) -> Iterator[Sample]:
-        masters = (read_value(f"{self._class}/bonding_masters") or "").split()
+    def collect(self) -> Samples:
+        masters = _names(f"{self._class}/bonding_masters")
         if not masters:
             raise NotAvailable
         for master in masters:
-            slaves = (read_value(f"{self._class}/{master}/bonding/slaves") or "").split()
+            slaves = _names(f"{self._class}/{master}/bonding/slaves")
+            if slaves is None:
+                continue  # the bond was removed after the list was read
             states = [
                 read_value(f"{self._class}/{master}/lower_{slave}/bonding_slave/mii_status")
                 or read_value(f"{self._class}/{slave}/bonding_slave/mii_status")
                 for slave in slaves
             ]
-            yield SLAVES(len(slaves), master=master)
-            yield ACTIVE(states.count("up"), master=master)
+            yield SLAVES(len(slaves), master=printable(master))
+            yield ACTIVE(states.count("up"), master=printable(master))
+
+
+def _names(path: str) -> list[str] | None:
+    """The interface names in a file, each once, as they occur in paths."""
+    text = read_value(path, errors="surrogateescape")
+    return None if text is None else list(dict.fromkeys(text.split()))

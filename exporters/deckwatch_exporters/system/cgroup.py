@@ -1,6 +1,6 @@
-"""Limits and throttling of the agent's own container, from cgroup v2 (Documentation/admin-guide/cgroup-v2.rst).
+"""Limits and throttling of the agent's container, from cgroup v2 (Documentation/admin-guide/cgroup-v2.rst).
 
-The names are cAdvisor's, where it has the figure; there is one container here, so none of its labels.
+The names are cAdvisor's where it has the metric. There is only one container, so cAdvisor's labels are left out.
 """
 
 from __future__ import annotations
@@ -9,27 +9,41 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, NotAvailable
 
-from .paths import Paths, read_number, read_text, read_value
+from .parse_numbers import MalformedValues, parse_unsigned
+from .paths import Paths, read_text, read_unsigned, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-USAGE = Counter("container_cpu_usage_seconds_total", "CPU time used by the agent's container, in seconds.")
-PERIODS = Counter("container_cpu_cfs_periods_total", "Enforcement periods that have passed.")
-THROTTLED = Counter("container_cpu_cfs_throttled_periods_total", "Periods in which the container was throttled.")
+USAGE = Counter("container_cpu_usage_seconds_total", "CPU time used by the container, in seconds.")
+PERIODS = Counter("container_cpu_cfs_periods_total", "Number of elapsed CPU quota enforcement periods.")
+THROTTLED = Counter(
+    "container_cpu_cfs_throttled_periods_total", "Number of enforcement periods in which the container was throttled."
+)
 THROTTLED_SECONDS = Counter(
     "container_cpu_cfs_throttled_seconds_total", "Time for which the container was throttled, in seconds."
 )
-QUOTA = Gauge("container_spec_cpu_quota", "CPU time allowed in each period, in microseconds.")
-PERIOD = Gauge("container_spec_cpu_period", "Length of a period, in microseconds.")
-MEMORY = Gauge("container_memory_usage_bytes", "Memory used by the container, in bytes.")
-WORKING_SET = Gauge("container_memory_working_set_bytes", "Memory that cannot be given back at once, in bytes.")
-MEMORY_LIMIT = Gauge("container_spec_memory_limit_bytes", "Memory that the container may use, in bytes.")
-OOM = Counter("container_oom_events_total", "Processes killed for want of memory.")
-LIMIT_HITS = Counter("container_memory_failcnt", "Times the memory limit was hit.")
-PROCESSES = Gauge("container_processes", "Processes and threads in the container.")
+QUOTA = Gauge("container_spec_cpu_quota", "CPU time allowed in each enforcement period, in microseconds.")
+PERIOD = Gauge("container_spec_cpu_period", "Length of an enforcement period, in microseconds.")
+MEMORY = Gauge("container_memory_usage_bytes", "Memory used by the container, page cache included, in bytes.")
+WORKING_SET = Gauge(
+    "container_memory_working_set_bytes", "Memory used by the container without inactive page cache, in bytes."
+)
+MEMORY_LIMIT = Gauge("container_spec_memory_limit_bytes", "Memory limit of the container, in bytes.")
+OOM = Counter("container_oom_events_total", "Number of processes killed because the container was out of memory.")
+LIMIT_HITS = Counter("container_memory_failcnt", "Number of times the memory limit was hit.")
+PROCESSES = Gauge("container_processes", "Number of processes and threads in the container.")
+
+#: By the key in cpu.stat, with the factor to base units.
+_CPU_STAT = {
+    "usage_usec": (USAGE, 1e-6),
+    "nr_periods": (PERIODS, 1),
+    "nr_throttled": (THROTTLED, 1),
+    "throttled_usec": (THROTTLED_SECONDS, 1e-6),
+}
+_EVENTS = {"oom_kill": OOM, "max": LIMIT_HITS}
 
 
 class ContainerCgroup:
@@ -37,61 +51,60 @@ class ContainerCgroup:
         self._own = paths.in_proc("self", "cgroup")
         self._mount = paths.in_sys("fs", "cgroup")
 
-    def collect(self) -> Iterator[Sample]:
-        folder = self._mount + own_cgroup(read_text(self._own))
-        # Within a cgroup namespace the own cgroup is the root of what is mounted, and has the files all the same.
-        memory = read_number(f"{folder}/memory.current")
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        folder = self._mount + own_cgroup(read_text(self._own, errors="surrogateescape"))
+        # In a cgroup namespace, the process's cgroup is the root of the mount. It has the same files.
+        memory = read_unsigned(f"{folder}/memory.current", malformed)
         cpu = read_value(f"{folder}/cpu.max")
-        if memory is None and cpu is None:
+        if memory is None and cpu is None and not malformed:
             raise NotAvailable
-        stat = parse_flat(read_value(f"{folder}/cpu.stat") or "")
-        for key, metric, factor in (
-            ("usage_usec", USAGE, 1e-6),
-            ("nr_periods", PERIODS, 1),
-            ("nr_throttled", THROTTLED, 1),
-            ("throttled_usec", THROTTLED_SECONDS, 1e-6),
-        ):
-            if key in stat:
-                yield metric(stat[key] * factor)
-        quota, _, period = (cpu or "").partition(" ")
-        if quota.isdigit():  # else `max`: no limit
-            yield QUOTA(int(quota))
-        if period.isdigit():
-            yield PERIOD(int(period))
-        yield from self._memory(folder, memory)
-        processes = read_number(f"{folder}/pids.current")
+        for key, value in read_flat(f"{folder}/cpu.stat", _CPU_STAT, malformed).items():
+            metric, factor = _CPU_STAT[key]
+            yield metric(value * factor)
+        if cpu:
+            quota, _, period = cpu.partition(" ")
+            for spec, word in ((QUOTA, quota), (PERIOD, period)):
+                number = None if word == "max" else parse_unsigned(word, f"{folder}/cpu.max", malformed)
+                if number is not None:
+                    yield spec(number)
+        yield from _memory(folder, memory, malformed)
+        processes = read_unsigned(f"{folder}/pids.current", malformed)
         if processes is not None:
             yield PROCESSES(processes)
+        yield from malformed
 
-    def _memory(self, folder: str, used: float | None) -> Iterator[Sample]:
-        if used is None:
-            return
+
+def _memory(folder: str, used: int | None, malformed: MalformedValues) -> Samples:
+    if used is not None:
         yield MEMORY(used)
-        inactive = parse_flat(read_value(f"{folder}/memory.stat") or "").get("inactive_file")
+        inactive = read_flat(f"{folder}/memory.stat", ("inactive_file",), malformed).get("inactive_file")
         if inactive is not None:
             yield WORKING_SET(max(0, used - inactive))
-        limit = read_number(f"{folder}/memory.max")
+    if read_value(f"{folder}/memory.max") != "max":
+        limit = read_unsigned(f"{folder}/memory.max", malformed)
         if limit is not None:
             yield MEMORY_LIMIT(limit)
-        events = parse_flat(read_value(f"{folder}/memory.events") or "")
-        if "oom_kill" in events:
-            yield OOM(events["oom_kill"])
-        if "max" in events:
-            yield LIMIT_HITS(events["max"])
+    for key, value in read_flat(f"{folder}/memory.events", _EVENTS, malformed).items():
+        yield _EVENTS[key](value)
 
 
 def own_cgroup(text: str) -> str:
-    """The path of the process in the v2 hierarchy (`0::/path`). Raises NotAvailable on a host with v1 alone."""
+    """The path of the process in the v2 hierarchy (`0::/path`). Raises NotAvailable on a host with v1 only."""
     for line in text.split("\n"):
         if line.startswith("0::"):
             return line.removeprefix("0::").rstrip("/")
     raise NotAvailable
 
 
-def parse_flat(text: str) -> dict[str, int]:
-    """A flat keyed file: `key value` lines. Raises ValueError."""
-    values = {}
-    for line in filter(None, text.split("\n")):
-        key, _, value = line.partition(" ")
-        values[key] = int(value)
-    return values
+def read_flat(path: str, keys: Collection[str], malformed: MalformedValues) -> dict[str, int]:
+    """The values of these keys in a flat keyed file (`key value` lines); empty if it does not exist."""
+    values: dict[str, int] = {}
+    for line in (read_value(path) or "").split("\n"):
+        key, _, word = line.partition(" ")
+        if key not in keys:
+            continue
+        value = parse_unsigned(word, f"{path}: {key}", malformed)
+        if value is not None and values.setdefault(key, value) != value:
+            malformed.add(f"{path}: {key}", line)
+    return {key: values[key] for key in keys if key in values}

@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
-from .paths import Paths, read_number, read_text
+from .parse_numbers import MalformedValues, parse_hexadecimal
+from .paths import Paths, read_text, read_unsigned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-ENTRIES = Gauge("node_nf_conntrack_entries", "Connections that are tracked.")
-LIMIT = Gauge("node_nf_conntrack_entries_limit", "Connections that can be tracked.")
-#: By the file's column.
+ENTRIES = Gauge("node_nf_conntrack_entries", "Number of connections that are being tracked.")
+LIMIT = Gauge("node_nf_conntrack_entries_limit", "Maximum size of the connection tracking table, in entries.")
+#: By the column of the file.
 STATISTICS = {
-    "found": Gauge("node_nf_conntrack_stat_found", "Searched entries that were found."),
-    "invalid": Gauge("node_nf_conntrack_stat_invalid", "Packets that cannot be tracked."),
-    "ignore": Gauge("node_nf_conntrack_stat_ignore", "Packets of connections that are tracked already."),
-    "insert": Gauge("node_nf_conntrack_stat_insert", "Entries inserted."),
-    "insert_failed": Gauge("node_nf_conntrack_stat_insert_failed", "Entries that could not be inserted."),
-    "drop": Gauge("node_nf_conntrack_stat_drop", "Packets dropped because tracking failed."),
-    "early_drop": Gauge("node_nf_conntrack_stat_early_drop", "Entries dropped to make room for new ones."),
-    "search_restart": Gauge("node_nf_conntrack_stat_search_restart", "Lookups restarted by a resize of the table."),
+    "found": Gauge("node_nf_conntrack_stat_found", "Number of lookups that found an entry."),
+    "invalid": Gauge("node_nf_conntrack_stat_invalid", "Number of packets that cannot be tracked."),
+    "ignore": Gauge(
+        "node_nf_conntrack_stat_ignore", "Number of packets that belong to a connection that is already tracked."
+    ),
+    "insert": Gauge("node_nf_conntrack_stat_insert", "Number of entries inserted into the table."),
+    "insert_failed": Gauge("node_nf_conntrack_stat_insert_failed", "Number of entries that could not be inserted."),
+    "drop": Gauge("node_nf_conntrack_stat_drop", "Number of packets dropped because tracking failed."),
+    "early_drop": Gauge("node_nf_conntrack_stat_early_drop", "Number of entries dropped to make room for new ones."),
+    "search_restart": Gauge(
+        "node_nf_conntrack_stat_search_restart", "Number of lookups restarted because the table was resized."
+    ),
 }
 
 
@@ -33,34 +36,49 @@ class Conntrack:
         self._settings = paths.in_proc("sys", "net", "netfilter")
         self._statistics = paths.in_proc("net", "stat", "nf_conntrack")
 
-    def collect(self) -> Iterator[Sample]:
-        entries = read_number(f"{self._settings}/nf_conntrack_count")
-        limit = read_number(f"{self._settings}/nf_conntrack_max")
-        if entries is None or limit is None:
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        entries = read_unsigned(f"{self._settings}/nf_conntrack_count", malformed)
+        limit = read_unsigned(f"{self._settings}/nf_conntrack_max", malformed)
+        if entries is None and limit is None and not malformed:
             raise NotAvailable
-        yield ENTRIES(entries)
-        yield LIMIT(limit)
+        if entries is not None:
+            yield ENTRIES(entries)
+        if limit is not None:
+            yield LIMIT(limit)
         try:
-            totals = parse_statistics(read_text(self._statistics))
+            totals = parse_statistics(read_text(self._statistics), malformed)
         except (FileNotFoundError, PermissionError):
-            return  # newer kernels can be built without the file
+            totals = {}  # recent kernels can be built without the file
         for column, metric in STATISTICS.items():
             if column in totals:
                 yield metric(totals[column])
+        yield from malformed
 
 
-def parse_statistics(text: str) -> dict[str, int]:
-    """The sum over all CPUs of each column (hexadecimal). Raises ValueError."""
-    # Columns are found by name: their order and number differ between kernels (`clashres` was `searched` once).
+def parse_statistics(text: str, malformed: MalformedValues) -> dict[str, int]:
+    """The sum over all CPUs of each exported column (hexadecimal).
+
+    A column with a malformed value has no sum. Columns are identified by name because their order and number differ
+    between kernels (`clashres` used to be `searched`).
+    """
+    file = "/proc/net/stat/nf_conntrack"
     heading, _, rows = text.partition("\n")
     columns = heading.split()
-    totals = dict.fromkeys(columns, 0)
+    totals: dict[str, int] = {column: 0 for column in columns if column in STATISTICS}
+    for column in [column for column in totals if columns.count(column) > 1]:
+        malformed.add(file, heading)
+        del totals[column]
     for row in filter(None, rows.split("\n")):
-        try:
-            for column, value in zip(columns, row.split(), strict=True):
-                totals[column] += int(value, 16)
-        except ValueError:
-            raise ValueError(
-                f"/proc/net/stat/nf_conntrack: not {len(columns)} hexadecimal figures: {row[:80]!r}"
-            ) from None
+        words = row.split()
+        if len(words) != len(columns):
+            malformed.add(file, row)
+            return {}
+        for column, word in zip(columns, words, strict=True):
+            if column in totals:
+                value = parse_hexadecimal(word, f"{file}: {column}", malformed)
+                if value is None:
+                    del totals[column]
+                else:
+                    totals[column] += value
     return totals

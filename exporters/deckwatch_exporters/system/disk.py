@@ -3,63 +3,71 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, Gauge, Metric, Settings
 
+from .parse_numbers import MalformedValues, parse_unsigned, parse_unsigned_numbers
 from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 _DEVICE = ("device",)
-_SECTOR = 512  # bytes; the file counts in these, whatever the device's own sectors are
+_SECTOR = 512  # bytes: the unit of the file, whatever the sector size of the device
 _MILLISECOND = 0.001
 
-#: In the order of the file's columns, with the factor that makes base units of them.
+#: In the order of the file's columns.
 COLUMNS: tuple[Metric, ...] = (
-    Counter("node_disk_reads_completed_total", "Reads completed.", _DEVICE),
-    Counter("node_disk_reads_merged_total", "Reads merged.", _DEVICE),
-    Counter("node_disk_read_bytes_total", "Bytes read.", _DEVICE),
-    Counter("node_disk_read_time_seconds_total", "Seconds spent by all reads.", _DEVICE),
-    Counter("node_disk_writes_completed_total", "Writes completed.", _DEVICE),
-    Counter("node_disk_writes_merged_total", "Writes merged.", _DEVICE),
-    Counter("node_disk_written_bytes_total", "Bytes written.", _DEVICE),
-    Counter("node_disk_write_time_seconds_total", "Seconds spent by all writes.", _DEVICE),
-    Gauge("node_disk_io_now", "I/Os in progress.", _DEVICE),
-    Counter("node_disk_io_time_seconds_total", "Seconds spent doing I/Os.", _DEVICE),
-    Counter("node_disk_io_time_weighted_seconds_total", "Seconds spent doing I/Os, weighted by their number.", _DEVICE),
-    Counter("node_disk_discards_completed_total", "Discards completed.", _DEVICE),
-    Counter("node_disk_discards_merged_total", "Discards merged.", _DEVICE),
-    Counter("node_disk_discarded_sectors_total", "Sectors discarded.", _DEVICE),
-    Counter("node_disk_discard_time_seconds_total", "Seconds spent by all discards.", _DEVICE),
-    Counter("node_disk_flush_requests_total", "Flush requests completed.", _DEVICE),
-    Counter("node_disk_flush_requests_time_seconds_total", "Seconds spent by all flush requests.", _DEVICE),
+    Counter("node_disk_reads_completed_total", "Number of reads completed.", _DEVICE),
+    Counter("node_disk_reads_merged_total", "Number of reads merged.", _DEVICE),
+    Counter("node_disk_read_bytes_total", "Number of bytes read.", _DEVICE),
+    Counter("node_disk_read_time_seconds_total", "Time spent by all reads, in seconds.", _DEVICE),
+    Counter("node_disk_writes_completed_total", "Number of writes completed.", _DEVICE),
+    Counter("node_disk_writes_merged_total", "Number of writes merged.", _DEVICE),
+    Counter("node_disk_written_bytes_total", "Number of bytes written.", _DEVICE),
+    Counter("node_disk_write_time_seconds_total", "Time spent by all writes, in seconds.", _DEVICE),
+    Gauge("node_disk_io_now", "Number of I/Os in progress.", _DEVICE),
+    Counter("node_disk_io_time_seconds_total", "Time spent doing I/Os, in seconds.", _DEVICE),
+    Counter(
+        "node_disk_io_time_weighted_seconds_total",
+        "Time spent doing I/Os, weighted by the number of I/Os in progress, in seconds.",
+        _DEVICE,
+    ),
+    Counter("node_disk_discards_completed_total", "Number of discards completed.", _DEVICE),
+    Counter("node_disk_discards_merged_total", "Number of discards merged.", _DEVICE),
+    Counter("node_disk_discarded_sectors_total", "Number of sectors discarded.", _DEVICE),
+    Counter("node_disk_discard_time_seconds_total", "Time spent by all discards, in seconds.", _DEVICE),
+    Counter("node_disk_flush_requests_total", "Number of flush requests completed.", _DEVICE),
+    Counter("node_disk_flush_requests_time_seconds_total", "Time spent by all flush requests, in seconds.", _DEVICE),
 )
+#: From the unit of each column to base units.
 _FACTORS = (1, 1, _SECTOR, _MILLISECOND, 1, 1, _SECTOR, _MILLISECOND, 1, _MILLISECOND, _MILLISECOND,
             1, 1, 1, _MILLISECOND, 1, _MILLISECOND)  # fmt: skip
+_OLDER_WIDTHS = (14, 18)  # fields of a line before Linux 4.18 and 5.5
+_WIDTH = 20
 
 INFO = Gauge(
     "node_disk_info",
-    "Identity of the device; rotational is 1 for disks that spin and 0 for others.",
+    "Identity of the block device; the value is always 1.",
     ["device", "major", "minor", "path", "wwn", "model", "serial", "revision", "rotational"],
 )
 FILESYSTEM_INFO = Gauge(
-    "node_disk_filesystem_info", "The file system on the device.", ["device", "type", "usage", "uuid", "version"]
+    "node_disk_filesystem_info",
+    "File system on the block device; the value is always 1.",
+    ["device", "type", "usage", "uuid", "version"],
 )
 MAPPER_INFO = Gauge(
     "node_disk_device_mapper_info",
-    "The device-mapper device.",
+    "Identity of the device-mapper device; the value is always 1.",
     ["device", "name", "uuid", "vg_name", "lv_name", "lv_layer"],
 )
-ATA_WRITE_CACHE = Gauge("node_disk_ata_write_cache", "Whether the ATA disk has a write cache.", _DEVICE)
+ATA_WRITE_CACHE = Gauge("node_disk_ata_write_cache", "Whether the ATA disk has a write cache (1) or not (0).", _DEVICE)
 ATA_WRITE_CACHE_ENABLED = Gauge(
-    "node_disk_ata_write_cache_enabled", "Whether the ATA disk's write cache is enabled.", _DEVICE
+    "node_disk_ata_write_cache_enabled", "Whether the write cache of the ATA disk is enabled (1) or not (0).", _DEVICE
 )
 ATA_ROTATION_RATE = Gauge(
-    "node_disk_ata_rotation_rate_rpm", "Rotation rate of the ATA disk, in revolutions per minute; 0 for SSDs.", _DEVICE
+    "node_disk_ata_rotation_rate_rpm", "Rotation rate of the ATA disk, in revolutions per minute (0 for SSDs).", _DEVICE
 )
 _ATA = {
     "ID_ATA_WRITE_CACHE": ATA_WRITE_CACHE,
@@ -69,7 +77,7 @@ _ATA = {
 
 
 class DiskSettings(Settings):
-    """Which devices are left out; by default partitions, loop and RAM devices, as node_exporter 1.5 does."""
+    """`device_exclude`: devices to leave out; by default partitions, loop and RAM devices, as in node_exporter."""
 
     device_exclude: re.Pattern[str] = re.compile(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
@@ -81,23 +89,26 @@ class Disk:
         self._block = paths.in_sys("block")
         self._exclude = settings.device_exclude
 
-    def collect(self) -> Iterator[Sample]:
-        text = read_text(self._diskstats)
-        for major, minor, device, figures in parse_diskstats(text, self._exclude):
-            for metric, factor, figure in zip(COLUMNS, _FACTORS, figures, strict=False):
-                yield metric(figure * factor, device=device)
-            yield from self._from_udev(device, major, minor)
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        for device in parse_diskstats(read_text(self._diskstats), self._exclude, malformed):
+            for metric, factor, value in zip(COLUMNS, _FACTORS, device.values, strict=False):
+                if value is not None:
+                    yield metric(value * factor, device=device.name)
+            yield from self._from_udev(device, malformed)
+        yield from malformed
 
-    def _from_udev(self, device: str, major: str, minor: str) -> Iterator[Sample]:
+    def _from_udev(self, disk: BlockDevice, malformed: MalformedValues) -> Samples:
+        device = disk.name
         try:
-            known = parse_udev(read_text(f"{self._udev}/b{major}:{minor}"))
+            known = parse_udev(read_text(f"{self._udev}/b{disk.major}:{disk.minor}"))
         except OSError:
-            known = {}  # no udev here, or none for this device: its numbers are still worth telling
+            known = {}  # without udev, or for a device that udev does not know, the numbers are still exported
         yield INFO(
             1,
             device=device,
-            major=major,
-            minor=minor,
+            major=disk.major,
+            minor=disk.minor,
             path=known.get("ID_PATH", ""),
             wwn=known.get("ID_WWN", ""),
             model=known.get("ID_MODEL", ""),
@@ -126,31 +137,44 @@ class Disk:
             )
         if known.get("ID_ATA"):
             for key, metric in _ATA.items():
-                if known.get(key, "").isdigit():
-                    yield metric(int(known[key]), device=device)
+                if key in known:
+                    value = parse_unsigned(known[key], f"{self._udev}: {key} of {device}", malformed)
+                    if value is not None:
+                        yield metric(value, device=device)
 
 
-def parse_diskstats(text: str, exclude: re.Pattern[str]) -> list[tuple[str, str, str, list[int]]]:
-    """Major, minor, name, and the figures of each device: 11 of them, 15 since Linux 4.18, 17 since 5.5.
+class BlockDevice(NamedTuple):
+    """A line of /proc/diskstats; `values` has 11 columns, 15 since Linux 4.18 and 17 since 5.5."""
 
-    Devices whose names `exclude` finds are left out. Raises ValueError.
+    major: str
+    minor: str
+    name: str
+    values: list[int | None]
+
+
+def parse_diskstats(text: str, exclude: re.Pattern[str], malformed: MalformedValues) -> list[BlockDevice]:
+    """The devices with names that `exclude` does not match.
+
+    A line with another number of fields than any kernel prints is malformed: if one is missing, the rest is shifted.
     """
-    devices: dict[str, tuple[str, str, str, list[int]]] = {}
+    devices: dict[str, BlockDevice] = {}
     for line in filter(None, text.split("\n")):
         fields = line.split()
-        if len(fields) < 14:
-            raise ValueError(f"/proc/diskstats: {len(fields)} fields, not 14 or more, in {line[:80]!r}")
-        if exclude.search(fields[2]):
+        if len(fields) < _WIDTH and len(fields) not in _OLDER_WIDTHS:
+            malformed.add("/proc/diskstats", line)
             continue
-        try:
-            figures = [int(field) for field in fields[3:]]
-        except ValueError:
-            raise ValueError(f"/proc/diskstats: not numbers in {line[:80]!r}") from None
-        devices[fields[2]] = (fields[0], fields[1], fields[2], figures)
+        major, minor, name = fields[:3]
+        if exclude.search(name):
+            continue
+        if name in devices:
+            malformed.add(f"/proc/diskstats: {name}", line)
+            continue
+        values = parse_unsigned_numbers(fields[3:_WIDTH], f"/proc/diskstats: {name}", malformed)
+        devices[name] = BlockDevice(major, minor, name, values)
     return list(devices.values())
 
 
 def parse_udev(text: str) -> dict[str, str]:
-    """The properties (`E:KEY=value`) of a file in udev's database; other lines are of no interest."""
+    """The properties (`E:KEY=value`) in a file of udev's database."""
     lines = (line[2:] for line in text.split("\n") if line.startswith("E:"))
     return dict(line.partition("=")[::2] for line in lines)

@@ -1,4 +1,4 @@
-"""The machine's make and model, from sysfs' DMI (Documentation/ABI/testing/sysfs-class-dmi)."""
+"""Make and model of the machine, from DMI in sysfs (Documentation/ABI/testing/sysfs-class-dmi)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from deckwatch.exporter import Gauge, Metric, NotAvailable
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Sample, Samples
 
 _FIELDS = (
     "bios_date", "bios_release", "bios_vendor", "bios_version", "board_asset_tag", "board_name", "board_serial",
@@ -19,7 +17,9 @@ _FIELDS = (
     "product_family", "product_name", "product_serial", "product_sku", "product_uuid", "product_version",
     "system_vendor",
 )  # fmt: skip
-INFO = Gauge("node_dmi_info", "Make and model of the machine, as its firmware tells them.", _FIELDS)
+INFO = Gauge(
+    "node_dmi_info", "Make and model of the machine, as reported by its firmware; the value is always 1.", _FIELDS
+)
 
 
 class Dmi:
@@ -27,19 +27,19 @@ class Dmi:
         self._folder = paths.in_sys("class", "dmi", "id")
         self._info: Sample | None = None
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         if self._info is None:
             self._info = self._read()
         yield self._info
 
     def _read(self) -> Sample:
-        """What does not change before the next boot. Labels that the firmware or a privilege lacks are left out."""
-        there = set(list_dir(self._folder))
+        """Read what does not change until the next boot. Fields that are absent or may not be read have no label."""
+        files = set(list_dir(self._folder))
         known = {}
         for field in _FIELDS:
             file = "sys_vendor" if field == "system_vendor" else field
-            # Serial numbers can be read by root only.
-            text = read_value(f"{self._folder}/{file}") if file in there else None
+            # Only root can read serial numbers.
+            text = read_value(f"{self._folder}/{file}") if file in files else None
             if text is not None:
                 known[field] = text
         if not known:

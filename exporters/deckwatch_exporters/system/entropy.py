@@ -1,4 +1,4 @@
-"""The kernel's random number pool, from /proc/sys/kernel/random (random(4))."""
+"""The entropy pool of the kernel, from /proc/sys/kernel/random (random(4))."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
-from .figures import figure
+from .parse_numbers import MalformedValues, parse_unsigned
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-AVAILABLE = Gauge("node_entropy_available_bits", "Entropy available, in bits.")
+AVAILABLE = Gauge("node_entropy_available_bits", "Available entropy, in bits.")
 POOL_SIZE = Gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in bits.")
 
 
@@ -23,10 +21,17 @@ class Entropy:
         self._available = paths.in_proc("sys", "kernel", "random", "entropy_avail")
         self._pool_size = paths.in_proc("sys", "kernel", "random", "poolsize")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             available, pool_size = read_text(self._available), read_text(self._pool_size)
         except FileNotFoundError:
             raise NotAvailable from None
-        yield AVAILABLE(figure(available.strip(), self._available))
-        yield POOL_SIZE(figure(pool_size.strip(), self._pool_size))
+        malformed = MalformedValues()
+        for metric, text, file in (
+            (AVAILABLE, available, self._available),
+            (POOL_SIZE, pool_size, self._pool_size),
+        ):
+            bits = parse_unsigned(text.strip(), file, malformed)
+            if bits is not None:
+                yield metric(bits)
+        yield from malformed

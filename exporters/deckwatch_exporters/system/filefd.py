@@ -6,36 +6,39 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
-from .figures import figures
+from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-ALLOCATED = Gauge("node_filefd_allocated", "File descriptors in use.")
-MAXIMUM = Gauge("node_filefd_maximum", "File descriptors that the host allows.")
+ALLOCATED = Gauge("node_filefd_allocated", "Number of allocated file descriptors.")
+MAXIMUM = Gauge("node_filefd_maximum", "Maximum number of file descriptors that can be allocated.")
 
 
 class FileDescriptors:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("sys", "fs", "file-nr")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        allocated, maximum = parse_file_nr(text)
-        yield ALLOCATED(allocated)
-        yield MAXIMUM(maximum)
+        malformed = MalformedValues()
+        allocated, maximum = parse_file_nr(text, malformed)
+        if allocated is not None:
+            yield ALLOCATED(allocated)
+        if maximum is not None:
+            yield MAXIMUM(maximum)
+        yield from malformed
 
 
-def parse_file_nr(text: str) -> tuple[int, int]:
-    """Allocated and maximum; the figure between them has been 0 since Linux 2.6. Raises ValueError."""
+def parse_file_nr(text: str, malformed: MalformedValues) -> tuple[int | None, int | None]:
+    """Allocated and maximum; the number between them has been 0 since Linux 2.6."""
     words = text.split()
     if len(words) != 3:
-        raise ValueError(f"/proc/sys/fs/file-nr has {len(words)} figures, not three")
-    allocated, _, maximum = figures(words, "/proc/sys/fs/file-nr")
+        malformed.add("/proc/sys/fs/file-nr", text)
+        return None, None
+    allocated, maximum = parse_unsigned_numbers(words[::2], "/proc/sys/fs/file-nr", malformed)
     return allocated, maximum

@@ -1,8 +1,7 @@
 """Space, inodes and state of mounted file systems, from mountinfo (proc_pid_mountinfo(5)) and statvfs(3).
 
-statvfs on a dead network mount can block for ever, and nothing can interrupt it. So the calls are not made in the
-collector's own thread but in one that is left behind when it does not come back; the mount that it hangs on is reported
-as an error, and not asked again before that thread has returned.
+statvfs on a dead network mount can block forever and cannot be interrupted. The calls are therefore made in threads
+that are abandoned if they hang. A mount that hangs is reported as an error, and is read again after its thread returns.
 """
 
 from __future__ import annotations
@@ -15,40 +14,47 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Duration, Gauge, Settings
 
-from .paths import Paths, read_text
+from .parse_numbers import MalformedValues
+from .paths import Paths, printable, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-#: `device_error` is why the file system has no figures, and empty where it has.
+#: `device_error` is the reason why statvfs failed; empty if it succeeded.
 _LABELS = ("device", "fstype", "mountpoint", "device_error")
 
 SIZE = Gauge("node_filesystem_size_bytes", "Size of the file system, in bytes.", _LABELS)
 FREE = Gauge("node_filesystem_free_bytes", "Free space of the file system, in bytes.", _LABELS)
-AVAIL = Gauge("node_filesystem_avail_bytes", "Space available to others than root, in bytes.", _LABELS)
-FILES = Gauge("node_filesystem_files", "Inodes of the file system.", _LABELS)
-FILES_FREE = Gauge("node_filesystem_files_free", "Free inodes of the file system.", _LABELS)
-READONLY = Gauge("node_filesystem_readonly", "Whether the file system is mounted read-only.", _LABELS)
+AVAIL = Gauge("node_filesystem_avail_bytes", "Space of the file system available to non-root users, in bytes.", _LABELS)
+FILES = Gauge("node_filesystem_files", "Number of inodes of the file system.", _LABELS)
+FILES_FREE = Gauge("node_filesystem_files_free", "Number of free inodes of the file system.", _LABELS)
+READONLY = Gauge("node_filesystem_readonly", "Whether the file system is read-only (1) or not (0).", _LABELS)
 DEVICE_ERROR = Gauge(
-    "node_filesystem_device_error", "Whether statvfs failed or timed out for the file system.", _LABELS
+    "node_filesystem_device_error", "Whether reading the file system failed or timed out (1) or not (0).", _LABELS
 )
 MOUNT_INFO = Gauge(
-    "node_filesystem_mount_info", "Device numbers of the mount.", ("device", "major", "minor", "mountpoint")
+    "node_filesystem_mount_info",
+    "Device numbers of the mount; the value is always 1.",
+    ("device", "major", "minor", "mountpoint"),
 )
 
-#: node_exporter's label for a file system that does not answer; other reasons are the system's own.
+#: node_exporter's label value for a file system that does not respond; other reasons come from the system.
 _TIMED_OUT = "mountpoint timeout"
 
-#: How many threads may hang at once, for all mounts together.
-_MOST_THREADS = 32
+#: How many threads may hang at the same time, for all mounts together.
+_MAX_THREADS = 32
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_DEVICE_NUMBER = re.compile(r"([0-9]{1,10}):([0-9]{1,10})")
 
 
 class FilesystemSettings(Settings):
-    """Which mounts are left out, and how long (seconds) all of them together may take. Defaults are node_exporter's."""
+    """`mount_points_exclude` and `fs_types_exclude`: regular expressions; the defaults are node_exporter's.
+
+    `timeout`: time limit for reading all mounts, in seconds.
+    """
 
     mount_points_exclude: re.Pattern[str] = re.compile(
         r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
@@ -61,10 +67,13 @@ class FilesystemSettings(Settings):
 
 
 class Mount(NamedTuple):
+    """A mount of mountinfo. `point` may hold bytes that are not UTF-8, as surrogates."""
+
     device: str
     point: str
     fstype: str
-    readonly: bool
+    is_readonly: bool
+    is_super_readonly: bool
     major: str
     minor: str
 
@@ -79,80 +88,100 @@ class Filesystem:
         self._paths = paths
         self._settings = settings
         self._statvfs = statvfs
-        self._stuck: dict[str, threading.Thread] = {}  # by mount point; the thread that does not come back
+        self._hanging: dict[str, threading.Thread] = {}  # by mount point
         self._mountinfo = ""
-        self._wanted: tuple[Mount, ...] = ()
-        self._returned: set[str] = set()  # the mount points that answered or refused in the last run
+        self._mounts: tuple[Mount, ...] = ()
+        self._malformed = MalformedValues()
+        self._returned: set[str] = set()  # the mount points that returned in the last run
 
-    def collect(self) -> Iterator[Sample]:
-        mounts = self._mounts()
-        answers = self._ask([mount.point for mount in mounts])
+    def collect(self) -> Samples:
+        mounts = self._read_mounts()
+        results = self._statvfs_all([mount.point for mount in mounts])
         for mount in mounts:
-            answer = answers.get(mount.point, _TIMED_OUT)
-            error = answer if isinstance(answer, str) else ""
+            result = results.get(mount.point, _TIMED_OUT)
+            error = result if isinstance(result, str) else ""
+            point = printable(mount.point)
             labels = {
-                "device": mount.device, "fstype": mount.fstype, "mountpoint": mount.point, "device_error": error
+                "device": mount.device, "fstype": mount.fstype, "mountpoint": point, "device_error": error
             }  # fmt: skip
             yield DEVICE_ERROR(int(error != ""), **labels)
-            yield READONLY(int(mount.readonly), **labels)
-            yield MOUNT_INFO(1, device=mount.device, major=mount.major, minor=mount.minor, mountpoint=mount.point)
-            if isinstance(answer, str):
+            yield READONLY(int(mount.is_readonly), **labels)
+            yield MOUNT_INFO(1, device=mount.device, major=mount.major, minor=mount.minor, mountpoint=point)
+            if isinstance(result, str):
                 continue
-            yield SIZE(answer.f_blocks * answer.f_frsize, **labels)
-            yield FREE(answer.f_bfree * answer.f_frsize, **labels)
-            yield AVAIL(answer.f_bavail * answer.f_frsize, **labels)
-            yield FILES(answer.f_files, **labels)
-            yield FILES_FREE(answer.f_ffree, **labels)
+            yield SIZE(result.f_blocks * result.f_frsize, **labels)
+            yield FREE(result.f_bfree * result.f_frsize, **labels)
+            yield AVAIL(result.f_bavail * result.f_frsize, **labels)
+            yield FILES(result.f_files, **labels)
+            yield FILES_FREE(result.f_ffree, **labels)
+        yield from self._malformed
 
-    def _mounts(self) -> tuple[Mount, ...]:
+    def _read_mounts(self) -> tuple[Mount, ...]:
+        is_own_namespace = False
         try:
-            text = read_text(self._paths.in_proc("1", "mountinfo"))
+            text = read_text(self._paths.in_proc("1", "mountinfo"), errors="surrogateescape")
         except (FileNotFoundError, PermissionError):
-            text = read_text(self._paths.in_proc("self", "mountinfo"))
-        if text != self._mountinfo:  # mounts hardly ever change: what they were parsed from is kept with them
-            self._wanted, self._mountinfo = tuple(self._select(text)), text
-        return self._wanted
+            is_own_namespace = True
+            text = read_text(self._paths.in_proc("self", "mountinfo"), errors="surrogateescape")
+        if text != self._mountinfo:  # mounts rarely change
+            self._malformed = MalformedValues()
+            self._mounts = tuple(self._select(parse_mountinfo(text, self._malformed), is_own_namespace))
+            self._mountinfo = text
+        return self._mounts
 
-    def _select(self, text: str) -> Iterator[Mount]:
-        seen = set()
-        prefix = "" if self._paths.root == "/" else self._paths.root.rstrip("/")
-        for mount in parse_mountinfo(text):
+    def _select(self, mounts: Sequence[Mount], is_own_namespace: bool) -> Iterator[Mount]:
+        """The mounts to export, with the mount points that they have on the host.
+
+        mountinfo is either the host's, or that of a container in which the root of the host is mounted at `rootfs`. In
+        the latter, other mounts belong to the container. The flags of a mount (`ro`) apply to its namespace only: in
+        that of a container or a sandboxed service, only the flags of the super block describe the host.
+        """
+        root = "" if self._paths.root == "/" else self._paths.root.rstrip("/")
+        is_container = root != "" and any(mount.point == root for mount in mounts)
+        seen: set[tuple[str, ...]] = set()
+        for mount in mounts:
             point = mount.point
-            if prefix and (point == prefix or point.startswith(prefix + "/")):
-                point = point.removeprefix(prefix) or "/"
-            key = (mount.device, mount.fstype, point)
+            if is_container:
+                if point != root and not point.startswith(root + "/"):
+                    continue
+                point = point.removeprefix(root) or "/"
+            keys = {
+                (mount.device, mount.fstype, point),
+                (mount.device, mount.major, mount.minor, point),
+            }
             if (
-                key not in seen
+                seen.isdisjoint(keys)
                 and not self._settings.mount_points_exclude.search(point)
                 and not self._settings.fs_types_exclude.search(mount.fstype)
             ):
-                seen.add(key)
-                yield mount._replace(point=point)
+                seen |= keys
+                is_readonly = mount.is_super_readonly if is_container or is_own_namespace else mount.is_readonly
+                yield mount._replace(point=point, is_readonly=is_readonly)
 
-    def _ask(self, points: Sequence[str]) -> Mapping[str, os.statvfs_result | str]:
-        """The answer or the error by mount point, after at most `timeout` seconds; one that is missing hangs."""
-        self._stuck = {point: thread for point, thread in self._stuck.items() if thread.is_alive()}
-        left = [point for point in dict.fromkeys(points) if point not in self._stuck]
-        if len(self._stuck) >= _MOST_THREADS // 2:
-            # A server with many mounts is down. What is left of the threads is for those that answered last time.
+    def _statvfs_all(self, points: Sequence[str]) -> Mapping[str, os.statvfs_result | str]:
+        """The result or the error by mount point, within `timeout` seconds; a point that hangs has neither."""
+        self._hanging = {point: thread for point, thread in self._hanging.items() if thread.is_alive()}
+        left = [point for point in dict.fromkeys(points) if point not in self._hanging]
+        if len(self._hanging) >= _MAX_THREADS // 2:
+            # A server with many mounts is down. The remaining threads are for mounts that returned in the last run.
             left = [point for point in left if point in self._returned]
-        questions = _Questions(left, self._paths.in_root, self._statvfs)
+        run = _StatvfsRun(left, self._paths.in_root, self._statvfs)
         deadline = time.monotonic() + self._settings.timeout
         patience = self._settings.timeout / 10
-        taken = 0
+        started = 0
         while (remaining := deadline - time.monotonic()) > 0:
-            if questions.taken == taken and questions.threads + len(self._stuck) < _MOST_THREADS:
-                questions.start_thread()  # the first one; later: all those before are held up, the rest wants asking
-            taken = questions.taken
-            if not questions.threads or questions.ended.wait(min(patience, remaining)):
+            if run.started == started and run.threads + len(self._hanging) < _MAX_THREADS:
+                run.start_thread()  # the first thread, or all threads hang and there are mounts left
+            started = run.started
+            if not run.threads or run.ended.wait(min(patience, remaining)):
                 break
-        self._stuck |= questions.close()
-        self._returned = set(questions.answers)
-        return questions.answers
+        self._hanging |= run.close()
+        self._returned = set(run.results)
+        return run.results
 
 
-class _Questions:
-    """The mounts of one run, which one thread asks one after the other; more threads where that one hangs."""
+class _StatvfsRun:
+    """Calls statvfs for the mounts of one run, in a single thread unless it hangs."""
 
     def __init__(
         self, points: Sequence[str], path_of: Callable[[str], str], statvfs: Callable[[str], os.statvfs_result]
@@ -162,70 +191,84 @@ class _Questions:
         self._statvfs = statvfs
         self._lock = threading.Lock()
         self._closed = False
-        self._asking: dict[threading.Thread, str] = {}
-        self.taken = 0  # how many of the points somebody has begun to ask
-        self.answers: dict[str, os.statvfs_result | str] = {}
+        self._current: dict[threading.Thread, str] = {}
+        self.started = 0  # number of points for which the call has started
+        self.results: dict[str, os.statvfs_result | str] = {}
         self.ended = threading.Event()
 
     @property
     def threads(self) -> int:
-        return len(self._asking)
+        return len(self._current)
 
     def start_thread(self) -> None:
         with self._lock:
-            if self.taken == len(self._points):
+            if self.started == len(self._points):
                 return
             thread = threading.Thread(target=self._work, name="statvfs", daemon=True)
-            self._asking[thread] = self._take()
+            self._current[thread] = self._take()
         thread.start()
 
     def close(self) -> dict[str, threading.Thread]:
-        """Ends the run: what comes back later is not listened to. Returns who still hangs, by mount point."""
+        """End the run: later results are ignored. Returns the threads that hang, by mount point."""
         with self._lock:
             self._closed = True
-            return {point: thread for thread, point in self._asking.items()}
+            return {point: thread for thread, point in self._current.items()}
 
     def _take(self) -> str:
-        point = self._points[self.taken]
-        self.taken += 1
+        point = self._points[self.started]
+        self.started += 1
         return point
 
     def _work(self) -> None:
-        me = threading.current_thread()
-        point = self._asking[me]
+        thread = threading.current_thread()
+        point = self._current[thread]
         while True:
-            answer: os.statvfs_result | str
+            result: os.statvfs_result | str
             try:
-                answer = self._statvfs(self._path_of(point))
+                result = self._statvfs(self._path_of(point))
             except OSError as error:
                 reason = error.strerror or "error"
-                answer = reason[:1].lower() + reason[1:]  # as node_exporter has it
+                result = reason[:1].lower() + reason[1:]  # as in node_exporter
             with self._lock:
                 if self._closed:
                     return
-                self.answers[point] = answer
-                if self.taken == len(self._points):
-                    del self._asking[me]
-                    if not self._asking:
+                self.results[point] = result
+                if self.started == len(self._points):
+                    del self._current[thread]
+                    if not self._current:
                         self.ended.set()
                     return
-                point = self._asking[me] = self._take()
+                point = self._current[thread] = self._take()
 
 
-def parse_mountinfo(text: str) -> list[Mount]:
-    """The mounts of a mountinfo file, with escapes such as `\\040` undone. Raises ValueError."""
+def parse_mountinfo(text: str, malformed: MalformedValues) -> list[Mount]:
+    """The mounts in a mountinfo file, with escapes such as `\\040` resolved."""
     mounts = []
     for line in filter(None, text.split("\n")):
         before, dash, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
-        if not dash or len(fields) < 6 or len(rest) < 3:
-            raise ValueError(f"mountinfo: not a mount: {line[:80]!r}")
-        major, _, minor = fields[2].partition(":")
-        # `emergency_ro`: ext4 has shut the file system down after an error (Documentation/filesystems/ext4).
-        readonly = "ro" in fields[5].split(",") or not {"ro", "emergency_ro"}.isdisjoint(rest[2].split(","))
-        mounts.append(Mount(_plain(rest[1]), _plain(fields[4]), _plain(rest[0]), readonly, major, minor))
+        number = _DEVICE_NUMBER.fullmatch(fields[2]) if len(fields) > 2 else None
+        if not dash or len(fields) < 6 or len(rest) < 3 or number is None or not fields[4].startswith("/"):
+            malformed.add("mountinfo", printable(line))
+            continue
+        fstype, device, *options = rest
+        # `emergency_ro`: ext4 was shut down after an error (Documentation/filesystems/ext4).
+        is_super_readonly = not {"ro", "emergency_ro"}.isdisjoint(" ".join(options).split(","))
+        mounts.append(
+            Mount(
+                device=printable(_unescape(device)),
+                point=_unescape(fields[4]),
+                fstype=printable(_unescape(fstype)),
+                is_readonly=is_super_readonly or "ro" in fields[5].split(","),
+                is_super_readonly=is_super_readonly,
+                major=number[1],
+                minor=number[2],
+            )
+        )
     return mounts
 
 
-def _plain(field: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), field) if "\\" in field else field
+def _unescape(field: str) -> str:
+    if "\\" not in field:
+        return field
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]).decode("utf-8", "surrogateescape"), field)

@@ -1,4 +1,4 @@
-"""Temperatures, fans, voltages and power, from sysfs' hwmon (Documentation/hwmon/sysfs-interface.rst)."""
+"""Temperatures, fans, voltages and power, from hwmon in sysfs (Documentation/hwmon/sysfs-interface.rst)."""
 
 from __future__ import annotations
 
@@ -9,29 +9,41 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Gauge, MetricPattern, NotAvailable
 
+from .parse_numbers import MalformedValues, parse_decimal
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 _LABELS = ("chip", "sensor")
 
-SENSOR = MetricPattern("node_hwmon_*", "gauge", "Hardware monitor: {}.", _LABELS)
-ENERGY = MetricPattern("node_hwmon_*_joule_total", "counter", "Hardware monitor: {} used so far, in joules.", _LABELS)
-CHIP_NAME = Gauge("node_hwmon_chip_names", "The chip's name for people.", ["chip", "chip_name"])
-SENSOR_LABEL = Gauge("node_hwmon_sensor_label", "The sensor's label.", ["chip", "sensor", "label"])
+SENSOR = MetricPattern("node_hwmon_*", "gauge", "Hardware monitor value {}.", _LABELS)
+ENERGY = MetricPattern(
+    "node_hwmon_*_joule_total",
+    "counter",
+    "Energy consumed according to the hardware monitor value {}, in joules.",
+    _LABELS,
+)
+CHIP_NAME = Gauge(
+    "node_hwmon_chip_names", "Human-readable name of the chip; the value is always 1.", ["chip", "chip_name"]
+)
+SENSOR_LABEL = Gauge(
+    "node_hwmon_sensor_label", "Label of the sensor; the value is always 1.", ["chip", "sensor", "label"]
+)
 
 _TYPES = ("vrm", "beep_enable", "update_interval", "in", "cpu", "fan", "pwm", "temp", "curr", "power", "energy",
           "humidity", "intrusion", "freq")  # fmt: skip
-# A property needs a number before it: `temp1_max`. Folders of devices hold files such as `power_state`, too.
+# Only a numbered sensor has properties (`temp1_max`): folders of devices also hold files such as `power_state`.
 _FILE = re.compile(rf"({'|'.join(_TYPES)})(?:(\d+)(?:_(.+))?)?")
 _FORBIDDEN = re.compile(r"[^a-z0-9:_]")
+# Some drivers answer in words (`enabled`, `thermistor`); such a property has no number.
+_WORDS = re.compile(r"[A-Za-z<][\w<> /+-]*")
 
 
 class Scaled(NamedTuple):
-    """How a figure is exported: what is appended to the name, and what makes base units of it."""
+    """How a value is exported: the suffix of the metric name, and the conversion to base units."""
 
     suffix: str
     factor: float = 1
@@ -44,44 +56,51 @@ class Hwmon:
         self._names: dict[str, str] = {}  # of chips, by folder
         self._devices: list[str] = []
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         chips = list_dir(self._class)
         if not chips:
             raise NotAvailable
         folders = [f"{self._class}/{name}" for name in chips]
         devices = [_target(folder) for folder in folders]
-        if devices != self._devices:  # a chip's name goes with its device
+        if devices != self._devices:  # the name of a chip follows from its device
             self._names, self._devices = distinct_names(folders), devices
+        malformed = MalformedValues()
         for folder, chip in self._names.items():
-            yield from _chip(folder, chip)
+            yield from _chip(folder, chip, malformed)
+        yield from malformed
 
 
 def _target(folder: str) -> str:
-    """What `hwmon0` points to: the folder of the device in /sys/devices."""
+    """The target of the link `hwmon0`: the folder of the device in /sys/devices."""
     try:
-        return os.readlink(folder)  # noqa: PTH115  a tenth of the cost, on each run
+        return os.readlink(folder)  # noqa: PTH115  Path takes ten times as long, on each run
     except OSError:
         return folder
 
 
-def _chip(folder: str, chip: str) -> Iterator[Sample]:
+def _chip(folder: str, chip: str, malformed: MalformedValues) -> Samples:
     name = clean(read_value(f"{folder}/name") or "")
     if name:
         yield CHIP_NAME(1, chip=chip, chip_name=name)
     sensors = _read(folder)
     for sensor, values in _read(f"{folder}/device").items():
         sensors.setdefault(sensor, {}).update(values)
+    # Two properties can have the same name after `clean()`, and two clocks the same label: the first one is exported.
+    seen: set[tuple[str, str]] = set()
     for sensor, values in sensors.items():
         label = values.pop("label", None)
         if label is not None:
             yield SENSOR_LABEL(1, chip=chip, sensor=sensor, label=label)
-        for figure in figures(sensor, values, label):
-            pattern = ENERGY if figure.energy else SENSOR
-            yield pattern.named(figure.name)(figure.value, chip=chip, sensor=figure.sensor)
+        for reading in readings(sensor, values, label, f"{folder}/{sensor}", malformed):
+            if (reading.name, reading.sensor) in seen:
+                continue
+            seen.add((reading.name, reading.sensor))
+            pattern = ENERGY if reading.is_energy else SENSOR
+            yield pattern.named(reading.name)(reading.value, chip=chip, sensor=reading.sensor)
 
 
 def _read(folder: str) -> dict[str, dict[str, str]]:
-    """Values by sensor (`temp1`) and property (`input`, `` for the figure itself)."""
+    """Texts by sensor (`temp1`) and property (`input`, or `` for a file without one)."""
     sensors: dict[str, dict[str, str]] = {}
     for file in list_dir(folder):
         match = _FILE.fullmatch(file)
@@ -91,46 +110,47 @@ def _read(folder: str) -> dict[str, dict[str, str]]:
     return sensors
 
 
-class Figure(NamedTuple):
-    """A value in base units, and the metric's name without its prefix (and without `_joule_total`, for energy)."""
+class Reading(NamedTuple):
+    """A value in base units, and the metric's name without prefix (for energy, also without `_joule_total`)."""
 
     name: str
     sensor: str
     value: float
-    energy: bool = False
+    is_energy: bool = False
 
 
-def figures(sensor: str, values: Mapping[str, str], label: str | None) -> Iterator[Figure]:
-    """The figures of a sensor, by property (`input`, `max`, `` for a file without any); each name comes once."""
+def readings(
+    sensor: str, values: Mapping[str, str], label: str | None, what: str, malformed: MalformedValues
+) -> Iterator[Reading]:
+    """The readings of a sensor from its texts by property (`input`, `max`, or `` for a file without one)."""
     kind = sensor.rstrip("0123456789")
-    found: dict[str, Figure] = {}
     for prop, text in values.items():
-        try:
-            figure = _figure(kind, sensor, prop, float(text), "" in values, label)
-        except ValueError:
-            continue  # a driver that answers in words has no figure
-        if figure is not None:
-            found.setdefault(figure.name, figure)
-    yield from found.values()
+        if not text or _WORDS.fullmatch(text):
+            continue
+        value = parse_decimal(text, f"{what}_{prop}", malformed)
+        if value is not None:
+            reading = _reading(kind, sensor, prop, value, "" in values, label)
+            if reading is not None:
+                yield reading
 
 
-def _figure(kind: str, sensor: str, prop: str, value: float, has_bare: bool, label: str | None) -> Figure | None:
+def _reading(kind: str, sensor: str, prop: str, value: float, has_bare: bool, label: str | None) -> Reading | None:
     if kind in ("beep_enable", "vrm", "update_interval"):
         if prop:
             return None
         if kind == "beep_enable":
-            return Figure("beep_enabled", sensor, int(value == 1))
+            return Reading("beep_enabled", sensor, int(value == 1))
         if kind == "vrm":
-            return Figure("voltage_regulator_version", sensor, value)
-        return Figure("update_interval_seconds", sensor, value * 0.001)
-    # `input` is the figure itself, unless a file without any property is there too.
+            return Reading("voltage_regulator_version", sensor, value)
+        return Reading("update_interval_seconds", sensor, value * 0.001)
+    # `input` has no suffix, unless there is also a file without a property.
     part = "" if not prop or (prop == "input" and not has_bare) else "_" + clean(prop)
     if kind == "freq" and prop == "input":
-        # Clocks of a GPU are told apart by what their labels say (sclk, mclk); without one they say nothing.
-        return Figure(f"freq{part}_freq_mhz", clean(label), value / 1_000_000) if label else None
+        # The label identifies the clock of a GPU (sclk, mclk); without one the reading is meaningless.
+        return Reading(f"freq{part}_freq_mhz", clean(label), value / 1_000_000) if label else None
     scaled = _scale(kind, prop)
     energy = kind == "energy" and prop not in ("fault", "alarm", "beep")
-    return Figure(kind + part + scaled.suffix, sensor, value * scaled.factor / scaled.divisor, energy)
+    return Reading(kind + part + scaled.suffix, sensor, value * scaled.factor / scaled.divisor, energy)
 
 
 def _scale(kind: str, prop: str) -> Scaled:
@@ -156,7 +176,7 @@ def _scale(kind: str, prop: str) -> Scaled:
 
 
 def distinct_names(folders: Sequence[str]) -> dict[str, str]:
-    """A chip's name for each folder. Chips of one device get their driver's name, or their folder's, behind it."""
+    """The chip name of each folder. Chips of one device also get the name of their driver, or of their folder."""
     bases = {folder: chip_name(folder) for folder in folders}
     shared = Counter(bases.values())
     drivers = {folder: read_value(f"{folder}/name") or "" for folder in folders if shared[bases[folder]] > 1}
@@ -173,7 +193,7 @@ def distinct_names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def chip_name(folder: str) -> str:
-    """A name that stays over reboots: bus and device where there is one, else the driver's, else the folder's."""
+    """A name that survives reboots: bus and device if there is one, else the name of the driver, else of the folder."""
     device = os.path.realpath(f"{folder}/device")
     if os.path.isdir(device):
         bus, name = clean(os.path.basename(os.path.dirname(device))), clean(os.path.basename(device))
@@ -186,5 +206,5 @@ def chip_name(folder: str) -> str:
 
 
 def clean(name: str) -> str:
-    """As a label or a part of a name: lower case, anything unusual an underscore, none at the ends."""
+    """In lower case, with an underscore for each unusual character and none at the ends."""
     return _FORBIDDEN.sub("_", name.strip().lower()).strip("_")

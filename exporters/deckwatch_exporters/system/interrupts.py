@@ -1,4 +1,4 @@
-"""Interrupts by line and CPU, from /proc/interrupts (proc_interrupts(5))."""
+"""Interrupts by type and CPU, from /proc/interrupts (proc_interrupts(5))."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, NotAvailable, Sample, Settings
 
-from .figures import figures
+from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples, Series
 
-    from deckwatch.exporter import Series
-
-INTERRUPTS = Counter("node_interrupts_total", "Interrupts serviced.", ["cpu", "type", "info", "devices"])
+INTERRUPTS = Counter("node_interrupts_total", "Number of interrupts serviced.", ["cpu", "type", "info", "devices"])
 
 _CPU = re.compile(r"CPU([0-9]+)")
 
 
 class InterruptsSettings(Settings):
-    """`include` and `exclude`: regular expressions for `type;info;devices`. `zeros`: also what never happened.
+    """`include` and `exclude`: regular expressions for `type;info;devices`. `zeros`: also export counters that are 0.
 
-    There is a series for each line and CPU: hosts with many of both do well to leave some out.
+    There is one series per interrupt and CPU; exclude some on hosts with many of both.
     """
 
     include: re.Pattern[str] | None = None
@@ -36,7 +34,7 @@ class InterruptsSettings(Settings):
 
 
 class Interrupt(NamedTuple):
-    """A line: `name` is its number or abbreviation, `info` its controller or meaning."""
+    """A line: `name` is its number or abbreviation, `info` its controller or description."""
 
     name: str
     info: str
@@ -47,15 +45,16 @@ class Interrupts:
     def __init__(self, paths: Paths, settings: InterruptsSettings | None = None) -> None:
         self._path = paths.in_proc("interrupts")
         self._settings = settings or InterruptsSettings()
-        # The series of each line, by CPU: with four labels they are dear to look up, and there are many of them.
-        self._series: dict[tuple[str, ...], list[Series]] = {}
+        # The series of each line, by CPU: looking up thousands of series with four labels is expensive.
+        self._series: dict[tuple[str | None, ...], list[Series | None]] = {}
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        cpus, lines = parse_interrupts(text)
+        malformed = MalformedValues()
+        cpus, lines = parse_interrupts(text, malformed)
         before, self._series = self._series, {}
         for line, counts in lines.values():
             key = (*cpus, *line)
@@ -63,48 +62,63 @@ class Interrupts:
             if series is None:
                 series = self._make(cpus, line)
             self._series[key] = series
-            if self._settings.zeros:
-                yield from map(Sample, series, counts)
-            else:
-                yield from (Sample(one, count) for one, count in zip(series, counts, strict=False) if count)
+            zeros = self._settings.zeros
+            for one, count in zip(series, counts, strict=False):
+                if one is not None and count is not None and (count or zeros):
+                    yield Sample(one, count)
+        yield from malformed
 
-    def _make(self, cpus: list[str], line: Interrupt) -> list[Series]:
+    def _make(self, cpus: list[str | None], line: Interrupt) -> list[Series | None]:
         if not self._settings.wants(line):
             return []
-        return [INTERRUPTS(0, cpu=cpu, type=line.name, info=line.info, devices=line.devices).series for cpu in cpus]
+        return [
+            None if cpu is None else INTERRUPTS(0, cpu=cpu, type=line.name, info=line.info, devices=line.devices).series
+            for cpu in cpus
+        ]
 
 
-def parse_interrupts(text: str) -> tuple[list[str], dict[str, tuple[Interrupt, list[int]]]]:
-    """The numbers of the CPUs, and by name each line that has a figure for all of them. Raises ValueError."""
+def parse_interrupts(
+    text: str, malformed: MalformedValues
+) -> tuple[list[str | None], dict[str, tuple[Interrupt, list[int | None]]]]:
+    """The CPU number of each column, and by name each line that has a counter for every CPU."""
     heading, *lines = text.split("\n")
-    cpus = parse_heading(heading, "/proc/interrupts")
+    cpus = parse_heading(heading, "/proc/interrupts", malformed)
     width = len(cpus)
-    found = {}
+    found: dict[str, tuple[Interrupt, list[int | None]]] = {}
     for line in lines:
         name, colon, rest = line.partition(":")
-        parts = rest.split(None, width)
-        # ERR and MIS have one figure for all CPUs; the others have a meaning, or controller and devices, behind theirs.
-        if not colon or len(parts) <= width:
-            continue
         name = name.strip()
-        counts = figures(parts[:width], "/proc/interrupts")
-        meaning = " ".join(parts[width].split())
-        if name.isdecimal():
-            info, _, devices = meaning.partition(" ")
-            found[name] = Interrupt(name, info, devices), counts
-        else:
-            found[name] = Interrupt(name, meaning, ""), counts
+        parts = rest.split(None, width)
+        if not colon or name in found:
+            if line.strip():
+                malformed.add(f"/proc/interrupts: {name}", line)
+            continue
+        # ERR and MIS have one counter for all CPUs. In all other lines, a description follows the counters.
+        if len(parts) <= width:
+            continue
+        description = " ".join(parts[width].split())
+        info, _, devices = description.partition(" ") if name.isdecimal() else (description, "", "")
+        # If the last counter is not a number, or the description begins with one, the columns are shifted.
+        if not parts[width - 1].isdecimal() or info.isdecimal():
+            malformed.add(f"/proc/interrupts: {name}", line)
+            continue
+        counts = parse_unsigned_numbers(parts[:width], f"/proc/interrupts: {name}", malformed)
+        found[name] = Interrupt(name, info, devices), counts
     return cpus, found
 
 
-def parse_heading(heading: str, file: str) -> list[str]:
-    """`CPU0 CPU2` as ["0", "2"]: /proc/interrupts has no column for CPUs that are offline. Raises ValueError."""
-    cpus = []
+def parse_heading(heading: str, file: str, malformed: MalformedValues) -> list[str | None]:
+    """The CPU number of each column: `CPU0 CPU2` as ["0", "2"]. /proc/interrupts has no column for an offline CPU.
+
+    A malformed or repeated CPU is None.
+    """
+    cpus: list[str | None] = []
     for word in heading.split():
         match = _CPU.fullmatch(word)
-        if match is None:
-            raise ValueError(f"{file}: not a heading of CPUs: {heading[:80]!r}")
-        cpus.append(match[1])
-    if not cpus or len(set(cpus)) != len(cpus):
-        raise ValueError(f"{file}: no heading of distinct CPUs")
+        cpu = None if match is None or match[1] in cpus else match[1]
+        if cpu is None:
+            malformed.add(f"{file}: heading", word)
+        cpus.append(cpu)
+    if not cpus:
+        malformed.add(f"{file}: heading", heading)
     return cpus

@@ -1,7 +1,7 @@
-"""Files of /proc that are read on each run, held open: opening one costs what the kernel's writing it does.
+"""Files of /proc that are read on every run and stay open, because opening one takes as long as reading it.
 
-Of a process that has ended the kernel gives nothing under a descriptor that was opened before (ESRCH, from
-proc_single_show() in fs/proc/base.c), even where another process has its id by now: then the path is opened anew.
+If the process has ended, reading its file fails with ESRCH (proc_single_show() in fs/proc/base.c), even if another
+process has the same id by then. The path is then opened again.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-_SIZE = 4096  # bytes: these files are printed in one piece and take up a few hundred
+_SIZE = 4096  # bytes; the files have a few hundred and are returned by one read
 
 
 class KeptFiles:
-    """Up to `most` of them; what is read beyond that is opened each time."""
+    """Keeps up to `limit` files open; further files are opened for each read."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._descriptors: dict[str, int] = {}  # by path
-        weakref.finalize(self, _close_all, self._descriptors)  # a reload makes new collectors and drops the old
+        weakref.finalize(self, _close_all, self._descriptors)  # a reload drops the collector
 
     def __len__(self) -> int:
         return len(self._descriptors)
 
     def paths(self) -> set[str]:
-        """Those that are open."""
+        """The files that are open."""
         return set(self._descriptors)
 
     def read(self, path: str) -> str:
-        """The file as text. Raises OSError."""
-        kept = self._descriptors.get(path)
-        if kept is not None:
+        """Read a file as text. Raises OSError."""
+        descriptor = self._descriptors.get(path)
+        if descriptor is not None:
             try:
-                return os.pread(kept, _SIZE, 0).decode("utf-8", "surrogateescape")
+                return os.pread(descriptor, _SIZE, 0).decode("utf-8", "backslashreplace")
             except OSError:
                 os.close(self._descriptors.pop(path))
-        return self._read_anew(path).decode("utf-8", "surrogateescape")
+        return self._open_and_read(path).decode("utf-8", "backslashreplace")
 
-    def _read_anew(self, path: str) -> bytes:
+    def _open_and_read(self, path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         keep = False
         try:
             content = os.read(descriptor, _SIZE)
-            keep = len(self._descriptors) < self._most
+            keep = len(self._descriptors) < self._limit
         finally:
             if not keep:
                 os.close(descriptor)
@@ -55,7 +55,7 @@ class KeptFiles:
         return content
 
     def forget_others(self, paths: AbstractSet[str]) -> None:
-        """Close what is not among `paths`."""
+        """Close all files that are not in `paths`."""
         for path in self._descriptors.keys() - paths:
             os.close(self._descriptors.pop(path))
 

@@ -6,32 +6,34 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
+from .parse_numbers import MalformedValues, parse_decimal
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-LOAD1 = Gauge("node_load1", "1m load average.")
-LOAD5 = Gauge("node_load5", "5m load average.")
-LOAD15 = Gauge("node_load15", "15m load average.")
+LOAD1 = Gauge("node_load1", "Load average over 1 minute.")
+LOAD5 = Gauge("node_load5", "Load average over 5 minutes.")
+LOAD15 = Gauge("node_load15", "Load average over 15 minutes.")
+_AVERAGES = (LOAD1, LOAD5, LOAD15)
 
 
 class Load:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("loadavg")
 
-    def collect(self) -> Iterator[Sample]:
-        one, five, fifteen = parse_loadavg(read_text(self._path))
-        yield LOAD1(one)
-        yield LOAD5(five)
-        yield LOAD15(fifteen)
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        for metric, value in zip(_AVERAGES, parse_loadavg(read_text(self._path), malformed), strict=False):
+            if value is not None:
+                yield metric(value)
+        yield from malformed
 
 
-def parse_loadavg(text: str) -> tuple[float, float, float]:
-    """The three averages. Raises ValueError for anything else than at least three numbers."""
+def parse_loadavg(text: str, malformed: MalformedValues) -> list[float | None]:
+    """The three averages; none if the file does not have its five fields."""
     fields = text.split()
-    if len(fields) < 3:
-        raise ValueError(f"/proc/loadavg has {len(fields)} fields, not three or more")
-    return float(fields[0]), float(fields[1]), float(fields[2])
+    if len(fields) != 5:
+        malformed.add("/proc/loadavg", text)
+        return []
+    return [parse_decimal(field, "/proc/loadavg", malformed) for field in fields[:3]]

@@ -1,4 +1,4 @@
-"""Software RAID, from /proc/mdstat (md(4)) and sysfs' md devices."""
+"""Software RAID, from /proc/mdstat (md(4)) and the md devices in sysfs."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .parse_numbers import MalformedValues, parse_unsigned
 from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 STATES = ("active", "inactive", "recovering", "resync", "check")
 
-STATE = Gauge("node_md_state", "Whether the array is in this state.", ["device", "state"])
-DISKS = Gauge("node_md_disks", "Disks of the array that are active, failed or spare.", ["device", "state"])
-REQUIRED = Gauge("node_md_disks_required", "Disks that the array needs.", ["device"])
-BLOCKS = Gauge("node_md_blocks", "Blocks of the array.", ["device"])
-SYNCED = Gauge("node_md_blocks_synced", "Blocks that are in sync.", ["device"])
-RAID_DISKS = Gauge("node_md_raid_disks", "Disks that the array is made for.", ["device"])
-DEGRADED = Gauge("node_md_degraded", "Disks that the array lacks.", ["device"])
+STATE = Gauge("node_md_state", "Whether the array is in this state (1).", ["device", "state"])
+DISKS = Gauge("node_md_disks", "Number of active, failed and spare disks of the array.", ["device", "state"])
+REQUIRED = Gauge("node_md_disks_required", "Number of disks that the array requires.", ["device"])
+BLOCKS = Gauge("node_md_blocks", "Number of blocks of the array.", ["device"])
+SYNCED = Gauge("node_md_blocks_synced", "Number of blocks of the array that are synchronized.", ["device"])
+RAID_DISKS = Gauge("node_md_raid_disks", "Number of disks that the array is configured for.", ["device"])
+DEGRADED = Gauge("node_md_degraded", "Number of disks that are missing from the array.", ["device"])
 
-_PROGRESS = re.compile(r"(recovery|resync|check|reshape)\s*=\s*[\d.]+%\s*\((\d+)/(\d+)\)")
-_DELAYED = re.compile(r"(recovery|resync|check|reshape)\s*=\s*(DELAYED|PENDING|REMOTE)")
-_SIZES = re.compile(r"\[(\d+)/(\d+)\]")
+_ARRAY_STATES = ("active", "inactive", "broken")
+_SYNC_ACTION = re.compile(r"\b(recovery|resync|check|reshape)\s*=")
+_PROGRESS = re.compile(r"\b(recovery|resync|check|reshape)\s*=\s*[0-9.]+%\s*\(([0-9]{1,19})/([0-9]{1,19})\)")
+_DELAYED = re.compile(r"\b(recovery|resync|check|reshape)\s*=\s*(DELAYED|PENDING|REMOTE)")
+_BLOCKS = re.compile(r"(?<![\w-])([0-9]{1,19}) blocks")
+_DISKS = re.compile(r"\[([0-9]{1,9})/([0-9]{1,9})\]")
 _MEMBER = re.compile(r"\[\d+\](\([A-Z]\))*$")
 _STATE_OF = {"recovery": "recovering", "resync": "resync", "check": "check", "reshape": "active"}
 
 
 @dataclass(frozen=True)
 class Array:
-    """One array; `required` and `active` count disks, `blocks` and `synced` are in KiB as the file has them."""
+    """An array; `blocks` and `synced` are in KiB, the unit of the file, and None if it does not say them."""
 
     name: str
     state: str
@@ -42,8 +44,8 @@ class Array:
     active: int
     failed: int
     spare: int
-    blocks: int
-    synced: int
+    blocks: int | None
+    synced: int | None
 
 
 class Mdadm:
@@ -51,12 +53,13 @@ class Mdadm:
         self._mdstat = paths.in_proc("mdstat")
         self._block = paths.in_sys("block")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._mdstat)
         except FileNotFoundError:
             raise NotAvailable from None
-        for array in parse_mdstat(text):
+        malformed = MalformedValues()
+        for array in parse_mdstat(text, malformed):
             device = array.name
             for state in STATES:
                 yield STATE(int(state == array.state), device=device, state=state)
@@ -64,44 +67,55 @@ class Mdadm:
             yield DISKS(array.failed, device=device, state="failed")
             yield DISKS(array.spare, device=device, state="spare")
             yield REQUIRED(array.required, device=device)
-            yield BLOCKS(array.blocks, device=device)
-            yield SYNCED(array.synced, device=device)
+            if array.blocks is not None:
+                yield BLOCKS(array.blocks, device=device)
+            if array.synced is not None:
+                yield SYNCED(array.synced, device=device)
             for file, metric in (("raid_disks", RAID_DISKS), ("degraded", DEGRADED)):
-                value = _first_number(f"{self._block}/{device}/md/{file}")
+                path = f"{self._block}/{device}/md/{file}"
+                # `raid_disks` is `4 (3)` while an array is being reshaped.
+                word = (read_value(path) or "").partition(" ")[0]
+                value = parse_unsigned(word, path, malformed) if word else None
                 if value is not None:
                     yield metric(value, device=device)
+        yield from malformed
 
 
-def _first_number(path: str) -> int | None:
-    """The number that the file begins with: `raid_disks` is `4 (3)` while an array is reshaped."""
-    number = (read_value(path) or "").partition(" ")[0]
-    return int(number) if number.isdecimal() else None
+def parse_mdstat(text: str, malformed: MalformedValues) -> list[Array]:
+    """The arrays in the file."""
+    arrays: dict[str, Array] = {}
+    for block in re.split(r"\n(?=md\S* *:)|\n\n", text):
+        if not re.match(r"md\S* *:", block):
+            continue
+        array = _array(block)
+        if array is None or arrays.setdefault(array.name, array) is not array:
+            malformed.add("/proc/mdstat", block)
+    return list(arrays.values())
 
 
-def parse_mdstat(text: str) -> list[Array]:
-    """Every array of the file. Raises ValueError."""
-    blocks = re.split(r"\n(?=md\S* *:)|\n\n", text)
-    arrays = [_array(block) for block in blocks if re.match(r"md\S* *:", block)]
-    return list({array.name: array for array in arrays}.values())
-
-
-def _array(block: str) -> Array:
+def _array(block: str) -> Array | None:
+    """The array that a block of lines describes; None if the block is malformed."""
     heading, _, rest = block.partition("\n")
     name, _, description = heading.partition(":")
     words = description.split()
+    if not words or words[0] not in _ARRAY_STATES:
+        return None
     members = [word for word in words if _MEMBER.search(word)]
     failed = sum("(F)" in member for member in members)
     spare = sum("(S)" in member for member in members)
-    size = re.search(r"(\d+) blocks", rest)
-    if not words or size is None:
-        raise ValueError(f"/proc/mdstat: not an array: {heading[:80]!r}")
-    blocks = int(size.group(1))
-    state = "active" if words[0] == "active" else "inactive"
-    sizes = _SIZES.search(rest)
-    # Without redundancy (raid0, linear) the file names no numbers: every member is needed, and there.
-    required, active = (int(sizes[1]), int(sizes[2])) if sizes else (len(members), len(members) - failed - spare)
+    size = _BLOCKS.search(rest)
+    blocks = int(size[1]) if size else None
+    state = "inactive" if words[0] == "inactive" else "active"
+    disks = _DISKS.search(rest)
+    if disks:
+        required, active = int(disks[1]), int(disks[2])
+    elif "[" in rest.partition("\n")[0]:
+        return None  # the level has redundancy, but the numbers of disks cannot be parsed
+    else:
+        # Without redundancy (raid0, linear) the file has no such numbers: every member is required.
+        required, active = len(members), len(members) - failed - spare
     if state == "inactive":
-        # A container of BIOS RAID (imsm, ddf) is always so, and lacks nothing: node_exporter says 0 of 0.
+        # Containers of BIOS RAID (imsm, ddf) are always inactive and lack nothing; node_exporter reports 0 of 0.
         required, active = 0, 0
     synced = blocks
     progress, delayed = _PROGRESS.search(rest), _DELAYED.search(rest)
@@ -109,4 +123,6 @@ def _array(block: str) -> Array:
         state, synced = _STATE_OF[progress[1]], int(progress[2])
     elif delayed is not None:
         state, synced = _STATE_OF[delayed[1]], 0
+    elif _SYNC_ACTION.search(rest):
+        return None  # an action is in progress, but how far it is cannot be parsed
     return Array(name.strip(), state, required, active, failed, spare, blocks, synced)

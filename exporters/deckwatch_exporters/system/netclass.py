@@ -3,70 +3,89 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Gauge
+from deckwatch.exporter import Counter, Gauge, Refresh
 
-from .paths import Paths, list_dir, read_value
+from .parse_numbers import MalformedValues, parse_signed
+from .paths import Paths, has_value, list_dir, printable, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Sample, Samples
 
     from .network import NetworkSettings
 
 _DEVICE = ("device",)
 
-UP = Gauge("node_network_up", "Whether the interface's operational state is up.", _DEVICE)
+UP = Gauge("node_network_up", "Whether the operational state of the interface is up (1) or not (0).", _DEVICE)
 INFO = Gauge(
     "node_network_info",
-    "What the interface says of itself.",
+    "Addresses and states of the interface; the value is always 1.",
     ["device", "address", "broadcast", "duplex", "operstate", "adminstate", "ifalias"],
 )
-SPEED = Gauge("node_network_speed_bytes", "Speed of the interface, in bytes a second.", _DEVICE)
-#: By the file's name.
-FIGURES = {
-    "addr_assign_type": Gauge("node_network_address_assign_type", "How the hardware address was assigned.", _DEVICE),
-    "carrier": Gauge("node_network_carrier", "Whether the interface has a physical link.", _DEVICE),
-    "carrier_changes": Counter("node_network_carrier_changes_total", "Changes of the physical link.", _DEVICE),
-    "carrier_up_count": Counter("node_network_carrier_up_changes_total", "Times the link came up.", _DEVICE),
-    "carrier_down_count": Counter("node_network_carrier_down_changes_total", "Times the link went down.", _DEVICE),
-    "dev_id": Gauge("node_network_device_id", "Device id of the interface.", _DEVICE),
-    "dormant": Gauge("node_network_dormant", "Whether the interface is dormant.", _DEVICE),
-    "flags": Gauge("node_network_flags", "Flags of the interface, as a number.", _DEVICE),
+SPEED = Gauge("node_network_speed_bytes", "Speed of the interface, in bytes per second.", _DEVICE)
+#: By file name.
+PROPERTIES = {
+    "addr_assign_type": Gauge(
+        "node_network_address_assign_type", "How the hardware address was assigned, as a kernel constant.", _DEVICE
+    ),
+    "carrier": Gauge("node_network_carrier", "Whether the interface has a physical link (1) or not (0).", _DEVICE),
+    "carrier_changes": Counter(
+        "node_network_carrier_changes_total", "Number of times the physical link changed.", _DEVICE
+    ),
+    "carrier_up_count": Counter(
+        "node_network_carrier_up_changes_total", "Number of times the physical link came up.", _DEVICE
+    ),
+    "carrier_down_count": Counter(
+        "node_network_carrier_down_changes_total", "Number of times the physical link went down.", _DEVICE
+    ),
+    "dev_id": Gauge("node_network_device_id", "Device identifier of the interface.", _DEVICE),
+    "dormant": Gauge("node_network_dormant", "Whether the interface is dormant (1) or not (0).", _DEVICE),
+    "flags": Gauge("node_network_flags", "Flags of the interface, as a bit mask.", _DEVICE),
     "ifindex": Gauge("node_network_iface_id", "Index of the interface.", _DEVICE),
     "iflink": Gauge("node_network_iface_link", "Index of the interface that this one is linked to.", _DEVICE),
-    "link_mode": Gauge("node_network_iface_link_mode", "Link mode of the interface.", _DEVICE),
-    "mtu": Gauge("node_network_mtu_bytes", "Largest transmission unit, in bytes.", _DEVICE),
-    "name_assign_type": Gauge("node_network_name_assign_type", "How the interface's name was assigned.", _DEVICE),
+    "link_mode": Gauge("node_network_iface_link_mode", "Link mode of the interface, as a kernel constant.", _DEVICE),
+    "mtu": Gauge("node_network_mtu_bytes", "Maximum transmission unit of the interface, in bytes.", _DEVICE),
+    "name_assign_type": Gauge(
+        "node_network_name_assign_type", "How the name of the interface was assigned, as a kernel constant.", _DEVICE
+    ),
     "netdev_group": Gauge("node_network_net_dev_group", "Group of the interface.", _DEVICE),
-    "tx_queue_len": Gauge("node_network_transmit_queue_length", "Length of the transmit queue, in packets.", _DEVICE),
-    "type": Gauge("node_network_protocol_type", "Protocol type of the interface.", _DEVICE),
+    "tx_queue_len": Gauge(
+        "node_network_transmit_queue_length", "Maximum length of the transmit queue, in packets.", _DEVICE
+    ),
+    "type": Gauge("node_network_protocol_type", "Hardware type of the interface, as a kernel constant.", _DEVICE),
 }
 _BYTES_PER_MEGABIT = 125_000
 _IFF_UP = 1  # netdevice(7)
 
-#: What follows the link; the rest is settled when an interface is made, or changed by hand, and kept for a while.
-_LIVELY = frozenset(("carrier", "carrier_changes", "carrier_up_count", "carrier_down_count", "dormant", "flags"))
-_KEPT = 60.0  # seconds
+#: Properties that follow the link. The others change only by configuration and are read again after `_REFRESH` seconds.
+_LINK_PROPERTIES = frozenset(
+    ("carrier", "carrier_changes", "carrier_up_count", "carrier_down_count", "dormant", "flags")
+)
+_REFRESH = 60.0
+
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
-class _Settled(NamedTuple):
-    """What seldom changes of an interface, and until when it is believed.
+class _Configuration(NamedTuple):
+    """The properties of an interface that rarely change.
 
-    Sysfs never gives the inode of an interface's folder to another one (kernfs_new_node() in fs/kernfs/dir.c): it tells
-    an interface from one that has taken its name since.
+    An interface that has taken over the name of another has a folder with another inode: sysfs does not use an inode
+    number twice (kernfs_new_node() in fs/kernfs/dir.c).
     """
 
     inode: int
-    until: float
-    figures: Mapping[str, Sample]  # by the file's name
+    refresh: Refresh
+    properties: Mapping[str, Sample]  # by file name
     address: str
     broadcast: str
     ifalias: str
+    malformed: MalformedValues
 
 
 class NetworkInterfaces:
@@ -74,66 +93,74 @@ class NetworkInterfaces:
         self._class = paths.in_sys("class", "net")
         self._settings = settings
         self._clock = clock
-        self._settled: dict[str, _Settled] = {}
+        self._configurations: dict[str, _Configuration] = {}  # by device
 
-    def collect(self) -> Iterator[Sample]:
-        before, self._settled = self._settled, {}
-        for device in list_dir(self._class):
+    def collect(self) -> Samples:
+        before, self._configurations = self._configurations, {}
+        malformed = MalformedValues()
+        for name in list_dir(self._class):
+            device = printable(name)
             if not self._settings.wants(device):
                 continue
-            folder = f"{self._class}/{device}"
+            folder = f"{self._class}/{name}"
             inode = _inode(folder)
             state = None if inode is None else read_value(f"{folder}/operstate")
             if inode is None or state is None:
-                continue  # gone since the listing: its state is not known, and so not down
-            settled = before.get(device)
-            if settled is None or settled.inode != inode or self._clock() >= settled.until:
-                settled = self._read_settled(device, inode)
-            self._settled[device] = settled
-            yield from self._samples(device, state, settled)
+                continue  # the interface was removed after the folder was listed
+            configuration = before.get(device)
+            if configuration is None or configuration.inode != inode or configuration.refresh.is_due:
+                configuration = self._read_configuration(folder, device, inode)
+            self._configurations[device] = configuration
+            yield from _samples(folder, device, state, configuration, malformed)
+            yield from configuration.malformed
+        yield from malformed
 
-    def _read_settled(self, device: str, inode: int) -> _Settled:
-        folder = f"{self._class}/{device}"
-        figures = {}
-        for file, metric in FIGURES.items():
-            value = None if file in _LIVELY else read_integer(f"{folder}/{file}")
+    def _read_configuration(self, folder: str, device: str, inode: int) -> _Configuration:
+        malformed = MalformedValues()
+        properties = {}
+        for file, metric in PROPERTIES.items():
+            value = None if file in _LINK_PROPERTIES else read_integer(f"{folder}/{file}", malformed)
             if value is not None:
-                figures[file] = metric(value, device=device)
+                properties[file] = metric(value, device=device)
         address, broadcast, ifalias = (
             read_value(f"{folder}/{file}") or "" for file in ("address", "broadcast", "ifalias")
         )
-        return _Settled(inode, self._clock() + _KEPT, figures, address, broadcast, ifalias)
+        refresh = Refresh(_REFRESH, self._clock)
+        refresh.done()
+        return _Configuration(inode, refresh, properties, address, broadcast, ifalias, malformed)
 
-    def _samples(self, device: str, state: str, settled: _Settled) -> Iterator[Sample]:
-        folder = f"{self._class}/{device}"
-        flags = None
-        for file, metric in FIGURES.items():
-            if file in _LIVELY:
-                value = read_integer(f"{folder}/{file}")
-                if value is not None:
-                    yield metric(value, device=device)
-                if file == "flags":
-                    flags = value
-            elif file in settled.figures:
-                yield settled.figures[file]
-        speed = read_integer(f"{folder}/speed")
-        if speed is not None:
-            yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
-        yield UP(state == "up", device=device)
-        yield INFO(
-            1,
-            device=device,
-            address=settled.address,
-            broadcast=settled.broadcast,
-            duplex=read_value(f"{folder}/duplex") or "",
-            operstate=state,
-            adminstate="unknown" if flags is None else "up" if flags & _IFF_UP else "down",
-            ifalias=settled.ifalias,
-        )
+
+def _samples(
+    folder: str, device: str, state: str, configuration: _Configuration, malformed: MalformedValues
+) -> Samples:
+    flags = None
+    for file, metric in PROPERTIES.items():
+        if file in _LINK_PROPERTIES:
+            value = read_integer(f"{folder}/{file}", malformed)
+            if value is not None:
+                yield metric(value, device=device)
+            if file == "flags":
+                flags = value
+        elif file in configuration.properties:
+            yield configuration.properties[file]
+    speed = read_integer(f"{folder}/speed", malformed)
+    if speed is not None:
+        yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
+    yield UP(state == "up", device=device)
+    yield INFO(
+        1,
+        device=device,
+        address=configuration.address,
+        broadcast=configuration.broadcast,
+        duplex=read_value(f"{folder}/duplex") or "",
+        operstate=state,
+        adminstate="unknown" if flags is None else "up" if flags & _IFF_UP else "down",
+        ifalias=configuration.ifalias,
+    )
 
 
 def _inode(folder: str) -> int | None:
-    """None for what is no folder: `bonding_masters` is a file among the devices."""
+    """The inode of a folder; None for a file (`bonding_masters` is one, between the devices)."""
     try:
         found = os.stat(folder)
     except OSError:
@@ -141,12 +168,11 @@ def _inode(folder: str) -> int | None:
     return found.st_ino if stat.S_ISDIR(found.st_mode) else None
 
 
-def read_integer(path: str) -> int | None:
-    """A whole number in decimal or, as the kernel has flags and ids, hexadecimal."""
+def read_integer(path: str, malformed: MalformedValues) -> int | None:
+    """Read an integer in decimal or, like flags and identifiers, in hexadecimal; None where it has no value."""
     text = read_value(path)
-    if not text:
+    if not has_value(text):
         return None
-    try:
-        return int(text, 0)
-    except ValueError:
-        return None
+    if _HEXADECIMAL.fullmatch(text):
+        return int(text, 16)
+    return parse_signed(text, path, malformed)

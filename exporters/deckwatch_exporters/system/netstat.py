@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable, Settings
 
+from .parse_numbers import MalformedValues, parse_signed
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Metric, Sample, Samples
 
-    from deckwatch.exporter import Metric, Sample
-
-NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {}.")
+NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {} from /proc/net.")
+_NUMBER = re.compile(r" -?[0-9]")
 
 
 class NetstatSettings(Settings):
-    """`fields`: a regular expression for what is exported, `<protocol>_<field>`."""
+    """`fields`: a regular expression for the fields to export, as `<protocol>_<field>`."""
 
     fields: re.Pattern[str] = re.compile(
         r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
@@ -32,77 +32,93 @@ class NetstatSettings(Settings):
 class Netstat:
     def __init__(self, paths: Paths, settings: NetstatSettings) -> None:
         self._folder = paths.in_proc("net")
-        self._wanted = settings.fields
-        # What is wanted is decided once for each line of names, not for each of some 400 fields on every run.
+        self._fields = settings.fields
+        # Matching some 400 fields on every run is expensive: the exported columns are kept for each line of names.
         self._columns: dict[str, tuple[tuple[int, str, Metric], ...]] = {}
-        self._fields6: dict[str, Metric | None] = {}  # None for what is not wanted
+        self._metrics6: dict[str, Metric | None] = {}  # by field of snmp6; None for those that are not exported
 
-    def collect(self) -> Iterator[Sample]:
-        # By name: a field that came twice would be one series twice.
-        samples: dict[str, Sample] = {}
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        samples: dict[str, Sample] = {}  # by metric name
         try:
             for file in ("netstat", "snmp"):
-                for names, figures in parse_netstat(read_text(f"{self._folder}/{file}"), f"/proc/net/{file}"):
-                    for column, name, metric in self._wanted_of(names):
-                        samples[name] = metric(_figure(figures[column], name))
+                path = f"/proc/net/{file}"
+                for names, words in parse_netstat(read_text(f"{self._folder}/{file}"), path, malformed):
+                    for column, name, metric in self._exported(names):
+                        _add(samples, metric, words[column], f"{path}: {name}", malformed)
         except FileNotFoundError:
             raise NotAvailable from None
-        with contextlib.suppress(FileNotFoundError):  # without IPv6 there is no such file
-            for name, text in parse_snmp6(read_text(f"{self._folder}/snmp6")).items():
-                if name not in self._fields6:
-                    self._fields6[name] = NETSTAT.named(name) if self._wanted.search(name) else None
-                wanted = self._fields6[name]
-                if wanted is not None:
-                    samples[name] = wanted(_figure(text, name))
+        with contextlib.suppress(FileNotFoundError):  # the file does not exist without IPv6
+            for name, word in parse_snmp6(read_text(f"{self._folder}/snmp6")):
+                if name not in self._metrics6:
+                    self._metrics6[name] = NETSTAT.named(name) if self._fields.search(name) else None
+                metric6 = self._metrics6[name]
+                if metric6 is not None:
+                    _add(samples, metric6, word, f"/proc/net/snmp6: {name}", malformed)
         yield from samples.values()
+        yield from malformed
 
-    def _wanted_of(self, names: str) -> tuple[tuple[int, str, Metric], ...]:
-        wanted = self._columns.get(names)
-        if wanted is None:
-            wanted = self._columns[names] = tuple(
+    def _exported(self, names: str) -> tuple[tuple[int, str, Metric], ...]:
+        exported = self._columns.get(names)
+        if exported is None:
+            exported = self._columns[names] = tuple(
                 (column, name, NETSTAT.named(name))
                 for column, name in enumerate(field_names(names))
-                if self._wanted.search(name)
+                if self._fields.search(name)
             )
-        return wanted
+        return exported
 
 
-def parse_netstat(text: str, file: str) -> list[tuple[str, list[str]]]:
-    """Each protocol's line of names, as it is, and its figures. Raises ValueError where the two do not fit together."""
-    lines = [line for line in text.split("\n") if line]
-    if len(lines) % 2:
-        raise ValueError(f"{file}: {lines[-1][:80]!r} is a line of names without a line of figures")
+def _add(samples: dict[str, Sample], metric: Metric, word: str, what: str, malformed: MalformedValues) -> None:
+    """Add a sample, unless the field has one already or its value is malformed."""
+    if metric.name in samples:
+        malformed.add(what, word)
+        return
+    value = parse_signed(word, what, malformed)
+    if value is not None:
+        samples[metric.name] = metric(value)
+
+
+def parse_netstat(text: str, file: str, malformed: MalformedValues) -> list[tuple[str, list[str]]]:
+    """The line of names of each protocol, and its values.
+
+    A line of names is followed by a line of values, both starting with the protocol. A line without its counterpart, or
+    with another number of fields, is malformed.
+    """
     protocols = []
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        protocol, *figures = values.split(" ")
-        if not names.startswith(f"{protocol} ") or names.count(" ") != len(figures):
-            raise ValueError(f"{file}: names {names[:40]!r} and figures {values[:40]!r} do not fit together")
-        protocols.append((names, figures))
+    names = ""
+    for line in filter(None, text.split("\n")):
+        if not _NUMBER.search(line):
+            if names:
+                malformed.add(file, names)
+            names = line
+            continue
+        protocol, *words = line.split(" ")
+        if not names.startswith(f"{protocol} ") or names.count(" ") != len(words):
+            malformed.add(file, line)
+        else:
+            protocols.append((names, words))
+        names = ""
+    if names:
+        malformed.add(file, names)
     return protocols
 
 
 def field_names(names: str) -> list[str]:
-    """`<protocol>_<field>` for each field of a line of names: `Tcp: MaxConn InSegs`."""
+    """`<protocol>_<field>` for each field of a line of names (`Tcp: MaxConn InSegs`)."""
     protocol, *fields = names.split(" ")
     prefix = protocol.removesuffix(":") + "_"
     return [prefix + field for field in fields]
 
 
-def parse_snmp6(text: str) -> dict[str, str]:
-    """Figures by `<protocol>_<field>`: `Ip6InOctets 5` is `Ip6_InOctets`. Lines of anything else are left out."""
-    fields = {}
+def parse_snmp6(text: str) -> list[tuple[str, str]]:
+    """Field (`Ip6_InOctets` for `Ip6InOctets`) and value of each line. Other lines are left out."""
+    fields = []
     for line in text.split("\n"):
         words = line.split()
         if len(words) != 2:
             continue
         protocol, six, field = words[0].partition("6")
         if six and field:
-            fields[f"{protocol}6_{field}"] = words[1]
+            fields.append((f"{protocol}6_{field}", words[1]))
     return fields
-
-
-def _figure(text: str, name: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"/proc/net: {name} is {text[:40]!r}, not a whole number") from None

@@ -1,4 +1,4 @@
-"""Traffic of network devices, from /proc/net/dev (proc_net(5)) and sysfs' statistics for what that lacks."""
+"""Traffic of network devices, from /proc/net/dev (proc_net(5)) and the statistics in sysfs."""
 
 from __future__ import annotations
 
@@ -7,32 +7,51 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Metric, NotAvailable, Settings
 
-from .paths import Paths, read_number, read_text
+from .parse_numbers import MalformedValues, parse_unsigned_numbers
+from .paths import Paths, printable, read_text, read_unsigned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 _DEVICE = ("device",)
 
 #: In the order of the file's columns.
 RECEIVE: tuple[Metric, ...] = tuple(
-    Counter(f"node_network_receive_{name}_total", f"Network device statistic: received {name}.", _DEVICE)
-    for name in ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
+    Counter(f"node_network_receive_{name}_total", help, _DEVICE)
+    for name, help in (
+        ("bytes", "Number of bytes received."),
+        ("packets", "Number of packets received."),
+        ("errs", "Number of receive errors."),
+        ("drop", "Number of received packets that were dropped."),
+        ("fifo", "Number of FIFO errors while receiving."),
+        ("frame", "Number of framing errors while receiving."),
+        ("compressed", "Number of compressed packets received."),
+        ("multicast", "Number of multicast packets received."),
+    )
 )
 TRANSMIT: tuple[Metric, ...] = tuple(
-    Counter(f"node_network_transmit_{name}_total", f"Network device statistic: transmitted {name}.", _DEVICE)
-    for name in ("bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed")
+    Counter(f"node_network_transmit_{name}_total", help, _DEVICE)
+    for name, help in (
+        ("bytes", "Number of bytes transmitted."),
+        ("packets", "Number of packets transmitted."),
+        ("errs", "Number of transmit errors."),
+        ("drop", "Number of packets that were dropped instead of being transmitted."),
+        ("fifo", "Number of FIFO errors while transmitting."),
+        ("colls", "Number of collisions while transmitting."),
+        ("carrier", "Number of carrier losses while transmitting."),
+        ("compressed", "Number of compressed packets transmitted."),
+    )
 )
 NO_HANDLER = Counter(
-    "node_network_receive_nohandler_total", "Packets that were dropped because no protocol wanted them.", _DEVICE
+    "node_network_receive_nohandler_total",
+    "Number of packets dropped because there was no handler for their protocol.",
+    _DEVICE,
 )
 COLUMNS = RECEIVE + TRANSMIT
 
 
 class NetworkSettings(Settings):
-    """Which devices are left out, and which alone are taken (none of either by default)."""
+    """`device_exclude` and `device_include`: regular expressions for the devices to leave out, or to export."""
 
     device_exclude: re.Pattern[str] | None = None
     device_include: re.Pattern[str] | None = None
@@ -49,34 +68,36 @@ class NetworkDevices:
         self._class = paths.in_sys("class", "net")
         self._settings = settings
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
-            text = read_text(self._dev)
+            text = read_text(self._dev, errors="surrogateescape")
         except FileNotFoundError:
             raise NotAvailable from None
-        for device, figures in parse_net_dev(text).items():
+        malformed = MalformedValues()
+        for name, values in parse_net_dev(text, malformed).items():
+            device = printable(name)
             if not self._settings.wants(device):
                 continue
-            for metric, figure in zip(COLUMNS, figures, strict=False):
-                yield metric(figure, device=device)
-            # A counter of its own since Linux 4.6, which the file leaves out (net/core/net-procfs.c).
-            no_handler = read_number(f"{self._class}/{device}/statistics/rx_nohandler")
+            for metric, value in zip(COLUMNS, values, strict=True):
+                if value is not None:
+                    yield metric(value, device=device)
+            # This counter (Linux 4.6) is not in the file (net/core/net-procfs.c).
+            no_handler = read_unsigned(f"{self._class}/{name}/statistics/rx_nohandler", malformed)
             if no_handler is not None:
                 yield NO_HANDLER(no_handler, device=device)
+        yield from malformed
 
 
-def parse_net_dev(text: str) -> dict[str, list[int]]:
-    """The sixteen figures of each device. Raises ValueError."""
-    devices = {}
-    for line in text.split("\n")[2:]:
-        if not line.strip():
-            continue
-        name, colon, rest = line.rpartition(":")  # an alias holds a colon itself: `eth0:1`
-        try:
-            figures = [int(field) for field in rest.split()]
-        except ValueError:
-            figures = []
-        if not colon or len(figures) < 16:
-            raise ValueError(f"/proc/net/dev: not a device: {line[:80]!r}")
-        devices[name.strip()] = figures
+def parse_net_dev(text: str, malformed: MalformedValues) -> dict[str, list[int | None]]:
+    """The values of each device in the order of `COLUMNS`."""
+    devices: dict[str, list[int | None]] = {}
+    for line in filter(str.strip, text.split("\n")):
+        if "|" in line and not any(map(str.isdecimal, line.split())):
+            continue  # the two lines of the heading
+        name, colon, rest = line.rpartition(":")  # the name of an alias contains a colon: `eth0:1`
+        name, words = name.strip(), rest.split()
+        if not colon or len(words) != len(COLUMNS) or name in devices:
+            malformed.add("/proc/net/dev", printable(line))
+        else:
+            devices[name] = parse_unsigned_numbers(words, f"/proc/net/dev: {printable(name)}", malformed)
     return devices

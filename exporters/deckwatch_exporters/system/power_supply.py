@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, Metric, MetricPattern, NotAvailable
 
-from .paths import Paths, list_dir, read_number, read_value
+from .parse_numbers import MalformedValues
+from .paths import Paths, list_dir, printable, read_number, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-POWER_SUPPLY = MetricPattern("node_power_supply_*", "gauge", "The power supply's {}.", ("power_supply",))
+POWER_SUPPLY = MetricPattern(
+    "node_power_supply_*", "gauge", "Property {} of the power supply, in base units.", ("power_supply",)
+)
 _TEXTS = ("capacity_level", "charge_type", "health", "manufacturer", "model_name", "serial_number", "status",
           "technology", "type", "usb_type", "scope")  # fmt: skip
-INFO = Gauge("node_power_supply_info", "What the power supply says of itself.", ["power_supply", *_TEXTS])
+INFO = Gauge(
+    "node_power_supply_info",
+    "Identity and state of the power supply; the value is always 1.",
+    ["power_supply", *_TEXTS],
+)
 
 _PLAIN = ("authentic", "calibrate", "capacity", "capacity_alert_max", "capacity_alert_min", "cyclecount", "online",
           "present", "time_to_empty_seconds", "time_to_full_seconds")  # fmt: skip
@@ -31,7 +36,7 @@ _MICRO = (
 _TENTHS = ("temp_celsius", "temp_alert_max_celsius", "temp_alert_min_celsius", "temp_ambient_celsius",
            "temp_ambient_max_celsius", "temp_ambient_min_celsius", "temp_max_celsius", "temp_min_celsius")  # fmt: skip
 
-# Where the file is named otherwise than the metric.
+# Files with another name than the metric.
 _FILES = {
     "cyclecount": "cycle_count",
     "current_ampere": "current_now",
@@ -42,7 +47,7 @@ _FILES = {
     "time_to_empty_seconds": "time_to_empty_now",
     "time_to_full_seconds": "time_to_full_now",
 }
-_FIGURES = [
+_PROPERTIES = [
     (name, _FILES.get(name, name.removesuffix("_celsius")), divisor)
     for names, divisor in ((_PLAIN, 1), (_MICRO, 1_000_000), (_TENTHS, 10))
     for name in names
@@ -54,22 +59,24 @@ class PowerSupply:
         self._class = paths.in_sys("class", "power_supply")
         self._infos: dict[tuple[str, ...], Metric] = {}
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         supplies = list_dir(self._class)
         if not supplies:
             raise NotAvailable
-        for supply in supplies:
-            folder = f"{self._class}/{supply}"
-            there = set(list_dir(folder))
-            for name, file, divisor in _FIGURES:
-                value = read_number(f"{folder}/{file}") if file in there else None
+        malformed = MalformedValues()
+        for name in supplies:
+            folder, supply = f"{self._class}/{name}", printable(name)
+            files = set(list_dir(folder))
+            for name, file, divisor in _PROPERTIES:
+                value = read_number(f"{folder}/{file}", malformed) if file in files else None
                 if value is not None:
                     yield POWER_SUPPLY.named(name)(value / divisor, power_supply=supply)
-            texts = {name: text for name in _TEXTS if name in there and (text := read_value(f"{folder}/{name}"))}
+            texts = {name: text for name in _TEXTS if name in files and (text := read_value(f"{folder}/{name}"))}
             yield self._info(tuple(texts))(1, power_supply=supply, **texts)
+        yield from malformed
 
     def _info(self, labels: tuple[str, ...]) -> Metric:
-        """`INFO` with those of its labels that a power supply knows, as node_exporter has it."""
+        """`INFO` with only those labels that the power supply has, as in node_exporter."""
         metric = self._infos.get(labels)
         if metric is None:
             metric = self._infos[labels] = Metric(INFO.name, INFO.type, INFO.help, ("power_supply", *labels))

@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
-from .figures import figure
+from .parse_numbers import MalformedValues, parse_unsigned
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 WAITED = {
-    "cpu": Counter("node_pressure_cpu_waiting_seconds_total", "Seconds in which processes waited for CPU time."),
-    "io": Counter("node_pressure_io_waiting_seconds_total", "Seconds in which processes waited for I/O."),
-    "memory": Counter("node_pressure_memory_waiting_seconds_total", "Seconds in which processes waited for memory."),
-}
-# For the CPU the kernel prints a line of this kind too, but it is undefined at the level of the host.
-STALLED = {
-    "io": Counter("node_pressure_io_stalled_seconds_total", "Seconds in which no process could run for want of I/O."),
+    "cpu": Counter("node_pressure_cpu_waiting_seconds_total", "Time that processes waited for CPU time, in seconds."),
+    "io": Counter("node_pressure_io_waiting_seconds_total", "Time that processes waited for I/O, in seconds."),
     "memory": Counter(
-        "node_pressure_memory_stalled_seconds_total", "Seconds in which no process could run for want of memory."
+        "node_pressure_memory_waiting_seconds_total", "Time that processes waited for memory, in seconds."
     ),
-    "irq": Counter("node_pressure_irq_stalled_seconds_total", "Seconds in which no process could run for interrupts."),
+}
+# The kernel also prints this line for the CPU, but it is undefined for a whole host.
+STALLED = {
+    "io": Counter(
+        "node_pressure_io_stalled_seconds_total", "Time in which no process could run because of I/O, in seconds."
+    ),
+    "memory": Counter(
+        "node_pressure_memory_stalled_seconds_total",
+        "Time in which no process could run because of missing memory, in seconds.",
+    ),
+    "irq": Counter(
+        "node_pressure_irq_stalled_seconds_total",
+        "Time in which no process could run because of interrupts, in seconds.",
+    ),
 }
 
 RESOURCES = ("cpu", "io", "memory", "irq")
@@ -36,42 +42,47 @@ class Pressure:
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.in_proc("pressure")
 
-    def collect(self) -> Iterator[Sample]:
-        answered = False
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        is_available = False
         for resource in RESOURCES:
             text = _read(f"{self._folder}/{resource}")
             if text is None:
                 continue
-            answered = True
-            totals = parse_pressure(text, resource)
+            is_available = True
+            totals = parse_pressure(text, f"/proc/pressure/{resource}", malformed)
             if resource in WAITED and "some" in totals:
                 yield WAITED[resource](totals["some"] / 1e6)
             if resource in STALLED and "full" in totals:
                 yield STALLED[resource](totals["full"] / 1e6)
-        if not answered:
+        if not is_available:
             raise NotAvailable
+        yield from malformed
 
 
 def _read(path: str) -> str | None:
     try:
         return read_text(path)
     except FileNotFoundError:
-        return None  # a kernel before 4.20, and for interrupts before 6.1
+        return None  # before Linux 4.20; for interrupts before 6.1
     except OSError as failure:
         if failure.errno != errno.EOPNOTSUPP:
             raise
-        return None  # the kernel has it, but was booted with psi=0
+        return None  # the kernel was booted with psi=0
 
 
-def parse_pressure(text: str, resource: str) -> dict[str, int]:
-    """Total stall time in microseconds for `some` and `full`. Raises ValueError, with `resource` in it."""
-    totals = {}
+def parse_pressure(text: str, file: str, malformed: MalformedValues) -> dict[str, int]:
+    """Total stall time in microseconds, by kind (`some`, `full`)."""
+    totals: dict[str, int] = {}
     for line in filter(None, text.split("\n")):
         kind, _, rest = line.partition(" ")
-        _, equals, total = rest.rpartition("total=")
-        if kind not in ("some", "full") or not equals:
-            raise ValueError(f"/proc/pressure/{resource}: no total of some or full: {line[:80]!r}")
-        totals[kind] = figure(total, f"/proc/pressure/{resource}")
-    if not totals:
-        raise ValueError(f"/proc/pressure/{resource} is empty")
+        _, equals, word = rest.rpartition("total=")
+        if kind not in ("some", "full") or kind in totals or not equals:
+            malformed.add(file, line)
+            continue
+        total = parse_unsigned(word, f"{file}: {kind}", malformed)
+        if total is not None:
+            totals[kind] = total
+    if not totals and not malformed:
+        malformed.add(file, text)
     return totals

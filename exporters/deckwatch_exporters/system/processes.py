@@ -9,76 +9,91 @@ from typing import TYPE_CHECKING
 from deckwatch.exporter import Gauge
 
 from .kept_files import KeptFiles
-from .paths import Paths, read_number
+from .parse_numbers import MalformedValues, parse_unsigned
+from .paths import Paths, read_unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-THREADS = Gauge("node_processes_threads", "Threads of all processes.")
-MAX_THREADS = Gauge("node_processes_max_threads", "Threads that the host allows.")
-PIDS = Gauge("node_processes_pids", "Processes.")
-MAX_PROCESSES = Gauge("node_processes_max_processes", "Process ids that the host allows.")
-STATE = Gauge("node_processes_state", "Processes in each state.", ["state"])
-THREADS_STATE = Gauge("node_processes_threads_state", "Threads in each state.", ["thread_state"])
+THREADS = Gauge("node_processes_threads", "Number of threads of all processes.")
+MAX_THREADS = Gauge("node_processes_max_threads", "Maximum number of threads on the host.")
+PIDS = Gauge("node_processes_pids", "Number of processes.")
+MAX_PROCESSES = Gauge("node_processes_max_processes", "Maximum number of process identifiers on the host.")
+STATE = Gauge("node_processes_state", "Number of processes in each state.", ["state"])
+THREADS_STATE = Gauge("node_processes_threads_state", "Number of threads in each state.", ["thread_state"])
 
 
-#: A host's usual processes. Each descriptor costs the kernel 5 kB, and the agent may have no more than 1024 of them.
-_MOST_KEPT = 256
+#: Enough for a typical host. Each open file takes 5 kB in the kernel, and the agent's limit is 1024 descriptors.
+_OPEN_FILES = 256
 
 
 class Processes:
+    """Counts the processes that may be read: with `hidepid=1` on /proc, only root may read those of other users."""
+
     def __init__(self, paths: Paths) -> None:
         self._proc = paths.proc
         self._kernel = paths.in_proc("sys", "kernel")
-        self._files = KeptFiles(_MOST_KEPT)
+        self._files = KeptFiles(_OPEN_FILES)
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
         states: Counter[str] = Counter()
         thread_states: Counter[str] = Counter()
         threads = 0
         seen: set[str] = set()
-        for pid in filter(str.isdigit, os.listdir(self._proc)):
+        for pid in filter(str.isdecimal, os.listdir(self._proc)):
             path = f"{self._proc}/{pid}/stat"
             try:
-                state, count = parse_stat(self._files.read(path))
+                stat = parse_stat(self._files.read(path), path, malformed)
+                seen.add(path)
+                if stat is None:
+                    continue
+                state, count = stat
                 states[state] += 1
                 threads += count
-                thread_states[state] += 1  # of the first thread, whose state is the process's
+                thread_states[state] += 1  # the state of a process is that of its first thread
                 if count > 1:
-                    thread_states.update(self._other_threads(pid, seen))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended meanwhile
-            seen.add(path)
+                    thread_states.update(self._other_threads(pid, seen, malformed))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # the process has ended, or may not be read
         self._files.forget_others(seen)
         yield PIDS(states.total())
         yield THREADS(threads)
         for metric, file in ((MAX_THREADS, "threads-max"), (MAX_PROCESSES, "pid_max")):
-            limit = read_number(f"{self._kernel}/{file}")
+            limit = read_unsigned(f"{self._kernel}/{file}", malformed)
             if limit is not None:
                 yield metric(limit)
         for state, count in states.items():
             yield STATE(count, state=state)
         for state, count in thread_states.items():
             yield THREADS_STATE(count, thread_state=state)
+        yield from malformed
 
-    def _other_threads(self, pid: str, seen: set[str]) -> Iterator[str]:
+    def _other_threads(self, pid: str, seen: set[str], malformed: MalformedValues) -> Iterator[str]:
         folder = f"{self._proc}/{pid}/task"
         for thread in os.listdir(folder):
             if thread == pid:
                 continue
             path = f"{folder}/{thread}/stat"
             try:
-                yield parse_stat(self._files.read(path))[0]
-            except (FileNotFoundError, ProcessLookupError):
+                stat = parse_stat(self._files.read(path), path, malformed)
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             seen.add(path)
+            if stat is not None:
+                yield stat[0]
 
 
-def parse_stat(text: str) -> tuple[str, int]:
-    """State and number of threads. The name before them may hold anything, parentheses too. Raises ValueError."""
+def parse_stat(text: str, file: str, malformed: MalformedValues) -> tuple[str, int] | None:
+    """State and number of threads; None if either is malformed.
+
+    The process name before them is in parentheses and may itself contain parentheses and blanks.
+    """
     fields = text[text.rfind(")") + 2 :].split(" ", 18)
-    if len(fields) < 18:
-        raise ValueError(f"/proc/<pid>/stat: not a process: {text[:80]!r}")
-    return fields[0], int(fields[17])
+    if len(fields) < 18 or not (len(fields[0]) == 1 and fields[0].isalpha() and fields[0].isascii()):
+        malformed.add(file, text)
+        return None
+    threads = parse_unsigned(fields[17], file, malformed)
+    return None if threads is None else (fields[0], threads)

@@ -1,6 +1,6 @@
-"""Energy used by the CPU's parts, from sysfs' powercap (Documentation/power/powercap/powercap.rst).
+"""Energy consumed by the zones of the CPU, from powercap in sysfs (Documentation/power/powercap/powercap.rst).
 
-The kernel lets root alone read the energy: where nothing can be read, there is nothing to tell.
+Only root may read the energy.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable
 
-from .paths import Paths, list_dir, read_number, read_value
+from .parse_numbers import MalformedValues
+from .paths import Paths, list_dir, read_unsigned, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 JOULES = MetricPattern(
-    "node_rapl_*_joules_total", "counter", "Energy used by the zone {}, in joules; wraps around.", ("index", "path")
+    "node_rapl_*_joules_total", "counter", "Energy consumed by the zone {}, in joules.", ("index", "path")
 )
 
 
@@ -25,27 +24,31 @@ class Rapl:
     def __init__(self, paths: Paths) -> None:
         self._class = paths.in_sys("class", "powercap")
 
-    def collect(self) -> Iterator[Sample]:
-        used: dict[str, int] = {}  # how often a name without a number was there
-        readable = False
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
+        next_index: dict[str, int] = {}  # for names without a number
+        is_readable = False
         for zone in list_dir(self._class):
             folder = f"{self._class}/{zone}"
             text = read_value(f"{folder}/name")
             if not text:
-                continue  # a control type (`intel-rapl`), not a zone
+                continue  # a control type (`intel-rapl`) is not a zone
             name, index = split_name(text)
             if index is None:
-                index = used.get(name, 0)
-                used[name] = index + 1
-            microjoules = read_number(f"{folder}/energy_uj")
+                index = next_index.get(name, 0)
+                next_index[name] = index + 1
+            microjoules = read_unsigned(f"{folder}/energy_uj", malformed)
             if microjoules is not None:
-                readable = True
+                is_readable = True
                 yield JOULES.named(name)(microjoules / 1_000_000, index=str(index), path=folder)
-        if not readable:
+        if not is_readable and not malformed:
             raise NotAvailable
+        yield from malformed
 
 
 def split_name(text: str) -> tuple[str, int | None]:
-    """`package-0` is the zone `package` number 0; `core` has no number of its own."""
+    """Name and number of a zone: `package-0` is number 0 of `package`; `core` has no number."""
     name, dash, number = text.partition("-")
-    return (name, int(number)) if dash and number.isdecimal() else (text, None)
+    return (
+        (name, int(number)) if dash and number.isdecimal() and number.isascii() and len(number) < 10 else (text, None)
+    )

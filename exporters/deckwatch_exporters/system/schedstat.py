@@ -1,57 +1,63 @@
-"""What tasks wait for the CPUs, from /proc/schedstat (Documentation/scheduler/sched-stats.rst)."""
+"""Time that tasks run on CPUs and wait for them, from /proc/schedstat (Documentation/scheduler/sched-stats.rst)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
-from .figures import figures
+from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-RUNNING = Counter("node_schedstat_running_seconds_total", "Seconds the CPU spent running tasks.", ["cpu"])
-WAITING = Counter("node_schedstat_waiting_seconds_total", "Seconds that tasks spent waiting for the CPU.", ["cpu"])
-TIMESLICES = Counter("node_schedstat_timeslices_total", "Timeslices executed by the CPU.", ["cpu"])
-
-
-class RunQueue(NamedTuple):
-    """What a CPU's queue of tasks has seen: nanoseconds, nanoseconds, and a count."""
-
-    running: int
-    waiting: int
-    timeslices: int
+RUNNING = Counter("node_schedstat_running_seconds_total", "Time the CPU spent running tasks, in seconds.", ["cpu"])
+WAITING = Counter(
+    "node_schedstat_waiting_seconds_total", "Time that tasks spent waiting for the CPU, in seconds.", ["cpu"]
+)
+TIMESLICES = Counter("node_schedstat_timeslices_total", "Number of timeslices executed by the CPU.", ["cpu"])
+_WIDTH = 10  # fields of the line of a CPU since version 15 of the file
+_VERSION = re.compile(r"version ([0-9]{1,5})\n")
 
 
 class Schedstat:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("schedstat")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None  # a kernel without CONFIG_SCHEDSTATS
-        for cpu, queue in parse_schedstat(text).items():
-            yield RUNNING(queue.running / 1e9, cpu=cpu)
-            yield WAITING(queue.waiting / 1e9, cpu=cpu)
-            yield TIMESLICES(queue.timeslices, cpu=cpu)
+        malformed = MalformedValues()
+        for cpu, values in parse_schedstat(text, malformed).items():
+            running, waiting, timeslices = values
+            if running is not None:
+                yield RUNNING(running / 1e9, cpu=cpu)
+            if waiting is not None:
+                yield WAITING(waiting / 1e9, cpu=cpu)
+            if timeslices is not None:
+                yield TIMESLICES(timeslices, cpu=cpu)
+        yield from malformed
 
 
-def parse_schedstat(text: str) -> dict[str, RunQueue]:
-    """By CPU number: the seventh to ninth figure of its line, alike since version 15. Raises ValueError."""
-    cpus = {}
+def parse_schedstat(text: str, malformed: MalformedValues) -> dict[str, list[int | None]]:
+    """Running and waiting time in nanoseconds and the number of timeslices, by CPU number."""
+    version = _VERSION.match(text)
+    is_old = version is not None and int(version[1]) < 15  # has further columns at the end
+    cpus: dict[str, list[int | None]] = {}
     for line in text.split("\n"):
         if not line.startswith("cpu"):
             continue  # the version, the time, and the scheduling domains of each CPU
-        name, *words = line.split()
-        if len(words) < 9 or not name[3:].isdecimal():
-            raise ValueError(f"/proc/schedstat: not a CPU with nine figures: {line[:80]!r}")
-        cpus[name[3:]] = RunQueue(*figures(words[6:9], "/proc/schedstat"))
-    if not cpus:
-        raise ValueError("/proc/schedstat names no CPU")
+        words = line.split()
+        cpu = words[0][3:]
+        has_columns = len(words) == _WIDTH or (is_old and len(words) > _WIDTH)
+        if not has_columns or not (cpu.isdecimal() and cpu.isascii()) or cpu in cpus:
+            malformed.add("/proc/schedstat", line)
+        else:
+            cpus[cpu] = parse_unsigned_numbers(words[7:_WIDTH], f"/proc/schedstat: cpu{cpu}", malformed)
+    if not cpus and not malformed:
+        malformed.add("/proc/schedstat: cpu", "")
     return cpus

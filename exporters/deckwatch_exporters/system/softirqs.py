@@ -1,4 +1,4 @@
-"""Soft interrupts by CPU and kind, from /proc/softirqs (proc_softirqs(5))."""
+"""Soft interrupts by CPU and type, from /proc/softirqs (proc_softirqs(5))."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
-from .figures import figures
 from .interrupts import parse_heading
+from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-SOFTIRQS = Counter("node_softirqs_functions_total", "Soft interrupts serviced.", ["cpu", "type"])
+SOFTIRQS = Counter("node_softirqs_functions_total", "Number of soft interrupts serviced.", ["cpu", "type"])
 
 
 class Softirqs:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("softirqs")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        cpus, kinds = parse_softirqs(text)
-        for kind, counts in kinds.items():
+        malformed = MalformedValues()
+        cpus, types = parse_softirqs(text, malformed)
+        for name, counts in types.items():
             for cpu, count in zip(cpus, counts, strict=True):
-                yield SOFTIRQS(count, cpu=cpu, type=kind)
+                if cpu is not None and count is not None:
+                    yield SOFTIRQS(count, cpu=cpu, type=name)
+        yield from malformed
 
 
-def parse_softirqs(text: str) -> tuple[list[str], dict[str, list[int]]]:
-    """The numbers of all CPUs that could be there, and a count for each of them by kind. Raises ValueError."""
+def parse_softirqs(text: str, malformed: MalformedValues) -> tuple[list[str | None], dict[str, list[int | None]]]:
+    """The number of each possible CPU, and by type a counter for each of them."""
     heading, *lines = text.split("\n")
-    cpus = parse_heading(heading, "/proc/softirqs")
-    kinds = {}
+    cpus = parse_heading(heading, "/proc/softirqs", malformed)
+    types: dict[str, list[int | None]] = {}
     for line in filter(None, lines):
-        kind, colon, rest = line.partition(":")
-        words = rest.split()
-        if not colon or len(words) != len(cpus):
-            raise ValueError(f"/proc/softirqs: not a kind with a figure for each of {len(cpus)} CPUs: {line[:80]!r}")
-        kinds[kind.strip()] = figures(words, "/proc/softirqs")
-    return cpus, kinds
+        name, colon, rest = line.partition(":")
+        name, words = name.strip(), rest.split()
+        if not colon or len(words) != len(cpus) or name in types:
+            malformed.add("/proc/softirqs", line)
+        else:
+            types[name] = parse_unsigned_numbers(words, f"/proc/softirqs: {name}", malformed)
+    return cpus, types

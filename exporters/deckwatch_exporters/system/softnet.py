@@ -6,24 +6,31 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, Metric, NotAvailable
 
+from .parse_numbers import MalformedValues, parse_hexadecimal
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 _CPU = ("cpu",)
 
-#: By the file's column.
+#: By the column of the file.
 COLUMNS: dict[int, Metric] = {
-    0: Counter("node_softnet_processed_total", "Packets processed.", _CPU),
-    1: Counter("node_softnet_dropped_total", "Packets dropped.", _CPU),
-    2: Counter("node_softnet_times_squeezed_total", "Times that processing ran out of quota.", _CPU),
-    8: Counter("node_softnet_cpu_collision_total", "Collisions while obtaining the device's lock.", _CPU),
-    9: Counter("node_softnet_received_rps_total", "Times the CPU was woken up by receive packet steering.", _CPU),
-    10: Counter("node_softnet_flow_limit_count_total", "Times the flow limit was reached.", _CPU),
-    11: Gauge("node_softnet_backlog_len", "Packets in the backlog.", _CPU),
+    0: Counter("node_softnet_processed_total", "Number of packets processed.", _CPU),
+    1: Counter("node_softnet_dropped_total", "Number of packets dropped.", _CPU),
+    2: Counter("node_softnet_times_squeezed_total", "Number of times packet processing ran out of its quota.", _CPU),
+    8: Counter(
+        "node_softnet_cpu_collision_total",
+        "Number of collisions while obtaining the lock of a device for transmitting.",
+        _CPU,
+    ),
+    9: Counter(
+        "node_softnet_received_rps_total",
+        "Number of times the CPU was woken up by receive packet steering (RPS).",
+        _CPU,
+    ),
+    10: Counter("node_softnet_flow_limit_count_total", "Number of times the flow limit was reached.", _CPU),
+    11: Gauge("node_softnet_backlog_len", "Number of packets in the backlog.", _CPU),
 }
 _INDEX = 12
 
@@ -32,26 +39,37 @@ class Softnet:
     def __init__(self, paths: Paths) -> None:
         self._path = paths.in_proc("net", "softnet_stat")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
-        for cpu, figures in parse_softnet(text).items():
+        malformed = MalformedValues()
+        for cpu, values in parse_softnet(text, malformed).items():
             for column, metric in COLUMNS.items():
-                if column < len(figures):
-                    yield metric(figures[column], cpu=str(cpu))
+                value = values[column] if column < len(values) else None
+                if value is not None:
+                    yield metric(value, cpu=str(cpu))
+        yield from malformed
 
 
-def parse_softnet(text: str) -> dict[int, list[int]]:
-    """Figures (hexadecimal in the file) by CPU: newer kernels name it, else it is the line. Raises ValueError."""
-    cpus = {}
-    for number, line in enumerate(filter(None, text.split("\n"))):
-        try:
-            figures = [int(field, 16) for field in line.split()]
-        except ValueError:
-            figures = []
-        if len(figures) < 3:
-            raise ValueError(f"/proc/net/softnet_stat: not three or more hexadecimal figures: {line[:80]!r}")
-        cpus[figures[_INDEX] if len(figures) > _INDEX else number] = figures
+def parse_softnet(text: str, malformed: MalformedValues) -> dict[int, list[int | None]]:
+    """The values (hexadecimal in the file) by CPU: from Linux 5.10, the file says which; before, it is the line number.
+
+    A line with another number of fields than most is malformed: with a field missing, those after it are shifted.
+    """
+    lines = [line.split() for line in text.split("\n") if line]
+    widths = [len(words) for words in lines]
+    width = max(widths, key=widths.count, default=0)
+    cpus: dict[int, list[int | None]] = {}
+    for number, words in enumerate(lines):
+        if not 3 <= len(words) == width:
+            malformed.add("/proc/net/softnet_stat", " ".join(words))
+            continue
+        values = [parse_hexadecimal(word, "/proc/net/softnet_stat", malformed) for word in words]
+        cpu = values[_INDEX] if width > _INDEX else number
+        if cpu is None or cpu in cpus:
+            malformed.add("/proc/net/softnet_stat", " ".join(words))
+        else:
+            cpus[cpu] = values
     return cpus

@@ -1,4 +1,4 @@
-"""systemd's units by state, timers and sockets, asked over D-Bus (org.freedesktop.systemd1(5))."""
+"""Units by state, timers and sockets, from systemd over D-Bus (org.freedesktop.systemd1(5))."""
 
 from __future__ import annotations
 
@@ -10,41 +10,52 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Settings
 
 from .dbus_wire import Connection, DBusError
+from .parse_numbers import MalformedValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
     from .paths import Paths
 
 STATES = ("active", "activating", "deactivating", "inactive", "failed")
 
-UNITS = Gauge("node_systemd_units", "Units in each state.", ["state"])
-UNIT_STATE = Gauge("node_systemd_unit_state", "Whether the unit is in this state.", ["name", "state", "type"])
-RUNNING = Gauge("node_systemd_system_running", "Whether the whole system is in the state `running`.")
-VERSION = Gauge("node_systemd_version", "systemd's version.", ["version"])
+UNITS = Gauge("node_systemd_units", "Number of units in each state.", ["state"])
+UNIT_STATE = Gauge(
+    "node_systemd_unit_state", "Whether the unit is in this state (1) or not (0).", ["name", "state", "type"]
+)
+RUNNING = Gauge("node_systemd_system_running", "Whether the system is in the state `running` (1) or another one (0).")
+VERSION = Gauge("node_systemd_version", "Version of systemd as a number (major.minor).", ["version"])
 VIRTUALIZATION = Gauge(
     "node_systemd_virtualization_info",
-    "Virtualization that systemd has detected: its name, or none.",
+    "Virtualization detected by systemd; the value is always 1.",
     ["virtualization_type"],
 )
 TIMER = Gauge(
-    "node_systemd_timer_last_trigger_seconds", "When the timer was triggered last, in Unix seconds.", ["name"]
+    "node_systemd_timer_last_trigger_seconds", "Time at which the timer was last triggered, in Unix seconds.", ["name"]
 )
-ACCEPTED = Counter("node_systemd_socket_accepted_connections_total", "Connections accepted by the socket.", ["name"])
-CURRENT = Gauge("node_systemd_socket_current_connections", "Open connections of the socket.", ["name"])
-REFUSED = Counter("node_systemd_socket_refused_connections_total", "Connections refused by the socket.", ["name"])
+ACCEPTED = Counter(
+    "node_systemd_socket_accepted_connections_total", "Number of connections accepted by the socket.", ["name"]
+)
+CURRENT = Gauge("node_systemd_socket_current_connections", "Number of open connections of the socket.", ["name"])
+REFUSED = Counter(
+    "node_systemd_socket_refused_connections_total", "Number of connections refused by the socket.", ["name"]
+)
 
 _BUS_NAME = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_SOCKET_FIGURES = (("NAccepted", ACCEPTED), ("NConnections", CURRENT), ("NRefused", REFUSED))
+_NEVER = (1 << 64) - 1  # how systemd says that a time is not set
+_SOCKET_PROPERTIES = (("NAccepted", ACCEPTED), ("NConnections", CURRENT), ("NRefused", REFUSED))
 
 
 class SystemdSettings(Settings):
-    """Which units have series of their own (defaults: node_exporter's); how long (seconds) an answer may take."""
+    """`unit_include` and `unit_exclude`: regular expressions for the units to export; the defaults are node_exporter's.
+
+    `timeout`: time limit of each read, in seconds.
+    """
 
     unit_include: re.Pattern[str] = re.compile(r".+")
     unit_exclude: re.Pattern[str] = re.compile(r".+\.(automount|device|mount|scope|slice)")
@@ -68,65 +79,69 @@ class Systemd:
         self._private = paths.in_root("/run/systemd/private")
         self._settings = settings
 
-    def collect(self) -> Iterator[Sample]:
-        if not os.path.isdir(self._booted):  # how sd_booted(3) finds out
+    def collect(self) -> Samples:
+        if not os.path.isdir(self._booted):  # as in sd_booted(3)
             raise NotAvailable
         with self._connect() as connection:
             version, state, virtualization = _properties(
                 connection, [(_MANAGER_PATH, _MANAGER, name) for name in ("Version", "SystemState", "Virtualization")]
             )
             answer = connection.call(_BUS_NAME, _MANAGER_PATH, _MANAGER, "ListUnits")
-            units = parse_units(answer[0])
-            wanted = [unit for unit in units if self._wants(unit.name)]
-            yield VERSION(parse_version(str(version)), version=str(version))
+            malformed = MalformedValues()
+            units = parse_units(answer[0] if answer else (), malformed)
+            exported = [unit for unit in units if self._exports(unit.name)]
+            number = parse_version(str(version), malformed)
+            if number is not None:
+                yield VERSION(number, version=str(version))
             yield RUNNING(state == "running")
             if isinstance(virtualization, str):
                 yield VIRTUALIZATION(1, virtualization_type=virtualization or "none")
-            yield from _states(units, wanted)
-            yield from _timers(connection, [unit for unit in wanted if unit.kind == "timer"])
-            yield from _sockets(connection, [unit for unit in wanted if unit.kind == "socket"])
+            yield from _states(units, exported)
+            yield from _timers(connection, [unit for unit in exported if unit.kind == "timer"])
+            yield from _sockets(connection, [unit for unit in exported if unit.kind == "socket"])
+            yield from malformed
 
     def _connect(self) -> Connection:
-        """The system bus, or systemd's own socket, which is for root and works without a bus."""
+        """Connect to the system bus, or else to the private socket of systemd (root only)."""
         try:
             return Connection(self._bus, hello=True, timeout=self._settings.timeout)
         except OSError:
             return Connection(self._private, hello=False, timeout=self._settings.timeout)
 
-    def _wants(self, name: str) -> bool:
+    def _exports(self, name: str) -> bool:
         settings = self._settings
         return bool(settings.unit_include.fullmatch(name)) and not settings.unit_exclude.fullmatch(name)
 
 
-def _states(units: Sequence[Unit], wanted: Sequence[Unit]) -> Iterator[Sample]:
+def _states(units: Sequence[Unit], exported: Sequence[Unit]) -> Samples:
     summary = collections.Counter(dict.fromkeys(STATES, 0))
     summary.update(unit.state for unit in units if unit.state in STATES)
     for state, number in summary.items():
         yield UNITS(number, state=state)
-    for unit in wanted:
+    for unit in exported:
         for state in STATES:
             yield UNIT_STATE(state == unit.state, name=unit.name, state=state, type="")
 
 
-def _timers(connection: Connection, units: Sequence[Unit]) -> Iterator[Sample]:
+def _timers(connection: Connection, units: Sequence[Unit]) -> Samples:
     wanted = [(unit.path, "org.freedesktop.systemd1.Timer", "LastTriggerUSec") for unit in units]
     for unit, microseconds in zip(units, _properties(connection, wanted), strict=True):
-        if isinstance(microseconds, int):
+        if isinstance(microseconds, int) and microseconds < _NEVER:
             yield TIMER(microseconds / 1e6, name=unit.name)
 
 
-def _sockets(connection: Connection, units: Sequence[Unit]) -> Iterator[Sample]:
-    wanted = [(unit.path, "org.freedesktop.systemd1.Socket", name) for unit in units for name, _ in _SOCKET_FIGURES]
-    figures = iter(_properties(connection, wanted))
+def _sockets(connection: Connection, units: Sequence[Unit]) -> Samples:
+    wanted = [(unit.path, "org.freedesktop.systemd1.Socket", name) for unit in units for name, _ in _SOCKET_PROPERTIES]
+    values = iter(_properties(connection, wanted))
     for unit in units:
-        for _, metric in _SOCKET_FIGURES:
-            figure = next(figures)
-            if isinstance(figure, int):  # NRefused is not there before systemd 239
-                yield metric(figure, name=unit.name)
+        for _, metric in _SOCKET_PROPERTIES:
+            value = next(values)
+            if isinstance(value, int):  # NRefused exists since systemd 239
+                yield metric(value, name=unit.name)
 
 
 def _properties(connection: Connection, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
-    """Properties of objects (path, interface, name), asked for in batches; None for what is refused."""
+    """Get properties of objects (path, interface, name) in batches; None for a property that is refused."""
     values: list[Any] = []
     for batch in (wanted[start : start + 64] for start in range(0, len(wanted), 64)):
         serials = [
@@ -140,14 +155,23 @@ def _properties(connection: Connection, wanted: Sequence[tuple[str, str, str]]) 
     return values
 
 
-def parse_units(listed: Sequence[Sequence[Any]]) -> list[Unit]:
-    """The loaded units of ListUnits' answer: name, description, load state, active state, ..., object path at 6."""
-    return [Unit(unit[0], unit[3], unit[6]) for unit in listed if unit[2] == "loaded"]
+def parse_units(listed: Sequence[Sequence[Any]], malformed: MalformedValues) -> list[Unit]:
+    """The loaded units in a reply of ListUnits: name, description, load state, active state, ..., object path at 6."""
+    units: dict[str, Unit] = {}
+    for fields in listed:
+        if len(fields) < 7 or not all(isinstance(fields[index], str) for index in (0, 2, 3, 6)):
+            malformed.add("systemd: ListUnits", str(fields))
+        elif fields[2] == "loaded":
+            unit = Unit(fields[0], fields[3], fields[6])
+            if units.setdefault(unit.name, unit) is not unit:
+                malformed.add("systemd: ListUnits", f"{unit.name} (repeated)")
+    return list(units.values())
 
 
-def parse_version(text: str) -> float:
-    """`252.39-1~deb12u1` and `v252` as a number. Raises ValueError."""
-    match = re.match(r"v?(\d+(?:\.\d+)?)", text)
+def parse_version(text: str, malformed: MalformedValues) -> float | None:
+    """`252.39-1~deb12u1` and `v252` as a number."""
+    match = re.match(r"v?([0-9]{1,9}(?:\.[0-9]{1,9})?)", text)
     if match is None:
-        raise ValueError(f"systemd's version is {text[:40]!r}")
+        malformed.add("systemd: Version", text)
+        return None
     return float(match[1])

@@ -1,4 +1,4 @@
-"""The host's clock, its zone, and what it is taken from."""
+"""Time, time zone and clock source of the host."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from deckwatch.exporter import Gauge
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-SECONDS = Gauge("node_time_seconds", "The host's time, in Unix seconds.")
+SECONDS = Gauge("node_time_seconds", "System time of the host, in Unix seconds.")
 ZONE_OFFSET = Gauge(
     "node_time_zone_offset_seconds", "Offset of the host's time zone from UTC, in seconds.", ["time_zone"]
 )
 AVAILABLE = Gauge(
-    "node_time_clocksource_available_info", "A clock source that the kernel could use.", ["device", "clocksource"]
+    "node_time_clocksource_available_info",
+    "Clock source that the kernel can use; the value is always 1.",
+    ["device", "clocksource"],
 )
 CURRENT = Gauge(
-    "node_time_clocksource_current_info", "The clock source that the kernel uses.", ["device", "clocksource"]
+    "node_time_clocksource_current_info",
+    "Clock source that the kernel uses; the value is always 1.",
+    ["device", "clocksource"],
 )
 
 
@@ -31,7 +35,7 @@ class TimeOfDay:
         self._clocksources = paths.in_sys("devices", "system", "clocksource")
         self._clock = clock
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         now = self._clock()
         local = time.localtime(now)
         yield SECONDS(now)
@@ -41,7 +45,7 @@ class TimeOfDay:
                 continue
             device = name.removeprefix("clocksource")
             folder = f"{self._clocksources}/{name}"
-            for source in (read_value(f"{folder}/available_clocksource") or "").split():
+            for source in dict.fromkeys((read_value(f"{folder}/available_clocksource") or "").split()):
                 yield AVAILABLE(1, device=device, clocksource=source)
             current = read_value(f"{folder}/current_clocksource")
             if current:

@@ -1,4 +1,4 @@
-"""How well the clock is synchronised, from adjtimex(2)."""
+"""Synchronization of the clock, from adjtimex(2)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,38 @@ from typing import TYPE_CHECKING, Any
 from deckwatch.exporter import Counter, Gauge, NotAvailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-OFFSET = Gauge("node_timex_offset_seconds", "Offset between the local clock and the reference, in seconds.")
-FREQUENCY = Gauge("node_timex_frequency_adjustment_ratio", "How much faster the local clock is made, as a ratio.")
-MAXERROR = Gauge("node_timex_maxerror_seconds", "Largest error, in seconds.")
-ESTERROR = Gauge("node_timex_estimated_error_seconds", "Estimated error, in seconds.")
-STATUS = Gauge("node_timex_status", "Bits of the clock's status.")
+OFFSET = Gauge("node_timex_offset_seconds", "Offset between the local clock and the reference clock, in seconds.")
+FREQUENCY = Gauge("node_timex_frequency_adjustment_ratio", "Frequency adjustment of the local clock, as a ratio.")
+MAXERROR = Gauge("node_timex_maxerror_seconds", "Maximum error of the clock, in seconds.")
+ESTERROR = Gauge("node_timex_estimated_error_seconds", "Estimated error of the clock, in seconds.")
+STATUS = Gauge("node_timex_status", "Status of the clock, as a bit mask.")
 CONSTANT = Gauge("node_timex_loop_time_constant", "Time constant of the phase-locked loop.")
-TICK = Gauge("node_timex_tick_seconds", "Time between two clock ticks, in seconds.")
-PPS_FREQUENCY = Gauge("node_timex_pps_frequency_hertz", "Frequency of the pulse per second, in hertz.")
-PPS_JITTER = Gauge("node_timex_pps_jitter_seconds", "Jitter of the pulse per second, in seconds.")
-PPS_SHIFT = Gauge("node_timex_pps_shift_seconds", "Interval of the pulse per second, in seconds.")
-PPS_STABILITY = Gauge("node_timex_pps_stability_hertz", "Stability of the pulse per second, in hertz.")
-PPS_JITTER_TOTAL = Counter("node_timex_pps_jitter_total", "Times the jitter was too large.")
-PPS_CALIBRATION = Counter("node_timex_pps_calibration_total", "Calibration intervals.")
-PPS_ERROR = Counter("node_timex_pps_error_total", "Calibration errors.")
-PPS_STABILITY_EXCEEDED = Counter("node_timex_pps_stability_exceeded_total", "Times the stability was too bad.")
-TAI_OFFSET = Gauge("node_timex_tai_offset_seconds", "Offset of International Atomic Time, in seconds.")
-SYNC_STATUS = Gauge("node_timex_sync_status", "Whether the clock is synchronised to a reliable server.")
+TICK = Gauge("node_timex_tick_seconds", "Time between clock ticks, in seconds.")
+PPS_FREQUENCY = Gauge("node_timex_pps_frequency_hertz", "Frequency of the pulse per second (PPS), in hertz.")
+PPS_JITTER = Gauge("node_timex_pps_jitter_seconds", "Jitter of the pulse per second (PPS), in seconds.")
+PPS_SHIFT = Gauge("node_timex_pps_shift_seconds", "Interval duration of the pulse per second (PPS), in seconds.")
+PPS_STABILITY = Gauge(
+    "node_timex_pps_stability_hertz",
+    "Stability of the pulse per second (PPS): average of recent frequency changes, in hertz.",
+)
+PPS_JITTER_TOTAL = Counter("node_timex_pps_jitter_total", "Number of times the PPS jitter limit was exceeded.")
+PPS_CALIBRATION = Counter("node_timex_pps_calibration_total", "Number of PPS calibration intervals.")
+PPS_ERROR = Counter("node_timex_pps_error_total", "Number of PPS calibration errors.")
+PPS_STABILITY_EXCEEDED = Counter(
+    "node_timex_pps_stability_exceeded_total", "Number of times the PPS stability limit was exceeded."
+)
+TAI_OFFSET = Gauge("node_timex_tai_offset_seconds", "Offset of International Atomic Time (TAI) from UTC, in seconds.")
+SYNC_STATUS = Gauge("node_timex_sync_status", "Whether the clock is synchronized to a reliable server (1) or not (0).")
 
-_TIME_ERROR = 5  # what the call returns for a clock that is not synchronised
+_TIME_ERROR = 5  # returned if the clock is not synchronized
 _STA_NANO = 0x2000
-_PPM_SCALE = 1_000_000 * 65536.0  # frequencies are in parts per million, with a 16 bit fraction
+_PPM_SCALE = 1_000_000 * 65536.0  # frequencies are in parts per million with a 16-bit fraction
 
-
-# Loading it costs as much as the call does.
+# Loading the library takes as long as the call.
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -73,40 +77,40 @@ class TimexStruct(ctypes.Structure):
 
 
 def adjtimex() -> tuple[int, Any]:
-    """The clock's state and its figures. Raises OSError."""
-    figures = TimexStruct()
-    state = _LIBC.adjtimex(ctypes.byref(figures))
+    """Get the state of the clock and its parameters. Raises OSError."""
+    parameters = TimexStruct()
+    state = _LIBC.adjtimex(ctypes.byref(parameters))
     if state < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return state, figures
+    return state, parameters
 
 
 class Timex:
     def __init__(self, read: Callable[[], tuple[int, Any]] = adjtimex) -> None:
         self._read = read
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
-            state, figures = self._read()
+            state, clock = self._read()
         except PermissionError:
-            # Containers' system call filters refuse it, to readers too.
+            # The system call filters of containers refuse the call even to readers.
             raise NotAvailable from None
-        divisor = 1e9 if figures.status & _STA_NANO else 1e6
+        divisor = 1e9 if clock.status & _STA_NANO else 1e6
         yield SYNC_STATUS(state != _TIME_ERROR)
-        yield OFFSET(figures.offset / divisor)
-        yield FREQUENCY(1 + figures.freq / _PPM_SCALE)
-        yield MAXERROR(figures.maxerror / 1e6)
-        yield ESTERROR(figures.esterror / 1e6)
-        yield STATUS(figures.status)
-        yield CONSTANT(figures.constant)
-        yield TICK(figures.tick / 1e6)
-        yield PPS_FREQUENCY(figures.ppsfreq / _PPM_SCALE)
-        yield PPS_JITTER(figures.jitter / divisor)
-        yield PPS_SHIFT(figures.shift)
-        yield PPS_STABILITY(figures.stabil / _PPM_SCALE)
-        yield PPS_JITTER_TOTAL(figures.jitcnt)
-        yield PPS_CALIBRATION(figures.calcnt)
-        yield PPS_ERROR(figures.errcnt)
-        yield PPS_STABILITY_EXCEEDED(figures.stbcnt)
-        yield TAI_OFFSET(figures.tai)
+        yield OFFSET(clock.offset / divisor)
+        yield FREQUENCY(1 + clock.freq / _PPM_SCALE)
+        yield MAXERROR(clock.maxerror / 1e6)
+        yield ESTERROR(clock.esterror / 1e6)
+        yield STATUS(clock.status)
+        yield CONSTANT(clock.constant)
+        yield TICK(clock.tick / 1e6)
+        yield PPS_FREQUENCY(clock.ppsfreq / _PPM_SCALE)
+        yield PPS_JITTER(clock.jitter / divisor)
+        yield PPS_SHIFT(clock.shift)
+        yield PPS_STABILITY(clock.stabil / _PPM_SCALE)
+        yield PPS_JITTER_TOTAL(clock.jitcnt)
+        yield PPS_CALIBRATION(clock.calcnt)
+        yield PPS_ERROR(clock.errcnt)
+        yield PPS_STABILITY_EXCEEDED(clock.stbcnt)
+        yield TAI_OFFSET(clock.tai)

@@ -1,4 +1,4 @@
-"""Bytes that wait in the queues of UDP sockets, from /proc/net/udp and udp6 (proc_net(5))."""
+"""Bytes in the queues of UDP sockets, from /proc/net/udp and udp6 (proc_net(5))."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
+from .parse_numbers import MalformedValues, parse_hexadecimal
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from deckwatch.exporter import Samples
 
-    from deckwatch.exporter import Sample
-
-QUEUES = Gauge("node_udp_queues", "Bytes waiting in the queues of all UDP sockets.", ["queue", "ip"])
+QUEUES = Gauge("node_udp_queues", "Number of bytes in the queues of all UDP sockets.", ["queue", "ip"])
 
 
 class UdpQueues:
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.in_proc("net")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
+        malformed = MalformedValues()
         for file, version in (("udp", "v4"), ("udp6", "v6")):
             try:
-                transmit, receive = parse_udp(read_text(f"{self._folder}/{file}"))
+                text = read_text(f"{self._folder}/{file}")
             except FileNotFoundError:
-                continue  # without IPv6 there is no such file
-            yield QUEUES(transmit, queue="tx", ip=version)
-            yield QUEUES(receive, queue="rx", ip=version)
+                continue  # udp6 does not exist without IPv6
+            for queue, size in parse_udp(text, f"/proc/net/{file}", malformed).items():
+                yield QUEUES(size, queue=queue, ip=version)
+        yield from malformed
 
 
-def parse_udp(text: str) -> tuple[int, int]:
-    """Bytes to be sent and bytes received but not read, of all sockets. Raises ValueError."""
-    transmit = receive = 0
-    for line in filter(None, text.split("\n")[1:]):
-        try:
-            queued, waiting = line.split()[4].split(":")
-            transmit += int(queued, 16)
-            receive += int(waiting, 16)
-        except (IndexError, ValueError):
-            raise ValueError(f"/proc/net/udp: not a socket: {line[:80]!r}") from None
-    return transmit, receive
+def parse_udp(text: str, file: str, malformed: MalformedValues) -> dict[str, int]:
+    """Bytes in the queues of all sockets, by queue (`tx`, `rx`). A queue with a malformed size has no sum."""
+    sizes = {"tx": 0, "rx": 0}
+    for line in dict.fromkeys(text.split("\n")):
+        fields = line.split()
+        if not fields or "local_address" in fields:
+            continue
+        send, _, receive = fields[4].partition(":") if len(fields) > 4 else ("", "", "")
+        for queue, word in (("tx", send), ("rx", receive)):
+            size = parse_hexadecimal(word, f"{file}: {queue}", malformed)
+            if size is None:
+                sizes.pop(queue, None)
+            elif queue in sizes:
+                sizes[queue] += size
+    return sizes

@@ -1,4 +1,4 @@
-"""What uname(2) says of the kernel and the host."""
+"""Kernel and host name, from uname(2)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
-from .paths import Paths, read_value
+from .paths import Paths, printable, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 INFO = Gauge(
     "node_uname_info",
-    "What uname says of the host.",
+    "Kernel and host name from uname(2); the value is always 1.",
     ["sysname", "release", "version", "machine", "nodename", "domainname"],
 )
 
@@ -25,7 +23,7 @@ class Uname:
     def __init__(self, paths: Paths) -> None:
         self._domainname = paths.in_proc("sys", "kernel", "domainname")
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         uname = os.uname()
         yield INFO(
             1,
@@ -33,8 +31,7 @@ class Uname:
             release=uname.release,
             version=uname.version,
             machine=uname.machine,
-            nodename=uname.nodename,
-            # os.uname() leaves it out. The file answers for the reader's own UTS namespace, as uname(2) does,
-            # whichever /proc it is read from.
+            nodename=printable(uname.nodename),
+            # os.uname() does not have it. Below any /proc, the file returns that of the reader's UTS namespace.
             domainname=read_value(self._domainname) or "(none)",
         )

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable, Settings
 
-from .figures import figure
+from .parse_numbers import MalformedValues, parse_unsigned
 from .paths import Paths, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Metric, Sample
+    from deckwatch.exporter import Metric, Samples
 
 VMSTAT = MetricPattern("node_vmstat_*", "unknown", "Field {} of /proc/vmstat.")
 
-_FIELD = re.compile(r"^([a-zA-Z0-9_]+) ([0-9]+)$", re.MULTILINE)
+_NAME = re.compile(r"[a-zA-Z0-9_]+")
 
 
 class VmstatSettings(Settings):
-    """`fields`: a regular expression for the fields that are exported, found anywhere in the name."""
+    """`fields`: a regular expression for the fields to export; it may match any part of the name."""
 
     fields: re.Pattern[str] = re.compile(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
 
@@ -29,34 +27,43 @@ class VmstatSettings(Settings):
 class Vmstat:
     def __init__(self, paths: Paths, settings: VmstatSettings | None = None) -> None:
         self._path = paths.in_proc("vmstat")
-        self._wanted = (settings or VmstatSettings()).fields
-        self._names: list[str] = []  # those of the last run, in the file's order
-        self._exported: list[tuple[int, Metric]] = []  # and where among them what is exported stands
+        self._fields = (settings or VmstatSettings()).fields
+        self._names: list[str] = []  # of the last run, in the order of the file
+        self._exported: list[tuple[int, str, Metric]] = []  # with the position among the names
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         try:
             text = read_text(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
+        malformed = MalformedValues()
         words = text.split()
-        # The same 200 names come on each run: then lines need not be told apart.
+        # The names are the same on every run, unless a line is malformed: then there is no need to parse the lines.
         if words[::2] != self._names or len(words) != 2 * len(self._names):
-            self._names = list(parse_vmstat(text))
+            fields = parse_vmstat(text, malformed)
+            self._names = list(fields)
+            words = [word for field in fields.items() for word in field]
             self._exported = [
-                (place, VMSTAT.named(name)) for place, name in enumerate(self._names) if self._wanted.search(name)
+                (position, name, VMSTAT.named(name))
+                for position, name in enumerate(self._names)
+                if self._fields.search(name)
             ]
-        for place, metric in self._exported:
-            yield metric(figure(words[2 * place + 1], "/proc/vmstat"))
+        for position, name, metric in self._exported:
+            value = parse_unsigned(words[2 * position + 1], f"/proc/vmstat: {name}", malformed)
+            if value is not None:
+                yield metric(value)
+        yield from malformed
 
 
-def parse_vmstat(text: str) -> dict[str, str]:
-    """Figures by name, unconverted: most of them nobody wants. Raises ValueError."""
-    found = dict(_FIELD.findall(text))
-    lines = [line for line in text.split("\n") if line]
-    if len(found) != len(lines):
-        wrong = next((line for line in lines if not _FIELD.fullmatch(line)), "")
-        complaint = f"not a field: {wrong[:80]!r}" if wrong else "a field comes twice"
-        raise ValueError(f"/proc/vmstat: {complaint}")
+def parse_vmstat(text: str, malformed: MalformedValues) -> dict[str, str]:
+    """Values by name, as text: only a few of them are exported."""
+    found: dict[str, str] = {}
+    for line in filter(None, text.split("\n")):
+        name, _, value = line.partition(" ")
+        if not _NAME.fullmatch(name) or not value or len(value.split()) != 1 or name in found:
+            malformed.add("/proc/vmstat", line)
+        else:
+            found[name] = value.strip()
     if not found:
-        raise ValueError("/proc/vmstat is empty")
+        malformed.add("/proc/vmstat", "")
     return found

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deckwatch.exporter import Malformed, Sample
 from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.system.paths import Paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Samples
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -21,11 +20,23 @@ def host_paths(tree: Path = FIXTURES / "host") -> Paths:
     return Paths(proc=str(tree / "proc"), sys=str(tree / "sys"), root=str(tree / "root"), udev=str(tree / "udev"))
 
 
-def exposed(samples: Iterable[Sample]) -> list[str]:
+def exposed(samples: Samples) -> list[str]:
     """The samples as the lines of an exposition, by metric in order of appearance."""
-    return "".join(family.text for family in Encoder().families(samples)).splitlines()
+    return "".join(
+        family.text for family in Encoder().families(item for item in samples if isinstance(item, Sample))
+    ).splitlines()
 
 
-def by_series(samples: Iterable[Sample]) -> dict[str, float]:
+def by_series(samples: Samples) -> dict[str, float]:
     """Values by series text (`name{label="value"}`)."""
-    return {sample.series.text.rstrip(): sample.value for sample in samples}
+    return {sample.series.text.rstrip(): sample.value for sample in samples if isinstance(sample, Sample)}
+
+
+def malformed(samples: Samples) -> list[tuple[str, str]]:
+    """What could not be parsed, as what and text."""
+    return [(item.what, item.text) for item in samples if isinstance(item, Malformed)]
+
+
+def only_samples(samples: Samples) -> list[Sample]:
+    """The samples without malformed values."""
+    return [item for item in samples if isinstance(item, Sample)]

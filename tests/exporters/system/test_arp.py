@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.arp import Arp, parse_arp
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import by_series, host_paths
 
@@ -35,16 +36,17 @@ def test_a_kernel_without_arp_has_no_entries_and_no_fault(tmp_path: Path) -> Non
         list(Arp(host_paths(tmp_path)).collect())
 
 
-def test_a_line_that_is_no_entry_is_named_in_the_error() -> None:
-    with pytest.raises(ValueError, match=r"^/proc/net/arp: not an entry: '192\.0\.2\.1 0x1'$"):
-        parse_arp(HEADING + "192.0.2.1 0x1\n")
+def test_a_malformed_line_is_reported_and_the_others_are_counted() -> None:
+    malformed = MalformedValues()
+
+    assert parse_arp(ARP + "192.0.2.1 0x1\n", malformed) == {"eth0": 2, "tun0": 1}
+    assert malformed == [("/proc/net/arp", "192.0.2.1 0x1")]
+
+
+def test_an_entry_that_is_listed_twice_is_counted_once() -> None:
+    assert parse_arp(ARP + ARP, MalformedValues()) == {"eth0": 2, "tun0": 1}
 
 
 @given(st.text())
-def test_any_text_is_counts_or_a_value_error_that_names_the_file(text: str) -> None:
-    complaint = ""
-    try:
-        assert all(count > 0 for count in parse_arp(HEADING + text).values())
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint.startswith("/proc/net/arp: ")
+def test_any_text_can_be_parsed(text: str) -> None:
+    assert all(count > 0 for count in parse_arp(HEADING + text, MalformedValues()).values())

@@ -14,13 +14,15 @@ from deckwatch_exporters.system.cpu import (
     MODES,
     Cpu,
     CpuSettings,
-    never_falling,
     parse_cpu_list,
     parse_cpuinfo,
     parse_stat,
+    without_small_decreases,
 )
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import FIXTURES, by_series, host_paths
+from .support import malformed as reported
 
 NUMA = FIXTURES / "numa"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -175,62 +177,89 @@ def test_this_machines_cpus_are_those_that_python_counts() -> None:
 
 @given(before=TICKS, now=TICKS)
 def test_no_figure_falls_unless_the_cpu_starts_anew(before: list[int], now: list[int]) -> None:
-    kept = never_falling(before, now)
+    kept = without_small_decreases([*before], [*now])
 
     anew = (before[3] - now[3]) * TICK >= 3
     assert kept == (now if anew else [max(pair) for pair in zip(before, now, strict=True)])
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("line", "reported"),
     [
-        ("", "/proc/stat names no CPU"),
-        ("cpu  1 2 3 4\nintr 5\n", "/proc/stat names no CPU"),
-        ("cpu0 1 2 3\n", "/proc/stat: cpu0 has 3 figures, not four or more"),
-        ("cpu0 1 2 3 x\n", "/proc/stat: not figures: '1 2 3 x'"),
-        ("cpu0 1 2 3 -4\n", "/proc/stat: not figures: '1 2 3 -4'"),
-        ("cpu0 1 2 3 99999999999999999999\n", "/proc/stat: not figures: '1 2 3 99999999999999999999'"),
-        ("cpuset 1 2 3 4\n", "/proc/stat: not a CPU: 'cpuset'"),
+        ("cpu1 1 2 3", ("/proc/stat", "cpu1 1 2 3")),
+        ("cpu1 1 2 3 4 5", ("/proc/stat", "cpu1 1 2 3 4 5")),
+        ("cpuset 1 2 3 4", ("/proc/stat", "cpuset 1 2 3 4")),
+        ("cpu0 9 9 9 9", ("/proc/stat", "cpu0 9 9 9 9")),  # repeated
     ],
 )
-def test_what_is_wrong_with_the_file_is_said(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=f"^{complaint}$"):
-        parse_stat(text)
+def test_a_malformed_line_is_left_out(line: str, reported: tuple[str, str]) -> None:
+    malformed = MalformedValues()
+
+    found = parse_stat(f"cpu 1 2 3 4\ncpu0 1 2 3 4\n{line}\ncpu2 5 6 7 8\n", malformed)
+
+    assert found == {"0": [1, 2, 3, 4], "2": [5, 6, 7, 8]}
+    assert malformed == [reported]
+
+
+@pytest.mark.parametrize("word", ["x", "-4", "99999999999999999999", "(null)"])
+def test_a_malformed_value_is_missing_alone(word: str) -> None:
+    malformed = MalformedValues()
+
+    assert parse_stat(f"cpu0 1 2 3 {word}\n", malformed) == {"0": [1, 2, 3, None]}
+    assert malformed == [("/proc/stat: cpu0", word)]
+
+
+@pytest.mark.parametrize("text", ["", "cpu  1 2 3 4\nintr 5\n"])
+def test_a_file_without_cpus_is_reported(text: str) -> None:
+    malformed = MalformedValues()
+
+    assert parse_stat(text, malformed) == {}
+    assert malformed == [("/proc/stat: cpu", "")]
 
 
 @given(st.one_of(st.text(), st.text(alphabet="cpu0123 -\n").map(lambda text: "cpu0 " + text)))
-def test_any_text_is_figures_or_a_value_error_that_names_the_file(text: str) -> None:
-    complaint = ""
-    try:
-        assert all(4 <= len(ticks) <= 10 and min(ticks) >= 0 for ticks in parse_stat(text).values())
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint.startswith("/proc/stat")
+def test_any_stat_can_be_parsed(text: str) -> None:
+    assert all(4 <= len(ticks) <= 10 for ticks in parse_stat(text, MalformedValues()).values())
 
 
 @given(st.sets(st.integers(0, 300)))
 def test_a_list_of_cpus_is_read_back(cpus: set[int]) -> None:
     text = ",".join(f"{cpu}-{cpu + 2}" if cpu % 2 else str(cpu) for cpu in sorted(cpus))
 
-    assert set(parse_cpu_list(text)) == {n for cpu in cpus for n in range(cpu, cpu + (3 if cpu % 2 else 1))}
+    assert set(parse_cpu_list(text, "isolated", MalformedValues())) == {
+        n for cpu in cpus for n in range(cpu, cpu + (3 if cpu % 2 else 1))
+    }
 
 
 def test_a_cpu_that_is_listed_twice_is_one() -> None:
-    assert parse_cpu_list("0-2,1-3") == [0, 1, 2, 3]
+    assert parse_cpu_list("0-2,1-3", "isolated", MalformedValues()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("text", ["a", "1-", "3-1", "0-99999999", "-1", "0-70000", "1 2"])
-def test_what_is_no_list_of_cpus_is_named_in_the_error(text: str) -> None:
-    with pytest.raises(ValueError, match=f"^isolated: not a list of CPUs: '{text}'$"):
-        parse_cpu_list(text, "isolated")
+@pytest.mark.parametrize("text", ["a", "1-", "3-1", "0-99999999", "-1", "0-70000", "1 2", "(null)"])
+def test_a_malformed_list_of_cpus_is_reported(text: str) -> None:
+    malformed = MalformedValues()
+
+    assert parse_cpu_list(text, "isolated", malformed) == []
+    assert malformed == [("isolated", text)]
+
+
+def test_a_malformed_list_of_isolated_cpus_leaves_all_other_series(tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(FIXTURES / "host", tmp_path / "host", symlinks=True))
+    isolated = tree / "sys/devices/system/cpu/isolated"
+    expected = {
+        series: value
+        for series, value in by_series(Cpu(host_paths(tree)).collect()).items()
+        if not series.startswith("node_cpu_isolated")
+    }
+    isolated.write_text("(null)\n")
+
+    found = list(Cpu(host_paths(tree)).collect())
+
+    assert by_series(found) == expected
+    assert reported(found) == [(str(isolated), "(null)")]
 
 
 @given(st.text())
-def test_any_text_is_processors_or_a_value_error_that_names_the_file(text: str) -> None:
-    complaint = ""
-    try:
-        assert all("processor" in fields for fields in parse_cpuinfo("processor: 0\n" + text))
-        parse_cpuinfo(text)
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint == "/proc/cpuinfo names no processor"
+def test_any_cpuinfo_can_be_parsed(text: str) -> None:
+    assert parse_cpuinfo("processor: 0\n" + text, MalformedValues())
+    parse_cpuinfo(text, MalformedValues())

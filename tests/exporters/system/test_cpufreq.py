@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deckwatch.exporter import NotAvailable
-from deckwatch_exporters.system.cpufreq import CpuFrequency
+from deckwatch_exporters.system.cpufreq import FREQUENCIES, CpuFrequency
 
-from .support import FIXTURES, by_series, exposed, host_paths
+from .support import FIXTURES, by_series, exposed, host_paths, malformed, only_samples
 
 NUMA = FIXTURES / "numa"
 
@@ -54,7 +54,9 @@ def test_a_governor_that_is_listed_twice_is_one_series(tmp_path: Path) -> None:
     folder = tree / "sys/devices/system/cpu/cpu1/cpufreq"
     (folder / "scaling_available_governors").write_text("schedutil schedutil\n")
 
-    governors = [s for s in CpuFrequency(host_paths(tree)).collect() if 'cpu="1",governor' in s.series.text]
+    governors = [
+        s for s in only_samples(CpuFrequency(host_paths(tree)).collect()) if 'cpu="1",governor' in s.series.text
+    ]
 
     assert [(sample.series.labels[1], sample.value) for sample in governors] == [(("governor", "schedutil"), 1)]
 
@@ -67,13 +69,18 @@ def test_a_cpu_without_frequencies_does_not_hide_the_others(tmp_path: Path) -> N
     assert of_cpu("1", tree)['node_cpu_scaling_frequency_hertz{cpu="1"}'] == 2_201_000_000
 
 
-def test_frequencies_of_garbage_and_governors_without_a_name_are_absent(tmp_path: Path) -> None:
+def test_malformed_frequencies_are_reported_and_unknown_ones_are_absent(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
-    for file in tree.glob("sys/devices/system/cpu/cpu*/cpufreq/*"):
-        file.write_bytes(b"\xff\x00" if file.name.endswith("_freq") else b"")
+    files = sorted(tree.glob("sys/devices/system/cpu/cpu*/cpufreq/*"))
+    frequencies = [file for file in files if file.name in FREQUENCIES]
+    for file in files:
+        file.write_text("<unknown>\n" if file in frequencies[1:] else "")
+    frequencies[0].write_bytes(b"\xff\x00\n")
 
-    with pytest.raises(NotAvailable):
-        list(CpuFrequency(host_paths(tree)).collect())
+    found = list(CpuFrequency(host_paths(tree)).collect())
+
+    assert by_series(found) == {}
+    assert malformed(found) == [(str(frequencies[0]), "\\xff\x00")]
 
 
 def test_a_host_that_does_not_scale_its_cpus_has_no_figures_and_no_fault(tmp_path: Path) -> None:

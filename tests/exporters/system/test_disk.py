@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch_exporters.system.disk import Disk, DiskSettings, parse_diskstats, parse_udev
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import FIXTURES, by_series, host_paths
 
@@ -57,23 +58,36 @@ def test_what_udev_and_sysfs_know_becomes_labels(series: dict[str, float]) -> No
     ]
 
 
-@pytest.mark.parametrize("text", ["8 0 sda 1 2", LINE.replace("7", "seven"), "garbage"])
-def test_a_malformed_line_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^/proc/diskstats: .* in '"):
-        parse_diskstats(text, NOTHING)
+@pytest.mark.parametrize("text", ["8 0 sda 1 2", f"{LINE} 5", "garbage"])
+def test_a_line_with_an_unknown_number_of_fields_is_left_out(text: str) -> None:
+    malformed = MalformedValues()
+
+    assert parse_diskstats(text, NOTHING, malformed) == []
+    assert malformed == [("/proc/diskstats", text)]
 
 
-def test_a_device_that_stands_twice_comes_once() -> None:
-    assert len(parse_diskstats(f"{LINE}\n{LINE}\n", NOTHING)) == 1
+@pytest.mark.parametrize("word", ["seven", "-7", "(null)", "99999999999999999999", "7_0"])
+def test_a_malformed_value_is_missing_alone(word: str) -> None:
+    malformed = MalformedValues()
+    fields = LINE.split()
+    fields[3] = word
+
+    (device,) = parse_diskstats(" ".join(fields), NOTHING, malformed)
+
+    assert device.values == [None, *map(int, fields[4:])]
+    assert malformed == [(f"/proc/diskstats: {fields[2]}", word)]
+
+
+def test_the_first_line_of_a_device_counts() -> None:
+    malformed = MalformedValues()
+
+    assert len(parse_diskstats(f"{LINE}\n{LINE}\n", NOTHING, malformed)) == 1
+    assert len(malformed) == 1
 
 
 @given(st.text())
-def test_any_diskstats_gives_devices_or_a_value_error(text: str) -> None:
-    try:
-        devices = parse_diskstats(text, NOTHING)
-    except ValueError:
-        devices = []
-    assert all(len(figures) >= 11 for _, _, _, figures in devices)
+def test_any_diskstats_can_be_parsed(text: str) -> None:
+    assert all(len(device.values) >= 11 for device in parse_diskstats(text, NOTHING, MalformedValues()))
 
 
 @given(st.text())

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
-from deckwatch_exporters.system.hwmon import Hwmon, clean, figures
+from deckwatch_exporters.system.hwmon import Hwmon, clean, readings
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import FIXTURES, by_series, exposed, host_paths
 
@@ -108,7 +109,7 @@ def test_a_machine_without_sensors_has_nothing_to_tell(tmp_path: Path) -> None:
     st.one_of(st.none(), st.text()),
 )
 def test_any_content_gives_figures_of_distinct_names(sensor: str, values: dict[str, str], label: str | None) -> None:
-    found = list(figures(sensor, values, label))
+    found = list(readings(sensor, values, label, "file", MalformedValues()))
 
     assert len({figure.name for figure in found}) == len(found) <= len(values)
 

@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch_exporters.system.cpu import Cpu
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.paths import Paths, read_text
-from deckwatch_exporters.system.tcpstat import SocketStates, ask_kernel, count_replies, parse_net_tcp
+from deckwatch_exporters.system.tcpstat import SocketStates, count_replies, parse_net_tcp, query_kernel
 from deckwatch_exporters.system.timex import Timex
 from deckwatch_exporters.system.watched import ProcessGroup, WatchedProcesses
 from services import until
@@ -73,7 +74,7 @@ def test_what_waits_unread_is_counted_in_bytes() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
             accepted, _ = server.accept()
             client.sendall(b"x" * 1000)
-            until(lambda: (ask_kernel() or Counter())["rx_queued_bytes"] == 1000)
+            until(lambda: (query_kernel() or Counter())["rx_queued_bytes"] == 1000)
             accepted.close()
 
     in_a_network_of_its_own(look)
@@ -81,9 +82,11 @@ def test_what_waits_unread_is_counted_in_bytes() -> None:
 
 def test_the_files_of_the_kernel_agree_with_its_socket() -> None:
     def look() -> tuple[Counter[str], Counter[str] | None]:
-        folder = "/proc/thread-self/net"
+        files: Counter[str] = Counter()
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-            return parse_net_tcp(read_text(f"{folder}/tcp")) + parse_net_tcp(read_text(f"{folder}/tcp6")), ask_kernel()
+            for file in ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"):
+                parse_net_tcp(read_text(file), file, files, MalformedValues())
+            return files, query_kernel()
 
     files, asked = in_a_network_of_its_own(look)
 
@@ -108,9 +111,9 @@ def test_the_clock_is_described() -> None:
 def test_cpu_counters_never_fall_when_the_kernels_do(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     cpu = Cpu(Paths(proc=str(tmp_path), sys=str(tmp_path)))
-    stat.write_text("cpu  0 0 0 0\ncpu0 10 0 10 1000 500 0 0 0 0 0\n")
+    stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 10 0 10 1000 500 0 0 0 0 0\n")
     first = by_series(cpu.collect())
-    stat.write_text("cpu  0 0 0 0\ncpu0 11 0 10 1001 400 0 0 0 0 0\n")
+    stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 11 0 10 1001 400 0 0 0 0 0\n")
     second = by_series(cpu.collect())
 
     assert all(second[name] >= value for name, value in first.items())

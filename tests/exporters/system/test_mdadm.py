@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch_exporters.system.mdadm import STATES, Mdadm, parse_mdstat
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import FIXTURES, by_series, host_paths
 
@@ -74,20 +75,38 @@ def test_what_sysfs_adds_is_there_for_the_arrays_that_have_it(series: dict[str, 
     assert 'node_md_degraded{device="md10"}' not in series
 
 
-def test_an_array_without_a_size_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^/proc/mdstat: not an array: 'md0 : active raid1 sda1\[0\]'"):
-        parse_mdstat("md0 : active raid1 sda1[0]\n")
+def test_an_array_without_a_size_has_all_other_series() -> None:
+    (array,) = parse_mdstat("md0 : active raid1 sda1[0]\n", MalformedValues())
+
+    assert (array.blocks, array.synced, array.required, array.active) == (None, None, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "md1 :",
+        "md1 : (null) raid1 sda1[0]\n      5 blocks",
+        "md0 : active raid0 sda1[0]\n      5 blocks",  # repeated
+        "md1 : active raid1 sda1[0] sdb1[1]\n      5 blocks [2/x] [U_]",
+        "md1 : active raid1 sda1[0] sdb1[1]\n      5 blocks [2/1] [U_]\n      recovery = x% (1/5)",
+    ],
+)
+def test_a_malformed_array_is_reported_and_the_others_are_exported(block: str) -> None:
+    malformed = MalformedValues()
+
+    arrays = parse_mdstat(f"md0 : active raid0 sda1[0]\n      7 blocks\n\n{block}\n\nmd2 : inactive\n", malformed)
+
+    assert [array.name for array in arrays] == ["md0", "md2"]
+    assert malformed == [("/proc/mdstat", block)]
 
 
 def test_no_arrays_are_no_samples() -> None:
-    assert parse_mdstat("Personalities : \nunused devices: <none>\n") == []
+    assert parse_mdstat("Personalities : \nunused devices: <none>\n", MalformedValues()) == []
 
 
 @given(st.one_of(st.text(), st.from_regex(r"md[0-9] : (in)?active raid[0-9](.|\n){0,40}[0-9] blocks.{0,20}\n")))
-def test_any_mdstat_gives_distinct_arrays_or_a_value_error(text: str) -> None:
-    try:
-        arrays = parse_mdstat(text)
-    except ValueError:
-        arrays = []
+def test_any_mdstat_can_be_parsed(text: str) -> None:
+    arrays = parse_mdstat(text, MalformedValues())
+
     assert len({array.name for array in arrays}) == len(arrays)
     assert all(array.state in STATES for array in arrays)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.exporter import NotAvailable
+from deckwatch.exporter import NotAvailable, Sample
 from deckwatch_exporters.system import memory_numa
 from deckwatch_exporters.system.memory import Memory, metric_part, parse_meminfo
 from deckwatch_exporters.system.memory_numa import MemoryNuma
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
-from .support import FIXTURES, by_series, exposed, host_paths
+from .support import FIXTURES, by_series, exposed, host_paths, malformed
 
 NUMA = FIXTURES / "numa"
 
@@ -34,7 +35,7 @@ def test_every_field_is_exported_in_bytes_and_counts_of_pages_without_unit() -> 
 
 
 def test_memory_is_a_gauge() -> None:
-    assert {sample.series.metric.type for sample in Memory(host_paths(NUMA)).collect()} == {"gauge"}
+    assert {s.series.metric.type for s in Memory(host_paths(NUMA)).collect() if isinstance(s, Sample)} == {"gauge"}
 
 
 def test_a_second_run_has_the_same_series_and_the_new_values(tmp_path: Path) -> None:
@@ -62,27 +63,39 @@ def test_fields_become_names_that_prometheus_takes(name: str, unit: str, part: s
     assert metric_part(name, unit) == part
 
 
-@pytest.mark.parametrize("line", ["MemFree", "MemFree:", "MemFree: x kB", "MemFree: 5 MB", "MemFree: -5 kB", ": 5 kB"])
-def test_a_line_of_anything_else_is_named_in_the_error(line: str) -> None:
-    with pytest.raises(ValueError, match=f"^/proc/meminfo: not a field: '{line}'$"):
-        parse_meminfo(f"MemTotal: 9 kB\n{line}\nBuffers: 0 kB\n")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MemFree", "MemFree:", "MemFree: x kB", "MemFree: 5 MB", "MemFree: -5 kB", "MemFree: (null) kB", ": 5 kB",
+        "MemFree: 99999999999999999999 kB", "MemTotal: 8 kB", "MemFree: \u0665 kB", "MemFree\\xff",
+        "Mem-Total: 3 kB\nMem_Total: 4 kB",
+    ],
+)  # fmt: skip
+def test_a_malformed_line_is_missing_alone(line: str, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9 kB\n{line}\nBuffers: 0 kB\n")
+
+    found = list(Memory(host_paths(tmp_path)).collect())
+
+    series = by_series(found)
+    series.pop("node_memory_Mem_Total_bytes", None)
+    assert series == {"node_memory_MemTotal_bytes": 9216, "node_memory_Buffers_bytes": 0}
+    assert len(malformed(found)) == 1
 
 
-def test_an_empty_file_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"^/proc/meminfo is empty$"):
-        parse_meminfo("\n")
+def test_an_empty_file_is_reported() -> None:
+    values = MalformedValues()
+
+    assert parse_meminfo("\n", values) == {}
+    assert values == [("/proc/meminfo", "")]
 
 
 @given(st.one_of(st.text(), st.text(alphabet="aA(): 0159kB\n_\r\x0b\x85\u0663")))
-def test_any_text_is_fields_or_a_value_error_that_names_the_file(text: str) -> None:
-    complaint = ""
-    try:
-        fields = parse_meminfo(text)
-        assert all(value >= 0 for value in fields.values())
-        assert all(metric_part(*field).isascii() for field in fields)
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint.startswith("/proc/meminfo")
+def test_any_meminfo_can_be_parsed(text: str) -> None:
+    fields = parse_meminfo(text, MalformedValues())
+
+    assert all(value >= 0 for value in fields.values())
+    assert all(metric_part(*field).isascii() for field in fields)
 
 
 # NUMA nodes
@@ -99,7 +112,8 @@ def test_each_numa_node_has_its_memory_in_bytes_and_its_allocations_as_counters(
     assert found['node_memory_numa_numa_hit_total{node="1"}'] == 193460335813
     assert found['node_memory_numa_interleave_hit_total{node="0"}'] == 57146
     assert len(found) == 2 * (9 + 6)
-    types = {s.series.metric.name: s.series.metric.type for s in MemoryNuma(host_paths(NUMA)).collect()}
+    samples = [s for s in MemoryNuma(host_paths(NUMA)).collect() if isinstance(s, Sample)]
+    types = {s.series.metric.name: s.series.metric.type for s in samples}
     assert {name for name, type in types.items() if type == "counter"} == {n for n in types if n.endswith("_total")}
 
 
@@ -110,9 +124,10 @@ def test_a_host_without_numa_nodes_has_no_figures_and_no_fault(tmp_path: Path) -
         list(MemoryNuma(host_paths(tmp_path)).collect())
 
 
-def test_a_node_whose_memory_was_taken_out_is_left_out(tmp_path: Path) -> None:
+def test_a_node_that_was_removed_is_left_out_and_the_others_are_exported(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
     (tree / "sys/devices/system/node/node0/meminfo").unlink()
+    (tree / "sys/devices/system/node/node0/numastat").unlink()
 
     found = exposed(MemoryNuma(host_paths(tree)).collect())
 
@@ -121,19 +136,19 @@ def test_a_node_whose_memory_was_taken_out_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["Node 0 MemFree 5 kB", "MemFree: 5 kB", "Node x MemFree: 5 kB", "Node 0 MemFree: 5 MB"]
+    "line",
+    ["Node 0 MemFree 5 kB", "MemFree: 5 kB", "Node x MemFree: 5 kB", "Node 0 MemFree: 5 MB", "Node 0 MemTotal: 1 kB"],
 )
-def test_a_line_of_a_nodes_memory_that_is_no_field_is_named_with_its_file(line: str) -> None:
-    with pytest.raises(ValueError, match=f"^/node0/meminfo: not a field: '{line}'$"):
-        memory_numa.parse_meminfo(line, "/node0/meminfo")
+def test_a_malformed_line_of_a_node_is_missing_alone(line: str) -> None:
+    values = MalformedValues()
+
+    found = memory_numa.parse_meminfo(f"Node 0 MemTotal: 9 kB\n{line}\n", "/node0/meminfo", values)
+
+    assert found == {"MemTotal": 9216}
+    assert values == [("/node0/meminfo", line)]
 
 
 @given(st.one_of(st.text(), st.text(alphabet="Node 0129M(): kB_\n").map(lambda text: "Node 0 " + text)))
-def test_any_text_is_a_nodes_memory_or_a_value_error_that_names_the_file(text: str) -> None:
+def test_any_file_of_a_node_can_be_parsed(text: str) -> None:
     for parse in (memory_numa.parse_meminfo, memory_numa.parse_numastat):
-        complaint = ""
-        try:
-            assert all(value >= 0 for value in parse(text, "/node0/file").values())
-        except ValueError as fault:
-            complaint = str(fault)
-        assert not complaint or complaint.startswith("/node0/file")
+        assert all(value >= 0 for value in parse(text, "/node0/file", MalformedValues()).values())

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.netstat import Netstat, NetstatSettings, field_names, parse_netstat, parse_snmp6
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
-from .support import by_series, host_paths
+from .support import by_series, host_paths, malformed
 
 NETSTAT = """\
 TcpExt: SyncookiesSent TW ListenOverflows TCPOFOQueue TCPRcvQDrop
@@ -95,33 +96,47 @@ def test_a_kernel_without_networking_has_no_counters_and_no_fault(tmp_path: Path
         list(Netstat(host_paths(tmp_path), NetstatSettings()).collect())
 
 
-def test_a_figure_that_is_no_number_is_named_in_the_error(tmp_path: Path) -> None:
-    tree = host(tmp_path, snmp="Tcp: InSegs\nTcp: many\n")
+def test_a_malformed_value_is_missing_alone(tmp_path: Path) -> None:
+    tree = host(tmp_path, snmp="Tcp: InSegs OutSegs MaxConn\nTcp: many 5 -1\n")
 
-    with pytest.raises(ValueError, match=r"^/proc/net: Tcp_InSegs is 'many', not a whole number$"):
-        list(Netstat(host_paths(tree), NetstatSettings()).collect())
+    found = list(Netstat(host_paths(tree), NetstatSettings()).collect())
+
+    assert "node_netstat_Tcp_InSegs" not in by_series(found)
+    assert by_series(found)["node_netstat_Tcp_OutSegs"] == 5
+    assert by_series(found)["node_netstat_Tcp_MaxConn"] == -1
+    assert malformed(found) == [("/proc/net/snmp: Tcp_InSegs", "many")]
+
+
+def test_the_first_value_of_a_repeated_field_counts(tmp_path: Path) -> None:
+    tree = host(tmp_path, snmp="Tcp: InSegs InSegs\nTcp: 5 6\n")
+
+    found = list(Netstat(host_paths(tree), NetstatSettings()).collect())
+
+    assert by_series(found)["node_netstat_Tcp_InSegs"] == 5
+    assert malformed(found) == [("/proc/net/snmp: Tcp_InSegs", "6")]
 
 
 @pytest.mark.parametrize(
-    "text", ["Tcp: InSegs OutSegs\nTcp: 1\n", "Tcp: InSegs\nUdp: 1\n", "Tcp: InSegs\n", "Tcp: InSegs\nTcp: 1\nrest\n"]
+    "text",
+    ["Tcp: InSegs OutSegs\nTcp: 1\n", "Tcp: InSegs\nTcpExt: 1\n", "Tcp: InSegs\n", "Tcp: 1\n", "rest\n"],
 )
-def test_names_and_figures_that_do_not_fit_together_are_an_error_that_names_the_file(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^/proc/net/snmp: "):
-        parse_netstat(text, "/proc/net/snmp")
+def test_names_without_their_values_are_left_out_and_other_protocols_are_not(text: str) -> None:
+    values = MalformedValues()
+
+    assert parse_netstat(f"Ip: Forwarding\nIp: 1\n{text}Udp: NoPorts\nUdp: 2\n", "snmp", values) == [
+        ("Ip: Forwarding", ["1"]),
+        ("Udp: NoPorts", ["2"]),
+    ]
+    assert [what for what, _ in values] == ["snmp"]
 
 
 @given(st.text(alphabet=st.sampled_from("Tcp: 1a\n")) | st.text())
-def test_of_any_text_each_line_of_names_has_as_many_figures_or_it_is_a_value_error(text: str) -> None:
-    complaint = ""
-    try:
-        protocols = parse_netstat(text, "snmp")
-    except ValueError as fault:
-        complaint = str(fault)
-    else:
-        assert all(len(field_names(names)) == len(figures) for names, figures in protocols)
-    assert not complaint or complaint.startswith("snmp: ")
+def test_any_text_can_be_parsed_and_each_line_of_names_has_as_many_values(text: str) -> None:
+    protocols = parse_netstat(text, "snmp", MalformedValues())
+
+    assert all(len(field_names(names)) == len(words) for names, words in protocols)
 
 
 @given(st.text())
-def test_any_text_is_a_possible_snmp6_file_and_only_version_six_is_taken_from_it(text: str) -> None:
-    assert all("6_" in name for name in parse_snmp6(text))
+def test_any_snmp6_can_be_parsed_and_only_version_six_is_taken_from_it(text: str) -> None:
+    assert all("6_" in name for name, _ in parse_snmp6(text))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.exporter import NotAvailable
+from deckwatch.exporter import NotAvailable, Sample
 from deckwatch_exporters.system.network import NetworkDevices, NetworkSettings, parse_net_dev
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import by_series, host_paths
+
+DEVICE = "{}: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"
 
 DEV = """\
 Inter-|   Receive                                                |  Transmit
@@ -68,7 +72,7 @@ def test_packets_that_nobody_wanted_come_from_sysfs_and_are_absent_where_it_lack
 def test_devices_are_chosen_by_regular_expressions(chosen: dict[str, str], devices: set[str], tmp_path: Path) -> None:
     collector = NetworkDevices(host_paths(host(tmp_path)), NetworkSettings.model_validate(chosen))
 
-    assert {dict(sample.series.labels)["device"] for sample in collector.collect()} == devices
+    assert {dict(item.series.labels)["device"] for item in collector.collect() if isinstance(item, Sample)} == devices
 
 
 def test_a_kernel_without_networking_has_no_devices_and_no_fault(tmp_path: Path) -> None:
@@ -76,19 +80,42 @@ def test_a_kernel_without_networking_has_no_devices_and_no_fault(tmp_path: Path)
         list(NetworkDevices(host_paths(tmp_path), NetworkSettings()).collect())
 
 
-@pytest.mark.parametrize("line", ["eth0: 1 2 3", "eth0: 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15 16", "no colon here"])
-def test_a_line_that_is_no_device_is_named_in_the_error(line: str) -> None:
-    with pytest.raises(ValueError, match=r"^/proc/net/dev: not a device: '" + line[:9]):
-        parse_net_dev(f"\n\n{line}\n")
+@pytest.mark.parametrize(
+    "line", ["eth0: 1 2 3", "eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "no colon", DEVICE.format("lo")]
+)
+def test_a_malformed_line_is_left_out(line: str) -> None:
+    malformed = MalformedValues()
+
+    assert parse_net_dev(f"{DEVICE.format('lo')}\n{line}\n", malformed) == {"lo": list(range(16))}
+    assert malformed == [("/proc/net/dev", line)]
+
+
+def test_a_malformed_value_is_missing_alone() -> None:
+    malformed = MalformedValues()
+
+    found = parse_net_dev(DEVICE.format("lo").replace(" 3 ", " -3 "), malformed)
+
+    assert found == {"lo": [0, 1, 2, None, *range(4, 16)]}
+    assert malformed == [("/proc/net/dev: lo", "-3")]
+
+
+def test_devices_with_names_that_differ_in_undecodable_bytes_are_distinct(tmp_path: Path) -> None:
+    tree = host(tmp_path)
+    devices = [DEVICE.format("eth").encode().replace(b"eth", b"eth" + byte) for byte in (b"\xfe", b"\xff")]
+    (tree / "proc/net/dev").write_bytes(b"\n".join([*devices, b""]))
+    for name, value in ((b"eth\xfe", 1), (b"eth\xff", 2)):
+        statistics = os.path.join(os.fsencode(tree), b"sys/class/net", name, b"statistics")
+        folder = Path(os.fsdecode(statistics))
+        folder.mkdir(parents=True)
+        (folder / "rx_nohandler").write_text(f"{value}\n")
+
+    found = by_series(NetworkDevices(host_paths(tree), NetworkSettings()).collect())
+
+    for device, value in ((r"eth\\xfe", 1), (r"eth\\xff", 2)):
+        assert found[f'node_network_receive_packets_total{{device="{device}"}}'] == 1
+        assert found[f'node_network_receive_nohandler_total{{device="{device}"}}'] == value
 
 
 @given(st.text())
-def test_any_text_is_either_devices_with_all_figures_or_a_value_error(text: str) -> None:
-    complaint = ""
-    try:
-        devices = parse_net_dev("\n\n" + text)
-    except ValueError as fault:
-        complaint = str(fault)
-    else:
-        assert all(len(figures) >= 16 for figures in devices.values())
-    assert not complaint or complaint.startswith("/proc/net/dev: ")
+def test_any_text_can_be_parsed(text: str) -> None:
+    assert all(len(values) == 16 for values in parse_net_dev(text, MalformedValues()).values())

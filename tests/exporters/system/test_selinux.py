@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.selinux import Selinux, parse_config
 
 from .support import FIXTURES, by_series, host_paths
@@ -36,9 +37,9 @@ def test_a_machine_without_selinux_says_so_and_no_more(tmp_path: Path) -> None:
     ],
 )
 def test_the_configured_mode_is_read_as_selinux_reads_it(text: str, mode: int | None) -> None:
-    assert parse_config(text) == mode
+    assert parse_config(text, MalformedValues()) == mode
 
 
 @given(st.text())
 def test_any_config_gives_a_mode_or_none(text: str) -> None:
-    assert parse_config(text) in (1, 0, -1, None)
+    assert parse_config(text, MalformedValues()) in (1, 0, -1, None)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.stat import METRICS, Stat, StatSettings, parse_stat
 
-from .support import FIXTURES, by_series, host_paths
+from .support import FIXTURES, by_series, host_paths, malformed
 
 PATHS = host_paths(FIXTURES / "numa")
 TOTALS = {
@@ -53,26 +54,36 @@ def test_a_field_that_the_kernel_does_not_have_is_absent(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("line", "reported"),
     [
-        ("", "/proc/stat has none of the fields that are exported"),
-        ("btime\n", "/proc/stat: btime has no figure"),
-        ("intr x 1 2\n", "/proc/stat: not figures: 'x'"),
-        ("ctxt -5\n", "/proc/stat: not figures: '-5'"),
+        ("btime", ("/proc/stat: btime", "btime")),
+        ("btime x", ("/proc/stat: btime", "x")),
+        ("btime -5", ("/proc/stat: btime", "-5")),
+        ("ctxt 8", ("/proc/stat: ctxt", "ctxt 8")),  # repeated
     ],
 )
-def test_what_is_wrong_with_the_file_is_said(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=f"^{complaint}$"):
-        parse_stat(text)
+def test_a_malformed_line_is_reported_and_the_others_are_exported(
+    line: str, reported: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text(f"intr 5 1 2\nctxt 7\n{line}\nprocesses 9\n")
+
+    found = list(Stat(host_paths(tmp_path)).collect())
+
+    assert by_series(found) == {"node_intr_total": 5, "node_context_switches_total": 7, "node_forks_total": 9}
+    assert malformed(found) == [reported]
+
+
+def test_an_empty_file_is_reported() -> None:
+    values = MalformedValues()
+
+    assert parse_stat("", False, values) == {}
+    assert values == [("/proc/stat", "")]
 
 
 @given(st.sampled_from(["", "intr ", "softirq ", "btime"]), st.text())
-def test_any_text_is_figures_or_a_value_error_that_names_the_file(start: str, text: str) -> None:
-    complaint = ""
-    try:
-        fields = parse_stat(start + text)
-        assert fields.keys() <= METRICS.keys() | {"softirq"}
-        assert all(fields.values())
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint.startswith("/proc/stat")
+def test_any_text_can_be_parsed(start: str, text: str) -> None:
+    fields = parse_stat(start + text, True, MalformedValues())
+
+    assert fields.keys() <= METRICS.keys() | {"softirq"}
+    assert all(fields.values())

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.dbus_wire import Connection, DBusError, Reader
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.systemd import Systemd, SystemdSettings, parse_version
 from services import installed, until
@@ -209,4 +210,4 @@ def test_any_bytes_are_read_or_refused(data: bytes, signature: str) -> None:
 
 @pytest.mark.parametrize(("text", "version"), [("252.39-1~deb12u1", 252.39), ("v252", 252), ("249", 249)])
 def test_versions_are_numbers(text: str, version: float) -> None:
-    assert parse_version(text) == version
+    assert parse_version(text, MalformedValues()) == version

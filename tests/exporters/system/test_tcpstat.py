@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system import tcpstat
+from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.paths import Paths
-from deckwatch_exporters.system.tcpstat import SocketStates, ask_kernel, count_replies, parse_net_tcp
+from deckwatch_exporters.system.tcpstat import SocketStates, count_replies, parse_net_tcp, query_kernel
 
-from .support import by_series, host_paths
+from .support import by_series, host_paths, malformed
 
 HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 TCP = HEADING + (
@@ -68,7 +69,7 @@ def test_a_hundred_real_sockets_are_all_in_what_the_kernel_answers(family: socke
         servers = [listener.accept()[0] for _ in clients]
         try:
             clients[0].sendall(b"x" * 1000)  # nobody reads it
-            counted = ask_kernel()
+            counted = query_kernel()
             mine = local_sockets(listener.getsockname()[1])
         finally:
             for one in clients + servers:
@@ -85,13 +86,13 @@ def test_a_hundred_real_sockets_are_all_in_what_the_kernel_answers(family: socke
 def test_the_kernel_and_its_files_tell_the_same_of_a_state_that_nobody_else_uses() -> None:
     # CLOSE_WAIT: the peer has closed, and this end has not.
     with listening(socket.AF_INET) as listener:
-        before = ask_kernel()
+        before = query_kernel()
         client = socket.create_connection(listener.getsockname()[:2])
         server, _ = listener.accept()
         with server:
             client.close()
             assert server.recv(1) == b""  # the end has arrived: the state has changed
-            after = ask_kernel()
+            after = query_kernel()
             states = local_sockets(listener.getsockname()[1])
 
     assert states["close_wait"] == 1
@@ -137,7 +138,7 @@ def test_the_files_are_read_where_the_kernel_refuses_netlink(monkeypatch: pytest
         monkeypatch.setattr("deckwatch_exporters.system.tcpstat.socket.socket", refused)
         found = by_series(SocketStates(Paths()).collect())
 
-    assert ask_kernel() is None
+    assert query_kernel() is None
     assert found['node_tcp_connection_states{state="listen"}'] >= 1
 
 
@@ -212,17 +213,33 @@ def test_any_bytes_of_an_answer_come_to_an_end(message: bytes) -> None:
     assert count_replies(message, Counter()) in (True, False, None)
 
 
-@pytest.mark.parametrize("line", ["0: a b 0A", "0: a b 0A 00000000", "0: a b zz 0:0", "0: a b 0A x:y"])
-def test_a_line_that_is_no_socket_is_named_in_the_error(line: str) -> None:
-    with pytest.raises(ValueError, match=f"^/proc/net/tcp: not a socket: '{line}'$"):
-        parse_net_tcp(HEADING + line)
+@pytest.mark.parametrize(
+    ("line", "state", "queues"),
+    [
+        ("0: a b 0A", "listen", set()),
+        ("0: a b 0A 00000000", "listen", {"tx_queued_bytes"}),
+        ("0: a b zz 0:0", "unknown", {"tx_queued_bytes", "rx_queued_bytes"}),
+        ("0: a b 0A x:0", "listen", {"rx_queued_bytes"}),
+        ("0:", "unknown", set()),
+    ],
+)
+def test_a_malformed_field_costs_only_what_depends_on_it(
+    line: str, state: str, queues: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/tcp").write_text(HEADING + line + "\n")
+
+    found = list(SocketStates(host_paths(tmp_path)).collect())
+
+    counts = {series.split('"')[1]: value for series, value in by_series(found).items()}
+    assert counts[state] == 1
+    assert {name for name in counts if name.endswith("_bytes")} == queues
+    assert malformed(found)
 
 
 @given(st.text())
-def test_any_text_is_counts_or_a_value_error_that_names_the_file(text: str) -> None:
-    complaint = ""
-    try:
-        assert "established" in parse_net_tcp(HEADING + text)
-    except ValueError as fault:
-        complaint = str(fault)
-    assert not complaint or complaint.startswith("/proc/net/tcp: ")
+def test_any_text_can_be_parsed(text: str) -> None:
+    counts: Counter[str] = Counter()
+    parse_net_tcp(HEADING + text, "/proc/net/tcp", counts, MalformedValues())
+
+    assert all(count >= 0 for count in counts.values())

@@ -35,7 +35,7 @@ def test_a_broken_file_fails_alone_and_is_named_once(
     assert series[f'deckwatch_textfile_error{{file="{tmp_path}/good.prom"}}'] == 0
     assert f'node_textfile_mtime_seconds{{file="{tmp_path}/broken.prom"}}' not in series
     assert len(caplog.records) == 1
-    assert "broken.prom is left out: ValueError: line 2" in caplog.text
+    assert "broken.prom: ValueError: line 2" in caplog.text
 
 
 def test_a_file_that_was_mended_is_exposed_again(textfile: Textfile, tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_a_series_in_two_files_is_exposed_once(textfile: Textfile, tmp_path: Pat
     [
         ("a 1 1700000000000", "timestamps are not supported"),
         ("# TYPE a thing\na 1", "unknown type 'thing'"),
-        ("a one", "not a number"),
-        ("a 1_000", "not a number"),
-        ('a{b="c" 1', "not a sample"),
-        ("a{b=c} 1", "not labels"),
-        ('a{b="1",b="2"} 1', "not labels"),
-        ("a 1\na 2", "stands twice: a"),
-        ("9a 1", "not a sample"),
+        ("a one", "malformed number"),
+        ("a 1_000", "malformed number"),
+        ('a{b="c" 1', "malformed sample"),
+        ("a{b=c} 1", "malformed labels"),
+        ('a{b="1",b="2"} 1', "malformed labels"),
+        ("a 1\na 2", "repeated series: a"),
+        ("9a 1", "malformed sample"),
     ],
 )
 def test_what_is_no_exposition_is_refused_with_its_line(text: str, fault: str) -> None:

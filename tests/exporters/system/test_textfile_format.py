@@ -85,19 +85,18 @@ def test_a_gauge_without_help_is_described_by_where_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a 1\nb 12", "line 2: ends without a line feed"),  # of 12345, perhaps
-        ("foo1\n", "line 1: not a sample"),
-        ("foo\n", "line 1: not a sample"),
-        ("foo_inf\n", "line 1: not a sample"),
-        ("a 1\n# TYPE a gauge\n", "line 2: the TYPE of a comes twice, or after its samples"),
-        ("# TYPE a gauge\n# TYPE a counter\n", "line 2: the TYPE of a comes twice"),
-        ("# HELP a x\n# HELP a y\n", "line 2: a second HELP of a"),
+        ("a 1\nb 12", "line 2: no line feed at the end"),  # of 12345, perhaps
+        ("foo1\n", "line 1: malformed sample"),
+        ("foo\n", "line 1: malformed sample"),
+        ("foo_inf\n", "line 1: malformed sample"),
+        ("a 1\n# TYPE a gauge\n", "line 2: TYPE of a is repeated or follows its samples"),
+        ("# TYPE a gauge\n# TYPE a counter\n", "line 2: TYPE of a is repeated"),
+        ("# HELP a x\n# HELP a y\n", "line 2: repeated HELP of a"),
         ("# TYPE a\n", "line 1: unknown type ''"),
-        ('a{b="1",c="2"} 1\na{c="2",b="1"} 2\n', "line 2: stands twice"),
-        ('a 1\na{b=""} 2\n', "line 2: stands twice"),
-        ('a{__name__="b"} 2\n', "line 1: not labels"),
-        ('a 1 # {trace="b"} 2\n', "line 1: not a sample"),
-        ('a{b="\udcff"} 1\n', "not UTF-8"),
+        ('a{b="1",c="2"} 1\na{c="2",b="1"} 2\n', "line 2: repeated series"),
+        ('a 1\na{b=""} 2\n', "line 2: repeated series"),
+        ('a{__name__="b"} 2\n', "line 1: malformed labels"),
+        ('a 1 # {trace="b"} 2\n', "line 1: malformed sample"),
     ],
 )
 def test_what_prometheus_would_misread_is_refused(text: str, fault: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.uname import Uname
 
-from .support import by_series, host_paths
+from .support import by_series, host_paths, only_samples
 
 
 @pytest.mark.parametrize(("file", "label"), [("example.net\n", "example.net"), (None, "(none)")])
@@ -29,6 +29,6 @@ def test_uname_and_the_domain_name_are_labels(
 
 
 def test_this_machine_goes_by_its_own_name() -> None:
-    (sample,) = Uname(Paths()).collect()
+    (sample,) = only_samples(Uname(Paths()).collect())
 
     assert dict(sample.series.labels)["nodename"] == os.uname().nodename
