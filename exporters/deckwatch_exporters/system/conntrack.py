@@ -71,6 +71,9 @@ def parse_statistics(text: str, malformed: MalformedValues) -> dict[str, int]:
         del totals[column]
     for row in filter(None, rows.split("\n")):
         words = row.split()
+        if words == columns:
+            malformed.add(file, row)
+            continue
         if len(words) != len(columns):
             malformed.add(file, row)
             return {}

@@ -44,8 +44,7 @@ COLUMNS: tuple[Metric, ...] = (
 #: From the unit of each column to base units.
 _FACTORS = (1, 1, _SECTOR, _MILLISECOND, 1, 1, _SECTOR, _MILLISECOND, 1, _MILLISECOND, _MILLISECOND,
             1, 1, 1, _MILLISECOND, 1, _MILLISECOND)  # fmt: skip
-_OLDER_WIDTHS = (14, 18)  # fields of a line before Linux 4.18 and 5.5
-_WIDTH = 20
+_WIDTHS = (14, 18, 20)  # fields of a line before Linux 4.18, before 5.5 and since
 
 INFO = Gauge(
     "node_disk_info",
@@ -155,12 +154,14 @@ class BlockDevice(NamedTuple):
 def parse_diskstats(text: str, exclude: re.Pattern[str], malformed: MalformedValues) -> list[BlockDevice]:
     """The devices with names that `exclude` does not match.
 
-    A line with another number of fields than any kernel prints is malformed: if one is missing, the rest is shifted.
+    A line with an unknown number of fields is malformed: with a field missing, those after it are shifted.
     """
     devices: dict[str, BlockDevice] = {}
-    for line in filter(None, text.split("\n")):
-        fields = line.split()
-        if len(fields) < _WIDTH and len(fields) not in _OLDER_WIDTHS:
+    lines = [(line, line.split()) for line in text.split("\n") if line]
+    widths = [len(fields) for _, fields in lines]
+    width = max(widths, key=widths.count, default=0)  # a later kernel may add columns
+    for line, fields in lines:
+        if len(fields) not in _WIDTHS and not _WIDTHS[-1] < len(fields) == width:
             malformed.add("/proc/diskstats", line)
             continue
         major, minor, name = fields[:3]
@@ -169,7 +170,7 @@ def parse_diskstats(text: str, exclude: re.Pattern[str], malformed: MalformedVal
         if name in devices:
             malformed.add(f"/proc/diskstats: {name}", line)
             continue
-        values = parse_unsigned_numbers(fields[3:_WIDTH], f"/proc/diskstats: {name}", malformed)
+        values = parse_unsigned_numbers(fields[3 : _WIDTHS[-1]], f"/proc/diskstats: {name}", malformed)
         devices[name] = BlockDevice(major, minor, name, values)
     return list(devices.values())
 

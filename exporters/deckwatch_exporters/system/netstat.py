@@ -82,23 +82,20 @@ def _add(samples: dict[str, Sample], metric: Metric, word: str, what: str, malfo
 def parse_netstat(text: str, file: str, malformed: MalformedValues) -> list[tuple[str, list[str]]]:
     """The line of names of each protocol, and its values.
 
-    A line of names is followed by a line of values, both starting with the protocol. A line without its counterpart, or
-    with another number of fields, is malformed.
+    A line of names is followed by a line with as many values, and both start with the protocol. Any other line is
+    malformed.
     """
     protocols = []
     names = ""
     for line in filter(None, text.split("\n")):
-        if not _NUMBER.search(line):
-            if names:
-                malformed.add(file, names)
-            names = line
-            continue
         protocol, *words = line.split(" ")
-        if not names.startswith(f"{protocol} ") or names.count(" ") != len(words):
-            malformed.add(file, line)
-        else:
+        if names.startswith(f"{protocol} ") and names.count(" ") == len(words) and _NUMBER.search(line):
             protocols.append((names, words))
-        names = ""
+            names = ""
+            continue
+        if names:
+            malformed.add(file, names)
+        names = line
     if names:
         malformed.add(file, names)
     return protocols

@@ -33,6 +33,7 @@ COLUMNS: dict[int, Metric] = {
     11: Gauge("node_softnet_backlog_len", "Number of packets in the backlog.", _CPU),
 }
 _INDEX = 12
+_WIDTHS = (10, 11, 13, 15)  # fields of a line in kernels since 2.6.36
 
 
 class Softnet:
@@ -60,7 +61,7 @@ def parse_softnet(text: str, malformed: MalformedValues) -> dict[int, list[int |
     """
     lines = [line.split() for line in text.split("\n") if line]
     widths = [len(words) for words in lines]
-    width = max(widths, key=widths.count, default=0)
+    width = max(widths, key=lambda width: (widths.count(width), width in _WIDTHS), default=0)
     cpus: dict[int, list[int | None]] = {}
     for number, words in enumerate(lines):
         if not 3 <= len(words) == width:

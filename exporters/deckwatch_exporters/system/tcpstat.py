@@ -138,8 +138,8 @@ def parse_net_tcp(text: str, file: str, counts: Counter[str], malformed: Malform
         fields += [""] * (5 - len(fields))
         number = parse_hexadecimal(fields[3], f"{file}: state", malformed)
         counts["unknown" if number is None else STATES.get(number, "unknown")] += 1
-        send, _, receive = fields[4].partition(":")
+        send, colon, receive = fields[4].partition(":")
         for queue, word in zip(_QUEUES, (receive, send), strict=True):
-            size = parse_hexadecimal(word, f"{file}: {queue}", malformed)
+            size = parse_hexadecimal(word if colon else "", f"{file}: {queue}", malformed)
             if size is not None:
                 counts[queue] += size

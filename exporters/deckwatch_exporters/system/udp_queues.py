@@ -38,9 +38,9 @@ def parse_udp(text: str, file: str, malformed: MalformedValues) -> dict[str, int
         fields = line.split()
         if not fields or "local_address" in fields:
             continue
-        send, _, receive = fields[4].partition(":") if len(fields) > 4 else ("", "", "")
+        send, colon, receive = fields[4].partition(":") if len(fields) > 4 else ("", "", "")
         for queue, word in (("tx", send), ("rx", receive)):
-            size = parse_hexadecimal(word, f"{file}: {queue}", malformed)
+            size = parse_hexadecimal(word if colon else "", f"{file}: {queue}", malformed)
             if size is None:
                 sizes.pop(queue, None)
             elif queue in sizes:

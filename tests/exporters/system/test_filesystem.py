@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from deckwatch_exporters.system.filesystem import Filesystem, FilesystemSettings, Mount, parse_mountinfo
 from deckwatch_exporters.system.parse_numbers import MalformedValues
+from deckwatch_exporters.system.paths import Paths
 from services import until
 
-from .support import by_series, host_paths
+from .support import by_series, host_paths, malformed, only_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 ROOT = '{device="/dev/sda1",fstype="ext4",mountpoint="/",device_error=""}'
 DATA = '{device="/dev/sda2",fstype="xfs",mountpoint="/srv/my data",device_error=""}'
@@ -127,6 +129,113 @@ def test_exclusions_are_settings(disks: FakeDisks) -> None:
     assert [line for line in series if line.startswith("node_filesystem_size_bytes")] == [
         f"node_filesystem_size_bytes{NFS}"
     ]
+
+
+CONTAINER = """900 800 0:50 / / rw - overlay overlay rw,lowerdir=/a
+901 900 254:0 / /host ro - ext4 /dev/vda rw
+902 901 254:1 / /host/srv ro,relatime - xfs /dev/vdb ro
+903 900 254:2 /var/lib/docker/containers/1/hosts /etc/hosts rw - ext4 /dev/vda rw
+904 900 0:51 / /hostile rw - tmpfs tmpfs rw
+"""
+
+
+def test_a_container_sees_the_mounts_of_its_host_with_the_flags_that_they_have_there(
+    disks: FakeDisks, tmp_path: Path
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mountinfo").write_text(CONTAINER)
+
+    series = by_series(Filesystem(Paths(proc=str(tmp_path), root="/host"), FilesystemSettings(), disks).collect())
+
+    assert {line: value for line, value in series.items() if "readonly" in line} == {
+        'node_filesystem_readonly{device="/dev/vda",fstype="ext4",mountpoint="/",device_error=""}': 0,
+        'node_filesystem_readonly{device="/dev/vdb",fstype="xfs",mountpoint="/srv",device_error=""}': 1,
+    }
+    assert disks.asked == ["/host/", "/host/srv"]
+
+
+def test_the_mounts_of_a_host_that_has_no_mount_at_rootfs_are_all_exported(disks: FakeDisks, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /srv ro - xfs /dev/sda2 rw\n")
+
+    series = by_series(Filesystem(Paths(proc=str(tmp_path), root="/host"), FilesystemSettings(), disks).collect())
+
+    assert {line: value for line, value in series.items() if "readonly" in line} == {
+        'node_filesystem_readonly{device="/dev/sda1",fstype="ext4",mountpoint="/",device_error=""}': 0,
+        'node_filesystem_readonly{device="/dev/sda2",fstype="xfs",mountpoint="/srv",device_error=""}': 1,
+    }
+
+
+def test_a_sandboxed_service_that_sees_only_its_own_namespace_does_not_take_its_flags_for_the_hosts(
+    disks: FakeDisks, tmp_path: Path
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_text(
+        "1 0 8:1 / / ro - ext4 /dev/sda1 rw\n2 1 8:2 / /srv ro - xfs /dev/sda2 ro\n"
+    )
+
+    series = by_series(Filesystem(Paths(proc=str(tmp_path)), FilesystemSettings(), disks).collect())
+
+    assert [value for line, value in series.items() if "readonly" in line] == [0, 1]
+
+
+def test_mounts_that_differ_only_in_undecodable_bytes_are_distinct(disks: FakeDisks, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mountinfo").write_bytes(
+        b"1 0 8:1 / /mnt/\xff rw - ext4 /dev/\xe4 rw\n2 0 8:1 / /mnt/\xfe rw - ext4 /dev/\xe4 rw\n"
+        b"3 0 8:1 / /mnt/caf\xc3\xa9 rw - ext4 /dev/\xe4 rw\n"
+    )
+
+    series = by_series(Filesystem(Paths(proc=str(tmp_path)), FilesystemSettings(), disks).collect())
+
+    assert [line for line in series if "readonly" in line] == [
+        f'node_filesystem_readonly{{device="/dev/\\\\xe4",fstype="ext4",mountpoint="/mnt/{name}",device_error=""}}'
+        for name in (r"\\xff", r"\\xfe", "caf\u00e9")
+    ]
+    assert [os.fsencode(path) for path in disks.asked] == [b"/mnt/\xff", b"/mnt/\xfe", b"/mnt/caf\xc3\xa9"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "garbage",
+        "3 0 8:1 / /mnt rw - ext4 /dev/sdb",
+        "3 0 8 / /mnt rw - ext4 /dev/sdb rw",
+        "3 0 8:1 / (null) rw - ext4 /dev/sdb rw",
+        "3 0 8:1 / /mnt rw ext4 /dev/sdb rw",
+    ],
+)
+def test_a_malformed_mount_is_reported_in_each_run_and_the_others_are_exported(
+    line: str, disks: FakeDisks, tmp_path: Path
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mountinfo").write_text(f"1 0 8:1 / / rw - ext4 sda rw\n{line}\n2 0 8:2 / /srv rw - xfs sdc rw\n")
+    collector = Filesystem(Paths(proc=str(tmp_path)), FilesystemSettings(), disks)
+
+    for _ in range(2):
+        found = list(collector.collect())
+        assert sum("readonly" in series for series in by_series(found)) == 2
+        assert malformed(found) == [("mountinfo", line)]
+
+
+def test_a_mount_that_is_listed_twice_with_another_type_is_exported_once(disks: FakeDisks, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda rw\n2 0 8:1 / / rw - ext3 /dev/sda rw\n")
+
+    samples = only_samples(Filesystem(Paths(proc=str(tmp_path)), FilesystemSettings(), disks).collect())
+
+    assert len({sample.series.text for sample in samples}) == len(samples)
+
+
+@pytest.mark.parametrize(
+    "options", ["rw,aname=drvfs;path=C:\\134;metadata", "rw,path=C:\\134Program Files"], ids=["escaped", "with a blank"]
+)
+def test_options_with_blanks_are_options(options: str) -> None:
+    rejected = MalformedValues()
+
+    (mount,) = parse_mountinfo(f"1 0 8:1 / /mnt/c rw - 9p C:\\134 {options}\n", rejected)
+
+    assert (mount.device, mount.is_readonly, rejected) == ("C:\\", False, [])
 
 
 @given(st.text())

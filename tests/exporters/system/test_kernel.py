@@ -202,3 +202,41 @@ def test_a_process_belongs_to_the_first_group_that_matches() -> None:
         assert series['namedprocess_namegroup_num_procs{groupname="two"}'] == 0
     finally:
         workers.stop_all()
+
+
+@pytest.mark.parametrize("command", ["exec -a {word} sleep 100", 'exec sh -c ": {word}; sleep 100; :"'])
+def test_a_process_is_matched_again_after_an_exec(command: str) -> None:
+    word = f"deckwatch-exec-{os.getpid()}"
+    script = f"read -r ignored; w=-exec-{os.getpid()}; {command.replace('{word}', 'deckwatch$w')}"
+    watched = WatchedProcesses(Paths(), [ProcessGroup.model_validate({"name": "w", "match": word})], clock=lambda: 0.0)
+    number = 'namedprocess_namegroup_num_procs{groupname="w"}'
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE) as process:
+        try:
+            for _ in range(3):
+                assert by_series(watched.collect())[number] == 0
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+
+            until(lambda: by_series(watched.collect())[number])
+        finally:
+            process.kill()
+
+
+def test_a_process_that_overwrites_its_command_line_is_matched_again_at_the_next_refresh(tmp_path: Path) -> None:
+    stat = "7 (worker) S 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 50 1000 10\n"
+    (tmp_path / "7").mkdir()
+    (tmp_path / "stat").write_text("btime 1700000000\n")
+    (tmp_path / "7/stat").write_text(stat.replace("\n", " 0" * 30 + "\n"))
+    (tmp_path / "7/cmdline").write_text("starting")
+    now = [0.0]
+    watched = WatchedProcesses(
+        Paths(proc=str(tmp_path)), [ProcessGroup.model_validate({"name": "w", "match": "ready"})], lambda: now[0]
+    )
+    number = 'namedprocess_namegroup_num_procs{groupname="w"}'
+    for _ in range(2):
+        assert by_series(watched.collect())[number] == 0
+    (tmp_path / "7/cmdline").write_text("ready")
+    now[0] = 15.0
+
+    assert by_series(watched.collect())[number] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.processes import Processes
 from services import until
 
-from .support import by_series, host_paths
+from .support import by_series, host_paths, malformed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,3 +139,51 @@ def test_descriptors_are_closed_with_the_collector_that_kept_them() -> None:
         list(Processes(Paths()).collect())
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_malformed_process_is_reported_and_the_others_are_counted(tmp_path: Path) -> None:
+    process(tmp_path, 1, "S")
+    process(tmp_path, 10, "R")
+    file = tmp_path / "proc/10/stat"
+    file.write_text(stat_of(10, "(null)", 1))
+
+    found = list(Processes(host_paths(tmp_path)).collect())
+
+    assert by_series(found)["node_processes_pids"] == 1
+    assert states_of(by_series(found), "node_processes_state") == {"S": 1}
+    assert malformed(found) == [(str(file), file.read_text())]
+
+
+_HIDEPID = """
+import json, os, sys
+from deckwatch_exporters.system.paths import Paths
+from deckwatch_exporters.system.processes import Processes
+from deckwatch_exporters.system.watched import ProcessGroup, WatchedProcesses
+os.setgid(65534)
+os.setuid(65534)
+groups = [ProcessGroup.model_validate({"name": "own", "match": "hidepid-test"}),
+          ProcessGroup.model_validate({"name": "others", "match": "."})]
+paths = Paths()
+try:
+    open(f"{paths.proc}/1/stat")
+    readable = True
+except PermissionError:
+    readable = False
+samples = [*Processes(paths).collect(), *WatchedProcesses(paths, groups).collect()]
+print(json.dumps([readable, {sample.series.text.rstrip(): sample.value for sample in samples}]))
+"""
+
+
+def test_with_hidepid_the_processes_that_may_be_read_are_exported() -> None:
+    # A process identifier namespace has its own /proc: before Linux 5.8, the option would apply to all mounts of it.
+    unshare = ["unshare", "--mount", "--pid", "--fork", "sh", "-c"]
+    mount = "mount -t proc -o hidepid=1 proc /proc"
+    if os.geteuid() != 0 or subprocess.run([*unshare, mount], check=False).returncode:
+        pytest.skip("mounting /proc requires a privilege")
+    run = [*unshare, f'{mount} && "$0" -c "$1" hidepid-test; exit $?', sys.executable, _HIDEPID]
+    readable, series = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+
+    assert not readable
+    assert series["node_processes_pids"] == 1
+    assert series['namedprocess_namegroup_num_procs{groupname="own"}'] == 1
+    assert series['namedprocess_namegroup_num_procs{groupname="others"}'] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.textfile import Textfile, TextfileSettings, parse
 
-from .support import by_series, exposed
+from .support import by_series, exposed, only_samples
 
 
 @pytest.fixture
@@ -90,6 +91,90 @@ def test_a_series_in_two_files_is_exposed_once(textfile: Textfile, tmp_path: Pat
     lines = exposed(textfile.collect())
 
     assert [line for line in lines if line.startswith(("x", "y"))] == ["x 1.0", "y 2.0"]
+
+
+def test_a_metric_with_series_in_several_files_is_exposed_once_with_all_of_them(
+    textfile: Textfile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.prom").write_text('# HELP m Help.\n# TYPE m gauge\nm{f="1"} 1\n')
+    (tmp_path / "b.prom").write_text('# HELP m Other help.\n# TYPE m gauge\nm{f="2"} 2\n')
+    (tmp_path / "c.prom").write_text('m{f="3"} 3\n')
+
+    samples = only_samples(textfile.collect())
+
+    assert len({sample.series.metric for sample in samples if sample.series.name == "m"}) == 1
+    assert by_series(samples)['m{f="1"}'] == 1
+    assert by_series(samples)['m{f="2"}'] == 2
+    assert by_series(samples)['m{f="3"}'] == 3
+    assert by_series(samples)["node_textfile_scrape_error"] == 0
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("first", ["a", "c"])
+def test_the_declared_type_is_that_of_all_files(first: str, textfile: Textfile, tmp_path: Path) -> None:
+    (tmp_path / f"{first}.prom").write_text('m{f="1"} 1\n')
+    (tmp_path / "b.prom").write_text('# TYPE m counter\nm{f="2"} 2\n')
+
+    found = {sample.series.metric.type for sample in only_samples(textfile.collect()) if sample.series.name == "m"}
+
+    assert found == {"counter"}
+
+
+@pytest.mark.parametrize(
+    ("content", "conflict"),
+    [
+        ('# TYPE m counter\nm{f="2"} 2\nn 1\n', "m is a counter here and a gauge in {}/a.prom"),
+        ('m{f="1"} 2\nn 1\n', 'm{{f="1"}} is also in {}/a.prom'),
+        ("# TYPE m histogram\nm_count 1\nn 1\n", "m is a histogram here and a gauge in {}/a.prom"),
+        ("node_textfile_scrape_error 0\nn 1\n", "node_textfile_scrape_error is a metric of Deckwatch"),
+    ],
+)
+def test_a_conflict_between_files_is_an_error_that_names_both_once(
+    content: str, conflict: str, textfile: Textfile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.prom").write_text('# TYPE m gauge\nm{f="1"} 1\n')
+    (tmp_path / "b.prom").write_text(content)
+
+    for _ in range(3):
+        samples = only_samples(textfile.collect())
+
+    series = by_series(samples)
+    assert len({sample.series.text for sample in samples}) == len(samples)
+    assert (series['m{f="1"}'], series["n"]) == (1, 1)
+    assert series["node_textfile_scrape_error"] == 1
+    assert series[f'deckwatch_textfile_error{{file="{tmp_path}/a.prom"}}'] == 0
+    assert series[f'deckwatch_textfile_error{{file="{tmp_path}/b.prom"}}'] == 1
+    (record,) = caplog.records
+    assert f"{tmp_path}/b.prom: {conflict.format(tmp_path)}" in record.getMessage()
+
+    (tmp_path / "b.prom").write_text("n 2\n")
+    series = by_series(textfile.collect())
+    assert (series["n"], series["node_textfile_scrape_error"]) == (2, 0)
+
+
+def test_a_byte_order_mark_is_skipped(textfile: Textfile, tmp_path: Path) -> None:
+    (tmp_path / "a.prom").write_bytes(b"\xef\xbb\xbf# TYPE m gauge\r\nm 1\r\n")
+
+    series = by_series(textfile.collect())
+
+    assert (series["m"], series["node_textfile_scrape_error"]) == (1, 0)
+
+
+def test_a_file_that_is_not_utf_8_is_an_error(textfile: Textfile, tmp_path: Path) -> None:
+    (tmp_path / "a.prom").write_bytes(b'm{a="\xff"} 1\n')
+
+    assert by_series(textfile.collect())["node_textfile_scrape_error"] == 1
+
+
+def test_file_names_that_differ_only_in_undecodable_bytes_are_distinct(textfile: Textfile, tmp_path: Path) -> None:
+    for name, metric in ((b"\xfe.prom", "a"), (b"\xff.prom", "b")):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text(f"{metric} 1\n")
+
+    series = by_series(textfile.collect())
+
+    assert {line for line in series if line.startswith("node_textfile_mtime")} == {
+        f'node_textfile_mtime_seconds{{file="{tmp_path}/{name}.prom"}}' for name in (r"\\xfe", r"\\xff")
+    }
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_host_without_ipv6_has_no_series_of_it(tmp_path: Path) -> None:
     ("line", "sizes"),
     [
         ("100: 0:0 0:0 07", {}),
-        ("100: 0:0 0:0 07 10", {"tx": 0x10}),
+        ("100: 0:0 0:0 07 10", {}),
         ("100: 0:0 0:0 07 xx:10", {"rx": 0x10}),
     ],
 )
