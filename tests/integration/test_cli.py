@@ -48,7 +48,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         ("exporters: {sytem: {}}\n", "deckwatch.yml:1: exporters.sytem: unknown exporter (did you mean 'system'?)"),
         (
             "exporters: {system: {processes: [{name: a, match: x}, {name: a, match: y}]}}\n",
-            "exporters.system.processes: found a list; expected groups with a name of their own each",
+            "exporters.system.processes: found a list; expected groups with different names",
         ),
         ("exporters: {system: {disable: [cpuu]}}\n", "unknown collector 'cpuu'"),
         (

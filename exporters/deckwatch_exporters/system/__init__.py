@@ -1,4 +1,4 @@
-"""The host, under node_exporter's names. One module for each subsystem; `SUBSYSTEMS` lists them."""
+"""Metrics of the host under node_exporter's names. Each subsystem has a module; `SUBSYSTEMS` lists them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ if TYPE_CHECKING:
 
 
 class SystemSettings(Settings):
-    """The host. The roots are for containers, where the host's file systems are mounted elsewhere."""
+    """Settings of the host's collectors.
+
+    `procfs`, `sysfs`, `rootfs` and `udev` are the paths of the host's files; they differ in a container.
+    """
 
     procfs: str = "/proc"
     sysfs: str = "/sys"
@@ -82,7 +85,7 @@ class SystemSettings(Settings):
     def _distinct(cls, groups: tuple[ProcessGroup, ...]) -> tuple[ProcessGroup, ...]:
         names = [group.name for group in groups]
         if len(set(names)) != len(names):
-            raise ValueError("groups with a name of their own each")
+            raise ValueError("groups with different names")
         return groups
 
     @property
@@ -91,11 +94,10 @@ class SystemSettings(Settings):
 
 
 class Subsystem(NamedTuple):
-    """How a subsystem's collector is made.
+    """How the collector of a subsystem is created and scheduled.
 
-    Those without a `group` read kernel files only, which always answer. Whatever may block has a group, which is a
-    thread: sensors hang together or not at all. `max_series` keeps a subsystem that grows with the machine (a line for
-    each interrupt and CPU) from using up the budget.
+    Collectors that may block have a `group`, so that they run in another thread than those that only read kernel files.
+    `max_series` limits a subsystem that grows with the machine, such as interrupts by CPU.
     """
 
     make: Callable[[Paths, SystemSettings, Context], Collector]
@@ -103,7 +105,7 @@ class Subsystem(NamedTuple):
     max_series: int | None = None
 
 
-#: By name, which is node_exporter's name of the collector where it has one.
+#: By name: that of node_exporter's collector if there is one.
 SUBSYSTEMS: Mapping[str, Subsystem] = {
     "arp": Subsystem(lambda paths, _s, _c: Arp(paths)),
     "bonding": Subsystem(lambda paths, _s, _c: Bonding(paths)),
@@ -118,7 +120,7 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "entropy": Subsystem(lambda paths, _s, _c: Entropy(paths)),
     "filefd": Subsystem(lambda paths, _s, _c: FileDescriptors(paths)),
     "filesystem": Subsystem(lambda paths, settings, _c: Filesystem(paths, settings.filesystem), group="filesystem"),
-    # Reading a sensor can take a driver a second or more.
+    # Some drivers take a second or more to read a sensor.
     "hwmon": Subsystem(lambda paths, _s, _c: Hwmon(paths), group="sensors"),
     "interrupts": Subsystem(lambda paths, settings, _c: Interrupts(paths, settings.interrupts), max_series=10_000),
     "kernel_hung": Subsystem(lambda paths, _s, _c: KernelHung(paths)),
@@ -153,13 +155,13 @@ SUBSYSTEMS: Mapping[str, Subsystem] = {
     "udp_queues": Subsystem(lambda paths, _s, _c: UdpQueues(paths)),
     "uname": Subsystem(lambda paths, _s, _c: Uname(paths)),
     "vmstat": Subsystem(lambda paths, settings, _c: Vmstat(paths, settings.vmstat)),
-    # Reading a process's memory map waits for that process to hold still.
+    # Reading the memory map of a process waits for the lock on it.
     "watched": Subsystem(lambda paths, settings, _c: WatchedProcesses(paths, settings.processes), group="watched"),
 }
 
 
 def open_host(settings: SystemSettings, context: Context) -> Target:
-    """A collector for each subsystem; watched processes only where some are named."""
+    """Open a collector for each subsystem; that of watched processes only if any are configured."""
     paths = settings.paths
     return Target(
         {

@@ -100,6 +100,13 @@ def test_a_malformed_array_is_reported_and_the_others_are_exported(block: str) -
     assert malformed == [("/proc/mdstat", block)]
 
 
+def test_the_format_of_unraid_has_no_arrays_and_is_not_malformed() -> None:
+    malformed = MalformedValues()
+
+    assert parse_mdstat("sbName=/boot/config/super.dat\nmdVersion=2.9.25\nmdState=STARTED\n", malformed) == []
+    assert malformed == []
+
+
 def test_no_arrays_are_no_samples() -> None:
     assert parse_mdstat("Personalities : \nunused devices: <none>\n", MalformedValues()) == []
 
