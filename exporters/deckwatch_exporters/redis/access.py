@@ -9,7 +9,8 @@ from deckwatch_exporters.clients.redis.connection import Connection, ConnectionF
 from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
 from .config import parse_config
-from .info import figure, parse_info
+from .info import parse_info
+from .values import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

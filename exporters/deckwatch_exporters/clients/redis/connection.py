@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable, client_context
 
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from .settings import ConnectionSettings
 
 CLIENT_NAME = "deckwatch"
-
-#: Seconds for which a command that the server refused is left alone: each refusal is an entry in its ACL log.
-REFUSED_FOR = 300.0
-
-
-class Refused(NamedTuple):
-    """A command that the server refused, on which connection (another one may have other rights), and until when."""
-
-    reply: ReplyError
-    generation: int
-    until: float  # by the stopwatch
 
 
 class ConnectionFailed(Unreachable):
