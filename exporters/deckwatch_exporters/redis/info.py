@@ -54,9 +54,7 @@ MERGED_ERRORS = Gauge(
     "redis_error_names_merged", "Number of error names that redis_errors_total counts together as other."
 )
 
-#: Sections whose fields are not single numbers.
-_APART = ("Commandstats", "Latencystats", "Errorstats", "Keyspace", "Modules")
-#: How the lines of these sections begin, for replies without headings.
+#: Sections whose fields are not single numbers, and how their lines begin.
 _PREFIXES = {
     "Commandstats": "cmdstat_",
     "Latencystats": "latency_percentiles_usec_",
@@ -122,20 +120,16 @@ def parse_info(text: str) -> Info:
         lines = part.split("\n")
         section = lines[0].strip()
         info.sections.add(section)
-        if section not in _APART:
-            for line in lines[1:]:
-                name, colon, value = line.partition(":")
-                if colon:
-                    fields[name] = value
-        elif section == "Modules":
-            for line in lines[1:]:
-                name, colon, value = line.partition(":")
-                if name == "module":
-                    info.modules.append(value)
-                elif colon:
-                    fields[name] = value
-        else:
-            _pairs(lines, _PREFIXES[section], _apart(info, section))
+        plain = lines[1:]
+        if section in _PREFIXES:
+            _pairs(plain, _PREFIXES[section], _apart(info, section))
+            plain = [line for line in plain if not line.startswith(_PREFIXES[section])]
+        for line in plain:
+            name, colon, value = line.partition(":")
+            if name == "module":
+                info.modules.append(value)
+            elif colon:
+                fields[name] = value
     for section in _PREFIXES.keys() - info.sections:
         _take_from_fields(info, section)
     return info
