@@ -131,7 +131,8 @@ class Keyspace:
                 return
             if self._stopwatch() >= deadline:
                 break
-        self._unfinished.add((db, pattern))
+        if pattern:  # figures of key groups are estimates
+            self._unfinished.add((db, pattern))
 
     def cost(self) -> Iterator[Sample]:
         """The duration of the scans of this run, and what they left out."""
@@ -146,7 +147,7 @@ class Keyspace:
         found = {}
         for db, pattern in self._unfinished:
             found[f"db{db}={pattern}"] = (
-                f"the scan of db{db} for {pattern or 'key_groups'} stopped before it had seen all keys. "
+                f"the scan of db{db} for {pattern} stopped before it had seen all keys. "
                 "Increase scan.iterations, scan.count or scan.time"
             )
         for db, pattern in self._expanded - self._unfinished:

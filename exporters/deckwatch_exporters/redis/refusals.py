@@ -46,11 +46,15 @@ def command_of(packed: bytes) -> str:
 class Refusals:
     """What one collector knows of the commands and keys that the server refuses.
 
-    A new connection starts afresh: its user may have other privileges.
+    A new connection starts afresh: its user may have other privileges. Without a `context` nothing is logged.
     """
 
     def __init__(
-        self, connection: Connection, context: Context, user: str, stopwatch: Callable[[], float] = time.monotonic
+        self,
+        connection: Connection,
+        context: Context | None,
+        user: str,
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._context = context
@@ -109,7 +113,7 @@ class Refusals:
             self._until.clear()
 
     def _log(self, what: str, error: ReplyError, fix: str) -> None:
-        if what in self._logged:
+        if what in self._logged or self._context is None:
             return
         self._logged.add(what)
         self._context.logger.warning(

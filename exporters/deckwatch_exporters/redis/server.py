@@ -66,7 +66,7 @@ REQUEST_ERRORS = Counter(
 )
 
 _CONFIG_EVERY = 60.0  # seconds
-_COMMANDLOG_SINCE = (8, 1)
+COMMANDLOG_SINCE = (8, 1)
 
 
 class Server:
@@ -222,7 +222,7 @@ class Server:
             wanted.append("CLUSTER INFO")
         if self._settings.client_list:
             wanted.append("CLIENT LIST")
-        if info.version_of(found.fields.get("valkey_version", "")) >= _COMMANDLOG_SINCE:
+        if info.version_of(found.fields.get("valkey_version", "")) >= COMMANDLOG_SINCE:
             wanted += [f"COMMANDLOG LEN {kind}" for kind in COMMANDLOG_LENGTHS]
         return wanted
 
