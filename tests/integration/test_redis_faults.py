@@ -126,7 +126,7 @@ def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
         shown = snapshot.error + repr(target.settings) + str(snapshot.families)
         with Target(server.url) as target:
             snapshot = target.run()
-        assert "set password or password_file" in snapshot.error
+        assert "Set password or password_file" in snapshot.error
         config = tmp_path / "wrong.yml"
         config.write_text(f"exporters: {{redis: [{{name: cache, url: '{url}'}}]}}\n")
         for command in (("check",), ("once", "redis")):

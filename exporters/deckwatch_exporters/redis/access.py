@@ -152,7 +152,7 @@ def _keys(connection: Connection, settings: RedisSettings, user: str) -> Iterato
             allow = " ".join(f"~{pattern}" for pattern in patterns)
             yield Finding("missing", f"{user} may not read {', '.join(patterns)}", f"ACL SETUSER {user} {allow}")
     for one in settings.count_keys:
-        keyspace.walk(keyspace.db_of(one), one.pattern or one.key)
+        keyspace.scan(keyspace.db_of(one), one.pattern or one.key)
     for limit in keyspace.limits().values():
         yield Finding("missing", limit)
 

@@ -58,9 +58,9 @@ def count_samples(keyspace: Keyspace, selections: Sequence[KeySelection]) -> Sam
     """The number of keys that match each pattern; absent if the scan reached its limit."""
     for selection in selections:
         db, pattern = keyspace.db_of(selection), selection.pattern or selection.key
-        walk = keyspace.walk(db, pattern)
-        if walk.is_complete:
-            yield COUNT(len(walk.keys), db=f"db{db}", key=pattern)
+        result = keyspace.scan(db, pattern)
+        if result.is_complete:
+            yield COUNT(len(result.keys), db=f"db{db}", key=pattern)
 
 
 def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tuple[int, ...]) -> Samples:

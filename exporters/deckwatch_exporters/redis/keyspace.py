@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from .refusals import Refusals
     from .settings import KeySelection, ScanSettings
 
-_WALK = ("db", "pattern")
+_SCAN = ("db", "pattern")
 
-EXHAUSTED = Gauge("redis_key_scan_exhausted", "Whether SCAN reached its limit before it had seen all keys (1).", _WALK)
-DURATION = Gauge("redis_key_scan_duration_seconds", "Duration of the scan, in seconds.", _WALK)
-DROPPED = Gauge("redis_key_scan_dropped_keys", "Number of matching keys that exceed scan.max_keys.", _WALK)
+EXHAUSTED = Gauge("redis_key_scan_exhausted", "Whether SCAN reached its limit before it had seen all keys (1).", _SCAN)
+DURATION = Gauge("redis_key_scan_duration_seconds", "Duration of the scan, in seconds.", _SCAN)
+DROPPED = Gauge("redis_key_scan_dropped_keys", "Number of matching keys that exceed scan.max_keys.", _SCAN)
 
 #: Commands that are sent together. The server serves no other client while it runs them.
 BATCH = 200
 
 
 @dataclass(frozen=True)
-class Walk:
+class ScanResult:
     """The result of a scan: distinct names in order, and whether these are all matching keys."""
 
     keys: tuple[bytes, ...]
@@ -44,21 +44,21 @@ class Keyspace:
         self,
         connection: Connection,
         budget: ScanSettings,
-        home: int,
+        default_db: int,
         refusals: Refusals,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._budget = budget
-        self._home = home
+        self._default_db = default_db
         self._refusals = refusals
         self._stopwatch = stopwatch
-        self._walks: dict[tuple[int, str], Walk] = {}
+        self._scans: dict[tuple[int, str], ScanResult] = {}
         self._expanded: set[tuple[int, str]] = set()  # whose keys are exported one by one
         self._unfinished: set[tuple[int, str]] = set()
 
     def db_of(self, selection: KeySelection) -> int:
-        return self._home if selection.db is None else selection.db
+        return self._default_db if selection.db is None else selection.db
 
     def ask(self, db: int, commands: Sequence[bytes]) -> list[Reply]:
         """The replies to commands in a database; the same error for all of them if it cannot be selected."""
@@ -96,23 +96,23 @@ class Keyspace:
                 names[selection.key.encode("utf-8", "surrogateescape")] = None
             else:
                 self._expanded.add((db, selection.pattern))
-                names.update(dict.fromkeys(self.walk(db, selection.pattern).keys[: self._budget.max_keys]))
+                names.update(dict.fromkeys(self.scan(db, selection.pattern).keys[: self._budget.max_keys]))
         return {db: list(names) for db, names in found.items()}
 
-    def walk(self, db: int, pattern: str) -> Walk:
+    def scan(self, db: int, pattern: str) -> ScanResult:
         """All keys that match. Each pattern is scanned for once in a run."""
-        known = self._walks.get((db, pattern))
+        known = self._scans.get((db, pattern))
         if known is None:
-            known = self._walks[db, pattern] = self._walk(db, pattern)
+            known = self._scans[db, pattern] = self._scan(db, pattern)
         return known
 
-    def _walk(self, db: int, pattern: str) -> Walk:
+    def _scan(self, db: int, pattern: str) -> ScanResult:
         began = self._stopwatch()
         names: set[bytes] = set()
         is_complete = False
         for keys, is_complete in self.steps(db, pattern):  # noqa: B007  the last value counts
             names.update(keys)
-        return Walk(tuple(sorted(names)), is_complete, self._stopwatch() - began)
+        return ScanResult(tuple(sorted(names)), is_complete, self._stopwatch() - began)
 
     def steps(self, db: int, pattern: str = "") -> Iterator[tuple[list[bytes], bool]]:
         """The keys of each step of SCAN, possibly repeated, and whether it was the last step."""
@@ -136,11 +136,11 @@ class Keyspace:
 
     def cost(self) -> Iterator[Sample]:
         """The duration of the scans of this run, and what they left out."""
-        for (db, pattern), walk in self._walks.items():
+        for (db, pattern), result in self._scans.items():
             labels = {"db": f"db{db}", "pattern": pattern}
-            yield EXHAUSTED(float(not walk.is_complete), **labels)
-            yield DURATION(walk.seconds, **labels)
-            yield DROPPED(max(0, len(walk.keys) - self._budget.max_keys), **labels)
+            yield EXHAUSTED(float(not result.is_complete), **labels)
+            yield DURATION(result.seconds, **labels)
+            yield DROPPED(max(0, len(result.keys) - self._budget.max_keys), **labels)
 
     def limits(self) -> dict[str, str]:
         """What the scans of this run left out, each with the settings to change, by database and pattern."""
@@ -151,7 +151,7 @@ class Keyspace:
                 "Increase scan.iterations, scan.count or scan.time"
             )
         for db, pattern in self._expanded - self._unfinished:
-            if (more := len(self._walks[db, pattern].keys) - self._budget.max_keys) > 0:
+            if (more := len(self._scans[db, pattern].keys) - self._budget.max_keys) > 0:
                 found[f"db{db}={pattern}"] = (
                     f"{more} keys of db{db} that match {pattern} are not exported. "
                     "Increase scan.max_keys or make the pattern narrower"
