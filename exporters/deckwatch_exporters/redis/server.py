@@ -66,6 +66,7 @@ REQUEST_ERRORS = Counter(
 )
 
 _CONFIG_EVERY = 60.0  # seconds
+_PLAIN_INFO = pack("INFO")
 COMMANDLOG_SINCE = (8, 1)
 
 
@@ -101,8 +102,9 @@ class Server:
         self._refusals = Refusals(connection, context or Context(), self._user, stopwatch)
         command = settings.config_command
         config = b"" if command == "off" else pack(command, "GET", "*")
+        self._info_command = pack("INFO", "EVERYTHING" if settings.modules else "ALL")
         self._packed = {  # by name; the name begins with the words that an ACL rule has
-            "INFO": pack("INFO", "EVERYTHING" if settings.modules else "ALL"),
+            "INFO": self._info_command,
             "CONFIG GET": config,
             "LATENCY LATEST": pack("LATENCY", "LATEST"),
             "LATENCY HISTOGRAM": pack("LATENCY", "HISTOGRAM"),
@@ -133,6 +135,7 @@ class Server:
 
     def _forget(self) -> None:
         self._info = None
+        self._packed["INFO"] = self._info_command
         self._facts.forget()
 
     def _about_itself(self, began: float, connect: float, error: str) -> Iterator[Sample]:
@@ -236,11 +239,20 @@ class Server:
             if not isinstance(reply, ReplyError):
                 answered[name] = reply
                 self._refusals.remove(name)
-            elif name == "INFO" or reply.code == "NOAUTH":
+            elif reply.code == "NOAUTH":
                 raise self._failure(name, reply)
+            elif name == "INFO":
+                answered |= self._ask_without_section(reply)
             elif not reply.is_transient:
                 self._refusals.add(name, reply)
         return answered
+
+    def _ask_without_section(self, error: ReplyError) -> dict[str, Reply]:
+        """INFO without a section, which old Sentinels and some proxies require."""
+        if error.is_denied or error.is_transient or self._packed["INFO"] == _PLAIN_INFO:
+            raise self._failure("INFO", error)
+        self._packed["INFO"] = _PLAIN_INFO
+        return self._exchange(["INFO"])
 
     def _failure(self, name: str, error: ReplyError) -> Exception:
         message = f"{self._connection.address}: {name} failed ({error.message})"

@@ -226,6 +226,14 @@ def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> Non
         _collect(server)
 
 
+def test_a_server_that_takes_info_without_a_section_only_is_read() -> None:
+    refusal = ValueError("ERR wrong number of arguments for 'info' command")
+    with stand_in({"INFO ALL": refusal, "INFO": info_of("redis-6.2")}) as server, Target(server.url) as target:
+        for _ in range(2):
+            assert target.values()["redis_memory_used_bytes"] > 0
+        assert server.commands.count("INFO ALL") == 1
+
+
 TRANSIENT = ("BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 
 
