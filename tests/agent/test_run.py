@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deckwatch.collection.run import NamedCollector, SeriesBudget, Snapshot, run_once
-from deckwatch.exporter import NotAvailable, Unreachable
+from deckwatch.exporter import Malformed, NotAvailable, Unreachable
 from deckwatch.metrics.declaration import Gauge, Sample
 from deckwatch.metrics.encoding import Encoder
 
@@ -74,8 +74,15 @@ def test_a_wrong_value_fails_that_run() -> None:
     assert "None, not a number" in _run(lambda: [THING(None, n="a")]).error  # type: ignore[arg-type]  # the fault
 
 
-def test_a_series_that_comes_twice_fails_that_run_and_is_named() -> None:
-    assert 'collected twice: thing{n="a"}' in _run(lambda: [THING(1, n="a"), THING(2, n="b"), THING(3, n="a")]).error
+def test_a_series_that_comes_twice_counts_once_and_the_rest_of_the_run_is_served() -> None:
+    snapshot = _run(lambda: [THING(1, n="a"), THING(2, n="b"), THING(3, n="a")])
+    (family,) = snapshot.families
+    assert [(sample.series.labels, sample.value) for sample in family.samples] == [
+        ((("n", "a"),), 1),
+        ((("n", "b"),), 2),
+    ]
+    assert snapshot.error == ""
+    assert snapshot.malformed == (Malformed('thing{n="a"}, collected twice', "3"),)
 
 
 def test_a_thousand_series_over_the_budget_are_counted_and_left_out() -> None:

@@ -37,7 +37,7 @@ def _slow(client: redis.Redis, *commands: tuple[Any, ...]) -> None:
 
 
 def _commands(target: Target) -> list[str]:
-    return [event["command"] for event in target.events if event["command"] != "config|set"]
+    return [event["command"] for event in target.slow_commands if event["command"] != "config|set"]
 
 
 def test_what_is_in_the_slow_log_when_the_agent_starts_is_history(server: RedisServer) -> None:
@@ -45,7 +45,7 @@ def test_what_is_in_the_slow_log_when_the_agent_starts_is_history(server: RedisS
         _slow(client, ("SET", "a", 1))
         target.cycle()
         target.cycle()
-        assert target.events == []
+        assert target.slow_commands == []
         _slow(client, ("SET", "b", 1))
         target.cycle()
         assert _commands(target) == ["set"]
@@ -59,7 +59,7 @@ def test_an_event_tells_what_was_slow_where_it_came_from_and_when(server: RedisS
         client.config_set("slowlog-log-slower-than", 10_000)
         client.execute_command("DEBUG", "SLEEP", "0.03")
         target.cycle()
-        (event,) = target.events
+        (event,) = target.slow_commands
     assert event["event"] == "redis.slow_command"
     assert event["target"] == "cache"
     assert event["command"] == "debug|sleep"
@@ -76,9 +76,9 @@ def test_an_event_tells_what_was_slow_where_it_came_from_and_when(server: RedisS
 def test_arguments_are_hidden_unless_they_are_asked_for(server: RedisServer) -> None:
     with (
         server.client() as client,
-        Target(server.url) as hidden,
-        Target(server.url, slowlog={"first_key": True}) as key,
-        Target(server.url, slowlog={"redact": False}) as shown,
+        Target(server.url, "hidden") as hidden,
+        Target(server.url, "key", slowlog={"first_key": True}) as key,
+        Target(server.url, "shown", slowlog={"redact": False}) as shown,
     ):
         for target in (hidden, key, shown):
             target.cycle()
@@ -86,16 +86,18 @@ def test_arguments_are_hidden_unless_they_are_asked_for(server: RedisServer) -> 
         _slow(client, ("CONFIG", "SET", "masterauth", "secret"), ("ACL", "SETUSER", "x", ">secret"))
         for target in (hidden, key, shown):
             target.cycle()
-        by_command = [{event["command"]: event["arguments"] for event in one.events} for one in (hidden, key, shown)]
+        by_command = [
+            {event["command"]: event["arguments"] for event in one.slow_commands} for one in (hidden, key, shown)
+        ]
     assert by_command[0]["set"] == ["?", "?"]
     assert by_command[1]["set"] == ["user:1", "?"]
     assert by_command[1]["eval"] == ["?", "?"]  # its first argument is the script
     assert by_command[2]["set"] == ["user:1", "secret"]
     assert by_command[2]["eval"] == ["return 'secret'", "0"]
     assert "secret" not in str(by_command[2]["acl|setuser"])  # whatever the config says
-    assert "secret" not in str([hidden.events, key.events])
+    assert "secret" not in str([hidden.slow_commands, key.slow_commands])
     assert len(by_command[0]["mset"]) == 31  # 30 words and how many there are more
-    assert next(event for event in hidden.events if event["command"] == "mset")["argument_count"] == 80
+    assert next(event for event in hidden.slow_commands if event["command"] == "mset")["argument_count"] == 80
 
 
 def test_a_histogram_counts_by_command(server: RedisServer) -> None:
@@ -164,7 +166,7 @@ def test_more_entries_than_are_fetched_are_counted_as_missed(server: RedisServer
         _slow(client, *[("SET", "a", 1)] * 25)
         target.run()
         values = target.values("redis.slowlog")
-        assert len(target.events) == 10
+        assert len(target.slow_commands) == 10
         assert values["redis_slow_commands_missed_total"] == 25 + 1 - 10  # with CONFIG SET
         assert (
             values["redis_slow_commands_missed_total"]
@@ -180,7 +182,7 @@ def test_the_agents_own_commands_are_no_slow_commands(server: RedisServer) -> No
             target.cycle()
         client.config_set("slowlog-log-slower-than", -1)
         target.cycle()
-        assert {event["command"] for event in target.events} <= {"config|set"}
+        assert {event["command"] for event in target.slow_commands} <= {"config|set"}
 
 
 def test_a_quiet_slow_log_costs_no_command_of_its_own(server: RedisServer) -> None:
@@ -197,7 +199,7 @@ def test_commands_beyond_the_limit_on_names_are_counted_as_other(server: RedisSe
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         # A module or a fork may have any number of commands; entries of the log are what they say.
-        log = target.collectors["redis.slowlog"]
+        log = target.collectors["redis.slowlog"].collector
         assert isinstance(log, SlowLog)
         for number, name in enumerate(names):
             log.count(SlowCommand(number, 0, 0.02, (name,), "", ""))

@@ -134,6 +134,7 @@ def _try(named: NamedCollector, max_series: int, timeout: float) -> tuple[_Tried
         return _Tried("failed", took, "", snapshot.error), snapshot.is_unreachable
     if not snapshot.series:
         return _Tried("ok", took, "0", "not available on this target"), False
-    details = [f"{snapshot.dropped} series over the limit (max_series)"] if snapshot.dropped else []
+    details = [f"{snapshot.dropped} series over the limit: increase max_series"] if snapshot.dropped else []
     details += [f"cannot parse {it.what}: {it.text[:60]!r}" for it in snapshot.malformed[:3]]
-    return _Tried("ok", took, str(snapshot.series), "; ".join(details)), False
+    state = "warning" if snapshot.dropped else "ok"
+    return _Tried(state, took, str(snapshot.series), "; ".join(details)), False

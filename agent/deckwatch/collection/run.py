@@ -147,7 +147,7 @@ def missing_library(failure: ModuleNotFoundError, install: str) -> str:
 def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], int]:
     """The first `limit` samples, what could not be parsed, and how many samples there were over the limit.
 
-    Raises ValueError when a series comes twice.
+    The first sample of a series counts. Others of the same series are malformed.
     """
     rest = iter(samples)
     head = list(islice(rest, limit))
@@ -163,8 +163,12 @@ def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], 
             dropped += 1
     series = {sample[0] for sample in taken}
     if len(series) != len(taken):
+        distinct = []
         for sample in taken:
-            if sample[0] not in series:
-                raise ValueError(f"collected twice: {sample[0].text.rstrip()}")
-            series.discard(sample[0])
+            if sample[0] in series:
+                series.discard(sample[0])
+                distinct.append(sample)
+            else:
+                malformed.append(Malformed(f"{sample[0].text.rstrip()}, collected twice", repr(sample[1])))
+        taken = distinct
     return taken, malformed, dropped

@@ -1,4 +1,4 @@
-"""Redis and what speaks its protocol (Valkey, KeyDB), under redis_exporter's names."""
+"""Redis and compatible servers (Valkey, KeyDB), under the names of redis_exporter."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 def open_server(settings: RedisSettings, context: Context) -> Target:
     """The collectors of one server. They share its connection; the first one opens it."""
     connection, facts = Connection(settings), Facts()
-    collectors: dict[str, Collector | Scheduled] = {"redis": Server(connection, facts, settings)}
+    collectors: dict[str, Collector | Scheduled] = {"redis": Server(connection, facts, settings, context)}
     if settings.slowlog.events:
-        collectors["slowlog"] = SlowLog(connection, facts, settings.slowlog, context)
+        collectors["slowlog"] = SlowLog(connection, facts, settings, context)
     if settings.watches_keys:
-        collectors["keys"] = Scheduled(SelectedKeys(connection, facts, settings), interval=settings.keys_interval)
+        collectors["keys"] = Scheduled(
+            SelectedKeys(connection, facts, settings, context), interval=settings.keys_interval
+        )
     return Target(collectors, connection.close)
 
 

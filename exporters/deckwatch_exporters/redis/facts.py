@@ -1,4 +1,4 @@
-"""What one probe of a target learns about its server, and the others want to know."""
+"""What the collector `redis` learns about its server and other collectors of the target need."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass
 class Facts:
-    """As of the last run of the probe `redis`; what is not known is empty."""
+    """The state as of the last run of the collector `redis`; unknown values are empty."""
 
     version: tuple[int, ...] = ()
     run_id: str = ""
-    newest_slow_id: int | None = None  # -1 where the slow log is empty
+    newest_slow_id: int | None = None  # -1 if the slow log is empty
     server_time: float | None = None  # Unix seconds, by the server's clock
     databases: tuple[int, ...] = ()  # those that hold keys
 
     def forget(self) -> None:
-        """The server does not answer: what is told of it next may be told of another one."""
+        """Drop what may differ at the server that answers next."""
         self.newest_slow_id = None
         self.server_time = None

@@ -1,56 +1,90 @@
-"""INFO: the server's report on itself, by section (https://redis.io/docs/latest/commands/info/)."""
+"""INFO: statistics and state of the server, by section (https://redis.io/docs/latest/commands/info/)."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, MetricPattern
+from deckwatch.exporter import Counter, Gauge, LabelBudget, Malformed, MetricPattern
 
 from .fields import DIVISORS, FIELDS
+from .values import LARGEST, assignments, figure, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Metric, Samples
 
-START_TIME = Gauge("redis_start_time_seconds", "When the server started, in Unix seconds.")
+START_TIME = Gauge("redis_start_time_seconds", "Start time of the server, in Unix seconds.")
 INSTANCE = Gauge(
     "redis_instance_info",
-    "What the server is.",
+    "Information about the server.",
     ["role", "redis_version", "redis_build_id", "redis_mode", "os", "maxmemory_policy", "tcp_port", "run_id",
      "process_id", "master_replid"],
 )  # fmt: skip
 REPLICATION_ID = Gauge(
-    "redis_replication_id_info", "The replication id: servers that hold the same data share it.", ["master_replid"]
+    "redis_replication_id_info",
+    "Replication ID of the server, which all servers of one data set share.",
+    ["master_replid"],
 )
 ACTIVE_TIME_IO_THREAD = Counter(
-    "redis_active_time_io_thread_seconds_total", "Time for which the I/O thread was busy, in seconds.", ["thread"]
+    "redis_active_time_io_thread_seconds_total", "Time for which the I/O thread was active, in seconds.", ["thread"]
 )
-CLUSTER = MetricPattern("redis_cluster_*", "gauge", "What INFO or CLUSTER INFO tells as cluster_{}.")
+CLUSTER = MetricPattern("redis_cluster_*", "gauge", "Field cluster_{} of INFO or CLUSTER INFO.")
 
-DB_KEYS = Gauge("redis_db_keys", "Keys in the database.", ["db"])
-DB_EXPIRING = Gauge("redis_db_keys_expiring", "Keys in the database that have an expiry.", ["db"])
-DB_CACHED = Gauge("redis_db_keys_cached", "Keys of the database that a KeyDB server has in memory.", ["db"])
-DB_SUBEXPIRY = Gauge("redis_db_keys_subexpiry", "Hashes in the database that have fields with an expiry.", ["db"])
+DB_KEYS = Gauge("redis_db_keys", "Number of keys in the database.", ["db"])
+DB_EXPIRING = Gauge("redis_db_keys_expiring", "Number of keys in the database that have an expiry.", ["db"])
+DB_CACHED = Gauge(
+    "redis_db_keys_cached", "Number of keys of the database that a KeyDB server has cached in memory.", ["db"]
+)
+DB_SUBEXPIRY = Gauge("redis_db_keys_subexpiry", "Number of hashes that have fields with an expiry.", ["db"])
 DB_AVG_TTL = Gauge("redis_db_avg_ttl_seconds", "Average time to live of the keys that expire, in seconds.", ["db"])
+#: By field: the metric, and the divisor of its unit.
+_OF_A_DATABASE: dict[str, tuple[Metric, float]] = {
+    "keys": (DB_KEYS, 1.0),
+    "expires": (DB_EXPIRING, 1.0),
+    "avg_ttl": (DB_AVG_TTL, 1000.0),
+    "cached_keys": (DB_CACHED, 1.0),
+    "subexpiry": (DB_SUBEXPIRY, 1.0),
+}
 
-ERRORS = Counter("redis_errors_total", "Error replies by their first word.", ["err"])
+ERRORS = Counter("redis_errors_total", "Number of error replies, by the first word of the error.", ["err"])
+MERGED_ERRORS = Gauge(
+    "redis_error_names_merged", "Number of error names that redis_errors_total counts together as other."
+)
 
-#: Sections whose fields are no single numbers, and are kept apart.
-_APART = ("Commandstats", "Latencystats", "Errorstats", "Keyspace", "Modules")
+#: Sections whose fields are not single numbers, and how their lines begin.
+_PREFIXES = {
+    "Commandstats": "cmdstat_",
+    "Latencystats": "latency_percentiles_usec_",
+    "Errorstats": "errorstat_",
+    "Keyspace": "db",
+}
 _IO_THREAD = re.compile(r"used_active_time_io_thread_([0-9]+)")
-_TRUTHS = {"ok": 1.0, "true": 1.0, "err": 0.0, "fail": 0.0, "false": 0.0}
+_CLUSTER_FIELD = re.compile(r"cluster_(\w+)", re.ASCII)
+_DATABASE = re.compile(r"[0-9]{1,9}")
+#: Fields of CLUSTER INFO that always hold a number; others may hold text.
+_CLUSTER_NUMBERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        cluster_enabled cluster_state cluster_slots_assigned cluster_slots_ok cluster_slots_pfail cluster_slots_fail
+        cluster_known_nodes cluster_size cluster_current_epoch cluster_my_epoch
+        """,
+    )
+)
 
-#: Databases whose emptiness is told; a server set up with more has one series for each that holds keys.
-_MOST_EMPTY_DATABASES = 1024
+#: Empty databases that are reported; a server with more has series for those that hold keys.
+_MAX_EMPTY_DATABASES = 1024
+#: Error names with series of their own. Scripts and modules can make up any number of them.
+MAX_ERROR_NAMES = 128
+_OTHER = "other"
 
 
 @dataclass
 class Info:
-    """`fields` of all plain sections in their order; the others as (name, text) pairs, prefixes cut off."""
+    """`fields` are those of all plain sections in their order; the others are texts by name, without the prefix."""
 
     fields: dict[str, str] = field(default_factory=dict)
     sections: set[str] = field(default_factory=set)
@@ -62,16 +96,16 @@ class Info:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Of Redis, or of the Redis that a compatible server stands in for; () where it tells none."""
+        """The version of Redis, or the one that a compatible server reports; () if it is unknown."""
         return version_of(self.fields.get("redis_version", ""))
 
     @property
     def is_sentinel(self) -> bool:
-        return "Sentinel" in self.sections
+        return "Sentinel" in self.sections or self.fields.get("redis_mode") == "sentinel"
 
     @property
     def is_cluster(self) -> bool:
-        return self.fields.get("cluster_enabled") == "1"
+        return self.fields.get("cluster_enabled") == "1" or self.fields.get("redis_mode") == "cluster"
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -79,125 +113,150 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def parse_info(text: str) -> Info:
-    """Takes apart a reply to INFO. A line that is none of its kind is left out; nothing is raised."""
+    """Parse a reply to INFO. Lines without a colon are skipped; nothing is raised."""
     info = Info()
     fields = info.fields
     for part in ("\n" + text.replace("\r\n", "\n")).split("\n# ")[0 if text[:2] != "# " else 1 :]:
         lines = part.split("\n")
         section = lines[0].strip()
         info.sections.add(section)
-        if section not in _APART:
-            for line in lines[1:]:
-                name, colon, value = line.partition(":")
-                if colon:
-                    fields[name] = value
-        elif section == "Commandstats":
-            _pairs(lines, "cmdstat_", info.commands)
-        elif section == "Latencystats":
-            _pairs(lines, "latency_percentiles_usec_", info.percentiles)
-        elif section == "Errorstats":
-            _pairs(lines, "errorstat_", info.errors)
-        elif section == "Keyspace":
-            _pairs(lines, "db", info.keyspace)
-        else:
-            for line in lines[1:]:
-                name, colon, value = line.partition(":")
-                if name == "module":
-                    info.modules.append(value)
-                elif colon:
-                    fields[name] = value
+        plain = lines[1:]
+        if section in _PREFIXES:
+            _pairs(plain, _PREFIXES[section], _apart(info, section))
+            plain = [line for line in plain if not line.startswith(_PREFIXES[section])]
+        for line in plain:
+            name, colon, value = line.partition(":")
+            if name == "module":
+                info.modules.append(value)
+            elif colon:
+                fields[name] = value
+    for section in _PREFIXES.keys() - info.sections:
+        _take_from_fields(info, section)
     return info
 
 
-def _pairs(lines: list[str], prefix: str, into: dict[str, str]) -> None:
+def _apart(info: Info, section: str) -> dict[str, str]:
+    match section:
+        case "Commandstats":
+            return info.commands
+        case "Latencystats":
+            return info.percentiles
+        case "Errorstats":
+            return info.errors
+    return info.keyspace
+
+
+def _pairs(lines: Iterable[str], prefix: str, into: dict[str, str]) -> None:
     cut = len(prefix)
     for line in lines:
         if line.startswith(prefix):
-            # The name of a renamed command, or of an error, may hold a colon; what follows it never does.
+            # The name of a renamed command or of an error may contain a colon; the value never does.
             name, colon, value = line[cut:].rpartition(":")
             if colon:
                 into[name] = value
 
 
-def assignments(text: str) -> dict[str, str]:
-    """`calls=21,usec=175` by name."""
-    return dict(pair.partition("=")[::2] for pair in text.split(",") if "=" in pair)
+def _take_from_fields(info: Info, section: str) -> None:
+    """Move the lines of a section whose heading is missing to where they belong."""
+    prefix = _PREFIXES[section]
+    names = [name for name in info.fields if name.startswith(prefix)]
+    if section == "Keyspace":
+        names = [name for name in names if _DATABASE.fullmatch(name[2:])]
+    _pairs([f"{name}:{info.fields.pop(name)}" for name in names], prefix, _apart(info, section))
 
 
-def figure(text: str | None) -> float | None:
-    """A number, or a truth in one of the server's words; None for anything else, NaN too."""
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return _TRUTHS.get(text)
-    return value if value == value else None
-
-
-def plain_samples(info: Info) -> Iterator[Sample]:
-    """Every field that is one number."""
+def plain_samples(info: Info) -> Samples:
+    """The samples of every field that is one number."""
     for name, text in info.fields.items():
         metric = FIELDS.get(name)
         if metric is not None:
-            value = figure(text)
-            if value is not None:
+            try:
+                value = float(text)
+            except ValueError:
+                value = -1.0
+            if 0.0 <= value <= LARGEST and "_" not in text:
                 yield metric(value / DIVISORS[name] if name in DIVISORS else value)
+            else:
+                yield from measured(metric, f"INFO: {name}", text, DIVISORS.get(name, 1.0))
         elif name.startswith("cluster_"):
-            value = figure(text)
-            if value is not None:
-                yield CLUSTER.named(name[8:])(value)
+            yield from _cluster_field(name, text, "INFO")
         elif name.startswith("used_active_time_io") and (match := _IO_THREAD.fullmatch(name)):
-            value = figure(text)
-            if value is not None:
-                yield ACTIVE_TIME_IO_THREAD(value, thread=match[1])
+            yield from measured(ACTIVE_TIME_IO_THREAD, f"INFO: {name}", text, thread=match[1])
 
 
-def cluster_samples(text: str) -> Iterator[Sample]:
-    """CLUSTER INFO: lines of `cluster_state:ok`."""
+def cluster_samples(text: str, known: Container[str] = ()) -> Samples:
+    """CLUSTER INFO: lines such as `cluster_state:ok`, without the fields that are known from INFO."""
+    if "cluster_" not in text:
+        yield Malformed("CLUSTER INFO", text)
     for line in text.split("\n"):
         name, _, value = line.strip().partition(":")
-        number = figure(value)
-        if number is None or not name.startswith("cluster_"):
+        if name in known:
             continue
-        metric = FIELDS.get(name)
-        yield metric(number) if metric is not None else CLUSTER.named(name[8:])(number)
+        if metric := FIELDS.get(name):
+            yield from measured(metric, f"CLUSTER INFO: {name}", value)
+        else:
+            yield from _cluster_field(name, value, "CLUSTER INFO")
 
 
-def error_samples(errors: Mapping[str, str]) -> Iterator[Sample]:
-    for name, text in errors.items():
-        count = figure(assignments(text).get("count"))
-        if count is not None:
-            yield ERRORS(count, err=name)
+def _cluster_field(name: str, text: str, command: str) -> Samples:
+    match = _CLUSTER_FIELD.fullmatch(name)
+    if match is not None and (name in _CLUSTER_NUMBERS or figure(text) is not None):
+        yield from measured(CLUSTER.named(match[1]), f"{command}: {name}", text)
 
 
-def keyspace_samples(keyspace: Mapping[str, str], databases: int) -> Iterator[Sample]:
-    """A database without keys is in no line of INFO: the first `databases` that are missing hold none."""
-    seen = set()
+class ErrorCounts:
+    """Errors by name. The most frequent names keep their series, the others are counted together."""
+
+    def __init__(self) -> None:
+        self._names = LabelBudget(MAX_ERROR_NAMES, _OTHER)
+
+    def samples(self, errors: Mapping[str, str]) -> Samples:
+        """INFO errorstats: `count=3` by name."""
+        counts: dict[str, float] = {}
+        for name, text in errors.items():
+            count = figure(assignments(text).get("count"))
+            if count is None or count < 0:
+                yield Malformed(f"INFO errorstats: {name}", text)
+            else:
+                counts[name] = count
+        if len(counts) <= MAX_ERROR_NAMES:  # after CONFIG RESETSTAT or a restart, other names may be frequent
+            self._names = LabelBudget(MAX_ERROR_NAMES, _OTHER)
+        totals: dict[str, float] = {}
+        merged = 0
+        for name in sorted(counts, key=lambda name: -counts[name]):
+            label = self._names.admit(name)
+            merged += label != name
+            totals[label] = totals.get(label, 0.0) + counts[name]
+        for label, total in totals.items():
+            yield ERRORS(total, err=label)
+        yield MERGED_ERRORS(merged)
+
+
+def keyspace_samples(keyspace: Mapping[str, str], databases: int) -> Samples:
+    """INFO keyspace: `keys=6,expires=1,avg_ttl=4500` by database.
+
+    INFO has no lines for empty databases: those of the first `databases` that are missing hold no keys.
+    """
     for number, text in keyspace.items():
-        values = assignments(text)
-        keys, expiring = figure(values.get("keys")), figure(values.get("expires"))
-        if keys is None or expiring is None:
+        if not _DATABASE.fullmatch(number):
+            yield Malformed("INFO keyspace", f"db{number}:{text}")
             continue
-        db = f"db{number}"
-        seen.add(number)
-        yield DB_KEYS(keys, db=db)
-        yield DB_EXPIRING(expiring, db=db)
-        if (average := figure(values.get("avg_ttl"))) is not None:
-            yield DB_AVG_TTL(average / 1000, db=db)
-        if (cached := figure(values.get("cached_keys"))) is not None:
-            yield DB_CACHED(cached, db=db)
-        if (subexpiry := figure(values.get("subexpiry"))) is not None:
-            yield DB_SUBEXPIRY(subexpiry, db=db)
-    for number in map(str, range(min(databases, _MOST_EMPTY_DATABASES))):
-        if number not in seen:
+        values = assignments(text)
+        db, what = f"db{number}", f"INFO keyspace: db{number}"
+        if "keys" not in values:
+            yield Malformed(what, text)
+        for name, (metric, divisor) in _OF_A_DATABASE.items():
+            if name in values:
+                yield from measured(metric, f"{what}: {name}", values[name], divisor, db=db)
+    for number in map(str, range(min(databases, _MAX_EMPTY_DATABASES))):
+        if number not in keyspace:
             yield DB_KEYS(0, db=f"db{number}")
             yield DB_EXPIRING(0, db=f"db{number}")
 
 
 def instance_labels(info: Info) -> tuple[tuple[str, str], ...]:
     fields = info.fields
-    if "redis_mode" not in fields and "server_mode" in fields:  # what Valkey calls it
+    if "redis_mode" not in fields and "server_mode" in fields:  # Valkey
         fields = {**fields, "redis_mode": fields["server_mode"]}
     labels = [(name, fields.get(name, "")) for name in INSTANCE.labels]
     # Only Valkey has these: an empty label would change the series of every Redis.
@@ -206,15 +265,15 @@ def instance_labels(info: Info) -> tuple[tuple[str, str], ...]:
 
 
 def started(info: Info, now: float) -> float | None:
-    """When the server started, in Unix seconds by its own clock where it tells that (since 7.0), else by ours."""
+    """The server's start in Unix seconds, by its own clock (since 7.0) or the given time."""
     uptime = figure(info.fields.get("uptime_in_seconds"))
-    if uptime is None or not isfinite(uptime):
+    if uptime is None or uptime < 0:
         return None
     clock = server_time(info)
     return float(int(now if clock is None else clock) - int(uptime))
 
 
 def server_time(info: Info) -> float | None:
-    """Unix seconds by the server's own clock; None before 7.0."""
+    """Unix seconds by the server's clock; None before 7.0."""
     microseconds = figure(info.fields.get("server_time_usec"))
-    return microseconds / 1e6 if microseconds is not None and isfinite(microseconds) else None
+    return microseconds / 1e6 if microseconds is not None and microseconds > 0 else None

@@ -1,4 +1,4 @@
-"""Keys by what their names have in common: counted on a walk, their memory estimated from a sample."""
+"""Groups of keys by parts of their names: counted on a scan, their memory estimated from a sample."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ if TYPE_CHECKING:
 
 _GROUP = ("db", "key_group")
 
-COUNT = Gauge("redis_key_group_count", "Keys of the group; an estimate where not all keys were looked at.", _GROUP)
+COUNT = Gauge("redis_key_group_count", "Number of keys in the group; an estimate if the scan was incomplete.", _GROUP)
 MEMORY = Gauge(
-    "redis_key_group_memory_usage_bytes", "Memory of the group's keys, estimated from a sample, in bytes.", _GROUP
+    "redis_key_group_memory_usage_bytes",
+    "Estimated memory used by the keys of the group, in bytes.",
+    _GROUP,
 )
-GROUPS = Gauge("redis_number_of_distinct_key_groups", "Groups that the keys fall into.", ["db"])
-SCANNED = Gauge("redis_key_group_scanned_ratio", "Share of the database's keys that were looked at.", ["db"])
+GROUPS = Gauge("redis_number_of_distinct_key_groups", "Number of groups that the keys belong to.", ["db"])
+SCANNED = Gauge("redis_key_group_scanned_ratio", "Fraction of the keys of the database that the scan has seen.", ["db"])
 
 UNCLASSIFIED = "unclassified"
 OVERFLOW = "overflow"
 
-#: Groups that are told apart on a walk: a pattern that takes in an id would make one of each key.
-_MOST_TOLD_APART = 10_000
+#: Groups that one scan keeps apart: a pattern that captures an ID would make a group of each key.
+_MAX_GROUPS = 10_000
 _LARGEST_SAMPLE = 200
 
 
 @dataclass
 class Group:
-    """Keys with the same part in their names, and some of them, each as likely as any other."""
+    """Keys with the same part in their names, and a uniform random sample of them."""
 
     count: int = 0
     sample: list[bytes] = field(default_factory=list)
@@ -68,19 +70,19 @@ def _of_database(keyspace: Keyspace, settings: KeyGroupSettings, db: int) -> Ite
     groups: dict[str, Group] = {}
     seen: set[bytes] = set()
     is_complete = False
-    for keys, is_complete in keyspace.steps(db):  # noqa: B007  the last one is what counts
+    for keys, is_complete in keyspace.steps(db):  # noqa: B007  the last value counts
         for key in keys:
             if key not in seen:
                 seen.add(key)
                 name = group_name(label_of(key), settings)
-                if name not in groups and len(groups) >= _MOST_TOLD_APART:
+                if name not in groups and len(groups) >= _MAX_GROUPS:
                     name = OVERFLOW
                 groups.setdefault(name, Group()).add(key)
     (size,) = keyspace.ask(db, [pack("DBSIZE")])
     total = number_of(size)
     if total is None or (not seen and not is_complete):
         return
-    # SCAN goes by hash, not by name: the part that it got through is as good a sample as any.
+    # SCAN follows the hash of the keys: the part that it has seen is a random sample.
     scale = 1.0 if is_complete or not seen else max(1.0, total / len(seen))
     _measure(keyspace, settings, db, groups)
     distinct = len(groups)
@@ -99,10 +101,10 @@ def _of_database(keyspace: Keyspace, settings: KeyGroupSettings, db: int) -> Ite
 
 
 def _measure(keyspace: Keyspace, settings: KeyGroupSettings, db: int, groups: dict[str, Group]) -> None:
-    """Give each group its memory: that of its sample, for all of its keys. None where nothing could be measured."""
+    """Set the memory of each group, extrapolated from its sample; None if nothing could be measured."""
     left, waiting = settings.memory_samples, sorted(groups.values(), key=lambda group: len(group.sample))
     for number, group in enumerate(waiting):
-        share = -(-left // (len(waiting) - number))  # small groups leave the rest of theirs to large ones
+        share = -(-left // (len(waiting) - number))  # small groups leave the rest of their share to large ones
         keys = group.sample[: min(share, left)]
         left -= len(keys)
         group.sample = []

@@ -1,4 +1,4 @@
-"""Figures of single keys: size, memory, expiry, and the value where that is a number."""
+"""Single keys: size, memory, expiry, and the value if it is a number."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
-from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
+from deckwatch_exporters.clients.redis.resp import ReplyError, number_of, pack, text_of
 
 from .keyspace import label_of
+from .values import measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Metric, Samples
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .keyspace import Keyspace
@@ -23,15 +24,15 @@ _KEY = ("db", "key")
 
 SIZE = Gauge(
     "redis_key_size",
-    "Size of the key: bytes of a string, members of a collection, entries of a stream, cardinality of a HyperLogLog.",
+    "Size of the key: length of a string or list, number of members or entries, cardinality of a HyperLogLog.",
     _KEY,
 )
-VALUE = Gauge("redis_key_value", "Value of the key, where it is a number.", _KEY)
-MEMORY = Gauge("redis_key_memory_usage_bytes", "Memory that the key takes, in bytes.", _KEY)
-EXPIRY = Gauge("redis_key_expiry_timestamp_seconds", "When the key expires, in Unix seconds.", _KEY)
-COUNT = Gauge("redis_keys_count", "Keys that match the pattern.", _KEY)
+VALUE = Gauge("redis_key_value", "Value of the key, if it is a number.", _KEY)
+MEMORY = Gauge("redis_key_memory_usage_bytes", "Memory used by the key, in bytes.", _KEY)
+EXPIRY = Gauge("redis_key_expiry_timestamp_seconds", "Time at which the key expires, in Unix seconds.", _KEY)
+COUNT = Gauge("redis_keys_count", "Number of keys that match the pattern.", _KEY)
 
-#: What tells the size of a key, by its type.
+#: The command that returns the size of a key, by its type.
 _SIZES = {
     b"string": "STRLEN",
     b"list": "LLEN",
@@ -42,26 +43,27 @@ _SIZES = {
     b"vectorset": "VCARD",
     b"array": "ARCOUNT",
 }
-_LONGEST_NUMBER = 64  # bytes; a longer string is not read, whatever is in it
+_LONGEST_NUMBER = 64  # bytes; a longer string is not a number
+_LATEST = 2**53  # milliseconds; later than any expiry that makes sense
 _HYPERLOGLOG = b"HYLL"
 _PEXPIRETIME_SINCE = (7,)
 
 
-def key_samples(keyspace: Keyspace, selections: Sequence[KeySelection], version: tuple[int, ...]) -> Iterator[Sample]:
+def key_samples(keyspace: Keyspace, selections: Sequence[KeySelection], version: tuple[int, ...]) -> Samples:
     for db, keys in keyspace.expand(selections).items():
         yield from _of_database(keyspace, db, keys, version)
 
 
-def count_samples(keyspace: Keyspace, selections: Sequence[KeySelection]) -> Iterator[Sample]:
-    """How many keys match each pattern; absent where the walk ended before it had seen all."""
+def count_samples(keyspace: Keyspace, selections: Sequence[KeySelection]) -> Samples:
+    """The number of keys that match each pattern; absent if the scan reached its limit."""
     for selection in selections:
         db, pattern = keyspace.db_of(selection), selection.pattern or selection.key
-        walk = keyspace.walk(db, pattern)
-        if walk.is_complete:
-            yield COUNT(len(walk.keys), db=f"db{db}", key=pattern)
+        result = keyspace.scan(db, pattern)
+        if result.is_complete:
+            yield COUNT(len(result.keys), db=f"db{db}", key=pattern)
 
 
-def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tuple[int, ...]) -> Iterator[Sample]:
+def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tuple[int, ...]) -> Samples:
     has_expiry_time = version >= _PEXPIRETIME_SINCE
     expiry = "PEXPIRETIME" if has_expiry_time else "PTTL"
     questions = [[pack("TYPE", key), pack("MEMORY", "USAGE", key), pack(expiry, key)] for key in keys]
@@ -74,9 +76,8 @@ def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tu
         seen.add(label)
         types[key] = kind
         labels = {"db": f"db{db}", "key": label}
-        if (taken := number_of(memory)) is not None:
-            yield MEMORY(taken, **labels)
-        if (milliseconds := number_of(expires)) is not None and milliseconds >= 0:
+        yield from _measured(MEMORY, "MEMORY USAGE", memory, **labels)
+        if isinstance(expires, int) and 0 <= (milliseconds := int(expires)) < _LATEST:
             yield EXPIRY(milliseconds / 1000 + (0 if has_expiry_time else time.time()), **labels)
     sizes = [(key, _size_questions(key, kind)) for key, kind in types.items() if kind in _SIZES]
     hyperloglogs = []
@@ -87,8 +88,13 @@ def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tu
             yield from _size_and_value(f"db{db}", label_of(key), replies)
     counts = keyspace.in_batches(db, [[pack("PFCOUNT", key)] for key in hyperloglogs])
     for key, (count,) in zip(hyperloglogs, counts, strict=True):
-        if (cardinality := number_of(count)) is not None:
-            yield SIZE(cardinality, db=f"db{db}", key=label_of(key))
+        yield from _measured(SIZE, "PFCOUNT", count, db=f"db{db}", key=label_of(key))
+
+
+def _measured(metric: Metric, command: str, reply: Reply, **labels: str) -> Samples:
+    """A reply about a key. Errors are absent: the key is gone or has another type, or the refusal is reported."""
+    if not isinstance(reply, ReplyError):
+        yield from measured(metric, f"{command} {labels['key']}", reply, **labels)
 
 
 def _size_questions(key: bytes, kind: bytes) -> list[bytes]:
@@ -98,13 +104,11 @@ def _size_questions(key: bytes, kind: bytes) -> list[bytes]:
     return [size, pack("GETRANGE", key, 0, len(_HYPERLOGLOG) - 1), pack("GETRANGE", key, 0, _LONGEST_NUMBER)]
 
 
-def _size_and_value(db: str, key: str, replies: Sequence[Reply]) -> Iterator[Sample]:
-    size = number_of(replies[0])
-    if size is None:
-        return
-    yield SIZE(size, db=db, key=key)
-    if len(replies) == 3 and size <= _LONGEST_NUMBER:
-        text = text_of(replies[2])
-        # Python reads more than numbers as numbers: 1_000, infinity.
-        if text[:1] in "+-.0123456789" and "_" not in text and (value := number_of(text.encode())) is not None:
+def _size_and_value(db: str, key: str, replies: Sequence[Reply]) -> Samples:
+    yield from _measured(SIZE, "size of", replies[0], db=db, key=key)
+    text = text_of(replies[2]) if len(replies) == 3 else ""
+    # Python's float() accepts more than numbers: 1_000, infinity.
+    if 0 < len(text) <= _LONGEST_NUMBER and text[0] in "+-.0123456789" and "_" not in text:
+        value = number_of(text.encode())
+        if value is not None:
             yield VALUE(value, db=db, key=key)

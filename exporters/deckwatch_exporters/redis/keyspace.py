@@ -1,4 +1,4 @@
-"""Asking about keys: commands in a database, and walks over its keys with SCAN that end at a budget."""
+"""Commands about the keys of a database, and scans of its keys within limits."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
     from deckwatch.exporter import Sample
 
+    from .refusals import Refusals
     from .settings import KeySelection, ScanSettings
 
-_WALK = ("db", "pattern")
+_SCAN = ("db", "pattern")
 
-EXHAUSTED = Gauge("redis_key_scan_exhausted", "Whether SCAN ended at its budget, before it had seen all keys.", _WALK)
-DURATION = Gauge("redis_key_scan_duration_seconds", "Time that the walk over the keys took, in seconds.", _WALK)
-DROPPED = Gauge("redis_key_scan_dropped_keys", "Keys that match, but are over the limit on keys.", _WALK)
+EXHAUSTED = Gauge("redis_key_scan_exhausted", "Whether SCAN reached its limit before it had seen all keys (1).", _SCAN)
+DURATION = Gauge("redis_key_scan_duration_seconds", "Duration of the scan, in seconds.", _SCAN)
+DROPPED = Gauge("redis_key_scan_dropped_keys", "Number of matching keys that exceed scan.max_keys.", _SCAN)
 
-#: Keys that are asked about in one go: the server answers nobody else in the meantime.
+#: Commands that are sent together. The server serves no other client while it runs them.
 BATCH = 200
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What a walk found: distinct names in order, and whether they are all there are."""
+class ScanResult:
+    """The result of a scan: distinct names in order, and whether these are all matching keys."""
 
     keys: tuple[bytes, ...]
     is_complete: bool
@@ -37,34 +38,43 @@ class Walk:
 
 
 class Keyspace:
-    """The keys of one server, for the length of a run. Raises ConnectionFailed from all of its methods."""
+    """The keys of one server during one run. All methods raise ConnectionFailed."""
 
     def __init__(
         self,
         connection: Connection,
         budget: ScanSettings,
-        home: int,
+        default_db: int,
+        refusals: Refusals,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._budget = budget
-        self._home = home
+        self._default_db = default_db
+        self._refusals = refusals
         self._stopwatch = stopwatch
-        self._walks: dict[tuple[int, str], Walk] = {}
+        self._scans: dict[tuple[int, str], ScanResult] = {}
+        self._expanded: set[tuple[int, str]] = set()  # whose keys are exported one by one
+        self._unfinished: set[tuple[int, str]] = set()
 
     def db_of(self, selection: KeySelection) -> int:
-        return self._home if selection.db is None else selection.db
+        return self._default_db if selection.db is None else selection.db
 
     def ask(self, db: int, commands: Sequence[bytes]) -> list[Reply]:
-        """The replies to commands in a database; to all of them the same error where there is no such database."""
+        """The replies to commands in a database; the same error for all of them if it cannot be selected."""
         if not commands:
             return []
-        # The connection may be a new one at any time, and other probes do not care which database is selected.
-        selected, *replies = self._connection.exchange([pack("SELECT", db), *commands])
+        # The connection can be a new one, and other collectors of the target do not select a database.
+        select = pack("SELECT", db)
+        selected, *replies = self._connection.exchange([select, *commands])
         if isinstance(selected, ReplyError):
             replies = [selected] * len(commands)
+            self._refusals.note(select, selected)
+        else:
+            for command, reply in zip(commands, replies, strict=True):
+                self._refusals.note(command, reply)
         errors = [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_transient]
-        if len(errors) == len(replies):  # of a cluster, a few slots may be down
+        if len(errors) == len(replies):  # otherwise some slots of a cluster are down
             raise ConnectionFailed(f"{self._connection.address}: {errors[0].message}")
         return replies
 
@@ -85,26 +95,27 @@ class Keyspace:
             if selection.key:
                 names[selection.key.encode("utf-8", "surrogateescape")] = None
             else:
-                names.update(dict.fromkeys(self.walk(db, selection.pattern).keys[: self._budget.max_keys]))
+                self._expanded.add((db, selection.pattern))
+                names.update(dict.fromkeys(self.scan(db, selection.pattern).keys[: self._budget.max_keys]))
         return {db: list(names) for db, names in found.items()}
 
-    def walk(self, db: int, pattern: str) -> Walk:
-        """All keys that match; a pattern that was walked for in this run already is not walked for again."""
-        known = self._walks.get((db, pattern))
+    def scan(self, db: int, pattern: str) -> ScanResult:
+        """All keys that match. Each pattern is scanned for once in a run."""
+        known = self._scans.get((db, pattern))
         if known is None:
-            known = self._walks[db, pattern] = self._walk(db, pattern)
+            known = self._scans[db, pattern] = self._scan(db, pattern)
         return known
 
-    def _walk(self, db: int, pattern: str) -> Walk:
+    def _scan(self, db: int, pattern: str) -> ScanResult:
         began = self._stopwatch()
         names: set[bytes] = set()
         is_complete = False
-        for keys, is_complete in self.steps(db, pattern):  # noqa: B007  the last one is what counts
+        for keys, is_complete in self.steps(db, pattern):  # noqa: B007  the last value counts
             names.update(keys)
-        return Walk(tuple(sorted(names)), is_complete, self._stopwatch() - began)
+        return ScanResult(tuple(sorted(names)), is_complete, self._stopwatch() - began)
 
     def steps(self, db: int, pattern: str = "") -> Iterator[tuple[list[bytes], bool]]:
-        """The keys of each step of SCAN, some of them maybe twice, and whether it was the last one."""
+        """The keys of each step of SCAN, possibly repeated, and whether it was the last step."""
         deadline = self._stopwatch() + self._budget.time
         matching = ("MATCH", pattern.encode("utf-8", "surrogateescape")) if pattern else ()
         cursor: bytes | str = "0"
@@ -115,19 +126,39 @@ class Keyspace:
                     cursor = next_cursor
                     yield [key for key in keys if isinstance(key, bytes)], cursor == b"0"
                 case _:
-                    return  # not allowed, or no such database
-            if cursor == b"0" or self._stopwatch() >= deadline:
+                    return  # refused, or no such database
+            if cursor == b"0":
                 return
+            if self._stopwatch() >= deadline:
+                break
+        if pattern:  # figures of key groups are estimates
+            self._unfinished.add((db, pattern))
 
     def cost(self) -> Iterator[Sample]:
-        """What the walks of this run cost and left out."""
-        for (db, pattern), walk in self._walks.items():
+        """The duration of the scans of this run, and what they left out."""
+        for (db, pattern), result in self._scans.items():
             labels = {"db": f"db{db}", "pattern": pattern}
-            yield EXHAUSTED(float(not walk.is_complete), **labels)
-            yield DURATION(walk.seconds, **labels)
-            yield DROPPED(max(0, len(walk.keys) - self._budget.max_keys), **labels)
+            yield EXHAUSTED(float(not result.is_complete), **labels)
+            yield DURATION(result.seconds, **labels)
+            yield DROPPED(max(0, len(result.keys) - self._budget.max_keys), **labels)
+
+    def limits(self) -> dict[str, str]:
+        """What the scans of this run left out, each with the settings to change, by database and pattern."""
+        found = {}
+        for db, pattern in self._unfinished:
+            found[f"db{db}={pattern}"] = (
+                f"the scan of db{db} for {pattern} stopped before it had seen all keys. "
+                "Increase scan.iterations, scan.count or scan.time"
+            )
+        for db, pattern in self._expanded - self._unfinished:
+            if (more := len(self._scans[db, pattern].keys) - self._budget.max_keys) > 0:
+                found[f"db{db}={pattern}"] = (
+                    f"{more} keys of db{db} that match {pattern} are not exported. "
+                    "Increase scan.max_keys or make the pattern narrower"
+                )
+        return found
 
 
 def label_of(key: bytes) -> str:
-    """A key as the value of a label; bytes that are no text as `\\xff`, so that two keys stay two."""
+    r"""A key as a label value; undecodable bytes as `\xff`, so that two keys stay two."""
     return key.decode("utf-8", "backslashreplace")

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Gauge
-from deckwatch_exporters.clients.redis.resp import number_of, text_of
+from deckwatch.exporter import Gauge, Malformed
+from deckwatch_exporters.clients.redis.resp import text_of
+
+from .values import measured, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _EVENT = ("event_name",)
 
-SPIKE_LAST = Gauge("redis_latency_spike_last", "When the event's last latency spike was, in Unix seconds.", _EVENT)
+SPIKE_LAST = Gauge(
+    "redis_latency_spike_last", "Time of the latest latency spike of the event, in Unix seconds.", _EVENT
+)
 SPIKE_DURATION = Gauge(
-    "redis_latency_spike_duration_seconds", "Length of the event's last latency spike, in seconds.", _EVENT
+    "redis_latency_spike_duration_seconds", "Duration of the latest latency spike of the event, in seconds.", _EVENT
 )
 
 
-def spike_samples(reply: Reply) -> Iterator[Sample]:
-    """LATENCY LATEST: for each event its name, when, how long and the longest so far, both in milliseconds."""
-    for entry in reply if isinstance(reply, list) else ():
-        if not isinstance(entry, list) or len(entry) < 3:
-            continue
-        event, when, milliseconds = text_of(entry[0]), number_of(entry[1]), number_of(entry[2])
-        if event and when is not None and milliseconds is not None:
-            yield SPIKE_LAST(when, event_name=event)
-            yield SPIKE_DURATION(milliseconds / 1000, event_name=event)
+def spike_samples(reply: Reply) -> Samples:
+    """LATENCY LATEST: for each event its name, Unix time, latest and longest duration, both in milliseconds."""
+    if reply is None:
+        return
+    if not isinstance(reply, list):
+        yield Malformed("LATENCY LATEST", shown(reply))
+        return
+    for entry in reply:
+        match entry:
+            case [bytes(name), when, milliseconds, *_] if name:
+                event = text_of(name)
+                what = f"LATENCY LATEST: {event}"
+                yield from measured(SPIKE_LAST, what, when, event_name=event)
+                yield from measured(SPIKE_DURATION, what, milliseconds, 1000, event_name=event)
+            case _:
+                yield Malformed("LATENCY LATEST", shown(entry))

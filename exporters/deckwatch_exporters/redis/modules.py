@@ -1,7 +1,7 @@
-"""Modules: which ones are loaded, and, where the config asks for it, their figures (`INFO EVERYTHING`).
+"""Loaded modules and, if `modules` is set, their statistics (`INFO EVERYTHING`).
 
-The figures of RediSearch: https://redis.io/docs/latest/commands/info/#modules; of Valkey's: valkey-bloom, valkey-json
-and valkey-search. They may be dear: RediSearch walks over all of its indexes.
+RediSearch: https://redis.io/docs/latest/commands/info/#modules; Valkey: valkey-bloom, valkey-json and valkey-search.
+Reading them can be expensive: RediSearch walks over all of its indexes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Metric
+from deckwatch.exporter import Counter, Gauge, Malformed, Metric
 
-from .info import figure
+from .values import assignments, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
-INFO = Gauge("redis_module_info", "A loaded module.", ["name", "ver", "api", "filters", "usedby", "using"])
+INFO = Gauge(
+    "redis_module_info", "Information about a loaded module.", ["name", "ver", "api", "filters", "usedby", "using"]
+)
 
 #: Fields that keep their name.
 _GAUGES = re.findall(
@@ -82,7 +84,7 @@ _RENAMED_COUNTERS = {
 def _help(field: str) -> str:
     module, _, what = field.partition("_")
     names = {"search": "the search module", "bf": "the Bloom filter module", "json": "the JSON module"}
-    return f"What {names[module]} tells as {what.replace('_', ' ')}."
+    return f"Field {what} of the INFO section of {names[module]}."
 
 
 #: The metric of each field.
@@ -94,13 +96,17 @@ FIELDS: dict[str, Metric] = {
 }
 
 
-def module_samples(modules: Sequence[str], fields: Mapping[str, str]) -> Iterator[Sample]:
-    """`name=search,ver=21005,api=1,filters=0,usedby=[a|b],using=[],options=[]` for each module, and their figures."""
+def module_samples(modules: Sequence[str], fields: Mapping[str, str]) -> Samples:
+    """The samples of each module and of the statistics in `fields`.
+
+    A module is `name=search,ver=21005,api=1,filters=0,usedby=[a|b],using=[],options=[]`.
+    """
     for module in modules:
-        values = dict(pair.partition("=")[::2] for pair in module.split(",") if "=" in pair)
+        values = assignments(module)
         if values.get("name"):
             yield INFO(1, **{label: values.get(label, "") for label in INFO.labels})
+        else:
+            yield Malformed("INFO: module", module)
     for name, text in fields.items():
-        metric = FIELDS.get(name)
-        if metric is not None and (value := figure(text)) is not None:
-            yield metric(value)
+        if metric := FIELDS.get(name):
+            yield from measured(metric, f"INFO: {name}", text)

@@ -1,4 +1,4 @@
-"""The probe `redis.keys`: what the config asks to know of keys, streams and groups of keys."""
+"""The collector `redis.keys`: the keys, streams and groups of keys that the config selects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from deckwatch_exporters.clients.redis.connection import ConnectionFailed
 from .key_groups import group_samples
 from .keys import count_samples, key_samples
 from .keyspace import Keyspace
+from .refusals import Refusals
 from .server import KEY_GROUPS_DURATION
 from .streams import stream_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Context, Samples
     from deckwatch_exporters.clients.redis.connection import Connection
 
     from .facts import Facts
@@ -25,30 +26,34 @@ if TYPE_CHECKING:
 
 
 class SelectedKeys:
-    """Has an interval of its own, and limits on everything: what it looks at grows with the data."""
+    """Runs at its own interval and within limits, because its cost grows with the data."""
 
     def __init__(
         self,
         connection: Connection,
         facts: Facts,
         settings: RedisSettings,
+        context: Context,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._facts = facts
         self._settings = settings
+        self._context = context
         self._stopwatch = stopwatch
+        self._refusals = Refusals(connection, context, settings.credentials[0] or "default", stopwatch)
+        self._limited: set[str] = set()  # whose limits were logged
 
-    def collect(self) -> list[Sample]:
+    def collect(self) -> Samples:
         try:
             return list(self._samples())
         except ConnectionFailed as failure:
             raise Unreachable(str(failure)) from None
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self) -> Samples:
         settings = self._settings
         home = self._connection.address.db
-        keyspace = Keyspace(self._connection, settings.scan, home, self._stopwatch)
+        keyspace = Keyspace(self._connection, settings.scan, home, self._refusals, self._stopwatch)
         yield from key_samples(keyspace, settings.keys, self._facts.version)
         yield from count_samples(keyspace, settings.count_keys)
         yield from stream_samples(keyspace, settings.streams)
@@ -58,3 +63,12 @@ class SelectedKeys:
             databases = settings.key_groups.databases or self._facts.databases or (home,)
             yield from group_samples(keyspace, settings.key_groups, databases)
             yield KEY_GROUPS_DURATION((self._stopwatch() - began) * 1000)
+        yield from self._refusals.key_samples()
+        self._log_limits(keyspace.limits())
+
+    def _log_limits(self, limits: dict[str, str]) -> None:
+        """Log once what a scan left out; `limits` are texts by database and pattern."""
+        for pattern in limits.keys() - self._limited:
+            extra = {"event": "redis.scan_limited", "target": self._context.target, "pattern": pattern}
+            self._context.logger.warning('redis "%s": %s.', self._context.target, limits[pattern], extra=extra)
+        self._limited = set(limits)

@@ -1,99 +1,117 @@
-"""A Sentinel as the target: the masters that it watches, and whether it could fail them over."""
+"""Sentinel as the target: the masters that it monitors, and whether it could fail them over."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Gauge
+from deckwatch.exporter import Gauge, Malformed
 from deckwatch_exporters.clients.redis.resp import ReplyError, mapping_of, pack, text_of
 
-from .info import assignments, figure
+from .values import assignments, measured, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
     from deckwatch_exporters.clients.redis.resp import Reply
 
 _MASTER = ("master_name", "master_address")
 
 FIELDS = {
-    "sentinel_masters": Gauge("redis_sentinel_masters", "Masters that the Sentinel watches."),
-    "sentinel_tilt": Gauge("redis_sentinel_tilt", "Whether the Sentinel is in TILT mode, in which it does not act."),
-    "sentinel_running_scripts": Gauge("redis_sentinel_running_scripts", "Scripts that are running."),
-    "sentinel_scripts_queue_length": Gauge("redis_sentinel_scripts_queue_length", "Scripts that wait to be run."),
+    "sentinel_masters": Gauge("redis_sentinel_masters", "Number of masters that the Sentinel monitors."),
+    "sentinel_tilt": Gauge(
+        "redis_sentinel_tilt", "Whether the Sentinel is in TILT mode (1), in which it does not act."
+    ),
+    "sentinel_running_scripts": Gauge("redis_sentinel_running_scripts", "Number of running scripts."),
+    "sentinel_scripts_queue_length": Gauge(
+        "redis_sentinel_scripts_queue_length", "Number of scripts that are waiting to run."
+    ),
     "sentinel_simulate_failure_flags": Gauge(
-        "redis_sentinel_simulate_failure_flags", "Failures that the Sentinel is told to simulate, as flags."
+        "redis_sentinel_simulate_failure_flags", "Failures that the Sentinel is configured to simulate, as flags."
     ),
 }
 STATUS = Gauge(
-    "redis_sentinel_master_status", "Whether the Sentinel thinks that the master works.", [*_MASTER, "master_status"]
+    "redis_sentinel_master_status",
+    "Whether the Sentinel considers the master healthy (1).",
+    [*_MASTER, "master_status"],
 )
-REPLICAS = Gauge("redis_sentinel_master_slaves", "Replicas of the master.", _MASTER)
-SENTINELS = Gauge("redis_sentinel_master_sentinels", "Sentinels that watch the master.", _MASTER)
-OK_REPLICAS = Gauge("redis_sentinel_master_ok_slaves", "Replicas of the master that are not down.", _MASTER)
-OK_SENTINELS = Gauge("redis_sentinel_master_ok_sentinels", "Sentinels of the master that are not down.", _MASTER)
+REPLICAS = Gauge("redis_sentinel_master_slaves", "Number of replicas of the master.", _MASTER)
+SENTINELS = Gauge("redis_sentinel_master_sentinels", "Number of Sentinels that monitor the master.", _MASTER)
+OK_REPLICAS = Gauge("redis_sentinel_master_ok_slaves", "Number of replicas of the master that are up.", _MASTER)
+OK_SENTINELS = Gauge("redis_sentinel_master_ok_sentinels", "Number of Sentinels of the master that are up.", _MASTER)
 QUORUM = Gauge(
     "redis_sentinel_master_ckquorum_status",
-    "Whether enough Sentinels answer to fail the master over.",
+    "Whether enough Sentinels are reachable to fail the master over.",
     ["master_name", "message"],
 )
 LAST_PING = Gauge(
-    "redis_sentinel_master_last_ok_ping_reply_seconds", "Seconds since the master last answered a ping.", _MASTER
+    "redis_sentinel_master_last_ok_ping_reply_seconds",
+    "Time since the master last replied to a PING, in seconds.",
+    _MASTER,
 )
 PEER = Gauge(
     "redis_sentinel_peer_info",
-    "Another Sentinel of the master.",
+    "Information about another Sentinel of the master.",
     [*_MASTER, "name", "ip", "port", "runid", "flags"],
 )
 #: By field of SENTINEL MASTERS.
 SETTINGS = {
     "quorum": Gauge(
-        "redis_sentinel_master_setting_ckquorum", "Sentinels that must agree that the master is down.", _MASTER
+        "redis_sentinel_master_setting_ckquorum",
+        "Number of Sentinels that must agree that the master is down.",
+        _MASTER,
     ),
     "failover-timeout": Gauge(
-        "redis_sentinel_master_setting_failover_timeout", "Time that a failover may take, in milliseconds.", _MASTER
+        "redis_sentinel_master_setting_failover_timeout", "Failover timeout, in milliseconds.", _MASTER
     ),
     "parallel-syncs": Gauge(
-        "redis_sentinel_master_setting_parallel_syncs", "Replicas that are set up anew at once in a failover.", _MASTER
+        "redis_sentinel_master_setting_parallel_syncs",
+        "Number of replicas that may resynchronize at the same time during a failover.",
+        _MASTER,
     ),
     "down-after-milliseconds": Gauge(
         "redis_sentinel_master_setting_down_after_milliseconds",
-        "Time without an answer after which the master counts as down, in milliseconds.",
+        "Time without a reply after which the master is considered down, in milliseconds.",
         _MASTER,
     ),
-    "config-epoch": Gauge("redis_sentinel_master_config_epoch", "Version of the master's configuration.", _MASTER),
+    "config-epoch": Gauge("redis_sentinel_master_config_epoch", "Version of the configuration of the master.", _MASTER),
 }
-CONFIG_TEXT = Gauge("redis_sentinel_config_key_value", "A global setting of the Sentinel as text.", ["key", "value"])
-CONFIG_NUMBER = Gauge("redis_sentinel_config_value", "A global setting of the Sentinel that is a number.", ["key"])
+CONFIG_TEXT = Gauge(
+    "redis_sentinel_config_key_value", "A global setting of the Sentinel, its value as a label.", ["key", "value"]
+)
+CONFIG_NUMBER = Gauge("redis_sentinel_config_value", "A numeric global setting of the Sentinel.", ["key"])
 
 MASTERS = pack("SENTINEL", "MASTERS")
 CONFIG = pack("SENTINEL", "CONFIG", "GET", "*")
 
+#: About each master.
+QUESTIONS = ("SENTINEL CKQUORUM", "SENTINEL SENTINELS", "SENTINEL SLAVES")
+
 _MASTER_FIELD = re.compile(r"master[0-9]+")
 
 
-def info_samples(fields: Mapping[str, str]) -> Iterator[Sample]:
-    """The section of INFO: `master0:name=user03,status=sdown,address=10.0.0.1:6381,slaves=1,sentinels=5`."""
+def info_samples(fields: Mapping[str, str]) -> Samples:
+    """INFO sentinel: `master0:name=user03,status=sdown,address=10.0.0.1:6381,slaves=1,sentinels=5`."""
     for name, text in fields.items():
         if metric := FIELDS.get(name):
-            if (value := figure(text)) is not None:
-                yield metric(value)
+            yield from measured(metric, f"INFO: {name}", text)
         elif _MASTER_FIELD.fullmatch(name):
             values = assignments(text)
-            replicas, sentinels = figure(values.get("slaves")), figure(values.get("sentinels"))
-            if replicas is None or sentinels is None:
+            if not values.get("name"):
+                yield Malformed(f"INFO: {name}", text)
                 continue
-            labels = {"master_name": values.get("name", ""), "master_address": values.get("address", "")}
-            status = values.get("status", "")
-            yield STATUS(float(status == "ok"), **labels, master_status=status)
-            yield REPLICAS(replicas, **labels)
-            yield SENTINELS(sentinels, **labels)
+            labels = {"master_name": values["name"], "master_address": values.get("address", "")}
+            if status := values.get("status"):
+                yield STATUS(float(status == "ok"), **labels, master_status=status)
+            else:
+                yield Malformed(f"INFO: {name}: status", text)
+            yield from measured(REPLICAS, f"INFO: {name}: slaves", values.get("slaves"), **labels)
+            yield from measured(SENTINELS, f"INFO: {name}: sentinels", values.get("sentinels"), **labels)
 
 
 def parse_masters(reply: Reply) -> list[dict[str, str]]:
-    """The fields of each master (or Sentinel, or replica) in a reply; what has no name is left out."""
+    """The fields of each master, Sentinel or replica in a reply; without those that have no name."""
     found = []
     for entry in reply if isinstance(reply, list) else ():
         fields = {name: text_of(value) for name, value in mapping_of(entry).items()}
@@ -103,31 +121,30 @@ def parse_masters(reply: Reply) -> list[dict[str, str]]:
 
 
 def questions(masters: Sequence[Mapping[str, str]]) -> list[bytes]:
-    """Three for each master: its quorum, its other Sentinels, its replicas."""
-    return [
-        pack("SENTINEL", what, master["name"]) for master in masters for what in ("CKQUORUM", "SENTINELS", "SLAVES")
-    ]
+    """The commands of `QUESTIONS` for each master."""
+    return [pack(*question.split(), master["name"]) for master in masters for question in QUESTIONS]
 
 
-def master_samples(masters: Sequence[Mapping[str, str]], answers: Sequence[Reply]) -> Iterator[Sample]:
-    """`answers` to the `questions()` about the masters."""
+def master_samples(masters: Sequence[Mapping[str, str]], answers: Sequence[Reply]) -> Samples:
+    """`answers` are the replies to the `questions()` about the masters."""
     for number, master in enumerate(masters):
         quorum, sentinels, replicas = answers[3 * number : 3 * number + 3]
         name = master["name"]
+        what = f"SENTINEL MASTERS: {name}"
         labels = {"master_name": name, "master_address": f"{master.get('ip', '')}:{master.get('port', '')}"}
         if isinstance(quorum, ReplyError):
             if not (quorum.is_denied or quorum.is_unknown):
                 yield QUORUM(0, master_name=name, message=quorum.message)
-        else:
+        elif isinstance(quorum, bytes):
             yield QUORUM(1, master_name=name, message=text_of(quorum))
+        else:
+            yield Malformed(f"SENTINEL CKQUORUM {name}", shown(quorum))
         for field, metric in SETTINGS.items():
-            if (value := figure(master.get(field))) is not None:
-                yield metric(value, **labels)
-        if (milliseconds := figure(master.get("last-ok-ping-reply"))) is not None:
-            yield LAST_PING(milliseconds / 1000, **labels)
+            yield from measured(metric, f"{what}: {field}", master.get(field), **labels)
+        yield from measured(LAST_PING, f"{what}: last-ok-ping-reply", master.get("last-ok-ping-reply"), 1000, **labels)
         if isinstance(sentinels, list):
             peers = parse_masters(sentinels)
-            yield OK_SENTINELS(1 + _up(peers), **labels)  # the one that is asked is one of them
+            yield OK_SENTINELS(1 + _up(peers), **labels)  # the Sentinel that replies is one of them
             for peer in peers:
                 yield PEER(1, **labels, **{field: peer.get(field, "") for field in PEER.labels[2:]})
         if isinstance(replicas, list):

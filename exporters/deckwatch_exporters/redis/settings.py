@@ -25,9 +25,9 @@ def _checked_command(value: Any) -> Any:
 
 
 class KeySelection(Settings):
-    """A key by its exact name, or all that match a SCAN pattern; `db` is that of the URL unless given.
+    """A key by its exact name, or all keys that match a SCAN pattern; `db` defaults to that of the URL.
 
-    In short: `queue`, `session:*`, `db3=queue`. A text is a pattern when it holds `*`, `?` or `[`.
+    As a string: `queue`, `session:*`, `db3=queue`. A string that contains `*`, `?` or `[` is a pattern.
     """
 
     key: str = ""
@@ -46,15 +46,15 @@ class KeySelection(Settings):
     @model_validator(mode="after")
     def _one(self) -> KeySelection:
         if bool(self.key) == bool(self.pattern):
-            raise ValueError("a name such as queue, a pattern such as session:*, or {key: ...} or {pattern: ...}")
+            raise ValueError("a name such as queue, a pattern such as session:*, {key: ...} or {pattern: ...}")
         return self
 
 
 class KeyGroupSettings(Settings):
-    """Keys by what their names have in common: how many, and how much memory.
+    """Groups of keys by parts of their names: number of keys and memory.
 
-    `patterns` are regular expressions; the text that the groups of the first match took is the name of the key's
-    group, `unclassified` where none matches. Memory is asked for of `memory_samples` keys at the most.
+    `patterns` are regular expressions. The groups of the first match form the name of the key's group, which is
+    `unclassified` if none matches. Memory is measured for at most `memory_samples` keys.
     """
 
     patterns: tuple[re.Pattern[str], ...] = (re.compile(r"^([^:]+):"),)
@@ -64,7 +64,7 @@ class KeyGroupSettings(Settings):
 
 
 class ScanSettings(Settings):
-    """How much of the keyspace one walk with SCAN may look at: it ends at whichever limit comes first."""
+    """Limits of one scan of the keys. It stops at the first one that it reaches."""
 
     count: int = Field(default=1000, ge=1, le=100_000)
     iterations: int = Field(default=100, ge=1)
@@ -73,13 +73,13 @@ class ScanSettings(Settings):
 
 
 class StreamSettings(KeySelection):
-    """A stream, or all that match; `consumers` gives each consumer of each group its own series."""
+    """A stream, or all that match a pattern; `consumers` adds series for each consumer of each group."""
 
     consumers: bool = True
 
 
 class SlowlogSettings(Settings):
-    """New entries of the slow log as events. `redact` hides all arguments; `first_key` shows the first one anyway."""
+    """New entries of the slow log as events. `redact` hides all arguments; `first_key` still shows the first one."""
 
     events: bool = True
     redact: bool = True
@@ -87,8 +87,8 @@ class SlowlogSettings(Settings):
     fetch: int = Field(default=128, ge=1, le=10_000)
 
 
-class _InShort:
-    """In the JSON schema: a text in the place of the mapping."""
+class _AsText:
+    """Adds the string form to the JSON schema."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -96,11 +96,11 @@ class _InShort:
 
 
 _Selection = TypeVar("_Selection", bound=KeySelection)
-_OrText = Annotated[_Selection, _InShort]
+_OrText = Annotated[_Selection, _AsText]
 
 
 class RedisSettings(ConnectionSettings):
-    """One Redis server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+    """One Redis server, or the current master of a Sentinel service. Credentials here override those in the URL."""
 
     config_command: Annotated[str, BeforeValidator(_checked_command)] = Field(default="CONFIG", min_length=1)
     config_values: bool = False

@@ -1,7 +1,7 @@
 """The slow log: its new entries as events, and a histogram of them.
 
-The log: https://redis.io/docs/latest/commands/slowlog-get/. Ids count from 0 at the server's start and go on after
-SLOWLOG RESET. What counts as slow is the server's `slowlog-log-slower-than`.
+Format: https://redis.io/docs/latest/commands/slowlog-get/. IDs count from 0 at the start of the server and continue
+after SLOWLOG RESET. The server's `slowlog-log-slower-than` decides what is slow.
 """
 
 from __future__ import annotations
@@ -14,38 +14,41 @@ from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Histogram, NotAvailable, Unreachable
-from deckwatch_exporters.clients.redis.connection import CLIENT_NAME, REFUSED_FOR, ConnectionFailed, Refused
+from deckwatch.exporter import Counter, Histogram, Malformed, Missing, NotAvailable, Unreachable
+from deckwatch_exporters.clients.redis.connection import CLIENT_NAME, ConnectionFailed
 from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from .refusals import REFUSED_FOR, rule_for
 
-    from deckwatch.exporter import Context, Sample
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deckwatch.exporter import Context, Sample, Samples
     from deckwatch_exporters.clients.redis.connection import Connection
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .facts import Facts
-    from .settings import SlowlogSettings
+    from .settings import RedisSettings
 
 SLOW = Histogram(
     "redis_slow_command_duration_seconds",
-    "Durations of the commands in the slow log since the agent started, in seconds.",
+    "Duration of the commands that entered the slow log since the agent started, in seconds.",
     ["command"],
 )
 MISSED = Counter(
-    "redis_slow_commands_missed_total", "Entries of the slow log that were gone before the agent could read them."
+    "redis_slow_commands_missed_total", "Number of slow log entries that the server dropped before the agent read them."
 )
-UNNAMED = Counter(
-    "redis_slow_commands_other_total", "Slow commands counted as other because too many different ones were seen."
+MERGED = Counter(
+    "redis_slow_commands_other_total", "Number of slow commands counted as other because too many names were seen."
 )
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_MOST_COMMANDS = 64
+_MAX_COMMANDS = 64
 _OTHER = "other"
+_LATEST = 253_402_300_799  # the end of 9999, which is the last time that has a date
 _SLACK = 8
 
-#: Commands that are only half a name: `config|get` says what ran, `config` does not.
+#: Commands with subcommands: `config|get` identifies what ran, `config` does not.
 _CONTAINERS = frozenset(
     re.findall(
         r"\w+",
@@ -55,9 +58,9 @@ _CONTAINERS = frozenset(
         """,
     )
 )
-#: Whose arguments are passwords, or may be: never shown.
-_SECRETIVE = frozenset(("acl", "auth", "config", "hello", "migrate", "sentinel"))
-#: Whose first argument is a key. A name that is missing here hides a key; a wrong one would show a value.
+#: Commands whose arguments can be passwords: never shown.
+_WITH_SECRETS = frozenset(("acl", "auth", "config", "hello", "migrate", "sentinel"))
+#: Commands whose first argument is a key. A missing name hides a key; a wrong one would show a value.
 _KEY_FIRST = frozenset(
     re.findall(
         r"\w+",
@@ -81,7 +84,7 @@ _MORE = re.compile(r"\.\.\. \(([0-9]{1,9}) more arguments\)")
 
 
 class SlowCommand(NamedTuple):
-    """An entry of the slow log. `words` is the command as it was sent, cut by the server to 32 words of 128 bytes."""
+    """An entry of the slow log. `words` is the command as sent, cut by the server to 32 words of 128 bytes."""
 
     id: int
     timestamp: int  # Unix seconds
@@ -92,7 +95,7 @@ class SlowCommand(NamedTuple):
 
     @property
     def command(self) -> str:
-        """As commandstats names it: `get`, `config|set`."""
+        """The name in commandstats: `get`, `config|set`."""
         first = self.words[0].lower() if self.words else ""
         if first in _CONTAINERS and len(self.words) > 1:
             return f"{first}|{self.words[1].lower()}"
@@ -105,10 +108,10 @@ class SlowCommand(NamedTuple):
         return len(arguments) - 1 + int(cut[1]) if cut else len(arguments)
 
     def arguments(self, redact: bool, first_key: bool) -> list[str]:
-        """What followed the name, `?` for each that is hidden."""
+        """The arguments, `?` for each hidden one."""
         arguments = list(self.words[1:])
         name = self.words[0].lower() if self.words else ""
-        if not redact and name not in _SECRETIVE:
+        if not redact and name not in _WITH_SECRETS:
             return arguments
         shown = 1 if first_key and name in _KEY_FIRST else 0
         cut = arguments[-1:] if arguments and _MORE.fullmatch(arguments[-1]) else []
@@ -116,51 +119,74 @@ class SlowCommand(NamedTuple):
         return arguments[:shown] + ["?"] * hidden + cut
 
 
-def parse_slowlog(reply: Reply) -> list[SlowCommand]:
-    """Newest first, as the server has them. An entry that is none is left out."""
-    found = []
-    for entry in reply if isinstance(reply, list) else ():
+def parse_slowlog(reply: Reply) -> list[SlowCommand | Malformed]:
+    """The entries of a reply to SLOWLOG GET, newest first."""
+    if not isinstance(reply, list):
+        return [Malformed("SLOWLOG GET", type(reply).__name__)]
+    found: list[SlowCommand | Malformed] = []
+    for entry in reply:
         match entry:
-            case [int(id), int(timestamp), int(microseconds), [*words], *client]:
+            case [int(id), int(timestamp), int(microseconds), [*words], *client] if (
+                microseconds >= 0 and 0 <= timestamp <= _LATEST
+            ):
                 address, name = (text_of(client[0]), text_of(client[1])) if len(client) >= 2 else ("", "")
                 texts = tuple(text_of(word) for word in words)
                 found.append(SlowCommand(id, timestamp, microseconds / 1e6, texts, address, name))
+            case _:
+                found.append(malformed_entry(entry))
     return found
 
 
+def malformed_entry(entry: Reply) -> Malformed:
+    """An entry without its words, which can be passwords."""
+    numbers = [it for it in entry if isinstance(it, int)] if isinstance(entry, list) else []
+    return Malformed("SLOWLOG GET", f"{type(entry).__name__} with the numbers {numbers}")
+
+
+class _Refused(NamedTuple):
+    """A refusal, the connection that it belongs to (another one may have other privileges), and its end."""
+
+    reply: ReplyError
+    generation: int
+    until: float  # by the stopwatch
+
+
 class SlowLog:
-    """Follows the slow log of one server. What is in it when the agent starts is history, and left alone."""
+    """Follows the slow log of one server. Entries from before the start of the agent are ignored."""
 
     def __init__(
         self,
         connection: Connection,
         facts: Facts,
-        settings: SlowlogSettings,
+        settings: RedisSettings,
         context: Context,
         clock: Callable[[], float] = time.time,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stopwatch = stopwatch
-        self._refused: Refused | None = None
+        self._refused: _Refused | None = None
         self._connection = connection
         self._facts = facts
-        self._settings = settings
+        self._settings = settings.slowlog
+        self._user = settings.credentials[0] or "default"
         self._context = context
         self._clock = clock
         self._run_id: str | None = None
         self._last_id: int | None = None
-        self._looked = 0.0  # Unix seconds, by the server's clock: what is older was seen, or is history
+        self._looked = 0.0  # Unix seconds, by the server's clock: older entries were read or ignored
         self._missed = 0
-        self._unnamed = 0
+        self._is_missing = False  # whether the last run missed entries
+        self._merged = 0
         self._durations: dict[str, list[float]] = {}  # counts by bucket, then the sum
-        self._samples: dict[str, tuple[Sample, ...]] = {}  # of those that did not change since the last run
+        self._samples: dict[str, tuple[Sample, ...]] = {}  # of commands that did not change since the last run
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Samples:
         for entry in self._new_entries():
             self.count(entry)
-            self._tell(entry)
+            self._log(entry)
+        yield from self._malformed
         yield MISSED(self._missed)
-        yield UNNAMED(self._unnamed)
+        yield MERGED(self._merged)
         for command, (*counts, total) in self._durations.items():
             known = self._samples.get(command)
             if known is None:
@@ -169,12 +195,13 @@ class SlowLog:
             yield from known
 
     def _new_entries(self) -> list[SlowCommand]:
-        """Oldest first. Raises Unreachable, and NotAvailable where the server keeps no such log."""
+        """Oldest first. Raises Unreachable, Missing, and NotAvailable if the server has no slow log."""
+        self._malformed: list[Malformed] = []
         facts, newest = self._facts, self._facts.newest_slow_id
         last, looked, is_same = self._last_id, self._looked, self._run_id == facts.run_id
         now = facts.server_time or self._clock()
         if newest is not None and (last is None or newest < 0 or (is_same and newest == last)):
-            entries, at = [], newest  # nothing new, or nothing but history
+            entries, at = [], newest  # nothing new
         else:
             entries = self._fetch_since(last, newest) if is_same else self._fetch(self._settings.fetch)
             at = entries[0].id if entries else -1
@@ -183,20 +210,20 @@ class SlowLog:
             return []
         if is_same and at >= last:
             fresh = [entry for entry in entries if entry.id > last]
-            self._missed += at - last - len(fresh)
+            self._note_missed(at - last - len(fresh) - len(self._malformed))
         else:
-            # Another server, or the same one after a restart: its ids say nothing, its clock does.
+            # Another server, or the same one after a restart: IDs start again, so compare times.
             fresh = [entry for entry in entries if entry.timestamp >= int(looked)]
         return [entry for entry in reversed(fresh) if entry.client_name != CLIENT_NAME]
 
     def _fetch_since(self, last: int | None, newest: int | None) -> list[SlowCommand]:
-        """As many entries as are new, if the limit lets us."""
+        """All new entries, at most `fetch`."""
         limit = self._settings.fetch
         if last is None or newest is None or newest < last:
             return self._fetch(limit)
         count = min(newest - last + _SLACK, limit)
         entries = self._fetch(count)
-        # More may have come in since we were told which is the newest.
+        # More entries may have arrived since the newest ID was read.
         is_short = len(entries) == count < limit and entries[-1].id > last + 1
         return self._fetch(limit) if is_short else entries
 
@@ -209,26 +236,45 @@ class SlowLog:
             except ConnectionFailed as failure:
                 raise Unreachable(str(failure)) from None
             if not isinstance(reply, ReplyError):
-                return parse_slowlog(reply)
+                self._refused = None
+                return self._entries(reply)
             if reply.is_transient:
-                raise Unreachable(f"{connection.address}: SLOWLOG GET: {reply.message}")
-            refused = self._refused = Refused(reply, connection.generation, self._stopwatch() + REFUSED_FOR)
+                raise Unreachable(f"{connection.address}: SLOWLOG GET failed ({reply.message})")
+            refused = self._refused = _Refused(reply, connection.generation, self._stopwatch() + REFUSED_FOR)
         if refused.reply.is_unknown:
             raise NotAvailable
-        raise Unreachable(f"{connection.address}: SLOWLOG GET: {refused.reply.message}")
+        remedy = f"ACL SETUSER {self._user} {rule_for('SLOWLOG GET')}" if refused.reply.is_denied else ""
+        raise Missing(f"SLOWLOG GET failed ({refused.reply.message})", remedy)
+
+    def _entries(self, reply: Reply) -> list[SlowCommand]:
+        entries = parse_slowlog(reply)
+        self._malformed = [entry for entry in entries if isinstance(entry, Malformed)]
+        return [entry for entry in entries if isinstance(entry, SlowCommand)]
+
+    def _note_missed(self, count: int) -> None:
+        if count > 0 and not self._is_missing:
+            self._context.logger.warning(
+                'redis "%s": %d entries of the slow log were dropped before the agent read them. '
+                "Increase slowlog.fetch and the server's slowlog-max-len, or slowlog-log-slower-than.",
+                self._context.target,
+                count,
+                extra={"event": "redis.slow_commands_missed", "target": self._context.target, "missed": count},
+            )
+        self._is_missing = count > 0
+        self._missed += max(0, count)
 
     def count(self, entry: SlowCommand) -> None:
-        """Into the histogram: under its own name as long as there are not too many of them."""
+        """Add an entry to the histogram, as `other` if there are too many commands."""
         command = entry.command
-        if command not in self._durations and len(self._durations) >= _MOST_COMMANDS:
+        if command not in self._durations and len(self._durations) >= _MAX_COMMANDS:
             command = _OTHER
-            self._unnamed += 1
+            self._merged += 1
         durations = self._durations.setdefault(command, [0.0] * (len(_BOUNDS) + 2))
         durations[bisect_left(_BOUNDS, entry.duration)] += 1
         durations[-1] += entry.duration
         self._samples.pop(command, None)
 
-    def _tell(self, entry: SlowCommand) -> None:
+    def _log(self, entry: SlowCommand) -> None:
         self._context.event(
             "redis.slow_command",
             f"{entry.command} took {entry.duration:.6f} s",

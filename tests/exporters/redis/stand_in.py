@@ -121,6 +121,7 @@ class StandIn:
 
     def _serve(self, client: socket.socket) -> None:
         reader, protocol = Reader(), 2
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 for request in reader.feed(data):

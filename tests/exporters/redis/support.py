@@ -1,71 +1,50 @@
-"""A Redis target as the agent would hold it, run when the test says so."""
+"""A Redis target as the agent holds it, run when the test says so."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.collection.run import NamedCollector, SeriesBudget, run_once
-from deckwatch.exporter import Context, Scheduled
-from deckwatch.metrics.encoding import Encoder
+from deckwatch.exporter import Malformed
+from deckwatch.testing import THRESHOLDS, Opened
 from deckwatch_exporters.redis import EXPORTER
-from deckwatch_exporters.redis.server import UP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from deckwatch.collection.run import Snapshot
-    from deckwatch.metrics.declaration import Sample
-    from deckwatch_exporters.redis.settings import RedisSettings
+    from deckwatch.exporter import Samples
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-class _Events(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[dict[str, Any]] = []
+class Target(Opened):
+    """The collectors of one target, `redis`, `redis.slowlog` and `redis.keys`."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append({**vars(record), "message": record.getMessage()})
+    def __init__(self, url: str, name: str = "cache", **settings: Any) -> None:
+        super().__init__(EXPORTER, {"url": url, **settings}, THRESHOLDS, name)
+        self._name = name
 
+    @property
+    def slow_commands(self) -> list[dict[str, Any]]:
+        """The events about slow commands of this target."""
+        return self.logged("redis.slow_command")
 
-class Target:
-    """The collectors of one target. `events` is what they logged."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        handler = _Events()
-        logger = logging.Logger("redis-test", logging.INFO)
-        logger.addHandler(handler)
-        self.events = handler.records
-        self.settings: RedisSettings = EXPORTER.settings.model_validate({"url": url, **settings})
-        opened = EXPORTER.open(self.settings, Context("cache", logger=logger))
-        self._close = opened.close
-        self.collectors = {
-            name if name == "redis" else f"redis.{name}": it.collector if isinstance(it, Scheduled) else it
-            for name, it in opened.collectors.items()
-        }
-        self._encoders = {name: Encoder() for name in self.collectors}
-        self._budget = SeriesBudget(20_000)
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """What was logged about this target under this event."""
+        return [it for it in self.events if it.get("event") == event and it["target"] == self._name]
 
     def run(self, name: str = "redis") -> Snapshot:
         """One run of one collector."""
-        named = NamedCollector(name, self.collectors[name], up=UP if name == "redis" else None)
-        return run_once(named, self._encoders[name], self._budget)
+        return self.collect(name).snapshots[name]
 
     def cycle(self) -> dict[str, Snapshot]:
         """One run of every collector, in the agent's order."""
-        return {name: self.run(name) for name in self.collectors}
+        return self.collect().snapshots
 
     def values(self, name: str = "redis") -> dict[str, float]:
         """The values of a run that has to succeed, by series (`name{label="value"}`)."""
-        snapshot = self.run(name)
-        assert not snapshot.error, snapshot.error
-        return by_series(sample for family in snapshot.families for sample in family.samples)
-
-    def close(self) -> None:
-        self._close()
+        collected = self.collect(name)
+        assert not collected.errors
+        return collected.values
 
     def __enter__(self) -> Target:
         return self
@@ -74,11 +53,15 @@ class Target:
         self.close()
 
 
-def by_series(samples: Iterable[Sample]) -> dict[str, float]:
-    return {sample.series.text.rstrip(): sample.value for sample in samples}
+def by_series(samples: Samples) -> dict[str, float]:
+    return {item.series.text.rstrip(): item.value for item in samples if not isinstance(item, Malformed)}
+
+
+def malformed(samples: Samples) -> list[tuple[str, str]]:
+    return [(item.what, item.text) for item in samples if isinstance(item, Malformed)]
 
 
 def failed(snapshot: Snapshot) -> dict[str, float]:
-    """What a run that has to fail exposed nevertheless."""
+    """The values of a run that has to fail, by series."""
     assert snapshot.error
     return by_series(sample for family in snapshot.families for sample in family.samples)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from deckwatch_exporters.clients.redis.resp import Reader, Reply, ReplyError
-from deckwatch_exporters.redis.commands import CommandFigures, CommandStat, parse_command_stat, parse_percentiles
+from deckwatch_exporters.redis.commands import CommandStats
 from deckwatch_exporters.redis.latency import spike_samples
 
 from .stand_in import Answer, encode
-from .support import by_series
+from .support import by_series, malformed
 
 GET = "calls=4,usec=1500000,usec_per_call=375000.00,rejected_calls=1,failed_calls=2"
 HISTOGRAM = "redis_commands_latencies_usec"
@@ -21,25 +21,31 @@ def _reply(answer: Answer, protocol: int = 3) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "expected", "odd"),
     [
-        (GET, CommandStat(4, 1_500_000, 1, 2)),
-        ("calls=21,usec=175,usec_per_call=8.33", CommandStat(21, 175, None, None)),  # before 6.2
-        ("usec=175,new=1,calls=21", CommandStat(21, 175, None, None)),
-        ("calls=21", None),
-        ("calls=nan,usec=1", None),
-        ("calls=x,usec=1", None),
-        ("", None),
+        (GET, {"redis_commands_total": 4, "redis_commands_duration_seconds_total": 1.5}, []),
+        ("usec=1000000,new=1,calls=2", {"redis_commands_total": 2, "redis_commands_duration_seconds_total": 1}, []),
+        ("calls=21", {"redis_commands_total": 21}, []),
+        ("calls=x,usec=1000000", {"redis_commands_duration_seconds_total": 1}, [("get: calls", "x")]),
+        ("calls=-1,usec=1000000", {"redis_commands_duration_seconds_total": 1}, [("get: calls", "-1")]),
+        ("calls=18446744073709551615", {}, [("get: calls", "18446744073709551615")]),
+        ("calls=(null),calls=3", {"redis_commands_total": 3}, []),
+        ("calls=", {}, [("get: calls", "")]),
+        ("", {}, [("get", "")]),
     ],
 )
-def test_what_commandstats_says_of_a_command_is_read_and_nothing_is_made_up(
-    text: str, expected: CommandStat | None
+def test_a_malformed_field_of_a_command_costs_its_own_series(
+    text: str, expected: dict[str, float], odd: list[tuple[str, str]]
 ) -> None:
-    assert parse_command_stat(text) == expected
+    found = list(CommandStats().from_info({"get": text}, {}))
+    values = {name.partition("{")[0]: value for name, value in by_series(found).items()}
+    assert values.items() >= expected.items()
+    assert values.keys() & {"redis_commands_total", "redis_commands_duration_seconds_total"} == expected.keys()
+    assert malformed(found) == [(f"INFO commandstats: {what}", value) for what, value in odd]
 
 
 def test_a_command_has_the_counters_that_its_version_has() -> None:
-    found = by_series(CommandFigures().from_info({"get": GET, "config|set": "calls=1,usec=8", "odd": "?"}, {}))
+    found = by_series(CommandStats().from_info({"get": GET, "config|set": "calls=1,usec=8", "odd": "?"}, {}))
     assert found == {
         'redis_commands_total{cmd="get"}': 4,
         'redis_commands_duration_seconds_total{cmd="get"}': 1.5,
@@ -51,20 +57,30 @@ def test_a_command_has_the_counters_that_its_version_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "expected", "odd"),
     [
-        ("p50=0.001,p99=1.003,p99.9=4.015", [("50", 0.001), ("99", 1.003), ("99.9", 4.015)]),
-        ("p50=nan,p99=1", [("99", 1.0)]),
-        ("50=1,p=2,px=3,p75", []),
-        ("", []),
+        ("p50=0.001,p99=1.003,p99.9=4.015", {"50": 0.001, "99": 1.003, "99.9": 4.015}, []),
+        ("p50=nan,p99=1", {"99": 1.0}, []),
+        ("50=1,p=2,px=3,p75", {}, ["50=1", "p=2", "px=3"]),
+        ("p50=?,p99=1,p100=-3", {"99": 1.0}, ["p50=?", "p100=-3"]),
+        ("p75", {}, ["p75"]),
     ],
 )
-def test_percentiles_are_read_by_percent(text: str, expected: list[tuple[str, float]]) -> None:
-    assert parse_percentiles(text) == expected
+def test_percentiles_are_read_by_percent(text: str, expected: dict[str, float], odd: list[str]) -> None:
+    found = list(CommandStats().from_info({"get": GET}, {"get": text}))
+    assert (
+        by_series(found).items()
+        >= {
+            f'redis_latency_percentiles_usec{{cmd="get",quantile="{percent}"}}': value
+            for percent, value in expected.items()
+        }.items()
+    )
+    assert len([name for name in by_series(found) if "quantile" in name]) == len(expected)
+    assert malformed(found) == [("INFO latencystats: get", value) for value in odd]
 
 
 def test_percentiles_are_a_summary_with_the_count_and_the_sum_of_commandstats() -> None:
-    found = by_series(CommandFigures().from_info({"get": GET}, {"get": "p50=1.5,p99.9=4.015", "never": "p50=1"}))
+    found = by_series(CommandStats().from_info({"get": GET}, {"get": "p50=1.5,p99.9=4.015", "never": "p50=1"}))
     assert {text: value for text, value in found.items() if text.startswith("redis_latency")} == {
         'redis_latency_percentiles_usec{cmd="get",quantile="50"}': 1.5,
         'redis_latency_percentiles_usec{cmd="get",quantile="99.9"}': 4.015,
@@ -74,7 +90,7 @@ def test_percentiles_are_a_summary_with_the_count_and_the_sum_of_commandstats() 
 
 
 def test_a_command_that_rests_keeps_its_figures_and_one_that_is_called_or_reset_gets_new_ones() -> None:
-    figures = CommandFigures()
+    figures = CommandStats()
     first = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
     same = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
     assert same == first
@@ -87,7 +103,7 @@ def test_a_command_that_rests_keeps_its_figures_and_one_that_is_called_or_reset_
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_a_histogram_is_cumulative_and_ends_at_all_calls(protocol: int) -> None:
-    figures = CommandFigures()
+    figures = CommandStats()
     list(figures.from_info({"get": GET}, {}))
     reply = _reply({"get": {"calls": 5, "histogram_usec": {1: 2, 2: 3, 1024: 4}}}, protocol)
     assert by_series(figures.from_histogram(reply)) == {
@@ -101,7 +117,7 @@ def test_a_histogram_is_cumulative_and_ends_at_all_calls(protocol: int) -> None:
 
 
 def test_a_histogram_moves_with_its_counts_and_with_its_sum() -> None:
-    figures = CommandFigures()
+    figures = CommandStats()
 
     def run(usec: int, calls: int) -> dict[str, float]:
         list(figures.from_info({"get": f"calls={calls},usec={usec}"}, {}))
@@ -113,7 +129,7 @@ def test_a_histogram_moves_with_its_counts_and_with_its_sum() -> None:
 
 
 def test_a_container_command_has_the_sum_of_its_subcommands() -> None:
-    figures = CommandFigures()
+    figures = CommandStats()
     commands = {"config|get": "calls=1,usec=3", "config|set": "calls=1,usec=4", "configure": "calls=1,usec=9"}
     list(figures.from_info(commands, {}))
     reply = _reply({"config": {"calls": 2, "histogram_usec": {4: 2}}})
@@ -136,17 +152,28 @@ def test_a_container_command_has_the_sum_of_its_subcommands() -> None:
     ],
     ids=repr,
 )
-def test_a_histogram_that_is_none_is_absent(answer: Answer) -> None:
-    figures = CommandFigures()
+def test_a_histogram_that_is_none_costs_itself(answer: Answer) -> None:
+    figures = CommandStats()
+    list(figures.from_info({"get": GET, "set": "calls=1,usec=2"}, {}))
+    assert by_series(figures.from_histogram(_reply(answer))) == {}
+    good: dict[str, Answer] = {"set": {"calls": 1, "histogram_usec": {2: 1}}}
+    both = _reply({**answer, **good} if isinstance(answer, dict) else good)
+    assert by_series(figures.from_histogram(both)) == by_series(figures.from_histogram(_reply(good)))
+
+
+@pytest.mark.parametrize("details", [None, {}, {"calls": 1}, {"calls": "x", "histogram_usec": {1: 1}}], ids=repr)
+def test_a_malformed_histogram_is_counted(details: Answer) -> None:
+    figures = CommandStats()
     list(figures.from_info({"get": GET}, {}))
-    assert list(figures.from_histogram(_reply(answer))) == []
+    found = malformed(figures.from_histogram(_reply({"get": details})))
+    assert [what for what, _ in found] == ["LATENCY HISTOGRAM: get"]
 
 
 def test_buckets_that_are_no_numbers_are_left_out() -> None:
-    figures = CommandFigures()
+    figures = CommandStats()
     list(figures.from_info({"get": GET}, {}))
     found = by_series(
-        figures.from_histogram(_reply({"get": {"calls": 1, "histogram_usec": {"x": 1, "2": 1, 4: None}}}))
+        figures.from_histogram(_reply({"get": {"calls": 1, "histogram_usec": {"x": 1, "2": 1, 4: None, 8: 0, 16: 5}}}))
     )
     assert [text for text in found if "_bucket" in text] == [
         f'{HISTOGRAM}_bucket{{cmd="get",le="2.0"}}',
@@ -165,19 +192,16 @@ def test_the_last_spike_of_each_event_is_told_in_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [
-        None,
-        b"",
-        [],
-        [1],
-        [[b"command", 1]],
-        [[b"", 1, 2, 3]],
-        [[b"command", None, 2, 3]],
-        [[1, 2, 3]],
-        ReplyError("ERR"),
-    ],
-    ids=repr,
+    "entry", [1, [b"command", 1], [b"", 1, 2, 3], [1, 2, 3], [b"x", b"?", b"?"], ReplyError("ERR")], ids=repr
 )
-def test_a_spike_that_is_none_is_absent(reply: Reply) -> None:
-    assert list(spike_samples(reply)) == []
+def test_a_malformed_spike_costs_itself(entry: Reply) -> None:
+    good: Reply = [b"command", 1795248440, 20, 35]
+    found = list(spike_samples([entry, good]))
+    assert by_series(found) == by_series(spike_samples([good]))
+    assert {what.partition(":")[0] for what, _ in malformed(found)} == {"LATENCY LATEST"}
+
+
+def test_latency_that_is_no_list_is_malformed_and_none_where_it_was_not_asked_for() -> None:
+    assert malformed(spike_samples(b"?")) == [("LATENCY LATEST", "?")]
+    assert list(spike_samples(None)) == []
+    assert list(spike_samples([])) == []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from deckwatch_exporters.clients.redis.resp import Reply, ReplyError
-from deckwatch_exporters.redis.clients import client_samples, parse_clients
+from deckwatch_exporters.redis.clients import client_samples
 from deckwatch_exporters.redis.config import config_samples, database_count, parse_config
 from deckwatch_exporters.redis.sentinel import info_samples, master_samples, parse_masters
 
-from .support import by_series
+from .support import by_series, malformed
 
 SECRET = "hunter2-x"
 
@@ -107,9 +107,20 @@ def test_every_client_but_ourselves_is_told() -> None:
     assert len([text for text in found if 'id="12"' in text]) == 3  # what it does not tell is absent
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "id=", "addr=1 name=2", "�", "id"])
-def test_a_line_without_an_id_is_no_client(text: str) -> None:
-    assert parse_clients(text) == []
+@pytest.mark.parametrize("text", ["id=", "addr=1 name=2", "�", "id"])
+def test_a_line_without_an_id_costs_that_client(text: str) -> None:
+    found = list(client_samples(f"{text}\n{CLIENTS}\n", 1000.9))
+    assert malformed(found)[0] == ("CLIENT LIST", text)
+    assert by_series(found) == by_series(client_samples(CLIENTS, 1000.9))
+
+
+def test_a_field_of_a_client_that_is_no_number_costs_its_series() -> None:
+    found = list(client_samples("id=1 name=a age=-5 idle=(null) omem=x tot-mem=18446744073709551615 sub=2\n", 1000))
+    assert by_series(found) == {
+        'redis_connected_client_info{id="1",name="a",flags="",db="",host="",user="",resp=""}': 1,
+        'redis_connected_client_channel_subscriptions_count{id="1",name="a"}': 2,
+    }
+    assert [what.rpartition(" ")[2] for what, _ in malformed(found)] == ["age", "idle", "omem", "tot-mem"]
 
 
 def test_a_sentinel_tells_the_state_of_its_masters() -> None:
@@ -122,13 +133,16 @@ def test_a_sentinel_tells_the_state_of_its_masters() -> None:
         "master2": "name=c,status=ok,address=10.0.0.3:6379,slaves=,sentinels=1",
         "master_odd": "name=d",
     }
-    found = by_series(info_samples(fields))
+    items = list(info_samples(fields))
+    assert malformed(items) == [("INFO: sentinel_running_scripts", "x"), ("INFO: master2: slaves", "")]
+    found = by_series(items)
     assert found["redis_sentinel_masters"] == 2
     assert found["redis_sentinel_tilt"] == 0
     status = "redis_sentinel_master_status"
     assert {text: value for text, value in found.items() if text.startswith(status)} == {
         f'{status}{{master_name="a",master_address="10.0.0.1:6379",master_status="ok"}}': 1,
         f'{status}{{master_name="b",master_address="10.0.0.2:6379",master_status="sdown"}}': 0,
+        f'{status}{{master_name="c",master_address="10.0.0.3:6379",master_status="ok"}}': 1,
     }
     assert "redis_sentinel_running_scripts" not in found
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.exporter import Sample
 from deckwatch_exporters.redis.info import (
+    MAX_ERROR_NAMES,
+    ErrorCounts,
     Info,
     cluster_samples,
-    error_samples,
-    figure,
     keyspace_samples,
     parse_info,
     plain_samples,
@@ -21,14 +22,13 @@ from deckwatch_exporters.redis.info import (
     version_of,
 )
 from deckwatch_exporters.redis.replication import replication_samples
+from deckwatch_exporters.redis.values import figure
 
 from .stand_in import VERSIONS, Answer, info_of, stand_in
-from .support import Target, by_series
+from .support import Target, by_series, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Samples
 
 
 def _with(**fields: str) -> Info:
@@ -89,9 +89,12 @@ def test_a_field_that_nobody_knows_is_left_out() -> None:
         ("12.50", 12.5),
         ("-1", -1.0),
         ("1e3", 1000.0),
-        ("18446744073709551616", 2.0**64),
-        ("9" * 400, math.inf),
-        ("inf", math.inf),
+        ("18446744073709551616", None),
+        ("9" * 400, None),
+        ("inf", None),
+        ("18446744073709551615", None),
+        ("9223372036854775807", 2.0**63),
+        ("1_000", None),
         ("ok", 1.0),
         ("true", 1.0),
         ("err", 0.0),
@@ -143,11 +146,37 @@ def test_cluster_info_is_told_by_name_with_its_state_as_a_truth() -> None:
 
 
 def test_errors_are_counted_by_their_first_word() -> None:
-    errors = {"ERR": "count=3", "WRONG:TYPE": "count=1", "odd": "count=x", "none": "", "other": "times=1"}
-    assert by_series(error_samples(errors)) == {
+    errors = {"ERR": "count=3", "WRONG:TYPE": "count=1", "odd": "count=x", "none": "", "new": "times=1"}
+    found = list(ErrorCounts().samples(errors))
+    assert by_series(found) == {
         'redis_errors_total{err="ERR"}': 3,
         'redis_errors_total{err="WRONG:TYPE"}': 1,
+        "redis_error_names_merged": 0,
     }
+    assert malformed(found) == [
+        ("INFO errorstats: odd", "count=x"),
+        ("INFO errorstats: none", ""),
+        ("INFO errorstats: new", "times=1"),
+    ]
+
+
+def test_the_most_frequent_errors_keep_their_series_and_the_others_are_counted_together() -> None:
+    counts = ErrorCounts()
+    names = {f"last:{n},": f"count={n}" for n in range(1, 25_001)}
+    found = by_series(counts.samples(names))
+    series = {name: value for name, value in found.items() if name.startswith("redis_errors_total")}
+    assert len(series) == MAX_ERROR_NAMES + 1
+    assert series['redis_errors_total{err="last:25000,"}'] == 25_000
+    assert sum(series.values()) == sum(range(1, 25_001))
+    assert found["redis_error_names_merged"] == 25_000 - MAX_ERROR_NAMES
+
+    # A counter never falls, whichever errors become frequent later.
+    names["last:1,"] = "count=1000000"
+    after = by_series(counts.samples(names))
+    assert all(after[name] >= value for name, value in found.items())
+
+    few = by_series(counts.samples({"last:1,": "count=1"}))  # after CONFIG RESETSTAT
+    assert few == {'redis_errors_total{err="last:1,"}': 1, "redis_error_names_merged": 0}
 
 
 def test_a_database_tells_what_its_version_tells_of_it() -> None:
@@ -160,6 +189,7 @@ def test_a_database_tells_what_its_version_tells_of_it() -> None:
         'redis_db_keys_subexpiry{db="db0"}': 2,
         'redis_db_keys{db="db1"}': 1,
         'redis_db_keys_expiring{db="db1"}': 0,
+        'redis_db_keys{db="db2"}': 4,
         'redis_db_keys{db="db9"}': 5,
         'redis_db_keys_expiring{db="db9"}': 4,
         'redis_db_avg_ttl_seconds{db="db9"}': 0,
@@ -199,13 +229,15 @@ def test_a_replica_that_is_there_twice_counts_once_with_its_newer_link() -> None
         "slave3": "ip=10.0.0.3,port=6379,state=online,offset=?,lag=0",
         "slave_count": "4",
     }
-    texts = [it.series.text for it in replication_samples(fields)]
-    assert len(set(texts)) == len(texts)
+    found = list(replication_samples(fields))
+    assert len(by_series(found)) == len([item for item in found if isinstance(item, Sample)])
+    assert malformed(found) == [("INFO: slave3: offset", "?")]
     first = '{slave_ip="10.0.0.1",slave_port="6379",slave_state="online"}'
-    assert by_series(replication_samples(fields)) == {
+    assert by_series(found) == {
         f"redis_connected_slave_offset_bytes{first}": 900,
         f"redis_connected_slave_lag_seconds{first}": 0,
         'redis_connected_slave_offset_bytes{slave_ip="10.0.0.2",slave_port="6379",slave_state="wait_bgsave"}': 0,
+        'redis_connected_slave_lag_seconds{slave_ip="10.0.0.3",slave_port="6379",slave_state="online"}': 0,
     }
 
 
@@ -237,17 +269,17 @@ _LINES = st.one_of(
 )
 
 
-def _every_sample(text: str) -> Iterable[Sample]:
+def _every_sample(text: str) -> Samples:
     found = parse_info(text)
     yield from plain_samples(found)
     yield from replication_samples(found.fields)
-    yield from error_samples(found.errors)
+    yield from ErrorCounts().samples(found.errors)
     yield from keyspace_samples(found.keyspace, 4)
 
 
 @given(st.lists(_LINES, max_size=30).map("\r\n".join))
 def test_whatever_info_says_is_read_and_gives_numbers_or_nothing(text: str) -> None:
-    assert all(not math.isnan(it.value) for it in _every_sample(text))
+    assert all(math.isfinite(value) for value in by_series(_every_sample(text)).values())
     started(parse_info(text), 0.0)
 
 

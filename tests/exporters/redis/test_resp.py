@@ -316,7 +316,7 @@ def test_an_error_tells_whether_it_is_a_matter_of_rights_of_version_or_of_time(
         (1.5, 1.5),
         (b"12.5", 12.5),
         (b"-3", -3.0),
-        (b"inf", math.inf),
+        (b"inf", None),
         (b"", None),
         (b"nan", None),
         (b"twelve", None),
@@ -345,7 +345,7 @@ def test_a_mapping_is_read_from_pairs_and_is_empty_where_there_are_none() -> Non
 
 def test_text_is_read_from_strings_alone_with_what_is_no_text_replaced() -> None:
     assert text_of("Grüße".encode()) == "Grüße"
-    assert text_of(b"a\xffb") == "a�b"
+    assert text_of(b"a\xffb") == r"a\xffb"
     others: list[Reply] = [None, 1, [b"a"], ReplyError("ERR")]
     for reply in others:
         assert text_of(reply) == ""

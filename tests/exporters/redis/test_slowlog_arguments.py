@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.exporter import Context
+from deckwatch.exporter import Context, Malformed
 from deckwatch_exporters.clients.redis.connection import Connection
 from deckwatch_exporters.clients.redis.resp import Reply
 from deckwatch_exporters.redis.facts import Facts
-from deckwatch_exporters.redis.settings import RedisSettings, SlowlogSettings
+from deckwatch_exporters.redis.settings import RedisSettings
 from deckwatch_exporters.redis.slowlog import SlowCommand, SlowLog, parse_slowlog
 
 from .stand_in import Answer, info_of, stand_in
-from .support import Target
+from .support import Target, by_series
 
 SECRET = "hunter2-x"
 SETTINGS = [(True, False), (True, True), (False, False), (False, True)]  # redact, first_key
@@ -145,19 +145,32 @@ def test_an_entry_is_read_in_the_form_of_every_version() -> None:
         [8, 1795248439, 15, [b"GET", b"a"]],  # before Redis 4
         [7, 1795248438, 15, [], b"127.0.0.1:1", b"", b"new in a version to come"],
     ]
-    first, second, third = parse_slowlog(reply)
-    assert first == SlowCommand(9, 1795248440, 0.02009, ("SET", "�", "1"), "127.0.0.1:1", "shop")
+    first, second, third = (it for it in parse_slowlog(reply) if isinstance(it, SlowCommand))
+    assert first == SlowCommand(9, 1795248440, 0.02009, ("SET", r"\xff", "1"), "127.0.0.1:1", "shop")
     assert second == SlowCommand(8, 1795248439, 0.000015, ("GET", "a"), "", "")
     assert (third.command, third.argument_count, third.arguments(True, True)) == ("", 0, [])
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [None, b"x", [], [[]], [1], [[1, 2, 3]], [[b"1", 2, 3, [b"GET"]]], [[1, 2, 3, b"GET"]], [[None] * 6]],
+    "entry",
+    [
+        [], 1, [1, 2, 3], [b"1", 2, 3, [b"GET"]], [1, 2, 3, b"GET"], [None] * 6, [1, 2, -3, [b"GET"]],
+        [1, 10**18, 3, [b"GET"]], [1, None, 3, [b"AUTH", SECRET.encode()]],
+    ],
     ids=repr,
-)
-def test_an_entry_that_is_none_is_left_out(reply: Reply) -> None:
-    assert parse_slowlog(reply) == []
+)  # fmt: skip
+def test_a_malformed_entry_costs_itself_and_shows_no_argument(entry: Reply) -> None:
+    good: Reply = [7, 1795248438, 15, [b"GET", b"a"]]
+    odd, read = parse_slowlog([entry, good])
+    assert isinstance(odd, Malformed)
+    assert odd.what == "SLOWLOG GET"
+    assert SECRET not in odd.text
+    assert read == SlowCommand(7, 1795248438, 0.000015, ("GET", "a"), "", "")
+
+
+@pytest.mark.parametrize("reply", [None, b"x", 1, {b"a": 1}], ids=repr)
+def test_a_slow_log_that_is_no_list_is_malformed(reply: Reply) -> None:
+    assert parse_slowlog(reply) == [Malformed("SLOWLOG GET", type(reply).__name__)]
 
 
 def _event(settings: dict[str, Any], *words: str | bytes) -> dict[str, Any]:
@@ -170,7 +183,7 @@ def _event(settings: dict[str, Any], *words: str | bytes) -> dict[str, Any]:
         server.answers["SLOWLOG GET 9"] = server.answers["SLOWLOG GET 128"] = [entry]
         snapshots = target.cycle()
         assert not snapshots["redis.slowlog"].error
-        (event,) = target.events
+        (event,) = target.slow_commands
         exposed = "".join(family.text for snapshot in snapshots.values() for family in snapshot.families)
         assert SECRET not in exposed
         return event
@@ -192,12 +205,10 @@ def test_bytes_that_cannot_be_printed_do_not_reach_a_terminal() -> None:
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_it() -> None:
     settings = RedisSettings.model_validate({"url": "redis://127.0.0.1"})
-    log = SlowLog(
-        Connection(settings), Facts(newest_slow_id=-1), SlowlogSettings(), Context(logger=logging.getLogger("test"))
-    )
+    log = SlowLog(Connection(settings), Facts(newest_slow_id=-1), settings, Context(logger=logging.getLogger("test")))
     for duration in (0.001, 0.0011, 0.01, 99.0):
         log.count(_slow("GET", "a")._replace(duration=duration))
-    samples = {it.series.text.strip(): it.value for it in log.collect()}
+    samples = by_series(log.collect())
     name = 'redis_slow_command_duration_seconds_bucket{command="get",le='
     assert [samples[f'{name}"{bound}"}}'] for bound in ("0.001", "0.0025", "0.01", "10.0", "+Inf")] == [1, 2, 3, 3, 4]
     assert samples['redis_slow_command_duration_seconds_sum{command="get"}'] == pytest.approx(99.0121)

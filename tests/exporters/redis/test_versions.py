@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deckwatch.exporter import Unreachable
+from deckwatch.exporter import Sample, Unreachable
 from deckwatch.metrics.declaration import Metric
 from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.clients.redis.connection import Connection
@@ -19,11 +19,10 @@ from deckwatch_exporters.redis.server import UP, Server
 from deckwatch_exporters.redis.settings import RedisSettings
 
 from .stand_in import SECRET, VERSIONS, StandIn, answers_of, info_of, stand_in
-from .support import Target, by_series, failed
+from .support import Target, by_series, failed, malformed
 
 if TYPE_CHECKING:
     from deckwatch.collection.run import Snapshot
-    from deckwatch.metrics.declaration import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NOW = 1795248442.0
@@ -39,7 +38,10 @@ def _collect(server: StandIn, runs: int = 1, **settings: Any) -> list[Sample]:
     try:
         for _ in range(runs - 1):
             collector.collect()
-        return [UP(1), *(it for it in collector.collect() if not it.series.name.startswith("redis_exporter_"))]
+        found = list(collector.collect())
+        assert malformed(found) == []
+        samples = [it for it in found if isinstance(it, Sample)]
+        return [UP(1), *(it for it in samples if not it.series.name.startswith("redis_exporter_"))]
     finally:
         connection.close()
 
@@ -222,6 +224,14 @@ def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> Non
     refusal = ValueError("NOAUTH Authentication required.")
     with stand_in({"INFO ALL": refusal}) as server, pytest.raises(Unreachable, match="NOAUTH"):
         _collect(server)
+
+
+def test_a_server_that_takes_info_without_a_section_only_is_read() -> None:
+    refusal = ValueError("ERR wrong number of arguments for 'info' command")
+    with stand_in({"INFO ALL": refusal, "INFO": info_of("redis-6.2")}) as server, Target(server.url) as target:
+        for _ in range(2):
+            assert target.values()["redis_memory_used_bytes"] > 0
+        assert server.commands.count("INFO ALL") == 1
 
 
 TRANSIENT = ("BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")

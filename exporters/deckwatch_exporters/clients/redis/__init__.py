@@ -1,1 +1,1 @@
-"""The Redis protocol: addresses, one connection, replies."""
+"""The Redis protocol: addresses, connections, replies."""

@@ -1,4 +1,4 @@
-"""Where a Redis server is: the forms of URL that a target may be given."""
+"""The address of a Redis server: the forms of URL that a target may have."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SENTINEL_PORT = 26379
 
 @dataclass(frozen=True)
 class Address:
-    """What a URL says. Its `repr` and `str` hold no secret."""
+    """A parsed URL. Its `repr` and `str` contain no secret."""
 
-    hosts: tuple[tuple[str, int], ...] = ()  # one server, or the Sentinels
+    hosts: tuple[tuple[str, int], ...] = ()  # one server, or several Sentinels
     path: str = ""  # of the Unix socket
-    service: str = ""  # what the Sentinels know the master as
+    service: str = ""  # the name of the master in the Sentinels
     tls: bool = False
     db: int = 0
     username: str = field(default="", repr=False)
@@ -48,7 +48,7 @@ def host_and_port(host: str, port: int) -> str:
 
 
 def parse_address(url: str) -> Address:
-    """Raises ValueError with what would be right; nothing of the URL, which may hold a password, is repeated."""
+    """Parse a URL. Raises ValueError with the right form, without any part of the URL, which can contain a password."""
     if "://" not in url:
         url = f"redis://{url}"
     try:
@@ -59,8 +59,8 @@ def parse_address(url: str) -> Address:
     if kind is None:
         raise ValueError(f"a URL of the form {_FORMS}")
     if "#" in url or "@" in parts.query or ("@" in parts.path and (kind != "unix" or "@" in parts.netloc)):
-        # Taken apart further, a piece of the password would become a host, a path, a database or an option.
-        raise ValueError("#, /, ? and @ in a user, password or path as %23, %2F, %3F and %40")
+        # Otherwise a part of the password would become a host, a path, a database or an option.
+        raise ValueError("#, /, ? and @ in a user, password or path written as %23, %2F, %3F and %40")
     credentials, _, where = parts.netloc.rpartition("@")
     username, _, password = (unquote(part) for part in _split_once(credentials))
     options = _options(parts)
@@ -74,7 +74,7 @@ def parse_address(url: str) -> Address:
     segments = [unquote(segment) for segment in parts.path.split("/") if segment]
     if kind != "sentinel":
         if len(hosts) != 1:
-            raise ValueError("one host; several belong to redis+sentinel://host,host/service")
+            raise ValueError("one host, or several Sentinels as redis+sentinel://host,host/service")
         if len(segments) > 1:
             raise ValueError("the number of a database after the host, as in redis://host:6379/0")
         db = _db(segments[0] if segments else options.get("db", ""))
@@ -99,8 +99,8 @@ def _options(parts: SplitResult) -> dict[str, str]:
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     unknown = sorted(options.keys() - {"db"})
     if unknown:
-        # The name alone: what stands beside it may be a password.
-        raise ValueError(f"no option in the URL but db; what {unknown[0]!r} sets has a key of its own in the config")
+        # Only the name: the value can be a password.
+        raise ValueError(f"no option in the URL except db; {unknown[0]!r} is not supported there")
     return options
 
 

@@ -1,11 +1,11 @@
-"""The connection of one target: opened when first needed, kept, opened again when it broke."""
+"""The connection of one target: opened when it is first needed, kept open, reopened when it breaks."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable, client_context
 
@@ -22,27 +22,16 @@ if TYPE_CHECKING:
 
 CLIENT_NAME = "deckwatch"
 
-#: Seconds for which a command that the server refused is left alone: each refusal is an entry in its ACL log.
-REFUSED_FOR = 300.0
-
-
-class Refused(NamedTuple):
-    """A command that the server refused, on which connection (another one may have other rights), and until when."""
-
-    reply: ReplyError
-    generation: int
-    until: float  # by the stopwatch
-
 
 class ConnectionFailed(Unreachable):
-    """The server cannot be reached or does not answer. The message names it, and nothing secret."""
+    """The server is unreachable or does not answer. The message names it and contains no secret."""
 
 
 class Connection:
-    """What the probes of one target share. Every exchange has `timeout` seconds.
+    """The connection that the collectors of one target share. An exchange fails after `timeout` seconds.
 
-    Exchanges of several threads take turns. `leads` marks those of the probe that connects: when it could not, the
-    others fail at once with what it was told, instead of waiting for another timeout.
+    Exchanges of several threads run one after another. `leads` marks those of the collector that connects: if it
+    failed, the others fail at once with the same error instead of waiting for another timeout.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -52,7 +41,7 @@ class Connection:
         self._link: Link | None = None
         self._failure = ""
         self._where = str(self._address)
-        self.generation = 0  # of the connection: another one may have other privileges
+        self.generation = 0  # of the connection: the user of another one can have other privileges
         self.connect_seconds = 0.0
 
     @property
@@ -60,7 +49,7 @@ class Connection:
         return self._address
 
     def exchange(self, commands: Sequence[bytes], leads: bool = False) -> list[Reply]:
-        """The replies to packed commands, sent in one go; an error reply is a `ReplyError` in its place.
+        """The replies to packed commands, which are sent together; an error reply is a `ReplyError`.
 
         Raises ConnectionFailed.
         """
@@ -97,7 +86,7 @@ class Connection:
             try:
                 return self._link.round_trip(commands, deadline)
             except LinkClosed:
-                # The server may have closed it long ago. That says nothing about the server now.
+                # The server may have closed it long ago and be up now.
                 self._drop()
         self._link = self._open(deadline)
         return self._link.round_trip(commands, deadline)
@@ -143,9 +132,9 @@ class Connection:
         return link
 
     def _open_master(self, context: ssl.SSLContext | None, deadline: Deadline) -> Link:
-        """Connect to what the first Sentinel that answers calls the master, if it is one.
+        """Connect to the master that the first reachable Sentinel names.
 
-        A Sentinel that was cut off may name a former master: then the next one is asked.
+        A Sentinel that was partitioned can name a former master. If it does, the next Sentinel is asked.
         https://redis.io/docs/latest/develop/reference/sentinel-clients/
         """
         hosts = self._address.hosts
@@ -154,7 +143,7 @@ class Connection:
             left = len(hosts) - position
             server = host_and_port(*host)
             try:
-                # Sentinels and master share the time, so that one that hangs does not use it up.
+                # The Sentinels and the master share the timeout, so that one that hangs does not use all of it.
                 master = self._ask_sentinel(host, context, deadline.share(left + 1))
                 server = host_and_port(*master)
                 if server in failures:
@@ -168,7 +157,7 @@ class Connection:
                 self._where = f"{self._address.service} at {server}"
                 return link
         reasons = "; ".join(f"{server}: {reason}" for server, reason in failures.items())
-        raise LinkError(f"none of {len(hosts)} Sentinels answered with a healthy master of that name: {reasons}")
+        raise LinkError(f"none of {len(hosts)} Sentinels named a healthy master: {reasons}")
 
     def _ask_sentinel(
         self, host: tuple[str, int], context: ssl.SSLContext | None, deadline: Deadline
@@ -186,20 +175,20 @@ class Connection:
             case [bytes(name), bytes(port)] if re.fullmatch(rb"[0-9]{1,5}", port) and int(port) < 65536:
                 return text_of(name), int(port)
             case ReplyError(code="NOAUTH"):
-                raise LinkError("the Sentinel requires a password: set sentinel_password")
+                raise LinkError("the Sentinel requires a password. Set sentinel_password")
             case ReplyError(message=message):
                 raise LinkError(message)
-        raise LinkError("no master of that name")
+        raise LinkError(f"no master named {self._address.service}. Check the service in the URL")
 
     def _greet(self, link: Link, deadline: Deadline) -> None:
-        """Log in, under a name that CLIENT LIST shows. Raises LinkError if the server refuses."""
+        """Authenticate and set the connection's name for CLIENT LIST. Raises LinkError if the server refuses."""
         user, password = self._settings.credentials
         if self._settings.protocol == 3:
             login = ("AUTH", user or "default", password) if password else ()
             (hello,) = link.round_trip([pack("HELLO", 3, *login, "SETNAME", CLIENT_NAME)], deadline)
             if not isinstance(hello, ReplyError):
                 return
-            # Before version 6, and where an ACL forbids it, protocol 2 without it does as well.
+            # Before version 6, and if an ACL denies HELLO, use protocol 2.
             if not (hello.is_unknown or hello.is_denied or hello.code == "NOPROTO"):
                 raise LinkError(_refusal(hello))
         if password:
@@ -210,10 +199,10 @@ class Connection:
 
 
 def _refuse_replica(link: Link, deadline: Deadline) -> None:
-    # Unlike ROLE, INFO is a command that the user needs anyway.
+    # The user needs INFO anyway, unlike ROLE.
     (replication,) = link.round_trip([pack("INFO", "replication")], deadline)
     if isinstance(replication, bytes) and b"role:slave" in replication:
-        raise LinkError("it is a replica")
+        raise LinkError("the server is a replica")
 
 
 def _log_in(link: Link, user: str, password: str, deadline: Deadline) -> None:
@@ -223,9 +212,9 @@ def _log_in(link: Link, user: str, password: str, deadline: Deadline) -> None:
 
 
 def _refusal(error: ReplyError) -> str:
-    """Why the server does not let us in, and what to do. The server's own words hold no secret."""
+    """Why the server refuses the connection, and what to do. Its own messages contain no secret."""
     if error.code == "NOAUTH":
-        return "the server requires a password: set password or password_file"
+        return "the server requires a password. Set password or password_file"
     if error.code == "WRONGPASS" or "invalid password" in error.message:
-        return f"wrong user or password: {error.message}"
+        return f"wrong user or password ({error.message}). Check username and password_file"
     return error.message

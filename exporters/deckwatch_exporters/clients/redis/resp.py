@@ -1,19 +1,20 @@
 """The Redis serialization protocol (RESP), versions 2 and 3: commands to bytes, bytes to replies.
 
-The format: https://redis.io/docs/latest/develop/reference/protocol-spec/. hiredis parses it. Replies stay what they
-are: bytes, numbers, None, lists and dicts.
+The format: https://redis.io/docs/latest/develop/reference/protocol-spec/. hiredis parses it. Replies are bytes,
+numbers, None, lists and dicts.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Larger than all replies of an exchange, and small enough that nonsense cannot fill the memory.
+#: Larger than all replies of an exchange, and small enough that a broken server cannot exhaust the memory.
 LARGEST_EXCHANGE = 32 * 1024 * 1024
 # Headers of arrays, maps, sets and pushes of 100 000 elements or more, and of strings that exceed LARGEST_EXCHANGE.
 # hiredis allocates as many elements as a header names, and each garbage collection then walks over all of them.
@@ -25,11 +26,11 @@ _TRANSIENT = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "TRYAGAI
 
 
 class ProtocolError(Exception):
-    """What came is not the Redis protocol."""
+    """The data is not in the Redis protocol."""
 
 
 class ReplyError:
-    """An error that the server answered one command with. `code` is its first word: `NOPERM`, `ERR`, `MOVED`."""
+    """An error reply to one command. `code` is its first word: `NOPERM`, `ERR`, `MOVED`."""
 
     __slots__ = ("message",)
 
@@ -42,11 +43,16 @@ class ReplyError:
 
     @property
     def is_denied(self) -> bool:
+        """Whether the user may not run the command, or not with these keys."""
         return self.code == "NOPERM"
 
     @property
+    def is_key_denied(self) -> bool:
+        return self.is_denied and " key" in self.message
+
+    @property
     def is_transient(self) -> bool:
-        """Whether the server may answer the same command a moment later."""
+        """Whether the same command may succeed a moment later."""
         return self.code in _TRANSIENT
 
     @property
@@ -63,7 +69,7 @@ Reply: TypeAlias = Union[bytes, int, float, bool, ReplyError, list["Reply"], dic
 
 
 def pack(*words: str | bytes | int) -> bytes:
-    """A command as the server wants to read it: an array of strings."""
+    """A command in the protocol: an array of strings."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape")
@@ -72,7 +78,7 @@ def pack(*words: str | bytes | int) -> bytes:
 
 
 class Reader:
-    """Turns a stream of bytes into replies: hiredis, and limits for servers that send nonsense.
+    """Turns a stream of bytes into replies: hiredis, with limits for broken servers.
 
     hiredis supports neither attributes nor blob errors, which no server sends unasked, and does not check what follows
     a string. Raises ImportError if hiredis is not installed.
@@ -130,8 +136,8 @@ class Reader:
 
 
 def text_of(reply: Reply) -> str:
-    """A string reply as text, undecodable bytes replaced; `` for what is no string."""
-    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else ""
+    r"""A string reply as text, undecodable bytes as `\xff`, so that two names stay two; `` for any other reply."""
+    return reply.decode("utf-8", "backslashreplace") if isinstance(reply, bytes) else ""
 
 
 def mapping_of(reply: Reply) -> dict[str, Reply]:
@@ -140,18 +146,18 @@ def mapping_of(reply: Reply) -> dict[str, Reply]:
 
 
 def pairs_of(reply: Reply) -> Iterable[tuple[Reply, Reply]]:
-    """The pairs of a map, or of a flat list of keys and values (protocol 2); none for anything else."""
+    """The pairs of a map, or of a flat list of keys and values (protocol 2); empty for anything else."""
     if isinstance(reply, dict):
         return reply.items()
     return zip(reply[::2], reply[1::2], strict=False) if isinstance(reply, list) else ()
 
 
 def number_of(reply: Reply) -> float | None:
-    """An integer, double or numeric string as a number; None for what is none."""
+    """An integer, double or numeric string as a finite number; None for anything else."""
     if isinstance(reply, bool) or reply is None or isinstance(reply, (ReplyError, list, dict)):
         return None
     try:
         number = float(reply)
     except (ValueError, OverflowError):
         return None
-    return number if number == number else None  # NaN says as little as nothing
+    return number if isfinite(number) else None

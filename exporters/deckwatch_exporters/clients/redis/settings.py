@@ -18,7 +18,7 @@ def _checked_url(value: Any) -> Any:
 
 
 class TlsSettings(Settings):
-    """TLS to a `rediss://` server: who may have signed its certificate, and the agent's own, where it asks for one."""
+    """TLS to a `rediss://` server: its certificate authority, and a client certificate if the server requires one."""
 
     ca_file: str = ""
     cert_file: str = ""
@@ -28,12 +28,12 @@ class TlsSettings(Settings):
     @model_validator(mode="after")
     def _pair(self) -> TlsSettings:
         if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file together, or neither")
+            raise ValueError("both cert_file and key_file, or neither")
         return self
 
 
 class ConnectionSettings(Settings):
-    """A server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+    """A server, or the current master of a Sentinel service. Credentials here override those in the URL."""
 
     url: Annotated[Secret, BeforeValidator(_checked_url)]
     username: str = ""
@@ -50,6 +50,6 @@ class ConnectionSettings(Settings):
 
     @property
     def credentials(self) -> tuple[str, str]:
-        """User (`` is the default one) and password (`` is none)."""
+        """User (`` for the default one) and password (`` for none)."""
         address = self.address
         return self.username or address.username, self.password.get_secret_value() or address.password

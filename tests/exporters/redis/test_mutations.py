@@ -1,0 +1,203 @@
+"""Replies with one odd line or field: it costs its own series, and all else is served unchanged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deckwatch_exporters.redis.fields import FIELDS
+
+from .stand_in import VERSIONS, Answer, StandIn, answers_of, info_of
+from .support import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+#: Texts in the place of a value.
+ODD = (
+    "", " ", "(null)", "-5", "18446744073709551617", "18446744073632349612", "1e999", "nan", "-nan", "inf", "9" * 400,
+    "1_0", "0x10", "\ufffd", "\x00", "=", ",", ":", "keys=,expires=x", "calls=(null),usec=", "count=-1", "p50=,p99=?",
+)  # fmt: skip
+#: Decide which commands are sent, or which kind of server it is.
+IDENTITY = ("redis_version", "valkey_version", "cluster_enabled", "redis_mode")
+EVERY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Server:
+    """A stand-in whose answers change, and what a fresh agent collects from it."""
+
+    def __init__(self, answers: Mapping[str, Answer], **target: Any) -> None:
+        self.answers = dict(answers)
+        self._target = target
+        self._stand_in = StandIn(self.answers)
+        self.base = self.collect({})
+
+    def collect(self, changed: Mapping[str, Answer]) -> dict[str, float]:
+        """The values with these answers instead; they never cost the run."""
+        return self.collect_all(changed)[0]
+
+    def collect_all(self, changed: Mapping[str, Answer]) -> tuple[dict[str, float], list[str]]:
+        self._stand_in.answers = {**self.answers, **changed}
+        with Target(self._stand_in.url, **self._target) as target:
+            collected = target.collect()
+        assert not collected.errors
+        values = collected.values
+        assert values["redis_up"] == 1
+        # These tell of the agent's own runs and clock.
+        own = ("redis_exporter_", "redis_start_time_seconds", "redis_key_scan_duration", "redis_command_refused")
+        return {name: value for name, value in values.items() if not name.startswith(own)}, collected.malformed
+
+    def assert_served(self, found: Mapping[str, float], but: Callable[[str], bool]) -> None:
+        """Assert that all series are there with their values, except those that may be lost."""
+        assert {name: value for name, value in self.base.items() if found.get(name) != value and not but(name)} == {}
+
+    def close(self) -> None:
+        self._stand_in.close()
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    found = Server(answers_of(request.param), slowlog={"events": False})
+    yield found
+    found.close()
+
+
+def _lines(server: Server) -> list[str]:
+    info = server.answers["INFO ALL"]
+    assert isinstance(info, str)
+    return info.split("\r\n")
+
+
+def _owned(server: Server, lines: list[str], number: int) -> set[str]:
+    """The series that need this line."""
+    without = server.collect({"INFO ALL": "\r\n".join(lines[:number] + lines[number + 1 :])})
+    return {name for name in server.base.keys() | without.keys() if server.base.get(name) != without.get(name)}
+
+
+@EVERY
+@given(data=st.data())
+def test_an_odd_value_in_info_costs_its_own_series(server: Server, data: st.DataObject) -> None:
+    lines = _lines(server)
+    candidates = [n for n, line in enumerate(lines) if ":" in line and not line.startswith(IDENTITY)]
+    number = data.draw(st.sampled_from(candidates))
+    name, _, value = lines[number].partition(":")
+    # One of several numbers, or the whole value.
+    parts = value.split(",")
+    place = data.draw(st.integers(0, len(parts) - 1))
+    odd = data.draw(st.sampled_from(ODD))
+    parts[place] = (
+        f"{parts[place].partition('=')[0]}={odd}" if "=" in parts[place] and data.draw(st.booleans()) else odd
+    )
+    changed = [*lines[:number], f"{name}:{','.join(parts)}", *lines[number + 1 :]]
+    found, malformed = server.collect_all({"INFO ALL": "\r\n".join(changed)})
+    owned = _owned(server, lines, number)
+    server.assert_served(found, owned.__contains__)
+    if name in FIELDS and odd == "(null)":
+        assert malformed == [f"INFO: {name}"]
+        assert FIELDS[name].name not in found
+
+
+@EVERY
+@given(data=st.data())
+def test_a_line_of_info_that_is_missing_costs_its_own_series(server: Server, data: st.DataObject) -> None:
+    lines = _lines(server)
+    number = data.draw(st.integers(0, len(lines) - 1))
+    found = server.collect({"INFO ALL": "\r\n".join(lines[:number] + lines[number + 1 :])})
+    name = lines[number].partition(":")[0]
+    (instance,) = (series for series in server.base if series.startswith("redis_instance_info"))
+    if not lines[number] or name.startswith("# "):  # a heading carries no value
+        assert found == server.base
+    elif name in FIELDS:
+        server.assert_served(found, lambda series: series in (FIELDS[name].name, instance))
+
+
+@EVERY
+@given(data=st.data())
+def test_lines_of_info_that_are_repeated_reordered_or_new_change_nothing(server: Server, data: st.DataObject) -> None:
+    sections = [part.split("\r\n") for part in ("\r\n" + "\r\n".join(_lines(server))).split("\r\n# ")[1:]]
+    heading, *lines = data.draw(st.sampled_from(sections))
+    # Labels of what follows come from master_host and master_port: their order is the server's.
+    changed = lines if any(line.startswith("master_host") for line in lines) else data.draw(st.permutations(lines))
+    repeated = data.draw(st.lists(st.sampled_from(lines), max_size=3))
+    new = data.draw(st.lists(st.sampled_from(["new_in_99:12", "new:", "no colon", "x_y:a=1,b=2", "new:(null)"])))
+    text = "\r\n".join(
+        "\r\n".join([f"# {name}", *([*new, *changed, *repeated] if name == heading else rest)])
+        for name, *rest in sections
+    )
+    assert server.collect({"INFO ALL": text}) == server.base
+
+
+def _places(answer: Answer) -> Iterator[tuple[Any, ...]]:
+    """Each place in an answer, as the indexes that lead to it."""
+    yield ()
+    items: Any = answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
+    for index, part in items:
+        yield from ((index, *place) for place in _places(part))
+
+
+def _replaced(answer: Any, place: tuple[Any, ...], odd: Answer) -> Answer:
+    if not place:
+        return odd
+    changed = dict(answer) if isinstance(answer, dict) else list(answer)
+    changed[place[0]] = _replaced(answer[place[0]], place[1:], odd)
+    return changed
+
+
+ODD_ANSWERS: st.SearchStrategy[Answer] = st.sampled_from(
+    [*ODD, b"\xff", None, -5, 2**63 - 1, [], [None], [[]], {}, {"a": "b"}, ["x"] * 5]
+)
+
+
+@EVERY
+@given(data=st.data())
+def test_an_odd_part_of_another_reply_costs_no_series_of_others(server: Server, data: st.DataObject) -> None:
+    commands = sorted(server.answers.keys() - {"INFO ALL", "CLIENT SETNAME deckwatch"})
+    command = data.draw(st.sampled_from(commands))
+    answer = server.answers[command]
+    place = data.draw(st.sampled_from(list(_places(answer))))
+    found = server.collect({command: _replaced(answer, place, data.draw(ODD_ANSWERS))})
+    without = server.collect({command: ValueError("ERR unknown command")})
+    server.assert_served(found, lambda name: name not in without or without[name] != server.base[name])
+
+
+def _stream(offset: int) -> dict[str, Answer]:
+    name = f"s{offset}"
+    id = f"{1795248440000 + offset}-0"
+    return {
+        f"XINFO STREAM {name}": {
+            "length": 5, "radix-tree-keys": 1, "radix-tree-nodes": 2, "groups": 1, "last-generated-id": id,
+            "max-deleted-entry-id": "0-0", "entries-added": 5, "first-entry": [id, ["a", "1"]],
+            "last-entry": [id, ["a", "1"]],
+        },
+        f"XINFO GROUPS {name}": [
+            {"name": "g", "consumers": 1, "pending": 1, "last-delivered-id": id, "entries-read": 1, "lag": 4},
+            {"name": "h", "consumers": 0, "pending": 0, "last-delivered-id": id, "entries-read": None, "lag": None},
+        ],
+        f"XPENDING {name} g": [1, id, id, [["c", "1"]]],
+        f"XPENDING {name} h": [0, None, None, None],
+        f"XRANGE {name} {id[:-1]}1 + COUNT 1": [[id, ["a", "1"]]],
+        f"XINFO CONSUMERS {name} g": [{"name": "c", "pending": 1, "idle": 5, "inactive": 5}],
+        f"XINFO CONSUMERS {name} h": [],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def streams() -> Iterator[Server]:
+    answers: dict[str, Answer] = {"INFO ALL": info_of("redis-7.0"), "SELECT 0": "OK", **_stream(1), **_stream(2)}
+    found = Server(answers, slowlog={"events": False}, streams=["s1", "s2"])
+    yield found
+    found.close()
+
+
+@EVERY
+@given(data=st.data())
+def test_an_odd_part_of_a_reply_about_a_stream_costs_no_series_of_another(streams: Server, data: st.DataObject) -> None:
+    assert 'redis_stream_group_consumer_idle_seconds{db="db0",stream="s1",group="g",consumer="c"}' in streams.base
+    command = data.draw(st.sampled_from(sorted(_stream(1))))
+    answer = streams.answers[command]
+    place = data.draw(st.sampled_from(list(_places(answer))))
+    found = streams.collect({command: _replaced(answer, place, data.draw(ODD_ANSWERS))})
+    streams.assert_served(found, lambda name: 'stream="s1"' in name)
