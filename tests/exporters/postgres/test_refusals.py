@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from databases import PostgresServer, postgres_server
-from deckwatch.exporter import Missing, NotAvailable
+from deckwatch.exporter import Missing, NotAvailable, Sample
 from deckwatch_exporters.clients.libpq import QueryError, Session
 from deckwatch_exporters.postgres.background import BackgroundCollector, WalCollector
 from deckwatch_exporters.postgres.database import DatabaseCollector
@@ -15,9 +15,9 @@ from deckwatch_exporters.postgres.replication import ReplicationCollector
 from deckwatch_exporters.postgres.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Samples
     from deckwatch_exporters.clients.libpq import Result
 
 
@@ -49,8 +49,8 @@ def _refusing(postgres: PostgresServer, **refusals: str) -> Server:
     return server
 
 
-def _names(samples: Iterable[Sample]) -> set[str]:
-    return {sample.series.metric.name for sample in samples}
+def _names(samples: Samples) -> set[str]:
+    return {sample.series.metric.name for sample in samples if isinstance(sample, Sample)}
 
 
 def test_where_the_provider_has_no_wal_all_else_is_there_and_it_is_not_asked_for_again(
