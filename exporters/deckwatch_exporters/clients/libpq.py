@@ -49,6 +49,7 @@ _SETTINGS = {
     "transform_null_equals": "off",
     "client_min_messages": "warning",
     "idle_in_transaction_session_timeout": "0",
+    "max_parallel_workers_per_gather": "0",  # workers see the settings of the session with another source
 }
 #: By the first version that has them.
 _NEWER_SETTINGS = {

@@ -75,8 +75,9 @@ UNION ALL SELECT 'd', oid, datname FROM pg_catalog.pg_database"""
 _TEXTS_A_RUN = 1000
 _TEXTS_REMEMBERED = 20_000
 _FORMER_REMEMBERED = 5000
-# character_not_in_repertoire, untranslatable_character: the server cannot convert a text of another database.
-_NOT_CONVERTIBLE = ("22021", "22P05")
+# character_not_in_repertoire, untranslatable_character, undefined_function (there is no conversion): the server cannot
+# convert a text of another database.
+_NOT_CONVERTIBLE = ("22021", "22P05", "42883")
 _RETRY_TEXTS = 300.0  # seconds
 
 
