@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     parser.add_argument("exporter", metavar="EXPORTER", help="postgres")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the target's name (default: all targets)")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="name of a target (default: all targets)")
     parser.set_defaults(command=_advise)
 
 
@@ -36,23 +36,23 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
     """
     look = registry.get(exporter_name).advise if exporter_name in registry.names() else None
     if look is None:
-        raise UnknownSelectionError(f"there is no advice on {exporter_name!r}. Exporters with advice: postgres.")
+        raise UnknownSelectionError(f"no advice is available for {exporter_name!r}")
     targets = [target for target in config.targets if target.exporter == exporter_name and name in (None, target.name)]
     if not targets:
         known = ", ".join(sorted(target.name for target in config.targets if target.exporter == exporter_name))
         wanted = f"target {name!r} of {exporter_name}" if name else f"target of {exporter_name}"
-        raise UnknownSelectionError(f"the config has no {wanted}. Targets of {exporter_name}: {known or 'none'}.")
+        raise UnknownSelectionError(f"there is no {wanted} in the config; it has: {known or 'none'}")
     code = 0
     for target in targets:
         title = f"{target.exporter} {target.name}".strip()
         try:
             found = list(look(target.settings))
-        except Exception as failure:  # noqa: BLE001  whatever the client raises, the other targets follow
+        except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
             print(f"{title}: {describe(failure)}", file=out)
             code = 1
             continue
         if not found:
-            print(f"{title}: no improvements found", file=out)
+            print(f"{title}: nothing to improve", file=out)
             continue
         print(f"{title}: {len(found)} possible improvements. Deckwatch does not run any of these statements.", file=out)
         for advice in found:
