@@ -141,7 +141,7 @@ class Activity:
         sessions = server.session.query(query)
         self.forget()
         self.databases = server.databases or [text(name) for (name,) in server.session.query(_DATABASES_QUERY)]
-        self.now = (number(sessions.rows[0][0]) or 0.0) if sessions.rows else 0.0
+        self.now = _time(sessions.rows)
         self.vacuums = not sessions.rows or sessions.rows[0][1] == b"t"
         for row in sessions:
             try:
@@ -149,6 +149,16 @@ class Activity:
             except ValueError:
                 found = " ".join(text(value) for value in row[2:16])
                 self.malformed.append(Malformed("pg_stat_activity", found[:200]))
+
+
+def _time(rows: list[Row]) -> float:
+    """The time of the reading, which is in each row; without a row there is no age to compute."""
+    for row in rows:
+        try:
+            return number(row[0]) or 0.0
+        except ValueError:
+            continue
+    return 0.0
 
 
 def _backend(row: Row) -> Backend:

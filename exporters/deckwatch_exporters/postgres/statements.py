@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -68,6 +69,8 @@ RESET = Gauge(
     ["server"],
 )
 
+#: userid, dbid, queryid and toplevel of an entry.
+_KEY = re.compile(rb"\d+ \d+ -?\d+ (?:t|f|true|false)")
 OTHER = StatementKey("other", "other", "other")
 _NAMES_QUERY = f"""SELECT {MARK} 'u', oid, rolname FROM pg_catalog.pg_roles
 UNION ALL SELECT 'd', oid, datname FROM pg_catalog.pg_database"""
@@ -123,6 +126,10 @@ class StatementsCollector:
         counts = session.query(extension.counts_query)
         entries = {key: figures for key, figures in counts if key is not None and figures is not None}
         info = entries.pop(INFO_KEY, None)
+        unknown = [key for key in entries if not _KEY.fullmatch(key)]
+        for key in unknown:
+            del entries[key]
+            yield Malformed("pg_stat_statements: key", text(key)[:100])
         deallocations, reset, odd = _parse_info(info)
         self.deltas = self._differences(extension, entries, reset)
         self._count(self.deltas)

@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,7 @@ _UNLOCKED = (
 )
 _SIZES_QUERY = f"{_BUSY} SELECT r.oid, pg_catalog.pg_table_size(r.oid), pg_catalog.pg_indexes_size(r.oid) {_UNLOCKED}"
 _INDEX_SIZES_QUERY = f"{_BUSY} SELECT r.oid, pg_catalog.pg_relation_size(r.oid) {_UNLOCKED}"
+_OID = re.compile(rb"\d{1,9}|[1-4]\d{9}")
 # Locked or dropped after the locks were read, or too many files for one statement. The next reading tries again.
 _SIZE_FAILURES = ("55P03", "42P01", "XX000", "57014")
 
@@ -166,7 +168,7 @@ class _Largest:
         if self._generation == session.generation and not self._refresh.is_due:
             return
         rows = session.query(self._query).rows
-        self.oids = [row[0] for row in rows if row[0] is not None]
+        self.oids = [row[0] for row in rows if row[0] is not None and _OID.fullmatch(row[0])]
         self.total = rows[0][1] if rows else b"0"
         try:
             sizes = session.query(self._sizes_query.format(oids=self.as_array)) if self.oids else ()
