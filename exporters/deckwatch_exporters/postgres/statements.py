@@ -126,10 +126,9 @@ class StatementsCollector:
         counts = session.query(extension.counts_query)
         entries = {key: figures for key, figures in counts if key is not None and figures is not None}
         info = entries.pop(INFO_KEY, None)
-        unknown = [key for key in entries if not _KEY.fullmatch(key)]
-        for key in unknown:
-            del entries[key]
-            yield Malformed("pg_stat_statements: key", text(key)[:100])
+        for unknown in [key for key in entries if not _KEY.fullmatch(key)]:
+            del entries[unknown]
+            yield Malformed("pg_stat_statements: key", text(unknown)[:100])
         deallocations, reset, odd = _parse_info(info)
         self.deltas = self._differences(extension, entries, reset)
         self._count(self.deltas)
