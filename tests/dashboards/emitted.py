@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from alerts.rule_files import rules
 from dashboards.boards import selectors
+from deckwatch.exporter import Sample
 from deckwatch_exporters import pgbouncer
 from services import ROOT
 
@@ -152,7 +153,7 @@ def captured() -> set[str]:
             *pgbouncer.stats_totals(answers["STATS_TOTALS"]),
             *pgbouncer.ClientGroups(100).samples(answers["CLIENTS"]),
         )
-        names |= {sample.series.name for sample in samples}
+        names |= {sample.series.name for sample in samples if isinstance(sample, Sample)}
     return names
 
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from databases import PostgresServer, postgres_server
-from deckwatch.exporter import Unreachable
-from deckwatch_exporters.pgbouncer import EXPORTER, PgBouncer, PgBouncerSettings, check
+from deckwatch.testing import Opened, opened
+from deckwatch_exporters.pgbouncer import EXPORTER, PgBouncerSettings, check
 from pgbouncer_server import PASSWORDS, pgbouncer_server
 from services import agent, deckwatch_command, installed, until
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pgbouncer_server as real
-    from deckwatch.metrics.declaration import Sample
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +42,19 @@ def settings(bouncer: real.PgBouncer, user: str = "monitor", **given: Any) -> Pg
 
 
 @contextlib.contextmanager
-def watching(bouncer: real.PgBouncer, user: str = "monitor", **given: Any) -> Iterator[PgBouncer]:
-    watcher = PgBouncer(settings(bouncer, user, **given))
-    try:
+def watching(bouncer: real.PgBouncer, user: str = "monitor", **given: Any) -> Iterator[Opened]:
+    given = {"dsn": bouncer.dsn(user=user), "password": PASSWORDS[user], **given}
+    with opened(EXPORTER, given) as watcher:
         yield watcher
-    finally:
-        watcher.close()
 
 
-def values(watcher: PgBouncer) -> dict[str, float]:
-    return {sample.series.text.rstrip(): sample.value for sample in watcher.collect()}
+def values(watcher: Opened) -> dict[str, float]:
+    collected = watcher.collect()
+    assert not collected.malformed
+    return collected.values
 
 
-def eventually(watcher: PgBouncer, condition: Callable[[dict[str, float]], bool], what: str) -> dict[str, float]:
+def eventually(watcher: Opened, condition: Callable[[dict[str, float]], bool], what: str) -> dict[str, float]:
     """The first run that fulfils the condition."""
     found: dict[str, float] = {}
 
@@ -68,11 +67,11 @@ def eventually(watcher: PgBouncer, condition: Callable[[dict[str, float]], bool]
     return found
 
 
-def failure(watcher: PgBouncer) -> Unreachable:
-    with pytest.raises(Unreachable) as raised:
-        watcher.collect()
-    assert [(sample.series.text.rstrip(), sample.value) for sample in raised.value.samples] == [("pgbouncer_up", 0)]
-    return raised.value
+def failure(watcher: Opened) -> str:
+    """The error of a collector that cannot reach PgBouncer."""
+    collected = watcher.collect()
+    assert collected.values == {"pgbouncer_up": 0}
+    return collected.errors["pgbouncer"]
 
 
 def pool(name: str) -> str:
@@ -105,7 +104,7 @@ def queueing(bouncer: real.PgBouncer, clients: int) -> Iterator[None]:
 def test_the_declared_metrics_and_no_others_come_from_the_real_console(bouncer: real.PgBouncer) -> None:
     with bouncer.connect() as client, watching(bouncer) as watcher:
         client.execute("SELECT 1")
-        found: list[Sample] = list(watcher.collect())
+        found = watcher.collect().samples
 
     # PgBouncer 1.23 and 1.24 brought these.
     newer = re.compile(r"pgbouncer_stats_totals_(client_parses|server_parses|binds|server_assignments)_total")
@@ -206,7 +205,7 @@ def test_a_pgbouncer_that_takes_no_more_clients_is_still_watched(bouncer: real.P
 
 def test_it_is_down_at_the_start_and_comes_up(postgres: PostgresServer) -> None:
     with pgbouncer_server(postgres, start=False) as bouncer, watching(bouncer) as watcher:
-        assert "Connection refused" in str(failure(watcher))
+        assert "Connection refused" in failure(watcher)
 
         bouncer.start()
         assert values(watcher)["pgbouncer_up"] == 1
@@ -228,8 +227,8 @@ def test_one_that_goes_away_is_down_until_it_is_back(bouncer: real.PgBouncer) ->
     with watching(bouncer) as watcher:
         watcher.collect()
         bouncer.stop()
-        assert "Connection refused" in str(failure(watcher))
-        assert "Connection refused" in str(failure(watcher))
+        assert "Connection refused" in failure(watcher)
+        assert "Connection refused" in failure(watcher)
 
         bouncer.start()
         assert values(watcher)["pgbouncer_up"] == 1
@@ -248,7 +247,7 @@ def test_a_frozen_one_is_given_up_at_the_timeout_and_costs_no_further_connection
         watcher.collect()
         bouncer.freeze()
         for _ in range(3):
-            assert "no answer within 2 s" in str(failure(watcher))
+            assert "no answer within 2 s" in failure(watcher)
         bouncer.thaw()
 
         assert values(watcher)["pgbouncer_up"] == 1
@@ -258,7 +257,7 @@ def test_a_frozen_one_is_given_up_at_the_timeout_and_costs_no_further_connection
 def test_connecting_to_one_that_is_frozen_is_given_up_at_the_timeout(bouncer: real.PgBouncer) -> None:
     bouncer.freeze()
     with watching(bouncer, timeout="2s") as watcher:
-        assert "timeout expired" in str(failure(watcher))
+        assert "timeout expired" in failure(watcher)
 
         bouncer.thaw()
         assert values(watcher)["pgbouncer_up"] == 1
@@ -267,14 +266,14 @@ def test_connecting_to_one_that_is_frozen_is_given_up_at_the_timeout(bouncer: re
 def test_something_that_is_no_pgbouncer_fails_within_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://monitor@127.0.0.1:{silent.getsockname()[1]}/pgbouncer"
-        watcher = PgBouncer(PgBouncerSettings.model_validate({"dsn": dsn, "timeout": 2}))
-        assert "timeout expired" in str(failure(watcher))
+        with opened(EXPORTER, {"dsn": dsn, "timeout": "2s"}) as watcher:
+            assert "timeout expired" in failure(watcher)
 
 
 def test_a_wrong_password_is_told_and_kept_secret(bouncer: real.PgBouncer) -> None:
     wrong = settings(bouncer, password="hunter2-not-it")
-    with contextlib.closing(PgBouncer(wrong)) as watcher:
-        message = str(failure(watcher))
+    with watching(bouncer, password="hunter2-not-it") as watcher:
+        message = failure(watcher)
 
     assert "password authentication failed" in message
     assert "hunter2" not in message
@@ -285,8 +284,8 @@ def test_a_wrong_password_is_told_and_kept_secret(bouncer: real.PgBouncer) -> No
 
 def test_a_user_who_may_not_read_the_console_is_told_what_mends_it_and_that_does(bouncer: real.PgBouncer) -> None:
     with watching(bouncer, "app") as watcher:
-        message = str(failure(watcher))
-        assert "not allowed: the user is in neither stats_users nor admin_users of pgbouncer.ini" in message
+        message = failure(watcher)
+        assert "not allowed. Add the user to stats_users in pgbouncer.ini and run RELOAD." in message
         assert PASSWORDS["app"] not in message
 
         [finding] = check(settings(bouncer, "app"))

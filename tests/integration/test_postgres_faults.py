@@ -76,8 +76,8 @@ def test_a_server_that_is_down_at_the_start_is_watched_when_it_comes_up(tmp_path
 
             server.start()
             until(watch.is_up)
-            until(lambda: watch.failing() == set())
-            assert {"pg_stat_database_xact_commit", "pg_stat_statements_entries"} <= watch.of_target()
+            until(lambda: {"pg_stat_database_xact_commit", "pg_stat_statements_entries"} <= watch.of_target())
+            assert watch.failing() == set()
     finally:
         if server.process is None:
             server.start()
@@ -103,8 +103,8 @@ def test_a_server_that_goes_away_is_down_at_once_and_watched_again_when_it_is_ba
     until(watch.is_up)
     until(lambda: watch.failing() == set())
     until(lambda: sessions(server) == 1)
-    assert watch.program.printed.count("postgres.server (main) is failing") == 1
-    assert watch.program.printed.count("postgres.server (main) works again") == 1
+    assert len(watch.events("collector.failing", target="main")) == 1
+    assert len(watch.events("collector.recovered", target="main")) == 1
 
 
 def _starts(server: PostgresServer) -> bool:
@@ -296,10 +296,9 @@ def test_behind_pgbouncer_all_works_and_no_limit_leaks_to_others(server: Postgre
                 client.execute("CREATE TABLE written AS SELECT 1 AS n")
                 pid = client.execute("SELECT pg_backend_pid()").fetchall()[0][0]
             assert server.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND {OURS}") in (0, 1)
-            assert (
-                server.value("SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND client_port > 0")
-                <= 2
-            )
+            # The pooler's and that of this query; one that was closed a moment ago may still be there.
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND client_port > 0"
+            until(lambda: server.value(query) <= 2)
 
             before = watch.counters("pg_stat_statements_")
             started = watch.value("pg_postmaster_start_time_seconds")
@@ -329,14 +328,14 @@ def test_the_session_cannot_write_and_waits_for_nothing(server: PostgresServer) 
     with pytest.raises(QueryError, match="read-only transaction"):
         session.query("CREATE TABLE forbidden (n int)")
     with pytest.raises(QueryError, match="read-only transaction"):
-        session.query("INSERT INTO orders VALUES (1)")
+        session.query("INSERT INTO public.orders VALUES (1)")
     with pytest.raises(QueryError, match="statement timeout"):
         session.query("SELECT pg_sleep(5)")
     with server.connect() as holder:
         holder.execute("BEGIN")
         holder.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(QueryError, match="lock timeout"):
-            session.query("SELECT count(*) FROM orders")
+            session.query("SELECT count(*) FROM public.orders")
     assert session.query("SELECT 1").rows == [(b"1",)]
     session.close()
 
@@ -450,7 +449,7 @@ def test_a_replica_and_its_primary_tell_of_each_other_and_a_promotion_makes_no_c
                 until(lambda: watch.is_up("primary") and watch.is_up("replica"))
                 until(lambda: watch.series("pg_stat_replication_pg_wal_lsn_diff", state="streaming"))
                 primary.execute("INSERT INTO orders SELECT generate_series(1, 1000)")
-                until(lambda: replica.value("SELECT count(*) FROM orders") == 1000)
+                until(lambda: replica.value("SELECT count(*) FROM public.orders") == 1000)
                 watch.cycles(2, "replica")
                 assert watch.value("pg_replication_is_replica", target="primary") == 0
                 assert watch.value("pg_replication_is_replica", target="replica") == 1
@@ -466,7 +465,7 @@ def test_a_replica_and_its_primary_tell_of_each_other_and_a_promotion_makes_no_c
 
                 replica.execute("SELECT pg_promote()")
                 until(lambda: watch.value("pg_replication_is_replica", target="replica") == 0)
-                replica.execute("INSERT INTO orders VALUES (1)")
+                replica.execute("INSERT INTO public.orders VALUES (1)")
                 watch.cycles(2, "replica")
                 assert fallen(before, watch.counters(target="replica")) == {}
                 assert watch.failing("replica") == set()

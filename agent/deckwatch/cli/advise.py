@@ -1,14 +1,9 @@
-"""`deckwatch advise`: suggested improvements, each with its reason and statement."""
+"""`deckwatch advise`: possible improvements of a target, the figures that show them, and statements to run."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, TextIO
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from deckwatch.cli import arguments
 from deckwatch.collection.board import UnknownSelectionError
@@ -19,8 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from deckwatch.config import Config
-
-_WIDTH_OF_A_PIPE = 160
+    from deckwatch.exporter import Advice
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +30,9 @@ def _advise(options: argparse.Namespace) -> int:
 
 
 def advise(config: Config, registry: Registry, exporter_name: str, name: str | None, out: TextIO) -> int:
-    """Print a table for each target of the exporter, or for the named one. 0, or 1 when a target did not answer.
+    """Print the advice on each target of the exporter, or on the named one. Returns 1 if a target failed, otherwise 0.
 
-    Raises UnknownSelectionError for an unknown target or an exporter without advice.
+    Raises UnknownSelectionError if the config has no such target or the exporter gives no advice.
     """
     look = registry.get(exporter_name).advise if exporter_name in registry.names() else None
     if look is None:
@@ -48,24 +42,25 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         known = ", ".join(sorted(target.name for target in config.targets if target.exporter == exporter_name))
         wanted = f"target {name!r} of {exporter_name}" if name else f"target of {exporter_name}"
         raise UnknownSelectionError(f"there is no {wanted} in the config; it has: {known or 'none'}")
-    console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_PIPE, highlight=False)
     code = 0
     for target in targets:
         title = f"{target.exporter} {target.name}".strip()
         try:
             found = list(look(target.settings))
         except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
-            console.print(Text(f"{title}: {describe(failure)}"))
+            print(f"{title}: {describe(failure)}", file=out)
             code = 1
             continue
         if not found:
-            console.print(Text(f"{title}: nothing to improve"))
+            print(f"{title}: nothing to improve", file=out)
             continue
-        table = Table(
-            "What", "Where", "Figure", "How to improve it", title=title, box=box.SIMPLE_HEAD, title_justify="left"
-        )
+        print(f"{title}: {len(found)} possible improvements. Deckwatch does not run any of these statements.", file=out)
         for advice in found:
-            # As text: a bracket in a query is no markup.
-            table.add_row(*(Text(part) for part in (advice.kind, advice.subject, advice.figure, advice.remedy)))
-        console.print(table)
+            print(_shown(advice), file=out)
     return code
+
+
+def _shown(advice: Advice) -> str:
+    """The remedy stands on lines of its own, so that it can be copied."""
+    remedy = "".join(f"\n    {line}" for line in advice.remedy.split("\n"))
+    return f"\n  {advice.kind}: {advice.subject}\n    {advice.figure}{remedy}"

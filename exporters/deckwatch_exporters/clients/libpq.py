@@ -1,9 +1,11 @@
-"""One connection to a PostgreSQL server: every query read-only, with timeouts on both sides, in one round trip.
+"""A connection to a PostgreSQL server that runs read-only queries with timeouts, each in one round trip.
 
-The simple query protocol is spoken. Behind a pooler the limits are set by `SET LOCAL` in the same message as the query:
-nothing of them outlives it, so that a PgBouncer in transaction mode, which gives the server connection to somebody else
-next, passes nothing on. The wait for an answer is our own (`poll` on the socket with a deadline): a server whose
-processes are frozen keeps its TCP connections open, and neither `statement_timeout` nor TCP notices.
+The session sets everything that could change a result, so the settings of the role and of the database do not matter.
+Behind a pooler, `SET LOCAL` in the same message as the query does this: a PgBouncer in transaction mode gives the
+server connection to another client next, and must not pass the settings on.
+
+It uses the simple query protocol, and waits for answers with `poll` and a deadline of its own: a server with frozen
+processes keeps its TCP connections open, and neither `statement_timeout` nor TCP keepalives notice.
 """
 
 from __future__ import annotations
@@ -15,23 +17,46 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deckwatch.exporter import Unreachable
+from deckwatch_exporters.clients.encodings import as_utf8, codec_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import psycopg
     from psycopg.pq.abc import PGconn, PGresult
 
 APPLICATION_NAME = "deckwatch"
-#: In each of our own statements, so that pg_stat_statements' entries for them are known and left out of the figures.
+#: Part of each of Deckwatch's statements, so that their entries in pg_stat_statements can be left out.
 MARK = "/* deckwatch */"
-# Comments do not count for a queryid. This is nothing that anybody else asks, as a plain SELECT 1 would be.
-_PID_QUERY = f"SELECT {MARK} pg_backend_pid(), '{APPLICATION_NAME}'"
+# A queryid ignores comments: the constant keeps the entry apart from other clients' SELECT pg_backend_pid().
+_PID_QUERY = f"SELECT {MARK} pg_catalog.pg_backend_pid(), '{APPLICATION_NAME}'"
 
-#: How long a connection may owe an answer before it is given up for a new one (seconds).
-_PATIENCE = 60.0
-_MARGIN = 1.0  # the server's own timeout comes first, where it has one
-_AGAIN = 2.0  # seconds after which a connection that failed is worth another try within a cycle
+#: How long to wait for an overdue answer before replacing the connection (seconds).
+_LONGEST_WAIT = 60.0
+_MARGIN = 1.0  # lets the server's own timeout fire first
+_RETRY_AFTER = 2.0  # seconds between two attempts to connect within a cycle
+# A session of any role in any database: setting to value, in the order in which they are set. The isolation comes
+# first: a hot standby refuses every query of a serializable transaction.
+_SETTINGS = {
+    "search_path": "pg_catalog, pg_temp",  # pg_temp is searched first unless it is named
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "client_min_messages": "warning",
+    "idle_in_transaction_session_timeout": "0",
+    "max_parallel_workers_per_gather": "0",  # workers see the settings of the session with another source
+}
+#: By the first version that has them.
+_NEWER_SETTINGS = {
+    140000: {"idle_session_timeout": "0"},  # would end the session between two scrapes
+    150000: {"stats_fetch_consistency": "cache"},
+    170000: {"transaction_timeout": "0"},
+}
 # What to check for each TLS failure that libpq reports (fe-secure-common.c and fe-secure-openssl.c).
 _TLS_CHECKS = {
     "certificate verify failed": "Check sslrootcert in the DSN, and whether the server's certificate has expired",
@@ -43,7 +68,7 @@ Row = tuple["bytes | None", ...]
 
 
 class NotConnected(Unreachable):
-    """There is no connection, and this is not the query that makes one."""
+    """There is no usable connection to the server."""
 
 
 class QueryError(Exception):
@@ -56,7 +81,7 @@ class QueryError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a query gave: rows of undecoded text, None for NULL."""
+    """The rows of a query, as UTF-8 text; None for NULL."""
 
     columns: tuple[str, ...]
     rows: list[Row]
@@ -73,7 +98,7 @@ class Result:
 
 
 def number(value: bytes | None) -> float | None:
-    """A number or truth value of PostgreSQL's text output; None for NULL."""
+    """A number or boolean in PostgreSQL's text format; None for NULL. Raises ValueError."""
     if value is None:
         return None
     if value == b"t":
@@ -86,15 +111,14 @@ def number(value: bytes | None) -> float | None:
 def text(value: bytes | None) -> str:
     """Text as the server sent it; `` for NULL.
 
-    A database in SQL_ASCII may hold bytes that are no UTF-8. They become escapes, so that names that differ in them
-    still differ.
+    Bytes that are not UTF-8, as in an SQL_ASCII database, become escapes: names that differ only in them stay distinct.
     """
     return "" if value is None else value.decode("utf-8", "backslashreplace")
 
 
 @dataclass
 class Cost:
-    """What watching costs the server, since the agent started."""
+    """What monitoring has cost the server since the agent started."""
 
     queries: int = 0
     failures: int = 0
@@ -102,10 +126,10 @@ class Cost:
 
 
 class Session:
-    """A connection that is kept, and rebuilt when it breaks. Used by one thread at a time.
+    """A persistent connection that is replaced when it breaks. Use it from one thread at a time.
 
-    `timeout` is how long a statement may run and `lock_timeout` how long it may wait for a lock (seconds). `setup` is
-    run on each new connection, and is what a caller knows of the server.
+    `timeout` limits how long a statement runs and `lock_timeout` how long it waits for a lock (seconds). `setup` runs
+    on each new connection. Without `limits` no settings are sent: PgBouncer's console knows none.
     """
 
     def __init__(
@@ -120,33 +144,30 @@ class Session:
     ) -> None:
         self._conninfo = conninfo
         self._timeout = timeout
-        self._settings = {
-            "statement_timeout": f"{timeout * 1000:.0f}",
-            "lock_timeout": f"{lock_timeout * 1000:.0f}",
-            "default_transaction_read_only": "on",
-        }
+        self._lock_timeout = lock_timeout
         self._has_limits = limits
-        self._prefix = ""
+        self._prefix = ""  # precedes each query behind a pooler
+        self._codec = "utf-8"
         self._setup = setup
         self._clock = clock
         self._connection: psycopg.Connection[Any] | None = None
         self._pgconn: PGconn | None = None
         self._poll = select.poll()
-        self._owes_since: float | None = None
-        self._tried = float("-inf")  # when a connection was last tried for
+        self._overdue_since: float | None = None  # an answer
+        self._tried = float("-inf")  # when the last attempt to connect ended
         self.cost = Cost()
-        self.busy = 0.0  # seconds spent waiting for answers, since somebody set it to 0
-        self.server = ""  # host:port, as the peer's `server` label has it
+        self.busy = 0.0  # seconds spent waiting for answers since this was last set to 0
+        self.server = ""  # host:port, the `server` label of postgres_exporter
         self.version = 0  # 150004 for 15.4
-        self.generation = 0  # counts connections: what was learnt from an older one may be wrong
+        self.generation = 0  # number of the connection: anything read from an earlier one may be wrong
 
     def connect(self) -> None:
-        """Make sure that there is a connection that can be used. Raises NotConnected with the reason."""
+        """Connect if necessary. Raises NotConnected with the reason."""
         if self._pgconn is not None:
             self._settle()
         if self._pgconn is not None:
             if self._prefix and self._setup is not None:
-                self._setup(self)  # behind a pooler, another server may answer by now
+                self._setup(self)  # a pooler may lead to another server by now
         else:
             try:
                 self._open()
@@ -154,10 +175,10 @@ class Session:
                 self._tried = self._clock()
 
     def ensure(self) -> None:
-        """Connect, unless that was tried a moment ago: a dead server costs a cycle one timeout. Raises NotConnected."""
-        if self._pgconn is None and self._clock() - self._tried > _AGAIN:
+        """Connect, unless an attempt has just failed: a dead server costs a cycle one timeout. Raises NotConnected."""
+        if self._pgconn is None and self._clock() - self._tried > _RETRY_AFTER:
             self.connect()
-        if self._pgconn is None or self._owes_since is not None:
+        if self._pgconn is None or self._overdue_since is not None:
             raise NotConnected("no connection to the server")
 
     def query(self, sql: str) -> Result:
@@ -165,16 +186,16 @@ class Session:
         return self.queries((sql,))[0]
 
     def queries(self, statements: Sequence[str]) -> list[Result]:
-        """The rows of each statement, asked for in one message: all of them, or the failure of the first that fails."""
+        """The rows of each statement, sent in one message. Raises NotConnected, QueryError for the first that fails."""
         self.ensure()
-        import psycopg  # loaded by now
+        import psycopg
 
         pgconn = self._pgconn
         assert pgconn is not None
         self.cost.queries += len(statements)
         asked = self._clock()
         try:
-            pgconn.send_query((self._prefix + ";".join(statements)).encode())
+            pgconn.send_query((self._prefix + ";".join(statements)).encode(self._codec, "backslashreplace"))
             results = self._read(pgconn, asked + self._timeout + (_MARGIN if self._has_limits else 0.0))
         except psycopg.OperationalError as failure:
             self.close()
@@ -185,11 +206,11 @@ class Session:
         finally:
             self.busy += self._clock() - asked
         if len(results) < len(statements):  # the answers to SET have no columns
-            raise QueryError("", "the server answered without a table")
+            raise QueryError("", "the server returned no result set")
         return results[-len(statements) :]
 
     def close(self) -> None:
-        connection, self._connection, self._pgconn, self._owes_since = self._connection, None, None, None
+        connection, self._connection, self._pgconn, self._overdue_since = self._connection, None, None, None
         if connection is not None:
             connection.close()
 
@@ -197,29 +218,33 @@ class Session:
         try:
             import psycopg
         except ImportError as missing:
-            raise NotConnected(f"{missing}; pip install 'deckwatch[postgres]'") from None
+            raise NotConnected(f"{missing}. Run: pip install 'deckwatch[postgres]'") from None
         try:
             connection = psycopg.connect(
                 self._conninfo,
                 autocommit=True,
                 application_name=APPLICATION_NAME,
-                client_encoding="utf-8",
-                connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 for 2
-                # A host that is gone tells nobody: TCP has to ask.
+                # No conversion: one character that the client's encoding lacks would fail the whole query.
+                client_encoding="SQL_ASCII",
+                connect_timeout=max(2, round(self._timeout)),  # libpq's minimum is 2
+                # Only TCP keepalives notice that a host is gone.
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
                 tcp_user_timeout=20_000,
             )
         except psycopg.ProgrammingError:
-            # What libpq says of it quotes the DSN, and with it perhaps the password.
-            raise NotConnected("the DSN is not one that libpq understands") from None
+            # libpq's message quotes the DSN, which may hold the password.
+            raise NotConnected("libpq cannot parse the DSN. Check dsn in the config.") from None
         except (psycopg.Error, OSError) as failure:
             raise NotConnected(_first_line(failure)) from None
         self._connection, self._pgconn = connection, connection.pgconn
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
-        self._owes_since = None
+        self._overdue_since = None
+        self._prefix = ""
+        encoding = text(self._pgconn.parameter_status(b"server_encoding"))
+        self._codec = codec_of(encoding)
         info = connection.info
         self.server = f"{info.host}:{info.port}"
         self.version = self._pgconn.server_version
@@ -235,38 +260,39 @@ class Session:
             raise
 
     def _set_limits(self, pgconn: PGconn) -> None:
-        """Once for the session, unless a pooler stands between: then with each message, for its transaction.
+        """Set everything for the session; behind a pooler, for the transaction of each message.
 
-        A pooler tells its clients a process id of its own making.
+        A pooler reports a process id that is not the server's.
         """
-        self._prefix = ""
-        settings = self._settings
-        if pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
-            # Its bytes may be no UTF-8, and one name that is none would fail all that are asked for with it.
-            settings = settings | {"client_encoding": "SQL_ASCII"}
+        settings = {**_SETTINGS}
+        for version, newer in _NEWER_SETTINGS.items():
+            if self.version >= version:
+                settings |= newer
+        settings["statement_timeout"] = f"{self._timeout * 1000:.0f}"
+        settings["lock_timeout"] = f"{self._lock_timeout * 1000:.0f}"
+        transaction = {"isolation": "read committed", "deferrable": "off", "read_only": "on"}
+        # One message is one implicit transaction, at the end of which these settings are undone.
+        self._prefix = _statements("SET LOCAL", {f"transaction_{name}": it for name, it in transaction.items()})
+        self._prefix += _statements("SET LOCAL", settings)
         ((pid, _),) = self.query(_PID_QUERY)
         if int(pid or 0) == pgconn.backend_pid:
-            statements = ";".join(f"SET {MARK} {name}={value}" for name, value in settings.items())
-            self.queries((f"{statements};{_PID_QUERY}",))
-            return
-        local = {**settings, "transaction_read_only": "on"}
-        del local["default_transaction_read_only"]
-        # One message is one implicit transaction: what is set here is gone when the answer is complete.
-        self._prefix = "".join(f"SET LOCAL {MARK} {name}={value};" for name, value in local.items())
+            lasting = {f"default_transaction_{name}": it for name, it in transaction.items()} | settings
+            self.query(_statements("SET", lasting) + _PID_QUERY)
+            self._prefix = ""
 
     def _settle(self) -> None:
-        """Take in the answer that is still owed. A frozen server is not asked anew, or its sessions would pile up."""
+        """Read the answer that is overdue. A frozen server gets no new connection, or its sessions would pile up."""
         assert self._pgconn is not None
-        if self._owes_since is None:
-            # A server that went away in the meantime has said so on the socket.
+        if self._overdue_since is None:
+            # A server that has shut down since has left a message and closed the socket.
             self._read_notices()
             return
         try:
             self._read(self._pgconn, self._clock() + self._timeout)
         except QueryError:
-            pass  # the timeout that the server noticed in the end
+            pass  # the server's own timeout
         except NotConnected:
-            if self._pgconn is not None and self._clock() - self._owes_since > _PATIENCE:
+            if self._pgconn is not None and self._clock() - self._overdue_since > _LONGEST_WAIT:
                 self.close()
             if self._pgconn is not None:
                 raise
@@ -276,7 +302,7 @@ class Session:
 
         assert self._pgconn is not None
         try:
-            while self._poll.poll(0):  # its last words first, then the end of the stream
+            while self._poll.poll(0):  # the server's last message, then the end of the stream
                 self._pgconn.consume_input()
         except OperationalError:
             self.close()
@@ -293,7 +319,7 @@ class Session:
                 if result is None:
                     break
                 if result.status == pq.ExecStatus.TUPLES_OK:
-                    results.append(_rows(result))
+                    results.append(_rows(result, self._codec))
                 elif result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY):
                     state = result.error_field(pq.DiagnosticField.SQLSTATE)
                     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
@@ -301,7 +327,7 @@ class Session:
         except OperationalError as failure:
             self.close()
             raise NotConnected(_first_line(failure)) from None
-        self._owes_since = None
+        self._overdue_since = None
         if pgconn.status != pq.ConnStatus.OK:
             self.close()
             raise NotConnected(str(error or "the connection broke"))
@@ -310,31 +336,40 @@ class Session:
         return results
 
     def _await(self, pgconn: PGconn, deadline: float) -> None:
-        """Wait for a result. What of the query did not fit into the socket's buffer is sent meanwhile."""
+        """Wait for a result, and send the rest of a query that did not fit into the socket's buffer."""
         while (is_unsent := pgconn.flush()) or pgconn.is_busy():
             left = deadline - self._clock()
             self._poll.modify(pgconn.socket, select.POLLIN | select.POLLOUT if is_unsent else select.POLLIN)
             if left <= 0 or not self._poll.poll(left * 1000):
-                self._owes_since = self._owes_since or self._clock()
+                self._overdue_since = self._overdue_since or self._clock()
                 raise NotConnected(f"no answer within {self._timeout:g} s")
             pgconn.consume_input()
 
 
-def _rows(result: PGresult) -> Result:
+def _statements(command: str, settings: Mapping[str, str]) -> str:
+    return "".join(f"{command} {MARK} {name}={_value(value)};" for name, value in settings.items())
+
+
+def _value(value: str) -> str:
+    """The value of a SET. A list of names is not quoted as a whole."""
+    return value if "," in value else f"'{value}'"
+
+
+def _rows(result: PGresult, codec: str) -> Result:
     get, columns = result.get_value, range(result.nfields)
-    return Result(
-        tuple((result.fname(column) or b"").decode() for column in columns),
-        [tuple([get(row, column) for column in columns]) for row in range(result.ntuples)],
-    )
+    rows: list[Row] = [tuple([get(row, column) for column in columns]) for row in range(result.ntuples)]
+    if codec != "utf-8":
+        rows = [tuple([as_utf8(value, codec) for value in row]) for row in rows]
+    return Result(tuple((result.fname(column) or b"").decode() for column in columns), rows)
 
 
 def _first_line(failure: BaseException) -> str:
-    """What libpq says, without the hints that follow. It names host, port and user, never the password."""
+    """The first line of a libpq message. It names host, port and user, never the password."""
     line = str(failure).strip().split("\n", 1)[0]
     checks = (check for words, check in _TLS_CHECKS.items() if words in line)
     return ". ".join((line, *checks))
 
 
 def libpq_form(dsn: str) -> str:
-    """SQLAlchemy's and Django's `postgresql+psycopg://` as libpq has it."""
+    """The DSN for libpq of a URL for SQLAlchemy or Django, such as `postgresql+psycopg://`."""
     return re.sub(r"^(postgres(?:ql)?|postgis)(\+\w+)?://", "postgresql://", dsn)

@@ -1,10 +1,12 @@
-"""PostgreSQL, under postgres_exporter's names: one connection for each server, and one for its other databases."""
+"""PostgreSQL, under the names of postgres_exporter, with one connection per server and one for its other databases."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Collector, Exporter, FromEnvironment, Scheduled, Target
+from deckwatch.exporter import Exporter, FromEnvironment, Scheduled, Target
+from deckwatch_exporters.clients.samples import Once
 
 from .activity import Activity, ActivityCollector, DetailedActivityCollector
 from .advice import advice
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def open_server(settings: PostgresSettings, context: Context) -> Target:
-    """The collectors of one server, in the order in which they run: the first connects, later ones use its results."""
+    """The collectors of one server in the order in which they run: later ones use the results of earlier ones."""
     server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
     exclude = settings.exclude_databases
     activity = Activity(server, context.thresholds)
@@ -60,7 +62,13 @@ def open_server(settings: PostgresSettings, context: Context) -> Target:
     if settings.databases:
         others = OtherDatabasesCollector(settings)
         collectors["databases"] = Scheduled(others, interval=settings.databases_interval, group="databases")
-    return Target(collectors, server.session.close)
+    return Target({name: _once(it) for name, it in collectors.items()}, server.session.close)
+
+
+def _once(collector: Collector | Scheduled) -> Collector | Scheduled:
+    if isinstance(collector, Scheduled):
+        return replace(collector, collector=Once(collector.collector))
+    return Once(collector)
 
 
 EXPORTER = Exporter(

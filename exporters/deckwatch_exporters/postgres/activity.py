@@ -1,4 +1,4 @@
-"""pg_stat_activity, read once a cycle: sessions by state, the oldest of each kind, waits, autovacuum workers.
+"""pg_stat_activity, read once per cycle: sessions by state, oldest transactions, waits, autovacuum workers.
 
 https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Gauge, Histogram
-from deckwatch_exporters.clients.libpq import APPLICATION_NAME, MARK, text
+from deckwatch.exporter import Gauge, Histogram, LabelBudget, Malformed
+from deckwatch_exporters.clients.libpq import APPLICATION_NAME, MARK, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,67 +20,72 @@ if TYPE_CHECKING:
     from .server import Server
 
 _LABELS = ("server", "datname", "state")
-COUNT = Gauge("pg_stat_activity_count", "Sessions in this state.", _LABELS)
+COUNT = Gauge("pg_stat_activity_count", "Number of sessions in this state.", _LABELS)
 MAX_TRANSACTION = Gauge(
-    "pg_stat_activity_max_tx_duration", "How long the oldest transaction of this state has run, in seconds.", _LABELS
+    "pg_stat_activity_max_tx_duration",
+    "Longest time that a transaction in this state has been running, in seconds.",
+    _LABELS,
 )
 OLDEST_TRANSACTION = Gauge(
     "pg_stat_activity_oldest_transaction_start_timestamp_seconds",
-    "When the oldest transaction of sessions in this state began, in Unix seconds.",
+    "Start time of the oldest transaction of the sessions in this state, in Unix seconds.",
     _LABELS,
 )
 OLDEST_QUERY = Gauge(
     "pg_stat_activity_oldest_query_start_timestamp_seconds",
-    "When the oldest query of active sessions began, in Unix seconds.",
+    "Start time of the oldest query of the active sessions, in Unix seconds.",
     ["server", "datname"],
 )
 WAITS = Gauge(
-    "pg_stat_activity_wait_events", "Active sessions by what they wait for; `none` runs on a CPU.",
+    "pg_stat_activity_wait_events",
+    "Number of active sessions by the type of event they wait for (`none`: not waiting).",
     ["server", "datname", "wait_event_type"],
 )  # fmt: skip
-BACKENDS = Gauge("pg_stat_activity_backends", "Server processes of this type.", ["server", "backend_type"])
-LONG_TRANSACTIONS = Gauge("pg_long_running_transactions", "Transactions that are open.", ["server"])
+BACKENDS = Gauge("pg_stat_activity_backends", "Number of server processes of this type.", ["server", "backend_type"])
+LONG_TRANSACTIONS = Gauge("pg_long_running_transactions", "Number of open transactions.", ["server"])
 LONGEST_TRANSACTION = Gauge(
     "pg_long_running_transactions_oldest_timestamp_seconds",
-    "How long the oldest open transaction has run, in seconds (an age, whatever the name says).",
+    "Age of the oldest open transaction, in seconds (despite the name, not a timestamp).",
     ["server"],
 )
 IDLE = Histogram(
-    "pg_process_idle_seconds", "How long idle sessions have been idle, in seconds.",
+    "pg_process_idle_seconds", "Time that idle sessions have been idle, in seconds.",
     ["server", "state", "application_name"],
 )  # fmt: skip
 AUTOVACUUM = Gauge(
     "pg_stat_activity_autovacuum_timestamp_seconds",
-    "When the autovacuum worker on this table started, in Unix seconds.",
+    "Start time of the autovacuum worker on this table, in Unix seconds.",
     ["server", "relname"],
 )
-AUTOVACUUM_WORKERS = Gauge("pg_autovacuum_workers", "Autovacuum workers at work.", ["server", "datname"])
+AUTOVACUUM_WORKERS = Gauge("pg_autovacuum_workers", "Number of running autovacuum workers.", ["server", "datname"])
 
-#: The states that the peer has a series for, whether there is a session in them or not.
+#: postgres_exporter has a series for each of these states, also without a session.
 STATES = (
     "active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "disabled",
 )  # fmt: skip
-_IDLE_BOUNDS = (1, 2, 5, 15, 30, 60, 90, 120, 300)
-#: Applications name themselves, some after a process id: beyond these, they are `other`.
+_IDLE_BOUNDS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0)
+#: Applications choose their names, some with a process id in them. The most frequent ones have their own series.
 _MOST_APPLICATIONS = 50
+_MOST_USERS = 50
 
 _TIMES = ("backend_start", "xact_start", "query_start", "state_change")
 _COLUMNS = ", ".join(f"extract(epoch FROM a.{column})" for column in _TIMES)
-# Texts only of what runs for longer than {slow} seconds: they may be long, and nobody asks for the others. As bytes:
-# those of a database in another encoding may be no text in this one's, and left() would fail for all.
+# Only the texts that are used: they may be long. As bytes, because the text of a database in another encoding may be
+# invalid in this one's, and left() would fail for all sessions.
 _QUERY = """SELECT {mark}
-    extract(epoch FROM clock_timestamp()), EXISTS (SELECT FROM pg_stat_progress_vacuum), a.pid, a.datname, a.usename,
+    extract(epoch FROM pg_catalog.clock_timestamp()), EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum), a.pid,
+    a.datname, a.usename,
     a.application_name, a.client_addr, a.backend_type, a.state, a.wait_event_type, a.wait_event, {columns}, {query_id},
     CASE WHEN a.backend_type = 'autovacuum worker' OR a.wait_event_type = 'Lock'
-           OR a.state = 'active' AND a.query_start < clock_timestamp() - interval '{slow} s'
-         THEN encode(substring(textsend(a.query) FROM 1 FOR {length}), 'hex') END
-FROM pg_stat_activity AS a
-WHERE a.pid <> pg_backend_pid() AND a.application_name <> '{own}'"""
-_DATABASES_QUERY = f"SELECT {MARK} datname FROM pg_database"
+           OR a.state = 'active' AND a.query_start < pg_catalog.clock_timestamp() - interval '{slow} s'
+         THEN pg_catalog.encode(substring(pg_catalog.textsend(a.query) FROM 1 FOR {length}), 'hex') END
+FROM pg_catalog.pg_stat_activity AS a
+WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.application_name <> '{own}'"""
+_DATABASES_QUERY = f"SELECT {MARK} datname FROM pg_catalog.pg_database"
 
 
 class Backend(NamedTuple):
-    """A row of pg_stat_activity. Times are Unix seconds of the server's clock; None is NULL."""
+    """A row of pg_stat_activity. Times are in Unix seconds of the server's clock; None is NULL."""
 
     pid: int
     datname: str
@@ -100,9 +105,9 @@ class Backend(NamedTuple):
 
 
 class Activity:
-    """The sessions as they were at `now` (Unix seconds of the server), without Deckwatch's own.
+    """The sessions at the time `now` (Unix seconds of the server), without Deckwatch's own.
 
-    `vacuums` is whether there may be rows in pg_stat_progress_vacuum.
+    `vacuums` is False if pg_stat_progress_vacuum has no rows. `malformed` are the rows that could not be parsed.
     """
 
     def __init__(self, server: Server, thresholds: Mapping[str, float], text_bytes: int = 4096) -> None:
@@ -112,10 +117,16 @@ class Activity:
         self.now = 0.0
         self.backends: list[Backend] = []
         self.databases: list[str] = []
+        self.malformed: list[Malformed] = []
         self.vacuums = True
 
     def forget(self) -> None:
-        self.backends, self.vacuums = [], True
+        self.backends, self.malformed, self.vacuums = [], [], True
+
+    def read_unless_newer(self, seen: float) -> None:
+        """Read again if the last reading is the one at `seen`: the collector `stat_activity` failed or is disabled."""
+        if self.now == seen:
+            self.read()
 
     def read(self) -> None:
         server = self._server
@@ -128,10 +139,26 @@ class Activity:
             own=APPLICATION_NAME,
         )
         sessions = server.session.query(query)
+        self.forget()
         self.databases = server.databases or [text(name) for (name,) in server.session.query(_DATABASES_QUERY)]
-        self.now = float(sessions.rows[0][0] or 0) if sessions.rows else 0.0
+        self.now = _time(sessions.rows)
         self.vacuums = not sessions.rows or sessions.rows[0][1] == b"t"
-        self.backends = [_backend(row) for row in sessions]
+        for row in sessions:
+            try:
+                self.backends.append(_backend(row))
+            except ValueError:
+                found = " ".join(text(value) for value in row[2:16])
+                self.malformed.append(Malformed("pg_stat_activity", found[:200]))
+
+
+def _time(rows: list[Row]) -> float:
+    """The time of the reading, which is in each row; without a row there is no age to compute."""
+    for row in rows:
+        try:
+            return number(row[0]) or 0.0
+        except ValueError:
+            continue
+    return 0.0
 
 
 def _backend(row: Row) -> Backend:
@@ -145,17 +172,18 @@ def _backend(row: Row) -> Backend:
 
 
 class ActivityCollector:
-    """Reads the activity for itself and for those that run after it. Absent without pg_read_all_stats."""
+    """Reads the activity for itself and for the collectors that run after it. Requires pg_read_all_stats."""
 
     def __init__(self, server: Server, activity: Activity, exclude: frozenset[str] = frozenset()) -> None:
         self._server = server
         self._activity = activity
         self._exclude = exclude
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Iterator[Sample | Malformed]:
         self._activity.forget()
         self._server.needs_all_stats()
         self._activity.read()
+        yield from self._activity.malformed
         label, now = self._server.label, self._activity.now
         backends = [it for it in self._activity.backends if it.datname not in self._exclude]
         databases = [name for name in self._activity.databases if name not in self._exclude]
@@ -197,21 +225,24 @@ class ActivityCollector:
 
 
 class DetailedActivityCollector(ActivityCollector):
-    """With the labels that postgres_exporter has since 0.17: as many series as there are kinds of sessions."""
+    """With the labels of postgres_exporter 0.17 and later: a series for each combination that occurs."""
 
     LABELS = (*_LABELS, "usename", "application_name", "backend_type", "wait_event_type", "wait_event")
     COUNT = Gauge(COUNT.name, COUNT.help, LABELS)
     MAX_TRANSACTION = Gauge(MAX_TRANSACTION.name, MAX_TRANSACTION.help, LABELS)
 
     def _by_state(self, label: str, now: float, backends: list[Backend], databases: list[str]) -> Iterable[Sample]:
+        sessions = [it for it in backends if it.datname and it.state]
+        users = LabelBudget.most_frequent((it.usename for it in sessions), _MOST_USERS, "other")
+        names = (it.application_name for it in sessions)
+        applications = LabelBudget.most_frequent(names, _MOST_APPLICATIONS, "other")
         counts: Counter[tuple[str, ...]] = Counter()
         oldest: dict[tuple[str, ...], float] = {}
-        for it in backends:
-            if not it.datname or not it.state:
-                continue
-            key = _kind_of(it)
-            counts[key] += 1
-            oldest[key] = min(oldest.get(key, now), it.xact_start or now)
+        for it in sessions:
+            session = it.datname, it.state, users.admit(it.usename), applications.admit(it.application_name)
+            kind = (*session, it.backend_type, it.wait_event_type, it.wait_event)
+            counts[kind] += 1
+            oldest[kind] = min(oldest.get(kind, now), it.xact_start or now)
         present = {key[:2] for key in counts}
         for datname in databases:
             for state in STATES:
@@ -221,11 +252,6 @@ class DetailedActivityCollector(ActivityCollector):
             labels = dict(zip(self.LABELS, (label, *key), strict=True))
             yield self.COUNT(count, **labels)
             yield self.MAX_TRANSACTION(max(0.0, now - oldest.get(key, now)), **labels)
-
-
-def _kind_of(it: Backend) -> tuple[str, ...]:
-    session = it.datname, it.state, it.usename, it.application_name, it.backend_type
-    return (*session, it.wait_event_type, it.wait_event)
 
 
 def _long_transactions(label: str, now: float, backends: list[Backend]) -> Iterable[Sample]:
@@ -240,17 +266,18 @@ def _long_transactions(label: str, now: float, backends: list[Backend]) -> Itera
 
 def _idle(label: str, now: float, backends: list[Backend]) -> Iterable[Sample]:
     idle: dict[tuple[str, str], list[float]] = defaultdict(list)
-    applications = Counter(it.application_name for it in backends if it.state.startswith("idle"))
-    named = {name for name, _ in applications.most_common(_MOST_APPLICATIONS)}
+    names = (it.application_name for it in backends if it.state.startswith("idle"))
+    applications = LabelBudget.most_frequent(names, _MOST_APPLICATIONS, "other")
     for it in backends:
         if it.state.startswith("idle") and it.state_change is not None:
-            application = it.application_name if it.application_name in named else "other"
-            idle[it.state, application].append(max(0.0, now - it.state_change))
+            idle[it.state, applications.admit(it.application_name)].append(max(0.0, now - it.state_change))
     for (state, application), ages in idle.items():
-        buckets: dict[float, float] = {bound: sum(age <= bound for age in ages) for bound in _IDLE_BOUNDS}
-        buckets[float("inf")] = len(ages)
+        counts = dict.fromkeys(_IDLE_BOUNDS, 0.0)
+        for age in ages:
+            bound = next((bound for bound in _IDLE_BOUNDS if age <= bound), float("inf"))
+            counts[bound] = counts.get(bound, 0.0) + 1
         labels = {"server": label, "state": state, "application_name": application}
-        yield from IDLE.cumulative(buckets, float(sum(map(int, ages))), **labels)
+        yield from IDLE.counted(counts, float(sum(map(int, ages))), **labels)
 
 
 def _autovacuum(label: str, backends: list[Backend]) -> Iterable[Sample]:

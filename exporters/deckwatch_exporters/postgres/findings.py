@@ -1,4 +1,4 @@
-"""What a server lacks for all the figures to be there, and the statement that mends it."""
+"""Privileges, extensions and settings that a server lacks, with the statements that provide them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from deckwatch.exporter import Finding, Missing
 from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, text
 
 from .server import Server
+from .sql_text import quoted
 from .statement_counts import find_extension
 
 if TYPE_CHECKING:
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
 
     from .settings import PostgresSettings
 
-_SETTINGS_QUERY = f"SELECT {MARK} name, setting FROM pg_settings WHERE name IN ('track_io_timing', 'compute_query_id')"
-# As the view pg_sequences decides whether a role may see the last value.
-_HIDDEN_SEQUENCES_QUERY = f"""SELECT {MARK} count(*), string_agg(DISTINCT quote_ident(n.nspname), ', ')
-FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relpersistence <> 't' AND NOT has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')"""
+_SETTINGS_QUERY = f"""SELECT {MARK} name, setting FROM pg_catalog.pg_settings
+WHERE name IN ('track_io_timing', 'compute_query_id')"""
+# The condition under which the view pg_sequences shows the last value.
+_HIDDEN_SEQUENCES_QUERY = f"""SELECT {MARK} pg_catalog.count(*),
+    pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
+FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relpersistence <> 't' AND NOT pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')"""
 
 
 def findings(settings: PostgresSettings) -> Iterator[Finding]:
-    """Nothing, when the server does not answer: the collectors say that already."""
+    """Yields nothing if the server cannot be reached: the collectors report that."""
     server = Server(settings.conninfo, settings.timeout, settings.lock_timeout)
     try:
         try:
@@ -34,7 +38,7 @@ def findings(settings: PostgresSettings) -> Iterator[Finding]:
     except NotConnected:
         return
     except QueryError as failure:
-        yield Finding("failed", f"a query of this check was refused: {failure}")
+        yield Finding("failed", f"the server refused a query of this check: {failure}")
     finally:
         server.session.close()
 
@@ -46,7 +50,7 @@ def _of(server: Server, settings: PostgresSettings) -> Iterator[Finding]:
         yield Finding(
             "missing",
             f"{server.user} sees only its own sessions and statements",
-            f'GRANT pg_monitor TO "{server.user}";',
+            f"GRANT pg_monitor TO {quoted(server.user)};",
         )
     if settings.statements.enabled:
         yield _statements(server)
@@ -54,7 +58,9 @@ def _of(server: Server, settings: PostgresSettings) -> Iterator[Finding]:
         yield from _sequences(server)
     values = {text(name): text(value) for name, value in server.session.query(_SETTINGS_QUERY)}
     if values.get("track_io_timing") == "off":
-        yield Finding("ok", "track_io_timing is off: no times of reading and writing blocks")
+        yield Finding(
+            "ok", "track_io_timing is off: the server does not measure the time of reading and writing blocks"
+        )
     if values.get("compute_query_id") == "off":
         yield Finding(
             "missing",
@@ -68,9 +74,9 @@ def _sequences(server: Server) -> Iterator[Finding]:
     if schemas is not None:
         yield Finding(
             "missing",
-            f"{server.user} cannot read {text(count)} of the sequences in database {server.database}:"
-            " pg_sequence_used_ratio lacks them",
-            f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA {text(schemas)} TO "{server.user}";',
+            f"{server.user} cannot read {text(count)} sequences in database {server.database}:"
+            " they are missing from pg_sequence_used_ratio",
+            f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA {text(schemas)} TO {quoted(server.user)};",
         )
 
 
@@ -78,18 +84,16 @@ def _statements(server: Server) -> Finding:
     try:
         extension = find_extension(server.session, server.database)
         server.session.query(extension.counts_query)
-    except Missing:
-        return Finding(
-            "missing",
-            f"pg_stat_statements is not in database {server.database}",
-            "CREATE EXTENSION pg_stat_statements;  -- with it in shared_preload_libraries",
-        )
+    except Missing as missing:
+        # The error repeats the statement that fixes it.
+        what = str(missing).removesuffix(f"; {missing.remedy}")
+        return Finding("missing", what, f"{missing.remedy};")
     except QueryError as failure:
         if failure.sqlstate == "55000":
             return Finding(
                 "missing",
                 "pg_stat_statements is not loaded",
-                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';  -- and restart the server",
+                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';  -- then restart the server",
             )
         return Finding("failed", f"pg_stat_statements: {failure}")
-    return Finding("ok", f"pg_stat_statements {extension.version} counts statements")
+    return Finding("ok", f"pg_stat_statements {extension.version} is available")

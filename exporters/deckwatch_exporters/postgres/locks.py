@@ -1,4 +1,4 @@
-"""Locks by mode, and who blocks whom.
+"""Locks by mode, and blocked sessions with the sessions that block them.
 
 https://www.postgresql.org/docs/current/view-pg-locks.html
 """
@@ -9,28 +9,31 @@ import collections
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge
-from deckwatch_exporters.clients.libpq import MARK, NotConnected, text
+from deckwatch_exporters.clients.libpq import MARK, text
+from deckwatch_exporters.clients.samples import samples
 
 from .sql_text import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.exporter import Context, Sample
+    from deckwatch.exporter import Context, Malformed, Sample
 
     from .activity import Activity, Backend
     from .server import Server
     from .settings import SlowQueriesSettings
 
-LOCKS = Gauge("pg_locks_count", "Locks that sessions hold or wait for.", ["server", "datname", "mode"])
-BLOCKED = Gauge("pg_blocked_sessions", "Sessions that wait for a lock.", ["server", "datname"])
+LOCKS = Gauge("pg_locks_count", "Number of locks that sessions hold or wait for.", ["server", "datname", "mode"])
+BLOCKED = Gauge("pg_blocked_sessions", "Number of sessions that wait for a lock.", ["server", "datname"])
 BLOCKED_SINCE = Gauge(
     "pg_blocked_sessions_oldest_timestamp_seconds",
-    "When the query that has waited for a lock the longest began, in Unix seconds.",
+    "Start time of the oldest query that waits for a lock, in Unix seconds.",
     ["server", "datname"],
 )
 BLOCKED_TOTAL = Counter(
-    "pg_blocked_sessions_total", "Waits for a lock that lasted for longer than `blocked_after`.", ["server", "datname"]
+    "pg_blocked_sessions_total",
+    "Number of waits for a lock that lasted longer than the setting `blocked_after`.",
+    ["server", "datname"],
 )
 
 MODES = (
@@ -38,16 +41,20 @@ MODES = (
     "sharerowexclusivelock", "exclusivelock", "accessexclusivelock", "sireadlock",
 )  # fmt: skip
 
-_LOCKS_QUERY = f"""SELECT {MARK} d.datname, lower(l.mode), count(*)
-FROM pg_database AS d LEFT JOIN pg_locks AS l ON l.database = d.oid AND l.pid IS DISTINCT FROM pg_backend_pid()
+_LOCKS_QUERY = f"""SELECT {MARK} d.datname, pg_catalog.lower(l.mode), pg_catalog.count(*)
+FROM pg_catalog.pg_database AS d
+LEFT JOIN pg_catalog.pg_locks AS l ON l.database = d.oid AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
 GROUP BY 1, 2"""
-# pg_blocking_pids() takes every lock of the lock manager: only for those who wait, and not for a whole crowd.
-_MOST_ASKED_FOR = 20
+# pg_blocking_pids() locks the whole lock manager: call it for waiting sessions only, and not for too many.
+_MOST_REPORTED = 20
 _BLOCKERS_QUERY = (
-    "SELECT {mark} pid, array_to_string(pg_blocking_pids(pid), ' ') FROM unnest('{{{pids}}}'::int[]) AS pid"
+    "SELECT {mark} pid, pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(pid), ' ')"
+    " FROM pg_catalog.unnest('{{{pids}}}'::int[]) AS pid"
 )
-_BLOCKER_TEXTS_QUERY = """SELECT {mark} pid, left(query, {length})
-FROM pg_stat_activity WHERE pid = ANY('{{{pids}}}')"""
+# As bytes: see the query of the activity.
+_BLOCKER_TEXTS_QUERY = """SELECT {mark} pid,
+    pg_catalog.encode(substring(pg_catalog.textsend(query) FROM 1 FOR {length}), 'hex')
+FROM pg_catalog.pg_stat_activity WHERE pid = ANY('{{{pids}}}')"""
 
 
 class LocksCollector:
@@ -55,16 +62,17 @@ class LocksCollector:
         self._server = server
         self._exclude = exclude
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Iterator[Sample | Malformed]:
         rows = self._server.session.query(_LOCKS_QUERY)
-        held = {(text(datname), text(mode)): float(count or 0) for datname, mode, count in rows}
+        held = {(text(datname), text(mode)): count for datname, mode, count in rows}
         for datname in sorted({datname for datname, _ in held} - self._exclude):
             for mode in MODES:
-                yield LOCKS(held.get((datname, mode), 0), server=self._server.label, datname=datname, mode=mode)
+                labels = {"server": self._server.label, "datname": datname, "mode": mode}
+                yield from samples(((LOCKS, held.get((datname, mode), b"0")),), **labels)
 
 
 class BlockedCollector:
-    """Who waits for a lock, and an event `postgres.blocked` for each wait that lasts."""
+    """Blocked sessions, and an event `postgres.blocked` for each wait longer than `blocked_after`."""
 
     def __init__(
         self,
@@ -79,29 +87,28 @@ class BlockedCollector:
         self._context = context
         self._settings = settings
         self._text_bytes = text_bytes
-        self._told: set[tuple[int, float | None]] = set()  # waits, by process and start of the query
+        self._reported: set[tuple[int, float | None]] = set()  # waits by process and start of the query
         self._totals: collections.Counter[str] = collections.Counter()
         self._seen = 0.0
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
-        if self._activity.now == self._seen:
-            raise NotConnected("the sessions could not be read")  # nobody waiting would be a made-up figure
+        self._activity.read_unless_newer(self._seen)
         self._seen = self._activity.now
         now, label = self._activity.now, self._server.label
         waiting = [it for it in self._activity.backends if it.wait_event_type == "Lock" and it.datname]
-        self._told &= {(it.pid, it.query_start) for it in waiting}
+        self._reported &= {(it.pid, it.query_start) for it in waiting}
         lasting = [
             it
             for it in waiting
-            if (it.pid, it.query_start) not in self._told
+            if (it.pid, it.query_start) not in self._reported
             and it.query_start is not None
             and now - it.query_start >= self._settings.blocked_after
         ]
         if lasting:
-            self._tell(lasting[:_MOST_ASKED_FOR], now)
+            self._report(lasting[:_MOST_REPORTED], now)
             for it in lasting:
-                self._told.add((it.pid, it.query_start))
+                self._reported.add((it.pid, it.query_start))
                 self._totals[it.datname] += 1
         counts = collections.Counter(it.datname for it in waiting)
         for datname in self._activity.databases:
@@ -112,7 +119,7 @@ class BlockedCollector:
             if starts:
                 yield BLOCKED_SINCE(min(starts), server=label, datname=datname)
 
-    def _tell(self, lasting: list[Backend], now: float) -> None:
+    def _report(self, lasting: list[Backend], now: float) -> None:
         session = self._server.session
         pids = ",".join(str(it.pid) for it in lasting)
         found = session.query(_BLOCKERS_QUERY.format(mark=MARK, pids=pids))
@@ -123,11 +130,11 @@ class BlockedCollector:
         if silent:
             wanted = ",".join(map(str, sorted(silent)))
             query = _BLOCKER_TEXTS_QUERY.format(mark=MARK, pids=wanted, length=self._text_bytes)
-            texts |= {int(pid or 0): text(query) for pid, query in session.query(query)}
+            texts |= {int(pid or 0): text(bytes.fromhex(text(sent))) for pid, sent in session.query(query)}
         for it in lasting:
             self._context.event(
                 "postgres.blocked",
-                f"a session of {it.usename} on {it.datname} waits for a lock",
+                f"a session of {it.usename} in database {it.datname} waits for a lock",
                 database=it.datname,
                 user=it.usename,
                 application=it.application_name,

@@ -1,6 +1,6 @@
-"""The generic plan of a slow statement: what the planner would do for any values of its parameters.
+"""Generic plans of slow statements: the plan that does not depend on the values of the parameters.
 
-`EXPLAIN (GENERIC_PLAN)` is there from PostgreSQL 16 on, and does not execute the statement:
+`EXPLAIN (GENERIC_PLAN)` exists since PostgreSQL 16 and does not execute the statement:
 https://www.postgresql.org/docs/current/sql-explain.html
 """
 
@@ -11,6 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from deckwatch.exporter import Missing
 from deckwatch_exporters.clients.libpq import MARK, QueryError, text
 
 from .statement_counts import find_extension
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from .server import Server
 
 _FIRST_VERSION = 160000
-_AGAIN = 3600.0  # seconds: a plan changes with the statistics, not with each run
+_EXPLAIN_AGAIN_AFTER = 3600.0  # seconds
 _LONGEST_TEXT = 64 * 1024
 _LARGEST_PLAN = 16 * 1024
-# Without one of these, EXPLAIN has nothing to show; and only these have their constants replaced.
+# Only these can be explained, and only in these does pg_stat_statements replace the constants.
 _EXPLAINABLE = re.compile(r"\s*(?:select|insert|update|delete|merge|with|values)\b", re.IGNORECASE)
 
 
@@ -35,12 +36,12 @@ class Plans:
         self._plans: dict[str, tuple[float, object]] = {}
 
     def of(self, datname: str, queryid: str) -> object | None:
-        """The plan as EXPLAIN's JSON, at most once an hour for each statement of the DSN's own database."""
+        """The plan as JSON, at most once per hour for each statement of the DSN's database, otherwise None."""
         if self._server.version < _FIRST_VERSION or datname != self._server.database:
             return None
         known = self._plans.get(queryid)
-        if known is not None and self._clock() - known[0] < _AGAIN:
-            return None  # told with an earlier event
+        if known is not None and self._clock() - known[0] < _EXPLAIN_AGAIN_AFTER:
+            return None  # an earlier event has it
         plan = self._explain(queryid)
         if len(self._plans) > 1000:
             self._plans.clear()
@@ -53,16 +54,19 @@ class Plans:
             extension = find_extension(session, self._server.database)
             rows = session.query(extension.texts_query([queryid], _LONGEST_TEXT)).rows
             sql = text(rows[0][1]) if rows else ""
-            # A `;` could end the EXPLAIN, and what follows would be executed.
+            # After a `;` the rest of the text would be executed.
             if not _EXPLAINABLE.match(sql) or len(sql) >= _LONGEST_TEXT or ";" in sql:
                 return None
-            # Its tables are found where the database's and the role's search_path say, not where ours does.
+            # The statement was written for the search_path of the database and the role.
             path = f"SET LOCAL {MARK} search_path TO DEFAULT"
             answer = session.query(f"{path};EXPLAIN {MARK} (GENERIC_PLAN, FORMAT JSON) {sql}")
-        except QueryError:
-            return None  # a table that is gone, a parameter whose type cannot be told, a lack of privilege
+        except (QueryError, Missing):
+            return None  # a dropped table, a parameter of unknown type, a missing privilege
         written = text(answer.rows[0][0]) if answer.rows else ""
         if not written or len(written) > _LARGEST_PLAN:
             return None
-        plan: object = json.loads(written)
+        try:
+            plan: object = json.loads(written)
+        except ValueError:
+            return None
         return plan

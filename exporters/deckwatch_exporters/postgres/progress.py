@@ -1,4 +1,4 @@
-"""How far running VACUUMs are.
+"""Progress of running VACUUMs.
 
 https://www.postgresql.org/docs/current/progress-reporting.html#VACUUM-PROGRESS-REPORTING
 """
@@ -8,33 +8,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
-from deckwatch_exporters.clients.libpq import MARK, number, text
+from deckwatch_exporters.clients.libpq import MARK, text
+from deckwatch_exporters.clients.samples import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Malformed, Sample
 
     from .activity import Activity
     from .server import Server
 
 _LABELS = ("server", "datname", "relname")
-PHASE = Gauge("pg_stat_progress_vacuum_phase", "1 for the phase that the VACUUM is in.", [*_LABELS, "phase"])
-#: By column of pg_stat_progress_vacuum, in all versions. 17 counts bytes of dead tuples instead of the tuples.
+PHASE = Gauge(
+    "pg_stat_progress_vacuum_phase",
+    "Phase of the VACUUM: 1 for the current phase, 0 for the others.",
+    [*_LABELS, "phase"],
+)
+#: By column of pg_stat_progress_vacuum. Since 17 it counts bytes of dead tuples instead of tuples.
 COLUMNS = {
-    "heap_blks_total": Gauge("pg_stat_progress_vacuum_heap_blks", "Blocks of the table.", _LABELS),
-    "heap_blks_scanned": Gauge("pg_stat_progress_vacuum_heap_blks_scanned", "Blocks that were scanned.", _LABELS),
-    "heap_blks_vacuumed": Gauge("pg_stat_progress_vacuum_heap_blks_vacuumed", "Blocks that were vacuumed.", _LABELS),
-    "index_vacuum_count": Gauge("pg_stat_progress_vacuum_index_vacuums", "Completed rounds over the indexes.", _LABELS),
-    "max_dead_tuples": Gauge(
-        "pg_stat_progress_vacuum_max_dead_tuples", "Dead tuples that fit until a round over the indexes.", _LABELS
+    "heap_blks_total": Gauge("pg_stat_progress_vacuum_heap_blks", "Total number of heap blocks in the table.", _LABELS),
+    "heap_blks_scanned": Gauge(
+        "pg_stat_progress_vacuum_heap_blks_scanned", "Number of heap blocks scanned so far.", _LABELS
     ),
-    "num_dead_tuples": Gauge("pg_stat_progress_vacuum_num_dead_tuples", "Dead tuples found so far.", _LABELS),
+    "heap_blks_vacuumed": Gauge(
+        "pg_stat_progress_vacuum_heap_blks_vacuumed", "Number of heap blocks vacuumed so far.", _LABELS
+    ),
+    "index_vacuum_count": Gauge(
+        "pg_stat_progress_vacuum_index_vacuums", "Number of completed index vacuum cycles.", _LABELS
+    ),
+    "max_dead_tuples": Gauge(
+        "pg_stat_progress_vacuum_max_dead_tuples",
+        "Number of dead tuples that fit into memory before an index vacuum cycle.",
+        _LABELS,
+    ),
+    "num_dead_tuples": Gauge(
+        "pg_stat_progress_vacuum_num_dead_tuples",
+        "Number of dead tuples found since the last index vacuum cycle.",
+        _LABELS,
+    ),
     "max_dead_tuple_bytes": Gauge(
-        "pg_stat_progress_vacuum_max_dead_tuple_bytes", "Dead tuples that fit, in bytes.", _LABELS
+        "pg_stat_progress_vacuum_max_dead_tuple_bytes",
+        "Dead tuples that fit into memory before an index vacuum cycle, in bytes.",
+        _LABELS,
     ),
     "dead_tuple_bytes": Gauge(
-        "pg_stat_progress_vacuum_dead_tuple_bytes", "Dead tuples found so far, in bytes.", _LABELS
+        "pg_stat_progress_vacuum_dead_tuple_bytes",
+        "Dead tuples found since the last index vacuum cycle, in bytes.",
+        _LABELS,
     ),
 }
 PHASES = (
@@ -42,12 +63,13 @@ PHASES = (
     "performing final cleanup",
 )  # fmt: skip
 
-# The table as ::regclass has it, whatever the search_path is. Those of other databases are known by number alone.
+# The name as ::regclass gives it with the default search_path. Tables of other databases are known by their oid only.
 _QUERY = f"""SELECT {MARK} v.*, CASE WHEN c.oid IS NULL THEN v.relid::text
-    WHEN n.nspname IN ('public', 'pg_catalog') THEN quote_ident(c.relname)
-    ELSE quote_ident(n.nspname) || '.' || quote_ident(c.relname) END AS relname
-FROM pg_stat_progress_vacuum AS v LEFT JOIN pg_class AS c ON c.oid = v.relid AND v.datname = current_database()
-    LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace"""
+    WHEN n.nspname IN ('public', 'pg_catalog') THEN pg_catalog.quote_ident(c.relname)
+    ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) END AS relname
+FROM pg_catalog.pg_stat_progress_vacuum AS v
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid = v.relid AND v.datname = pg_catalog.current_database()
+    LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"""
 
 
 class VacuumCollector:
@@ -55,7 +77,7 @@ class VacuumCollector:
         self._server = server
         self._activity = activity
 
-    def collect(self) -> Iterator[Sample]:
+    def collect(self) -> Iterator[Sample | Malformed]:
         self._server.needs_all_stats()
         if not self._activity.vacuums:
             return
@@ -64,6 +86,4 @@ class VacuumCollector:
             now = text(row["phase"])
             for phase in PHASES:
                 yield PHASE(phase == now, **labels, phase=phase)
-            for column, metric in COLUMNS.items():
-                if (value := number(row.get(column))) is not None:
-                    yield metric(value, **labels)
+            yield from samples(((metric, row.get(column)) for column, metric in COLUMNS.items()), **labels)

@@ -1,4 +1,4 @@
-"""Whether the server is up, what it is, and what watching it costs. Runs first, and makes the connection."""
+"""Availability and version of the server, and the cost of monitoring it. Runs first and connects."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from typing import TYPE_CHECKING
 from deckwatch.exporter import Counter, Gauge, Missing, Unreachable, Untyped
 from deckwatch_exporters.clients.libpq import MARK, NotConnected, QueryError, Session, number, text
 
+from .sql_text import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deckwatch.exporter import Sample
 
-UP = Gauge("pg_up", "Whether the last connection to the server was successful.")
-STATIC = Untyped("pg_static", "The server's version, as labels.", ["server", "short_version", "version"])
-START_TIME = Gauge("pg_postmaster_start_time_seconds", "When the server was started, in Unix seconds.", ["server"])
+UP = Gauge("pg_up", "Whether the server could be reached (1) or not (0).")
+STATIC = Untyped(
+    "pg_static", "Version of the server, as labels; the value is always 1.", ["server", "short_version", "version"]
+)
+START_TIME = Gauge("pg_postmaster_start_time_seconds", "Time at which the server started, in Unix seconds.", ["server"])
 DURATION = Gauge("pg_exporter_last_scrape_duration_seconds", "Duration of the last collection, in seconds.")
-ERROR = Gauge("pg_exporter_last_scrape_error", "Whether a query of the last collection failed.")
-SCRAPES = Counter("pg_exporter_scrapes_total", "Collections so far.")
-QUERIES = Counter("pg_exporter_queries_total", "Queries that Deckwatch has sent to the server.")
-QUERY_FAILURES = Counter("pg_exporter_query_failures_total", "Queries of Deckwatch that the server refused.")
-CONNECTIONS = Counter("pg_exporter_connections_total", "Connections that Deckwatch has made to the server.")
+ERROR = Gauge("pg_exporter_last_scrape_error", "Whether a query of the last collection failed (1) or not (0).")
+SCRAPES = Counter("pg_exporter_scrapes_total", "Number of collections.")
+QUERIES = Counter("pg_exporter_queries_total", "Number of queries that Deckwatch has sent to the server.")
+QUERY_FAILURES = Counter("pg_exporter_query_failures_total", "Number of queries by Deckwatch that the server refused.")
+CONNECTIONS = Counter("pg_exporter_connections_total", "Number of connections that Deckwatch has opened to the server.")
 
 _WHO = f"""SELECT {MARK}
-    version(), extract(epoch FROM pg_postmaster_start_time()), current_database(), current_user,
-    pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"""
+    pg_catalog.version(), extract(epoch FROM pg_catalog.pg_postmaster_start_time()), pg_catalog.current_database(),
+    current_user,
+    pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"""
 
 
 class Server:
-    """What all collectors of one server share: the connection, and what was learnt from it when it was made."""
+    """The connection that all collectors of one server share, and properties of the server and the role."""
 
     def __init__(self, conninfo: str, timeout: float, lock_timeout: float) -> None:
         self.session = Session(conninfo, timeout, lock_timeout, setup=self.learn)
@@ -38,8 +43,8 @@ class Server:
         self.started = 0.0  # Unix seconds
         self.database = ""
         self.user = ""
-        self.sees_all = False  # the activity and the statements of other users
-        self.databases: list[str] = []  # as DatabaseCollector read them in this cycle; none where it could not
+        self.sees_all = False  # including the sessions and statements of other users
+        self.databases: list[str] = []  # from DatabaseCollector; empty if it could not read them
 
     @property
     def label(self) -> str:
@@ -51,22 +56,30 @@ class Server:
 
     def learn(self, session: Session) -> None:
         (row,) = session.query(_WHO)
-        started = number(row[1]) or 0.0
+        started = _seconds(row[1])
         if started != self.started:
-            session.generation += 1  # a connection to a pooler outlives the server behind it
+            session.generation += 1  # behind a pooler, the connection survives a new server
         self.version_text, self.started = text(row[0]), started
         self.database, self.user = text(row[2]), text(row[3])
         self.sees_all = row[4] == b"t"
 
     def needs_all_stats(self) -> None:
-        """Raises Missing where other users' sessions are hidden: figures over the rest would be wrong."""
+        """Raises Missing if other users' sessions are hidden: totals over the others would be wrong."""
         self.session.ensure()
         if not self.sees_all:
-            raise Missing("the role sees only its own sessions", f'GRANT pg_monitor TO "{self.user}"')
+            raise Missing("the role sees only its own sessions", f"GRANT pg_monitor TO {quoted(self.user)}")
+
+
+def _seconds(value: bytes | None) -> float:
+    """0 if the server does not give it, as some compatible servers do not."""
+    try:
+        return number(value) or 0.0
+    except ValueError:
+        return 0.0
 
 
 class ServerCollector:
-    """`pg_up` and what belongs to the server as a whole. Its run begins a cycle, and reports on the last one."""
+    """Figures of the server as a whole. Its run starts a cycle and reports on the previous one."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -84,7 +97,7 @@ class ServerCollector:
         try:
             session.connect()
             if not server.sees_all:
-                server.learn(session)  # it may have been granted since
+                server.learn(session)  # the privilege may have been granted since
         except (NotConnected, QueryError) as failure:
             raise Unreachable(str(failure)) from None
         self._scrapes += 1
@@ -95,7 +108,8 @@ class ServerCollector:
             short_version=".".join((*short[0].split("."), "0", "0")[:3]) if short else "",
             version=server.version_text,
         )
-        yield START_TIME(server.started, server=server.label)
+        if server.started:
+            yield START_TIME(server.started, server=server.label)
         if self._scrapes > 1:
             yield DURATION(duration)
             yield ERROR(failed)

@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class StatementsSettings(Settings):
-    """pg_stat_statements. `top` is by total time; those by calls and by blocks read are kept beside them."""
+    """pg_stat_statements: the statements with their own series are the `top` by time, by calls and by blocks read."""
 
     enabled: bool = True
     top: Annotated[int, Field(ge=1, le=1000)] = 50
@@ -23,11 +23,10 @@ class StatementsSettings(Settings):
     query_text: Literal["log", "label", "off"] = "log"
     text_bytes: Size = 4096
     redact: bool = True
-    interval: Duration | None = None
 
 
 class SlowQueriesSettings(Settings):
-    """Queries that take longer than `thresholds.slow_query`."""
+    """Queries slower than `thresholds.slow_query`, and sessions that wait for a lock longer than `blocked_after`."""
 
     enabled: bool = True
     redact: bool = True
@@ -36,7 +35,7 @@ class SlowQueriesSettings(Settings):
 
 
 class TablesSettings(Settings):
-    """Tables and indexes: of each database the `top` largest ones."""
+    """Tables and indexes: the largest ones of each database have series."""
 
     enabled: bool = True
     top: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -45,7 +44,7 @@ class TablesSettings(Settings):
 
 
 class PostgresSettings(Settings):
-    """A PostgreSQL server, through any of its databases."""
+    """A PostgreSQL server, through any of its databases. `lock_timeout` and `timeout` are in seconds."""
 
     dsn: Secret
     password: Secret | None = None
@@ -59,6 +58,12 @@ class PostgresSettings(Settings):
     slow_queries: SlowQueriesSettings = SlowQueriesSettings()
     tables: TablesSettings = TablesSettings()
 
+    @field_validator("statements", "slow_queries", "tables", mode="before")
+    @classmethod
+    def _is_on_or_off(cls, value: object) -> object:
+        """`statements: off` is short for `statements: {enabled: off}`."""
+        return {"enabled": value} if isinstance(value, bool) else value
+
     @field_validator("dsn")
     @classmethod
     def _is_a_dsn(cls, dsn: Secret) -> Secret:
@@ -69,19 +74,19 @@ class PostgresSettings(Settings):
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict
         except ImportError:
-            return Secret(value)  # the first connection says what to install
-        # What libpq says of a wrong one (of a wrong port when it connects) quotes it, and perhaps the password.
+            return Secret(value)  # the first connection reports what to install
+        # The messages of libpq quote the DSN, which may hold the password.
         try:
             parameters = conninfo_to_dict(value)
         except ProgrammingError:
-            raise ValueError("a DSN that libpq understands: see its list of connection parameters") from None
+            raise ValueError("a DSN that libpq can parse: see its list of connection parameters") from None
         if not re.fullmatch(r"\d*(,\d*)*", str(parameters.get("port") or "")):
-            raise ValueError("a DSN whose port is a number (write : / @ of a password as %3A %2F %40)")
+            raise ValueError("a DSN with a number as the port (in a password, write : / @ as %3A %2F %40)")
         return Secret(value)
 
     @property
     def conninfo(self) -> str:
-        """What libpq takes, the password filled in. Raises ImportError without psycopg."""
+        """The DSN with the password, for libpq. Raises ImportError without psycopg."""
         from psycopg.conninfo import make_conninfo
 
         password = self.password.get_secret_value() if self.password else None

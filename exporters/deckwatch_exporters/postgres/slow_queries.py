@@ -1,9 +1,9 @@
-"""Queries that took longer than `thresholds.slow_query`: an event each, a histogram and a counter.
+"""Queries slower than `thresholds.slow_query`: an event for each, a histogram and a counter.
 
-Two views see them: pg_stat_activity while they run, pg_stat_statements when they have ended, also those that began and
-ended between two runs. A query that both have seen is told of when it is found running, and again when it has ended.
-The statements are read a moment after the sessions: what they have of a statement that was still running then is held
-until the next run, which knows whether that was it.
+pg_stat_activity shows them while they run. pg_stat_statements shows them when they have ended, including those that
+started and ended between two runs. A query is reported when it is first seen running and again when it has ended.
+The statements are read shortly after the sessions: the counters of a statement that was running at that time are held
+until the next run, which shows whether that execution has ended.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import collections
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Histogram
-from deckwatch_exporters.clients.libpq import NotConnected
+from deckwatch.exporter import Counter, Gauge, Histogram, LabelBudget
 
 from .sql_text import cut, fingerprint, one_line, redacted
 from .statement_counts import Delta, StatementKey
@@ -30,19 +29,23 @@ if TYPE_CHECKING:
     from .statements import StatementsCollector
 
 _LABELS = ("server", "datname", "user")
-DURATION = Histogram("pg_slow_query_duration_seconds", "How long slow queries took, in seconds.", _LABELS)
-TOTAL = Counter("pg_slow_queries_total", "Queries that took longer than the threshold.", _LABELS)
-RUNNING = Gauge("pg_slow_queries_running", "Queries that run for longer than the threshold.", _LABELS[:2])
-UNTOLD = Counter(
-    "pg_slow_query_events_dropped_total", "Slow queries that were counted without an event of their own.", ["server"]
+DURATION = Histogram("pg_slow_query_duration_seconds", "Duration of slow queries, in seconds.", _LABELS)
+TOTAL = Counter("pg_slow_queries_total", "Number of queries that took longer than the threshold.", _LABELS)
+RUNNING = Gauge(
+    "pg_slow_queries_running", "Number of running queries that have taken longer than the threshold.", _LABELS[:2]
+)
+NOT_REPORTED = Counter(
+    "pg_slow_query_events_dropped_total",
+    "Number of slow queries that were counted but not logged as events.",
+    ["server"],
 )
 
-_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 _EVENTS_A_RUN = 100
-_MOST_USERS = 200  # pairs of database and user; beyond, they are `other`
+_MOST_USERS = 200  # pairs of database and user with their own series
 _TEXT_BYTES = 4096
 
-#: The events' text says this much, the fields the rest.
+#: Values of the event field `state`.
 _RUNNING, _FINISHED = "running", "finished"
 
 
@@ -63,17 +66,17 @@ class SlowQueriesCollector:
         self._settings = settings
         self._plans = plans
         self._running: dict[tuple[int, float], Backend] = {}  # by process and start of the query
-        self._seen = 0.0  # when those were seen, by the server's clock
+        self._seen = 0.0  # time of that reading, by the server's clock
         self._held: dict[StatementKey, Delta] = {}
-        self._durations: dict[tuple[str, str], collections.Counter[float]] = {}
-        self._sums: collections.Counter[tuple[str, str]] = collections.Counter()
-        self._untold = 0
+        self._users: LabelBudget[tuple[str, str]] = LabelBudget(_MOST_USERS, ("other", "other"))
+        self._durations: dict[tuple[str, str], dict[float, float]] = {}
+        self._sums: dict[tuple[str, str], float] = {}
+        self._not_reported = 0
         self._events_left = 0
 
     def collect(self) -> Iterator[Sample]:
         self._server.needs_all_stats()
-        if self._activity.now == self._seen:
-            raise NotConnected("the sessions could not be read")  # or all that run would seem to have ended
+        self._activity.read_unless_newer(self._seen)
         self._events_left = _EVENTS_A_RUN
         threshold = self._context.thresholds.get("slow_query", 1.0)
         ended, running = self._follow(threshold)
@@ -99,7 +102,7 @@ class SlowQueriesCollector:
         return self._statements.deltas if self._statements is not None else []
 
     def _key_of(self, it: Backend, known: Collection[StatementKey]) -> StatementKey:
-        """Before PostgreSQL 14 sessions have no queryid: there it is the statement with the same text."""
+        """Sessions have no queryid before PostgreSQL 14: compare the texts instead."""
         if it.query_id or self._statements is None:
             return StatementKey(it.usename, it.datname, it.query_id)
         shape = fingerprint(it.query)
@@ -109,7 +112,7 @@ class SlowQueriesCollector:
         return StatementKey(it.usename, it.datname, "")
 
     def _follow(self, threshold: float) -> tuple[list[tuple[Backend, float]], dict[tuple[int, float], Backend]]:
-        """Which of the queries that were running have ended, and after how long; and which run now."""
+        """The queries that have ended since the last run with their durations (seconds), and those that run now."""
         now = self._activity.now
         present = {it.pid: it for it in self._activity.backends}
         running: dict[tuple[int, float], Backend] = {}
@@ -135,14 +138,14 @@ class SlowQueriesCollector:
             if (pid, start) in running:
                 continue
             last = present.get(pid)
-            end = self._seen  # at least
+            end = self._seen  # a lower bound
             if last is not None and last.query_start == start and last.state_change is not None:
                 end = last.state_change
             ended.append((it, max(0.0, end - start)))
         return ended, running
 
     def _finished(self, it: Backend, duration: float, key: StatementKey, delta: Delta | None, together: int) -> float:
-        """Tell of a query that was running, one of so many of its statement. Returns its duration in seconds."""
+        """Report one of `together` queries of a statement that have ended. Returns its duration in seconds."""
         if delta is not None and delta.figures.calls == together == 1:
             duration = max(duration, delta.figures.seconds)
         fields = _of_session(it) | (_of_statement(delta) if delta is not None else {})
@@ -170,13 +173,14 @@ class SlowQueriesCollector:
         self, state: str, user: str, datname: str, seconds: float, queryid: str, query: str, **fields: object
     ) -> None:
         if not self._events_left:
-            self._untold += 1
+            self._not_reported += 1
             return
         self._events_left -= 1
         plan = self._plans.of(datname, queryid) if self._plans is not None and queryid else None
         self._context.event(
             "postgres.slow_query",
-            f"a query of {user} on {datname} {'runs' if state == _RUNNING else 'took'} {seconds:.3f} s",
+            f"a query of {user} in database {datname}"
+            f" {'has been running for' if state == _RUNNING else 'took'} {seconds:.3f} s",
             state=state,
             user=user,
             database=datname,
@@ -189,27 +193,21 @@ class SlowQueriesCollector:
         )
 
     def _observe(self, datname: str, user: str, seconds: float, times: int) -> None:
-        key = datname, user
-        if key not in self._durations and len(self._durations) >= _MOST_USERS:
-            key = "other", "other"
-        buckets = self._durations.setdefault(key, collections.Counter())
-        buckets[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += times
-        self._sums[key] += seconds * times  # type: ignore[assignment]  # Counter is declared over int alone
+        key = self._users.admit((datname, user))
+        counts = self._durations.setdefault(key, dict.fromkeys((*_BOUNDS, float("inf")), 0.0))
+        counts[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += times
+        self._sums[key] = self._sums.get(key, 0.0) + seconds * times
 
     def _samples(self) -> Iterator[Sample]:
         label = self._server.label
         for (datname, user), counts in self._durations.items():
-            cumulative, total = {}, 0
-            for bound in (*_BOUNDS, float("inf")):
-                total += counts[bound]
-                cumulative[bound] = float(total)
             labels = {"server": label, "datname": datname, "user": user}
-            yield from DURATION.cumulative(cumulative, float(self._sums[datname, user]), **labels)
-            yield TOTAL(total, **labels)
+            yield from DURATION.counted(counts, self._sums[datname, user], **labels)
+            yield TOTAL(sum(counts.values()), **labels)
         running = collections.Counter(it.datname for it in self._running.values())
         for datname in self._activity.databases:
             yield RUNNING(running[datname], server=label, datname=datname)
-        yield UNTOLD(self._untold, server=label)
+        yield NOT_REPORTED(self._not_reported, server=label)
 
 
 def _together(held: Delta | None, new: Delta | None) -> Delta | None:
@@ -220,13 +218,13 @@ def _together(held: Delta | None, new: Delta | None) -> Delta | None:
 
 
 def _without(delta: Delta, took: list[float]) -> Delta | None:
-    """What is left of a statement's executions without those that took so long (seconds)."""
+    """The counters of a statement without the executions of these durations (seconds)."""
     if not took:
         return delta
     figures = delta.figures._replace(
         calls=delta.figures.calls - len(took), seconds=max(0.0, delta.figures.seconds - sum(took))
     )
-    # The longest was most likely one of them.
+    # The longest execution was most likely one of them.
     return Delta(delta.key, figures, None) if figures.calls > 0 else None
 
 

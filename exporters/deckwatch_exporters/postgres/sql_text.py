@@ -1,4 +1,4 @@
-"""The text of a statement without its literals, on one line, and what is left of it as a fingerprint.
+"""Texts of statements: on one line, without literals, as a fingerprint; and quoted names.
 
 pg_stat_statements replaces the constants of queries, but not those of utility statements (`ALTER ROLE x PASSWORD
 'secret'`, before PostgreSQL 16), and pg_stat_activity replaces none. Lexical rules:
@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 
-# Quantifiers are possessive: the time is linear in the length, and a literal that was cut never matches as less.
+# Possessive quantifiers keep the time linear in the length, and a literal that was cut never matches partially.
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+|--[^\n\r]*)
     | (?P<comment>/\*)
     | (?P<quoted>"(?:[^"]|"")*+(?:"|\Z))
-    # Of two strings with a line's end between them the second continues the first, escapes included.
+    # A string after a line break continues the one before, escapes included.
     | (?P<escaped>[eE]'(?:[^'\\]|\\(?:.|\Z)|''|'(?:[ \t\f\v]|--[^\n\r]*)*+[\n\r](?:\s|--[^\n\r]*)*+')*+(?:'|\Z))
     | (?P<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*+(?:'|\Z))
     | (?P<parameter>\$\d+)
@@ -33,23 +33,28 @@ _PARAMETER = re.compile(r"\$\d+")
 
 
 def redacted(sql: str) -> str:
-    """The statement on one line, `?` in the place of every literal, without comments.
+    """The statement on one line without comments, with `?` in place of every literal.
 
-    A text that was cut within a literal ends in that literal's `?`: nothing of it is left.
+    A text that was cut inside a literal ends in `?`.
     """
     return _rewritten(sql, keep_literals=False)
 
 
 def one_line(sql: str) -> str:
-    """The statement on one line, without comments, its literals as they are."""
+    """The statement on one line without comments. Literals stay."""
     return _rewritten(sql, keep_literals=True)
 
 
 def fingerprint(sql: str) -> str:
-    """16 hexadecimal digits, equal for statements that differ in literals, parameters, case and lengths of lists."""
+    """16 hexadecimal digits that do not depend on literals, parameters, case and lengths of lists."""
     shape = _LIST.sub("(?)", _PARAMETER.sub("?", redacted(sql)))
     shape = _ROWS.sub("(?)", shape).lower()
     return hashlib.blake2b(shape.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def quoted(name: str) -> str:
+    """The name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def cut(text: str, size: int) -> str:

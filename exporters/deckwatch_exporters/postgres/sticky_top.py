@@ -1,7 +1,6 @@
-"""Which of many things have series of their own: the top by some figures, without a change at every run.
+"""A top list with few changes: members stay until another key has clearly overtaken them.
 
-A series that comes and goes with each new order of a ranking is of no use to `rate()`, and costs Prometheus more than
-one that stays. So a member stays until somebody else has clearly overtaken it, for a good while.
+Series that come and go with the ranking are useless to `rate()` and expensive for Prometheus.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="Hashable")
 
-_HALF_LIFE = 1800.0  # seconds after which what was done counts half
-_OVERTAKEN = 1.5  # by this factor
-_OVERTAKEN_EARLY = 10.0  # by this factor as long as a member is new
+_HALF_LIFE = 1800.0  # seconds after which an amount counts half
+_LEAD = 1.5  # factor by which a key must exceed a member to replace it
+_LEAD_OVER_NEW = 10.0  # the same while the member is new
 _NEW = 600.0  # seconds
-_FORGOTTEN = 1e-6  # of the largest score: not worth remembering
+_FORGOTTEN = 1e-6  # of the largest score: lower scores are forgotten
 
 
 class StickyTop(Generic[K]):
-    """The `size` members with the highest score; a score is what was done lately."""
+    """The `size` keys with the highest scores. A score is a decaying sum of amounts."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._scores: dict[K, float] = {}
-        self._members: dict[K, float] = {}  # since when
+        self._members: dict[K, float] = {}  # time of admission
         self._updated: float | None = None
 
     @property
@@ -35,13 +34,13 @@ class StickyTop(Generic[K]):
         return frozenset(self._members)
 
     def update(self, done: Mapping[K, float], now: float) -> None:
-        """Take in what was done since the last update (by key; above 0), at `now` (seconds, of any clock)."""
+        """Add the amounts since the last update (by key; above 0) at `now` (seconds, of any clock)."""
         self._decay(now)
         for key, amount in done.items():
             self._scores[key] = self._scores.get(key, 0.0) + amount
         if not self._size:
             return
-        # Only who did something now can overtake anybody.
+        # Only keys with a new amount can overtake a member.
         rising = sorted((key for key in done if key not in self._members), key=self._score, reverse=True)
         for key in rising[: self._size]:
             if len(self._members) < self._size:
@@ -54,7 +53,7 @@ class StickyTop(Generic[K]):
             self._members[key] = now
 
     def _to_beat(self, member: K, now: float) -> float:
-        factor = _OVERTAKEN if now - self._members[member] >= _NEW else _OVERTAKEN_EARLY
+        factor = _LEAD if now - self._members[member] >= _NEW else _LEAD_OVER_NEW
         return factor * self._score(member)
 
     def _score(self, key: K) -> float:

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deckwatch.metrics.declaration import Metric
+from deckwatch.exporter import Malformed, Metric, Sample
 from deckwatch_exporters import pgbouncer
 from deckwatch_exporters.clients.libpq import NotConnected
+from deckwatch_exporters.clients.samples import Once
 from deckwatch_exporters.pgbouncer import ClientGroups, PgBouncerSettings, conninfo, older_version, parse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Samples
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted((file.stem for file in FIXTURES.glob("*.json")), key=lambda version: int(version.split(".")[1]))
@@ -111,7 +113,12 @@ def captured(version: str) -> dict[str, pgbouncer.Rows]:
 
 
 def samples(version: str) -> list[Sample]:
-    answers = captured(version)
+    found = samples_of(captured(version))
+    assert not [it for it in found if isinstance(it, Malformed)]
+    return [it for it in found if isinstance(it, Sample)]
+
+
+def samples_of(answers: dict[str, pgbouncer.Rows]) -> list[Sample | Malformed]:
     return [
         *pgbouncer.lists(answers["LISTS"]),
         *pgbouncer.config(answers["CONFIG"]),
@@ -122,10 +129,11 @@ def samples(version: str) -> list[Sample]:
     ]
 
 
-def by_series(found: Iterable[Sample]) -> dict[str, float]:
-    """Values by `name{label="value"}`; a series that comes twice is a failure."""
+def by_series(found: Samples) -> dict[str, float]:
+    """Values by `name{label="value"}`. Asserts that each series comes once and that nothing is malformed."""
     values: dict[str, float] = {}
     for sample in found:
+        assert isinstance(sample, Sample), sample
         text = sample.series.text.rstrip()
         assert text not in values
         values[text] = sample.value
@@ -213,9 +221,54 @@ def test_null_is_an_empty_label_and_an_absent_figure() -> None:
     assert by_series(pgbouncer.databases([dict(row)])) == {f"pgbouncer_databases_pool_size{{{labels}}}": 2}
 
 
-def test_a_figure_that_is_no_number_is_named() -> None:
-    with pytest.raises(ValueError, match="cl_active is not a number: 'many'"):
-        list(pgbouncer.pools([{"database": "app", "user": "app", "cl_active": "many"}]))
+@pytest.mark.parametrize("text", ["many", "", "nan", "(null)", "1,5"])
+def test_a_value_that_is_not_a_number_is_malformed(text: str) -> None:
+    row: dict[str, str | None] = {"database": "app", "user": "app", "cl_active": text, "cl_waiting": "2"}
+
+    found = list(pgbouncer.pools([row]))
+    assert found[0] == Malformed("pgbouncer_pools_client_active_connections", text)
+    assert by_series(found[1:]) == {'pgbouncer_pools_client_waiting_connections{database="app",user="app"}': 2}
+
+
+def test_a_negative_counter_is_malformed_and_a_negative_gauge_is_not() -> None:
+    assert list(pgbouncer.stats_totals([{"database": "app", "query_count": "-1"}])) == [
+        Malformed("pgbouncer_stats_totals_queries_pooled_total", "-1")
+    ]
+    assert by_series(pgbouncer.config([{"key": "max_client_conn", "value": "-1"}])) == {
+        "pgbouncer_config_max_client_connections": -1
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(data=st.data())
+@examples(max_examples=30, deadline=None)
+def test_one_changed_field_costs_the_series_of_its_row_at_most(version: str, data: st.DataObject) -> None:
+    answers = captured(version)
+    what = data.draw(st.sampled_from(["LISTS", "CONFIG", "DATABASES", "POOLS", "STATS_TOTALS"]))
+    row = data.draw(st.sampled_from(answers[what]))
+    column = data.draw(st.sampled_from(sorted(row)))
+    untouched = {what: [it for it in rows if it is not row] for what, rows in answers.items()}
+    kept = {it.series.text: it.value for it in samples_of(untouched) if isinstance(it, Sample)}
+    if data.draw(st.booleans()):
+        del row[column]
+    else:
+        row[column] = data.draw(st.sampled_from([None, "", "-5", "(null)", "1e400", "18446744073709551616", "\udcff"]))
+
+    after = {it.series.text: it.value for it in samples_of(answers) if isinstance(it, Sample)}
+
+    assert {series: after.get(series) for series in kept} == kept
+
+
+def test_a_repeated_series_costs_itself_only() -> None:
+    class Pools:
+        def collect(self) -> Samples:
+            row: dict[str, str | None] = {"database": "app", "user": "app", "cl_active": "1"}
+            return pgbouncer.pools([row, {**row, "cl_active": "2"}])
+
+    series = 'pgbouncer_pools_client_active_connections{database="app",user="app"}'
+    first, repeated = Once(Pools()).collect()
+    assert by_series([first]) == {series: 1}
+    assert repeated == Malformed("repeated series", series)
 
 
 def test_names_that_are_not_utf8_stay_apart_and_legible() -> None:
@@ -311,7 +364,7 @@ def test_without_a_user_it_is_the_one_that_libpq_would_take(monkeypatch: pytest.
 
 
 def test_a_dsn_of_another_database_is_refused_with_the_reason() -> None:
-    with pytest.raises(NotConnected, match="the dsn names another database than 'pgbouncer', which is the admin"):
+    with pytest.raises(NotConnected, match="the dsn names a database other than the admin console"):
         conninfo(settings(dsn="postgresql://monitor@127.0.0.1:6432/app"))
 
 

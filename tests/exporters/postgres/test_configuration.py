@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deckwatch.exporter import Sample
 from deckwatch_exporters.clients.libpq import Result, Session
+from deckwatch_exporters.clients.samples import Once
 from deckwatch_exporters.postgres.configuration import ConfigurationCollector, in_base_units, parsed
 from deckwatch_exporters.postgres.server import Server
 
@@ -90,7 +92,8 @@ def _collected(*rows: tuple[bytes | None, ...]) -> dict[str, float]:
     session = _Settings("", 4.0)
     session.rows, session.server = list(rows), "db:5432"
     server.session = session
-    return {it.series.text.strip(): it.value for it in ConfigurationCollector(server).collect()}
+    samples = Once(ConfigurationCollector(server)).collect()
+    return {it.series.text.strip(): it.value for it in samples if isinstance(it, Sample)}
 
 
 def test_names_get_the_base_unit_and_lose_what_no_metric_may_have() -> None:

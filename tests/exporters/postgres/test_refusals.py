@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from databases import PostgresServer, postgres_server
-from deckwatch.exporter import Missing, NotAvailable
+from deckwatch.exporter import Missing, NotAvailable, Sample
+from deckwatch.testing import opened
 from deckwatch_exporters.clients.libpq import QueryError, Session
-from deckwatch_exporters.postgres.background import BackgroundCollector, WalCollector
+from deckwatch_exporters.postgres import EXPORTER
+from deckwatch_exporters.postgres.background import BackgroundCollector, Supported, WalCollector
 from deckwatch_exporters.postgres.database import DatabaseCollector
+from deckwatch_exporters.postgres.locks import LocksCollector
 from deckwatch_exporters.postgres.replication import ReplicationCollector
 from deckwatch_exporters.postgres.server import Server
+from services import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.metrics.declaration import Sample
+    from deckwatch.exporter import Samples
     from deckwatch_exporters.clients.libpq import Result
 
 
@@ -49,8 +54,8 @@ def _refusing(postgres: PostgresServer, **refusals: str) -> Server:
     return server
 
 
-def _names(samples: Iterable[Sample]) -> set[str]:
-    return {sample.series.metric.name for sample in samples}
+def _names(samples: Samples) -> set[str]:
+    return {sample.series.metric.name for sample in samples if isinstance(sample, Sample)}
 
 
 def test_where_the_provider_has_no_wal_all_else_is_there_and_it_is_not_asked_for_again(
@@ -92,3 +97,47 @@ def test_sizes_that_take_too_long_to_measure_leave_the_statistics_and_are_not_tr
         assert "pg_database_size_bytes" not in found
         assert server.session.cost.failures == failures
     server.session.close()
+
+
+def test_what_a_server_refused_while_it_was_promoted_is_asked_for_again(postgres: PostgresServer) -> None:
+    server = _refusing(postgres, pg_current_wal_lsn="55000")
+    now = [0.0]
+    supported = Supported(clock=lambda: now[0])
+    part = "SELECT pg_catalog.pg_current_wal_lsn() AS position"
+    assert supported.query(server.session, (part,)).rows == []
+
+    server.session.refusals = {}  # type: ignore[attr-defined]  # it is a RefusingSession
+    assert supported.query(server.session, (part,)).rows == []
+    now[0] = 301.0
+    assert len(supported.query(server.session, (part,)).rows) == 1
+    server.session.close()
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "57014", "53200", "57P03"])
+def test_a_transient_refusal_fails_one_run_and_is_not_remembered(sqlstate: str, postgres: PostgresServer) -> None:
+    """40001 is a conflict with recovery."""
+    server = _refusing(postgres, pg_stat_archiver=sqlstate, pg_locks=sqlstate, pg_replication_slots=sqlstate)
+    collectors = (BackgroundCollector(server), LocksCollector(server), ReplicationCollector(server))
+    for collector in collectors:
+        with pytest.raises(QueryError):
+            list(collector.collect())
+
+    server.session.refusals = {}  # type: ignore[attr-defined]  # it is a RefusingSession
+    for collector in collectors:
+        assert _names(collector.collect())
+    server.session.close()
+
+
+def test_a_server_without_a_free_connection_is_down_and_complete_as_soon_as_there_is_one() -> None:
+    with postgres_server(max_connections="4", superuser_reserved_connections="1") as server:
+        server.execute("CREATE EXTENSION pg_stat_statements", "CREATE ROLE monitor LOGIN IN ROLE pg_monitor")
+        server.execute("CREATE ROLE app LOGIN")
+        with opened(EXPORTER, {"dsn": server.dsn(user="monitor")}) as target, contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(server.connect(user="app"))
+            refused = target.collect()
+            assert refused.values["pg_up"] == 0
+            assert "connection" in refused.errors["postgres.server"]
+            stack.close()
+            until(lambda: target.collect("postgres.server").values["pg_up"] == 1)
+            assert target.collect().errors == {}

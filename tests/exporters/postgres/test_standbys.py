@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deckwatch.exporter import Sample
 from deckwatch_exporters.postgres import replication
 
 
@@ -14,7 +15,8 @@ def _standby(pid: str, behind: str) -> dict[str, bytes | None]:
 
 
 def test_two_standbys_with_the_same_names_are_told_apart_by_their_process() -> None:
-    samples = list(replication._standbys("db:5432", [_standby("17", "64"), _standby("23", "128")]))
+    found = list(replication._standbys("db:5432", [_standby("17", "64"), _standby("23", "128")]))
+    samples = [it for it in found if isinstance(it, Sample)]
 
     behind = {dict(it.series.labels)["pid"]: it.value for it in samples if it.series.metric is replication.LSN_DIFF}
     assert behind == {"17": 64, "23": 128}
