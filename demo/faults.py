@@ -204,7 +204,7 @@ FAULTS = {
         prepare=_mount,
         takes=20,
     ),
-    "memory-leak": Fault("the shop leaks memory", ("ProcessMemoryLeak", "ProcessMemoryHigh"), _memory_leak, 45 * 60),
+    "memory-leak": Fault("the shop leaks memory", ("ProcessMemoryLeak", "ProcessMemoryHigh"), _memory_leak, 120 * 60),
     "evictions": Fault(
         "Redis is given too little memory for what is written",
         ("RedisEvictingKeys", "RedisHitRatioLow"),

@@ -57,8 +57,8 @@ def _shorten_waits(route: dict[str, Any]) -> None:
         if value := route.get(name):
             seconds = int(value[:-1]) * _SECONDS[value[-1]]
             least = {"group_wait": 1, "group_interval": 3, "repeat_interval": 600}[name]
-            most = {"group_wait": 5, "group_interval": 3, "repeat_interval": 600}[name]
-            route[name] = f"{min(max(seconds // 60, least), most)}s"
+            most = {"group_wait": 10, "group_interval": 3, "repeat_interval": 600}[name]
+            route[name] = f"{min(max(seconds // 30, least), most)}s"
     for child in route.get("routes", []):
         _shorten_waits(child)
 

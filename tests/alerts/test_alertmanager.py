@@ -1,20 +1,23 @@
-"""Alertmanager's config: amtool accepts it, each alert goes where it should, and no secret stands in it."""
+"""Alertmanager's config: routes, inhibitions, templates, and no secrets in it."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from services import installed
+from services import Program, fetch, installed, until
 
+from .alerting import alertmanager, redirected, shipped_alertmanager_config
 from .rule_files import ALERTS, alerts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CONFIG = ALERTS / "alertmanager.yml"
@@ -50,13 +53,13 @@ def test_alerts_go_by_severity_and_team(severity: str, team: str, receivers: str
     amtool("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}", *labels)
 
 
-def test_the_watchdog_has_a_way_of_its_own() -> None:
+def test_the_watchdog_has_its_own_route() -> None:
     labels = ["alertname=Watchdog", "severity=info", "team=platform"]
     amtool("config", "routes", "test", f"--config.file={CONFIG}", "--verify.receivers=watchdog", *labels)
 
 
-def test_an_alert_is_told_of_again_after_whole_group_intervals() -> None:
-    """Alertmanager looks at a group each `group_interval`: a `repeat_interval` in between comes late."""
+def test_alerts_repeat_after_whole_group_intervals() -> None:
+    """Alertmanager evaluates a group every `group_interval`: any other `repeat_interval` is late."""
     seconds = {"s": 1, "m": 60, "h": 3600}
 
     def check(route: dict[str, object], inherited: dict[str, str]) -> None:
@@ -136,3 +139,100 @@ def test_the_templates_say_what_is_wrong_and_where_to_look(name: str, says: list
     text = amtool("template", "render", glob, asked, f"--template.data={path}")
     for part in says:
         assert part in text
+
+
+def _alert(name: str, **labels: str) -> dict[str, dict[str, str]]:
+    severity = next(rule.labels["severity"] for rule in alerts() if rule.name == name)
+    return {"labels": {"alertname": name, "severity": severity, "team": "platform", "job": "deckwatch", **labels}}
+
+
+#: The alert that inhibits, the one that is inhibited, and the same about something else, which is not.
+INHIBITIONS = [
+    (
+        _alert("DeckwatchDown", instance="a", scope="agent"),
+        _alert("HostCpuHigh", instance="a"),
+        _alert("HostCpuHigh", instance="b"),
+    ),
+    (
+        _alert("DeckwatchDown", instance="a", scope="agent", agent="a"),
+        _alert("DeckwatchDown", instance="db", scope="target", agent="a"),
+        _alert("DeckwatchDown", instance="db", scope="target", agent="b"),
+    ),
+    (
+        _alert("DeckwatchDown", instance="c", scope="agent", agent="c"),
+        _alert("RedisDown", instance="r", agent="c"),
+        _alert("RedisDown", instance="r", agent="b"),
+    ),
+    (
+        _alert("PgbouncerDown", instance="b", target="pool"),
+        _alert("PgbouncerClientsWaiting", instance="b", target="pool"),
+        _alert("PgbouncerClientsWaiting", instance="b", target="other"),
+    ),
+    (
+        _alert("PostgresSlotLost", instance="p", slot_name="s"),
+        _alert("PostgresSlotInactive", instance="p", slot_name="s"),
+        _alert("PostgresSlotInactive", instance="p", slot_name="t"),
+    ),
+    (
+        _alert("HostDiskFull", instance="d", mountpoint="/data"),
+        _alert("HostDiskWillFillIn4Hours", instance="d", mountpoint="/data"),
+        _alert("HostDiskWillFillIn4Hours", instance="d", mountpoint="/"),
+    ),
+    (
+        _alert("HostMemoryExhausted", instance="m", family="host-memory"),
+        _alert("HostMemoryLow", instance="m", family="host-memory"),
+        _alert("HostMemoryLow", instance="n", family="host-memory"),
+    ),
+    (
+        _alert("PostgresDown", instance="e", cluster="one"),
+        _alert("PostgresSlowQueries", instance="e", cluster="one"),
+        _alert("PostgresSlowQueries", instance="e", cluster="two"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    config = redirected(shipped_alertmanager_config(), "http://127.0.0.1:9/")
+    with alertmanager(tmp_path_factory.mktemp("alertmanager"), config) as program:
+        yield program
+
+
+def _post(manager: Program, *sent: dict[str, dict[str, str]]) -> None:
+    request = urllib.request.Request(
+        manager.url + "/api/v2/alerts", json.dumps(sent).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def _inhibited(manager: Program, alert: dict[str, dict[str, str]]) -> bool | None:
+    """None while Alertmanager has not processed the alert."""
+    found = [it for it in json.loads(fetch(manager.url + "/api/v2/alerts")[1]) if it["labels"] == alert["labels"]]
+    return bool(found[0]["status"]["inhibitedBy"]) if found and found[0]["status"]["state"] != "unprocessed" else None
+
+
+@pytest.mark.parametrize(
+    ("source", "inhibited", "sent"), INHIBITIONS, ids=lambda alert: f"{alert['labels']['alertname']}"
+)
+def test_an_alert_inhibits_what_follows_from_it_and_nothing_else(
+    manager: Program,
+    source: dict[str, dict[str, str]],
+    inhibited: dict[str, dict[str, str]],
+    sent: dict[str, dict[str, str]],
+) -> None:
+    _post(manager, source, inhibited, sent)
+    until(lambda: _inhibited(manager, inhibited) is True, 30, "the inhibition")
+    until(lambda: _inhibited(manager, sent) is False, 30, "the alert about something else")
+    until(lambda: _inhibited(manager, source) is False, 30, "the alert that inhibits")
+
+
+def test_two_databases_that_are_down_are_two_incidents(manager: Program) -> None:
+    _post(manager, *(_alert("PostgresDown", instance="two", target=target) for target in ("main", "reports")))
+
+    def incidents() -> list[dict[str, str]]:
+        groups = json.loads(fetch(manager.url + "/api/v2/alerts/groups?filter=instance=%22two%22")[1])
+        return [group["labels"] for group in groups if group["receiver"]["name"] == "pager"]
+
+    until(lambda: len(incidents()) == 2, 30, "two groups for the pager")
+    assert {labels["target"] for labels in incidents()} == {"main", "reports"}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: It always fires, so that there is no case in which it does not.
 ALWAYS = "Watchdog"
 DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "slow-queries", "logs", "deckwatch"}
-RUNBOOK_SECTIONS = ["What it means", "Whom it hurts", "How to look", "How to mend", "How to silence"]
+RUNBOOK_SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Silence"]
 each_alert = pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule.name)
 
 
@@ -122,7 +122,7 @@ def test_each_runbook_says_all_and_its_links_lead_somewhere(rule: Rule) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == RUNBOOK_SECTIONS
     assert f"Severity: {rule.labels['severity']}." in text
     assert text.count("```") % 2 == 0
-    assert "```" in text.partition("## How to look")[2].partition("## How to mend")[0]
+    assert "```" in text.partition("## Diagnosis")[2].partition("## Mitigation")[0]
     if rule.name != ALWAYS:
         assert f'amtool silence add alertname="{rule.name}"' in text
     for link in re.findall(r"\]\(([^)]+)\)", text):
