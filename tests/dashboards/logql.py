@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 _NAME = r"[a-zA-Z_]\w*"
 _STRING = r'"(?:[^"\\]|\\.)*"|`[^`]*`'
 _MATCHER = re.compile(rf"\s*({_NAME})\s*(=~|!~|!=|=)\s*({_STRING})\s*,?")
+_FILTER = rf"{_NAME}\s*(?:=~|!~|!=|=)\s*(?:{_STRING})"
 _STAGE = re.compile(
     rf"\s*(?:(?P<line>\|=|!=|\|~|!~)\s*(?P<text>{_STRING})"
     rf"|\|\s*(?P<json>json)\b|\|\s*line_format\s*(?P<format>{_STRING})"
     rf"|\|\s*unwrap\s+(?P<unwrap>{_NAME})"
-    rf"|\|\s*(?P<field>{_NAME})\s*(?P<op>=~|!~|!=|=)\s*(?P<value>{_STRING}))"
+    rf"|\|\s*(?P<filter>{_FILTER}(?:\s+or\s+{_FILTER})*))"
 )
 _VECTOR = re.compile(
     r"\s*(?P<op>sum|max|topk)\s*(?:by\s*\((?P<by>[^)]*)\))?\s*\((?:\s*(?P<k>\d+)\s*,)?(?P<inner>.*)\)\s*", re.S
@@ -140,8 +141,10 @@ def _stage(stage: re.Match[str]) -> Callable[[Entry], Entry | None]:
     if stage["unwrap"]:
         name = stage["unwrap"]
         return lambda e: e._replace(number=float(e.labels[name])) if name in e.labels else None
-    field, op, value = stage["field"], stage["op"], _unquoted(stage["value"])
-    return lambda e: e if _matches(op, value, e.labels.get(field, "")) else None
+    alternatives = [(field, op, _unquoted(value)) for field, op, value in _MATCHER.findall(stage["filter"])]
+    return lambda e: (
+        e if any(_matches(op, value, e.labels.get(field, "")) for field, op, value in alternatives) else None
+    )
 
 
 def _fields(line: str) -> dict[str, str]:
