@@ -205,12 +205,14 @@ DASHBOARD = Dashboard(
             "network.",
             SECONDS,
             {TARGET: "scrape_duration_seconds{@host}"},
+            width=12,
         ),
         graph(
             "Samples per scrape",
             "Samples that Prometheus received. If the number rises without end, look at the series by collector.",
             COUNT,
             {TARGET: "scrape_samples_scraped{@host}"},
+            width=12,
         ),
     ],
 )

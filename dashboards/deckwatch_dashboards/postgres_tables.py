@@ -11,6 +11,7 @@ _BY_INDEX = f"{_BY_TABLE}, indexrelname"
 _DEAD = f"pg_stat_user_tables_n_dead_tup{{{DB}}}"
 _LIVE = f"pg_stat_user_tables_n_live_tup{{{DB}}}"
 _DEAD_SHARE = f"{_DEAD} / ({_DEAD} + {_LIVE} > 0)"
+_BLOAT = f"topk(30, max by ({_BY_TABLE}) (pg_stat_user_tables_table_size_bytes{{{DB}}} * ({_DEAD_SHARE})) > 0)"
 _INDEX_SCANS = f"rate(pg_stat_user_tables_idx_scan{{{DB}}}[@rate])"
 _TABLE_SCANS = f"rate(pg_stat_user_tables_seq_scan{{{DB}}}[@rate])"
 
@@ -78,12 +79,12 @@ PANELS = (
         "autovacuum_vacuum_scale_factor.",
         _BY_TABLE,
         {
-            "dead rows, size": (
-                BYTES,
-                f"topk(30, max by ({_BY_TABLE}) (pg_stat_user_tables_table_size_bytes{{{DB}}} * ({_DEAD_SHARE})) > 0)",
+            "dead rows, size": (BYTES, _BLOAT),
+            "dead rows, share": (RATIO, f"({_DEAD_SHARE}) and on ({_BY_TABLE}) ({_BLOAT})"),
+            "last autovacuum": (
+                TIME,
+                f"(pg_stat_user_tables_last_autovacuum{{{DB}}} > 0) * 1000 and on ({_BY_TABLE}) ({_BLOAT})",
             ),
-            "dead rows, share": (RATIO, f"({_DEAD_SHARE}) > 0"),
-            "last autovacuum": (TIME, f"pg_stat_user_tables_last_autovacuum{{{DB}}} > 0"),
         },
         sort="dead rows, size",
         width=16,
