@@ -245,6 +245,8 @@ def bar_graph(title: str, description: str, unit: str, width: int, height: int, 
 def panel_table(title: str, description: str, width: int, height: int, no_data: str) -> table.Panel:
     """A table without queries."""
     panel = table.Panel().title(title).description(description).span(width).height(height).unit(COUNT).no_value(no_data)
+    # Otherwise, Grafana would show the panel's `no_data` text in each empty cell.
+    panel = panel.override_by_regexp("/.*/", [Setting("noValue", "-")])
     return panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("text"))
 
 

@@ -57,7 +57,12 @@ class Query:
     def is_loki(self) -> bool:
         return self.datasource["type"] == "loki"
 
-    def filled(self, choice: Choice = Choice()) -> str:
+    @property
+    def filled(self) -> str:
+        """The query with "All" chosen everywhere."""
+        return filled(self.expression)
+
+    def filled_for(self, choice: Choice) -> str:
         return filled(self.expression, choice)
 
     def __str__(self) -> str:

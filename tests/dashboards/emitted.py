@@ -1,8 +1,8 @@
 """Metrics that rules use or the catalogue declares and that the live stack does not expose, with the reasons.
 
-`NOT_*` lists metrics that cannot exist here: an entry is stale as soon as the metric exists. `*_ELSEWHERE` lists metrics
-that exist on other machines, with other versions of a server or at other moments: an entry is stale when no rule or
-metric has that name.
+`NOT_*` lists metrics that cannot exist here: an entry is stale as soon as the metric exists. `*_ELSEWHERE` lists
+metrics that exist on other machines, with other versions of a server or at other moments: an entry is stale when no
+rule or metric has that name.
 """
 
 from __future__ import annotations

@@ -79,6 +79,15 @@ def test_a_panel_without_data_says_why(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_empty_cell_of_a_table_is_a_dash(name: str) -> None:
+    for panel in panels(load(name)):
+        if panel["type"] == "table":
+            every_field = panel["fieldConfig"]["overrides"][0]
+            assert every_field["matcher"] == {"id": "byRegexp", "options": "/.*/"}
+            assert every_field["properties"] == [{"id": "noValue", "value": "-"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_description_is_a_sentence(name: str) -> None:
     for panel in panels(load(name)):
         assert re.match(r"[A-Z`].{9,}[.?)]$", panel["description"]), panel["title"]

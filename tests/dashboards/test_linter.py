@@ -87,7 +87,7 @@ def test_panel_no_targets_rule(name: str) -> None:
 def test_target_logql_rule(name: str) -> None:
     for query in queries(name):
         if query.is_loki:
-            logql([], query.filled(), 0, 1)
+            logql([], query.filled, 0, 1)
 
 
 def test_target_logql_auto_rule(name: str) -> None:

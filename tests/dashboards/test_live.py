@@ -81,12 +81,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def _has_data(stack: Live, query: Query, choice: Choice) -> bool:
     now = time.time()
     if query.is_loki:
-        return bool(logql(entries(stack.loki), query.filled(choice), now - 3600, now)["result"])
+        return bool(logql(entries(stack.loki), query.filled_for(choice), now - 3600, now)["result"])
     if query.instant:
-        status, answer = ask(stack.prometheus, "query", query=query.filled(choice))
+        status, answer = ask(stack.prometheus, "query", query=query.filled_for(choice))
     else:
         status, answer = ask(
-            stack.prometheus, "query_range", query=query.filled(choice), start=now - 60, end=now, step=choice.step
+            stack.prometheus, "query_range", query=query.filled_for(choice), start=now - 60, end=now, step=choice.step
         )
     assert status == 200, f"{query}: {answer['error']}"
     return bool(answer["data"]["result"])
@@ -126,7 +126,7 @@ def test_events_are_those_of_the_chosen_target(stack: Live, choice: Choice) -> N
 
     def targets() -> set[str]:
         now = time.time()
-        streams = logql(entries(stack.loki), query.filled(choice), now - 3600, now)["result"]
+        streams = logql(entries(stack.loki), query.filled_for(choice), now - 3600, now)["result"]
         return {stream["stream"]["target"] for stream in streams}
 
     assert until(targets, what="an event") == {"main.db"}

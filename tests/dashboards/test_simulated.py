@@ -54,7 +54,7 @@ def _result(prometheus: Program, query: Query, choice: Choice) -> list[dict[str,
     if not query.instant:
         times = {"start": END - 4 * choice.step, "end": END, "step": choice.step}
     path = "query" if query.instant else "query_range"
-    status, answer = ask(prometheus, path, query=query.filled(choice), **times)
+    status, answer = ask(prometheus, path, query=query.filled_for(choice), **times)
     assert status == 200, f"{query} with {choice}: {answer['error']}"
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
