@@ -30,6 +30,7 @@ _SUCCESS = "deckwatch_collector_success{@target}"
 _TARGETS = '(deckwatch_collector_success{@host, target!="", target=~"$target"}'
 _TARGETS += ' or deckwatch_collector_success{@host, exporter!~"deckwatch|"})'
 _RELOADED = "deckwatch_config_last_reload_successful{@host}"
+_WEB_RELOADED = "deckwatch_web_config_last_reload_successful{@host}"
 
 DASHBOARD = Dashboard(
     name="deckwatch",
@@ -58,9 +59,9 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Refused configurations",
-            "Agents whose last reload failed. They keep the previous configuration. `deckwatch check` shows file, line "
-            "and key.",
-            f"sum({_RELOADED} == bool 0)",
+            "Configurations and web configurations that the agents did not accept. They keep the previous one. "
+            "`deckwatch check` shows file, line and key.",
+            f"sum({_RELOADED} == bool 0) + (sum({_WEB_RELOADED} == bool 0) or vector(0))",
         ),
         problem_stat(
             "Series left out",
@@ -84,6 +85,10 @@ DASHBOARD = Dashboard(
                     "deckwatch_config_last_reload_success_timestamp_seconds{@host} * 1000",
                 ),
                 "last reload succeeded": (YES_NO, _RELOADED),
+                "certificate expires": (
+                    TIME,
+                    "deckwatch_web_certificate_expiry_timestamp_seconds{@host} * 1000",
+                ),
             },
             sort="up",
             descending=False,

@@ -57,6 +57,7 @@ NOT_EMITTED: Excuses = {
     "before Redis 5": ("redis_client_biggest_input_buf", "redis_client_longest_output_list"),
     "Redis before 7.0 with an append-only file": ("redis_aof_rewrite_buffer_length",),
     "nothing is archived": ("pg_stat_archiver_last_failed_timestamp_seconds",),
+    "no `web_config` is set": ("deckwatch_web_*",),
     "only under repmgr": ("pg_stat_wal_receiver_upstream_node",),
     "texts of statements are not enabled": ("pg_stat_statements_query_id",),
 }

@@ -52,6 +52,7 @@ EXCUSED = {
     r"node_filesystem_(readonly|device_error)\{[^}]*\} == 1": "all file systems answer and can be written to",
     r"-\(deriv\(node_filesystem_avail_bytes": "no file system has to fill up",
     r"node_md_": "this machine has no software RAID",
+    r"deckwatch_web_certificate": "no web_config is set",
     r"redis_sentinel_": "no Sentinel runs",
     r"pg_stat_wal_receiver_": "no standby runs",
     r"pg_stat_user_tables_last_autovacuum": "autovacuum may not have run yet",
