@@ -1,12 +1,13 @@
-"""Deckwatch's Grafana dashboards, as code: `python -m deckwatch_dashboards` writes their JSON.
+"""Deckwatch's Grafana dashboards as code: `python -m deckwatch_dashboards` writes their JSON.
 
-A module for each dashboard is a list of panels; `shapes` has the panels' shapes, `frame` what surrounds them.
+Each dashboard is a module with a list of panels. `panels` and `log_panels` define the kinds of panels, `dashboard` the
+variables, links and annotations, `query` the queries.
 """
 
 from __future__ import annotations
 
-from . import agent, host, logs, overview, postgres, processes, redis, slow_queries
-from .frame import Dashboard
+from . import agent, host, logs, overview, pgbouncer, postgres, processes, redis, slow_queries
+from .dashboard import Dashboard
 
 DASHBOARDS: tuple[Dashboard, ...] = (
     overview.DASHBOARD,
@@ -14,6 +15,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     processes.DASHBOARD,
     redis.DASHBOARD,
     postgres.DASHBOARD,
+    pgbouncer.DASHBOARD,
     slow_queries.DASHBOARD,
     logs.DASHBOARD,
     agent.DASHBOARD,

@@ -1,4 +1,4 @@
-"""Write the JSON of every dashboard into `dashboards/`, or into the folder that is named."""
+"""Write the JSON of every dashboard into `dashboards/`, or into the directory given as an argument."""
 
 from __future__ import annotations
 

@@ -1,179 +1,223 @@
-"""Is Deckwatch itself well: every collector, the config, and what watching costs?"""
+"""Deckwatch: the state of the agents, their collectors, and what monitoring costs."""
 
 from __future__ import annotations
 
-from .frame import Dashboard
-from .shapes import (
+from .dashboard import Dashboard
+from .log_panels import log_lines
+from .overview import AGENT_UP
+from .panels import (
     BYTES,
     COUNT,
-    RATIO,
     SECONDS,
     TIME,
-    events,
-    figure,
-    grid,
-    lines,
-    named,
-    rates,
+    YES_NO,
+    graph,
+    problem_stat,
+    rate_graph,
+    ratio_graph,
     row,
-    top,
-    trouble,
-    up,
-    up_over_time,
+    stat,
+    state_timeline,
+    top_list,
+    value_table,
 )
+from .query import BY_HOST, BY_TARGET, HOST, TARGET, threshold
 
-_COLLECTOR = "{{instance}} {{target}} {{collector}}"
+_BY_COLLECTOR = f"{BY_TARGET}, collector"
+_COLLECTOR = f"{TARGET} {{{{collector}}}}"
+_SUCCESS = "deckwatch_collector_success{@target}"
+# A scrape of the whole agent labels targets with `target`; with service discovery, they have another `exporter`.
+_TARGETS = '(deckwatch_collector_success{@host, target!="", target=~"$target"}'
+_TARGETS += ' or deckwatch_collector_success{@host, exporter!~"deckwatch|"})'
+_RELOADED = "deckwatch_config_last_reload_successful{@host}"
+_WEB_RELOADED = "deckwatch_web_config_last_reload_successful{@host}"
 
 DASHBOARD = Dashboard(
     name="deckwatch",
     title="Deckwatch",
-    question="Is Deckwatch itself well: every collector, the config, and what watching costs?",
-    subject="deckwatch_collector_success",
+    question="Do all agents and collectors work, is the configuration current, and what does monitoring cost?",
+    instances="deckwatch_collector_success",
     panels=[
-        up(
-            "Agents",
-            "Whether Prometheus can scrape each. DOWN: `systemctl status deckwatch`, the port, TLS and password of "
-            "web_config.",
-            {"{{instance}}": "up{@host}"},
+        problem_stat(
+            "Agents down",
+            "Agents that Prometheus cannot scrape. Run `systemctl status deckwatch`, then check the port and the TLS "
+            "and password settings of web_config.",
+            f"sum({AGENT_UP} == bool 0)",
         ),
-        named("Version", "Of each agent.", "version", "deckwatch_build_info{@host}"),
-        figure(
-            "Started",
-            "When each agent was started. Lately, and nobody did it: its log, and OOM kills.",
-            TIME,
-            {"{{instance}}": "process_start_time_seconds{@host} * 1000"},
+        problem_stat(
+            "Failing collectors",
+            "Collectors whose last run failed; their series are absent. They are listed below; `deckwatch check` says "
+            "how to fix them.",
+            f"sum({_SUCCESS} == bool 0)",
         ),
-        trouble(
-            "Collectors failing",
-            "What cannot be measured. They are named below; `deckwatch check` says why.",
-            "sum(deckwatch_collector_success{@target} == bool 0)",
+        problem_stat(
+            "Values not parsed",
+            "Values that the last runs of the collectors could not parse and skipped. The agent's log shows the first "
+            "of each collector.",
+            "sum(deckwatch_collector_parse_errors{@target})",
+            no_data="No collector reports parse errors.",
         ),
-        trouble(
-            "Config refused",
-            "Agents whose last reload failed: they go on with the config from before. `deckwatch check` names file, "
-            "line and key.",
-            "sum(deckwatch_config_last_reload_successful{@host} == bool 0)",
+        problem_stat(
+            "Refused configurations",
+            "Configurations and web configurations that the agents did not accept. They keep the previous one. "
+            "`deckwatch check` shows file, line and key.",
+            f"sum({_RELOADED} == bool 0) + (sum({_WEB_RELOADED} == bool 0) or vector(0))",
         ),
-        trouble(
+        problem_stat(
             "Series left out",
-            "Over `max_series`, or exposed twice. Something has labels without bound: see which collector below.",
-            "sum(deckwatch_series_dropped{@target}) + sum(deckwatch_series_conflicting{@host})",
+            "Series over `max_series`, or exposed by two collectors. Find the collector below and the label that "
+            "grows.",
+            "sum(deckwatch_series_dropped{@target} or deckwatch_series_conflicting{@host})",
+        ),
+        stat("Agents", "Agents that Prometheus scrapes.", COUNT, {"": f"count({AGENT_UP})"}),
+        value_table(
+            "Agents",
+            "One row per agent, agents that are down first. If an agent was started recently and nobody restarted it, "
+            "look at its log and for OOM kills. If the configuration is older than your last change, reload it "
+            "(SIGHUP).",
+            BY_HOST,
+            {
+                "up": (COUNT, AGENT_UP),
+                "+version": ("", "deckwatch_build_info{@host}"),
+                "started": (TIME, "process_start_time_seconds{@host} * 1000"),
+                "configuration loaded": (
+                    TIME,
+                    "deckwatch_config_last_reload_success_timestamp_seconds{@host} * 1000",
+                ),
+                "last reload succeeded": (YES_NO, _RELOADED),
+                "certificate expires": (
+                    TIME,
+                    "deckwatch_web_certificate_expiry_timestamp_seconds{@host} * 1000",
+                ),
+            },
+            sort="up",
+            descending=False,
+            width=24,
+            height=6,
         ),
         row("Collectors"),
-        grid(
-            "Collectors that fail",
-            "Since when there is no figure of theirs; the log below says why.",
+        value_table(
+            "Failing collectors now",
+            "Collectors without current series. The log below says why. If the target is down, only one of its "
+            "collectors is listed: the others do not run.",
+            _BY_COLLECTOR,
             {
-                "fails": (COUNT, "(deckwatch_collector_success{@target} == 0) + 1"),
+                "fails": (YES_NO, f"({_SUCCESS} == 0) + 1"),
                 "last success": (
                     TIME,
                     "deckwatch_collector_last_success_timestamp_seconds{@target} * 1000"
-                    " and on (job, instance, target, collector) deckwatch_collector_success{@target} == 0",
+                    f" and on ({_BY_COLLECTOR}) {_SUCCESS} == 0",
                 ),
             },
+            sort="last success",
+            descending=False,
             height=10,
-            none="Every collector succeeds.",
+            no_data="All collectors succeed.",
         ),
-        up_over_time(
+        state_timeline(
             "Collectors of targets",
-            "Since when each has failed. All of one target at once: the server; only one: a missing grant or a "
-            "timeout.",
-            {_COLLECTOR: 'deckwatch_collector_success{@target, target!=""}'},
+            "When collectors failed, for those that failed in the time range. A single one points to a missing grant "
+            "or a timeout. A gap means that the target was down.",
+            {_COLLECTOR: _TARGETS},
             height=10,
+            no_data="No collector of a target failed in the time range.",
         ),
-        top(
+        top_list(
             "Slowest collectors",
-            "Duration of the last run. Near the interval: that server is slow, or the collector asks too much.",
+            "Duration of the last run. If it is close to the scrape interval, the server is slow or the collector "
+            "reads too much.",
             SECONDS,
             _COLLECTOR,
             "deckwatch_collector_duration_seconds{@target}",
         ),
-        top(
+        top_list(
             "Oldest snapshots",
-            "Age of what is served. Over two scrape intervals: the collector hangs; after three runs it is taken away.",
+            "Age of the values that are served. Above two scrape intervals, the collector hangs; after three, its "
+            "series disappear.",
             SECONDS,
             _COLLECTOR,
             "deckwatch_snapshot_age_seconds{@target}",
         ),
-        top(
+        top_list(
             "Series by collector",
-            "What each contributes to Prometheus' storage. `max_series`, `disable` and `top` make it less.",
+            "Series that each collector adds to Prometheus. `max_series`, `disable` and `top` reduce them.",
             COUNT,
             _COLLECTOR,
             "deckwatch_series{@target}",
         ),
-        events(
-            "What the agent says",
-            "Its own log, without the events of what it watches: failures and recoveries of collectors, reloads.",
-            '{job="deckwatch"} | json | event!~`postgres\\..*|redis\\..*` | line_format `{{.level}} {{.logger}} '
-            "{{.message}}`",
-            height=6,
-        ),
-        row("What watching costs"),
-        rates(
-            "CPU",
-            "Cores that the agent uses. 0.01 is one hundredth of a core.",
+        top_list(
+            "Series left out by collector",
+            "Series over the collector's budget. Find the label that grows before you raise `max_series`.",
             COUNT,
-            {"": "process_cpu_seconds_total{@host}"},
-            by="instance",
+            _COLLECTOR,
+            "deckwatch_series_dropped{@target} > 0",
+            no_data="No series is left out.",
         ),
-        lines(
-            "Memory",
-            "Resident memory of the agent, against the config's threshold for processes.",
-            BYTES,
-            {"{{instance}}": "process_resident_memory_bytes{@host}"},
-            threshold="process_memory_bytes",
-        ),
-        lines(
-            "Open files",
-            "As a part of the limit. Rising without end: report it as a fault of Deckwatch.",
-            RATIO,
-            {"{{instance}}": "process_open_fds{@host} / process_max_fds{@host}"},
-        ),
-        lines(
-            "Scrapes",
-            "How long Prometheus waits for /metrics; it is served from memory.",
-            SECONDS,
-            {"{{instance}}": "scrape_duration_seconds{@host}"},
-        ),
-        lines(
-            "Samples in a scrape",
-            "What Prometheus took in.",
+        top_list(
+            "Values not parsed by collector",
+            "Values that the last run could not parse and skipped. If the server is a new version, report it to "
+            "Deckwatch.",
             COUNT,
-            {"{{instance}}": "scrape_samples_scraped{@host}"},
+            _COLLECTOR,
+            "deckwatch_collector_parse_errors{@target} > 0",
+            no_data="All values were parsed.",
         ),
-        lines(
-            "Series left out",
-            "Over the budget of a collector, by collector. More memory is not the answer: find the label that grows.",
-            COUNT,
-            {_COLLECTOR: "deckwatch_series_dropped{@target} > 0"},
-            none="No series is left out.",
-        ),
-        row("Config"),
-        figure(
-            "Config loaded",
-            "When each agent took its config over. Earlier than your last change: it was not reloaded (SIGHUP).",
-            TIME,
-            {"{{instance}}": "deckwatch_config_last_reload_success_timestamp_seconds{@host} * 1000"},
-            width=8,
-        ),
-        up(
-            "Last reload",
-            "DOWN: the new file was refused, and the old config is in force.",
-            {"{{instance}}": "deckwatch_config_last_reload_successful{@host}"},
-            width=8,
-        ),
-        figure(
+        stat(
             "Thresholds",
-            "What the rules and the dashed lines go by.",
+            "Thresholds of deckwatch.yml that alerts and dashed lines use. If agents differ, this is the highest.",
             COUNT,
             {
-                "CPU": "max(deckwatch_threshold_cpu_ratio{@host})",
-                "cache hit ratio": "max(deckwatch_threshold_cache_hit_ratio{@host})",
-                "slow query (s)": "max(deckwatch_threshold_slow_query_seconds{@host})",
-                "process memory (bytes)": "max(deckwatch_threshold_process_memory_bytes{@host})",
+                "CPU": threshold("cpu_ratio"),
+                "cache hit ratio": threshold("cache_hit_ratio"),
+                "slow query (s)": threshold("slow_query_seconds"),
+                "process memory (bytes)": threshold("process_memory_bytes"),
             },
             width=8,
+            height=8,
+        ),
+        log_lines(
+            "Agent log",
+            "The agents' own log without events of the targets: collectors that failed or recovered, reloads.",
+            '{job="deckwatch", instance=~"$instance|"} | json | event!~`postgres\\..*|redis\\..*`'
+            " | line_format `{{.level}} {{.logger}} {{.message}}`",
+            height=6,
+        ),
+        row("Cost of monitoring"),
+        rate_graph(
+            "CPU",
+            "Cores that the agent uses. 0.01 is one hundredth of a core. If it is high, look at the slowest "
+            "collectors.",
+            COUNT,
+            {"": "process_cpu_seconds_total{@host}"},
+            by=BY_HOST,
+        ),
+        graph(
+            "Memory",
+            "Resident memory of the agent. If it is high, look at the number of series.",
+            BYTES,
+            {HOST: "process_resident_memory_bytes{@host}"},
+            threshold_name="process_memory_bytes",
+        ),
+        ratio_graph(
+            "Open files",
+            "Open file descriptors of the agent as a share of its limit. If it rises without end, report a bug of "
+            "Deckwatch.",
+            {HOST: "process_open_fds{@host} / process_max_fds{@host}"},
+        ),
+        graph(
+            "Scrape duration",
+            "Time until Prometheus has received /metrics. The agent answers from memory, so a long time points to the "
+            "network.",
+            SECONDS,
+            {TARGET: "scrape_duration_seconds{@host}"},
+            width=12,
+        ),
+        graph(
+            "Samples per scrape",
+            "Samples that Prometheus received. If the number rises without end, look at the series by collector.",
+            COUNT,
+            {TARGET: "scrape_samples_scraped{@host}"},
+            width=12,
         ),
     ],
 )

@@ -1,203 +1,212 @@
-"""How much is logged, by whom and at which level; which errors; and do the lines arrive?"""
+"""Logs: volume, errors, and the way of the lines to Loki."""
 
 from __future__ import annotations
 
-from .frame import Dashboard, Variable
-from .shapes import (
+from .dashboard import Dashboard, Variable
+from .log_panels import log_bar_graph, log_lines, log_table
+from .panels import (
     BYTES,
     BYTES_PER_SECOND,
     PER_SECOND,
     SECONDS,
-    events,
-    events_table,
-    lines,
-    log_volume,
-    rates,
-    ratio,
+    graph,
+    problem_stat,
+    rate_graph,
+    ratio_graph,
     row,
-    top,
-    trouble,
-    up,
+    top_list,
 )
+from .query import BY_HOST, HOST
 
-_CHOSEN = '{job=~"$service", level=~"$level"} |~ `(?i)$search`'
-_ERRORS = '{job=~"$service", level=~"error|critical"} |~ `(?i)$search`'
-# Prometheus renames the metric's own `job`, since the scrape has one, unless honor_labels is set.
+_STREAM = 'job=~"$service", instance=~"$instance|"'
+_CHOSEN = f'{{{_STREAM}, level=~"$level"}} |~ `(?i)$search`'
+_ERRORS = f'{{{_STREAM}, level=~"error|critical"}} |~ `(?i)$search`'
+# Prometheus renames the metric's own label `job` to `exported_job`, unless honor_labels is set.
 _LINES = "log_messages_total{@host}"
-_LEVELS = 'log_messages_total{@host, level=~"error|critical"}'
+_ERROR_LINES = 'log_messages_total{@host, level=~"error|critical"}'
 
 DASHBOARD = Dashboard(
     name="logs",
     title="Logs",
-    question="How much is logged, by whom and at which level; which errors; and do the lines arrive?",
-    subject="deckwatch_log_lines_read_total",
+    question="How much is logged, which errors occur, and do the lines reach Loki?",
+    instances="deckwatch_log_lines_read_total",
     variables=[
-        Variable("service", "Service", "job", "The label job of the log streams.", loki=True),
-        Variable("level", "Level", "level", "The label level of the log streams.", everything=".*", loki=True),
+        Variable("service", "Service", "job", "The label `job` of the log streams.", ".+", loki=True),
+        Variable("level", "Level", "level", "The label `level` of the log streams.", ".*", loki=True),
     ],
-    search="search",
+    has_search=True,
     tags=["logs"],
     panels=[
-        up(
-            "Shipping",
-            "Whether the last push reached Loki. DOWN: nothing is lost while the spool has room; see Loki and the "
+        problem_stat(
+            "Destinations failing",
+            "Loki destinations whose last push failed. No line is lost while the spool has room: check Loki and the "
             "network.",
-            {"{{instance}} {{destination}}": "deckwatch_log_shipping{@host}"},
+            "sum(deckwatch_log_shipping{@host} == bool 0)",
         ),
-        trouble(
-            "Oldest line not sent",
-            "How long it has waited. Rising: Loki is down, refuses, or is too slow.",
+        problem_stat(
+            "Oldest unsent line",
+            "Time that the oldest line has waited. If it rises, Loki is down, refuses lines or is too slow.",
             "max(time() - deckwatch_log_spool_oldest_timestamp_seconds{@host})",
             unit=SECONDS,
             bad_from=60,
-            none="All is sent.",
+            no_data="All lines were sent.",
         ),
-        trouble(
+        problem_stat(
             "Spool",
-            "Part of it that is full. At 100 % the oldest lines are dropped (`when_full`).",
+            "Share of the spool that is used, on the fullest agent. At 100 %, the oldest lines are dropped "
+            "(`when_full`).",
             "max(deckwatch_log_spool_bytes{@host} / deckwatch_log_spool_limit_bytes{@host})",
             unit="percentunit",
             bad_from=0.5,
         ),
-        trouble(
-            "Lines dropped",
-            "In the last hour, but for those that rules drop. The reasons are below.",
+        problem_stat(
+            "Lines lost",
+            "Lines dropped in the last hour, except by your rules. The graph of dropped lines shows the reasons.",
             'sum(increase(deckwatch_log_lines_dropped_total{@host, reason!~"drop|keep|sample"}[1h])) or vector(0)',
         ),
-        trouble(
+        problem_stat(
             "Lines not parsed",
-            "In the last hour. They are sent as they are: `format` does not fit the file. `deckwatch logs tail` shows "
-            "them.",
+            "Lines of the last hour that do not have the configured `format`. They are sent unchanged; `deckwatch logs "
+            "tail` shows them.",
             "sum(increase(deckwatch_log_lines_unparsed_total{@host}[1h]))",
         ),
-        trouble(
+        problem_stat(
             "Errors",
-            "Lines of level error and critical each second.",
-            f"sum(rate({_LEVELS}[@rate])) or vector(0)",
+            "Lines of level error and critical per second.",
+            f"sum(rate({_ERROR_LINES}[@rate])) or vector(0)",
             unit=PER_SECOND,
             bad_from=0.1,
         ),
         row("Volume and errors"),
-        rates(
+        rate_graph(
             "Lines by level",
-            "What the agent has read. A sudden rise of errors: see what was deployed.",
+            "Lines that the agents read. If errors rise suddenly, look at the last deployment.",
             PER_SECOND,
             {"": _LINES},
             by="level",
+            all_series=True,
             stacked=True,
         ),
-        rates(
+        rate_graph(
             "Lines by service",
-            "Who logs how much. A service that falls silent is as bad as one that shouts.",
+            "The services that log the most. If a service stops logging, check that it runs.",
             PER_SECOND,
             {"": _LINES},
             by="exported_job",
             stacked=True,
         ),
-        ratio(
-            "Part that is errors",
-            "Of each service's lines. Rising with the same volume: something broke.",
+        ratio_graph(
+            "Share of errors",
+            "Errors as a share of all lines of each service. If it rises, the service has a new fault.",
             {
-                "{{exported_job}}": f"sum by (exported_job) (rate({_LEVELS}[@rate]))"
+                "{{exported_job}}": f"sum by (exported_job) (rate({_ERROR_LINES}[@rate]))"
                 f" / (sum by (exported_job) (rate({_LINES}[@rate])) > 0)"
             },
-            none="No service has logged an error.",
+            no_data="No service has logged an error.",
         ),
-        log_volume(
+        log_bar_graph(
             "Lines in Loki by level",
-            "Those that the choice above and the search leave.",
+            "Lines that match the variables and the search.",
             "{{level}}",
             f"sum by (level) (count_over_time({_CHOSEN} [$__auto]))",
         ),
-        log_volume(
+        log_bar_graph(
             "Errors in Loki by service",
-            "Level error and critical.",
+            "Lines of level error and critical, for the services with the most.",
             "{{job}}",
-            f"sum by (job) (count_over_time({_ERRORS} [$__auto]))",
+            f"topk(12, sum by (job) (count_over_time({_ERRORS} [$__auto])))",
         ),
-        events_table(
+        log_table(
             "Most frequent errors",
-            "By message. Messages with numbers in them count apart: log the numbers as fields.",
+            "Errors by message. Messages that contain numbers count separately: log numbers as fields instead.",
             f"topk(20, sum by (job, message) (count_over_time({_ERRORS} | json [$__auto])))",
-            heading="times",
+            heading="lines",
         ),
-        events("Errors", "The newest first.", _ERRORS, width=12),
-        events(
+        log_lines("Errors", "Lines of level error and critical, newest first.", _ERRORS, width=12),
+        log_lines(
             "Search",
-            "Lines of the services and levels chosen above that match the search, a regular expression.",
+            "Lines of the chosen services and levels that match the search, which is a regular expression.",
             _CHOSEN,
             height=12,
         ),
-        row("On the way to Loki"),
-        rates(
-            "Read and sent",
-            "Sent follows read. Read without sent: the spool fills; sent without read: it empties.",
+        row("Shipping to Loki"),
+        rate_graph(
+            "Lines read and sent",
+            "If fewer lines are sent than read, the spool fills; if more are sent, it empties.",
             PER_SECOND,
             {
                 "read": "deckwatch_log_lines_read_total{@host}",
                 "sent": "deckwatch_log_lines_sent_total{@host}",
             },
-            by="instance",
+            by=BY_HOST,
         ),
-        rates(
+        rate_graph(
             "Bytes sent",
-            "To each Loki. Its limit is 4 MB/s for a tenant unless it is raised.",
+            "Bytes sent to each Loki, whose default limit is 4 MB/s per tenant.",
             BYTES_PER_SECOND,
             {"": "deckwatch_log_bytes_sent_total{@host}"},
-            by="instance, destination",
+            by=f"{BY_HOST}, destination",
         ),
-        lines(
-            "Spool",
-            "What the slowest Loki does not have yet; at `spool.max_bytes` the oldest lines are dropped.",
+        graph(
+            "Spool size",
+            "Bytes that the slowest Loki has not received yet. At `spool.max_bytes`, the oldest lines are dropped.",
             BYTES,
-            {"{{instance}}": "deckwatch_log_spool_bytes{@host}"},
+            {HOST: "deckwatch_log_spool_bytes{@host}"},
         ),
-        rates(
-            "Lines dropped, by reason",
-            "The reasons drop, keep and sample are your rules; spool_full and Loki's are losses:"
-            " `deckwatch logs quarantine`.",
+        rate_graph(
+            "Dropped lines by reason",
+            "The reasons drop, keep and sample are your rules. All others are losses: see `deckwatch logs quarantine`.",
             PER_SECOND,
             {"": "deckwatch_log_lines_dropped_total{@host}"},
-            by="instance, reason",
-            none="No line was dropped.",
+            by=f"{BY_HOST}, reason",
+            no_data="No line was dropped.",
         ),
-        rates(
-            "Pushes that failed",
-            "They are tried again for ever. 429: Loki's limits; 5xx: Loki; connect: the network.",
+        rate_graph(
+            "Failed pushes",
+            "Pushes that failed and are retried. 429: a limit of Loki. 5xx: a fault of Loki. connect: the network.",
             PER_SECOND,
             {"": "deckwatch_log_push_failures_total{@host}"},
-            by="instance, destination, reason",
-            none="No push has failed.",
+            by=f"{BY_HOST}, destination, reason",
+            no_data="No push has failed.",
         ),
-        lines(
-            "Duration of a push",
-            "The median and the 95th percentile.",
+        graph(
+            "Duration of pushes",
+            "Median and 95th percentile of all pushes. If they take seconds, Loki or the network is slow.",
             SECONDS,
             {
-                name: f"histogram_quantile({value},"
+                name: f"histogram_quantile({quantile},"
                 " sum by (le) (rate(deckwatch_log_push_duration_seconds_bucket{@host}[@rate])) > 0)"
-                for name, value in (("median", 0.5), ("95th percentile", 0.95))
+                for name, quantile in (("median", 0.5), ("95th percentile", 0.95))
             },
         ),
-        top(
-            "Files that lag",
-            "Bytes that are not in the spool yet. Rising: the agent has too little CPU, or the spool is full.",
+        top_list(
+            "Files not read to the end",
+            "Bytes of each file that are not in the spool yet. If they increase, the agent needs more CPU, or the "
+            "spool is full.",
             BYTES,
-            "{{instance}} {{file}}",
+            f"{HOST} {{{{file}}}}",
             "deckwatch_log_lag_bytes{@host}",
-            width=12,
         ),
-        rates(
-            "Redacted, cut, not parsed",
-            "What happened to lines on their way.",
+        rate_graph(
+            "Changed lines",
+            "Lines that were redacted, cut at `max_line_bytes`, or sent without being parsed.",
             PER_SECOND,
             {
                 "redacted": "deckwatch_log_lines_redacted_total{@host}",
                 "cut": "deckwatch_log_lines_cut_total{@host}",
                 "not parsed": "deckwatch_log_lines_unparsed_total{@host}",
             },
-            by="instance",
-            width=12,
+            by=BY_HOST,
+        ),
+        rate_graph(
+            "Spool faults",
+            "Failed writes to the spool, and records that were damaged. Check the disk of the spool.",
+            PER_SECOND,
+            {
+                "failed writes": "deckwatch_log_spool_write_failures_total{@host}",
+                "damaged records": "deckwatch_log_spool_damaged_total{@host}",
+            },
+            by=BY_HOST,
         ),
     ],
 )

@@ -1,190 +1,212 @@
-"""Is anything wrong, and where?"""
+"""Overview: whether anything is wrong, and where."""
 
 from __future__ import annotations
 
-from .frame import Dashboard
-from .shapes import (
+from .dashboard import Dashboard
+from .log_panels import log_lines
+from .panels import (
     BYTES,
     COUNT,
     PER_SECOND,
     RATIO,
     SECONDS,
-    events,
-    grid,
-    lines,
-    rates,
-    ratio,
+    graph,
+    problem_stat,
+    rate_graph,
+    ratio_graph,
     row,
+    state_timeline,
     text,
-    top,
-    trouble,
-    up_over_time,
+    value_table,
 )
+from .query import BY_HOST, BY_TARGET, HOST, TARGET
 
-_CPU = '1 - avg by (job, instance) (rate(node_cpu_seconds_total{@host, mode="idle"}[@rate]))'
+# Scrapes of agents. With service discovery, each target is an instance with an `up` too.
+AGENT_UP = 'up{@host, exporter=~"deckwatch|"}'
+
+_CPU = f'1 - avg by ({BY_HOST}) (rate(node_cpu_seconds_total{{@host, mode="idle"}}[@rate]))'
 _MEMORY = "1 - node_memory_MemAvailable_bytes{@host} / node_memory_MemTotal_bytes{@host}"
-_REAL = 'fstype!~"tmpfs|ramfs|squashfs|overlay"'
+_STORED = 'fstype!~"tmpfs|ramfs|squashfs|overlay"'
 _FULLEST = (
-    f"max by (job, instance) (1 - node_filesystem_avail_bytes{{@host, {_REAL}}}"
-    f" / (node_filesystem_size_bytes{{@host, {_REAL}}} > 0))"
+    f"max by ({BY_HOST}) (1 - node_filesystem_avail_bytes{{@host, {_STORED}}}"
+    f" / (node_filesystem_size_bytes{{@host, {_STORED}}} > 0))"
 )
-_HITS = "sum by (instance, target) (rate(redis_keyspace_hits_total{@target}[@rate]))"
-_MISSES = "sum by (instance, target) (rate(redis_keyspace_misses_total{@target}[@rate]))"
+_HITS = f"sum by ({BY_TARGET}) (rate(redis_keyspace_hits_total{{@target}}[@rate]))"
+_MISSES = f"sum by ({BY_TARGET}) (rate(redis_keyspace_misses_total{{@target}}[@rate]))"
+_FAILING = "deckwatch_collector_success{@target} == bool 0"
 
 DASHBOARD = Dashboard(
     name="overview",
     title="Overview",
     question="Is anything wrong, and where?",
-    subject="deckwatch_collector_success",
+    instances="deckwatch_collector_success",
     panels=[
-        trouble(
-            "Alerts firing",
-            "Alerts that fire now, without the Watchdog, which always does. Each has a runbook; the table names them.",
-            'count(ALERTS{alertstate="firing", alertname!="Watchdog", @alert}) or vector(0)',
+        problem_stat(
+            "Firing alerts",
+            "Alerts that are firing, without Watchdog, which always fires. The table below lists them; each has a "
+            "runbook.",
+            "count(ALERTS{@alert}) or vector(0)",
         ),
-        trouble(
+        problem_stat(
             "Agents down",
-            "Agents that Prometheus could not scrape. Nothing below is known of theirs: begin here.",
-            "sum(up{@host} == bool 0)",
-            to="deckwatch",
+            "Agents that Prometheus cannot scrape. Fix these first: nothing else is known about their hosts.",
+            f"sum({AGENT_UP} == bool 0)",
+            link_to="deckwatch",
         ),
-        trouble(
+        problem_stat(
             "Targets down",
-            "Redis servers and PostgreSQL servers that do not answer. Open their dashboard, then the server's own log.",
+            "Redis, PostgreSQL and PgBouncer servers that the agents cannot reach. Open the server's dashboard, then "
+            "its log.",
             "sum(redis_up{@target} == bool 0 or pg_up{@target} == bool 0 or pgbouncer_up{@target} == bool 0)",
         ),
-        trouble(
-            "Collectors failing",
-            "What could not be measured is absent, not stale. The Deckwatch dashboard says which, the log why.",
-            "sum(deckwatch_collector_success{@target} == bool 0)",
-            to="deckwatch",
+        problem_stat(
+            "Failing collectors",
+            "Collectors whose last run failed; their series are absent. The Deckwatch dashboard names them, the "
+            "agent's log says why.",
+            f"sum({_FAILING})",
+            link_to="deckwatch",
         ),
-        trouble(
+        problem_stat(
             "Errors logged",
-            "Lines of level error and critical each second. The Logs dashboard has them.",
+            "Log lines of level error and critical per second. The Logs dashboard shows the lines.",
             'sum(rate(log_messages_total{@host, level=~"error|critical"}[@rate])) or vector(0)',
             unit=PER_SECOND,
             bad_from=0.1,
-            to="logs",
+            link_to="logs",
         ),
-        trouble(
+        problem_stat(
             "Slow queries running",
-            "Queries that run for longer than the threshold right now. The Slow queries dashboard has their texts.",
+            "PostgreSQL queries that have been running for longer than the threshold. The Slow queries dashboard shows "
+            "their texts.",
             "sum(pg_slow_queries_running{@target})",
-            to="slow-queries",
+            link_to="slow-queries",
         ),
         row("Where"),
-        grid(
+        value_table(
             "Hosts",
-            "One line for each agent. A host that is missing here has no agent, or one that cannot be scraped.",
+            "One row per agent, agents that are down first. A host that is missing here has no agent.",
+            BY_HOST,
             {
-                "up": (COUNT, "up{@host}"),
+                "up": (COUNT, AGENT_UP),
                 "CPU": (RATIO, _CPU),
                 "memory": (RATIO, _MEMORY),
                 "fullest disk": (RATIO, _FULLEST),
-                "failing": (COUNT, "sum by (job, instance) (deckwatch_collector_success{@host} == bool 0)"),
+                "failing collectors": (COUNT, f"sum by ({BY_HOST}) ({_FAILING}) and on ({BY_HOST}) ({AGENT_UP})"),
             },
-            hide=("__name__",),
-            height=6,
+            sort="up",
+            descending=False,
+            height=7,
         ),
-        up_over_time(
-            "Targets",
-            "Since when each server has been up or down. Down and up again in turn: look for restarts and limits on "
-            "connections.",
+        value_table(
+            "Unavailable targets",
+            "Servers that are down or were down in the time range. Check that the server runs and accepts the agent's "
+            "connection; its log says more.",
+            BY_TARGET,
             {
-                "redis {{instance}} {{target}}": "redis_up{@target}",
-                "postgres {{instance}} {{target}}": "pg_up{@target}",
-                "pgbouncer {{instance}} {{target}}": "pgbouncer_up{@target}",
+                "up": (COUNT, "(redis_up{@target} or pg_up{@target} or pgbouncer_up{@target}) == 0"),
+                "share of time up": (
+                    RATIO,
+                    "avg_over_time(redis_up{@target}[$__range]) < 1 or avg_over_time(pg_up{@target}[$__range]) < 1"
+                    " or avg_over_time(pgbouncer_up{@target}[$__range]) < 1",
+                ),
             },
-            height=6,
+            sort="up",
+            descending=False,
+            height=7,
+            no_data="All targets are up and were up during the whole time range.",
         ),
-        grid(
+        value_table(
             "Alerts",
-            "What fires, and where. Follow the alert's runbook_url in Alertmanager, or alerts/runbooks/NAME.md.",
+            "The alerts that are firing. Open the alert's runbook_url in Alertmanager, or alerts/runbooks/NAME.md.",
+            "alertname, severity, agent, instance, target",
+            {"firing": (COUNT, "count by (alertname, severity, agent, instance, target) (ALERTS{@alert})")},
+            height=7,
+            no_data="No alert is firing, or Prometheus has no rules.",
+        ),
+        state_timeline(
+            "Targets that were down",
+            "When each server was up or down, for the servers that were down in the time range. If one goes up and "
+            "down repeatedly, look for restarts and connection limits.",
             {
-                "firing": (
-                    COUNT,
-                    "count by (alertname, severity, instance, target)"
-                    ' (ALERTS{alertstate="firing", alertname!="Watchdog", @alert})',
-                )
+                f"redis {TARGET}": "redis_up{@target}",
+                f"postgres {TARGET}": "pg_up{@target}",
+                f"pgbouncer {TARGET}": "pgbouncer_up{@target}",
             },
-            height=5,
-            none="No alert fires, or Prometheus has no rules loaded.",
+            height=7,
+            no_data="No target was down in the time range.",
         ),
-        top(
-            "Collectors that fail",
-            "What cannot be measured at present. `deckwatch check` on that host says why and what would help.",
-            COUNT,
-            "{{instance}} {{target}} {{collector}}",
-            "(deckwatch_collector_success{@target} == 0) + 1",
-            width=12,
-            height=5,
-            none="Every collector succeeds.",
-        ),
-        row("How it goes"),
-        ratio(
+        row("Trends"),
+        ratio_graph(
             "CPU",
-            "How much of all cores is at work. Above the threshold for long: the Processes dashboard says whose.",
-            {"{{instance}}": _CPU},
-            threshold="cpu_ratio",
+            "Share of all cores that is busy, on the busiest hosts. If it stays above the threshold, the Processes "
+            "dashboard shows which processes use it.",
+            {HOST: _CPU},
+            threshold_name="cpu_ratio",
         ),
-        ratio(
+        ratio_graph(
             "Memory",
-            "How much of the memory cannot be given out any more. Near the top the kernel kills processes.",
-            {"{{instance}}": _MEMORY},
+            "Share of memory that is not available to programs, on the fullest hosts. Above 90 %, find the largest "
+            "process before the kernel kills one.",
+            {HOST: _MEMORY},
         ),
-        ratio(
-            "Fullest file system",
-            "Of each host. The Host dashboard says which one and when it will be full.",
-            {"{{instance}}": _FULLEST},
+        ratio_graph(
+            "Fullest disk",
+            "Use of the fullest file system of each host. Above 90 %, the Host dashboard shows which one it is and "
+            "when it will be full.",
+            {HOST: _FULLEST},
         ),
-        ratio(
+        ratio_graph(
             "Redis hit ratio",
-            "Lookups that found their key. Below the threshold: keys expire too soon, or memory is too small.",
-            {"{{instance}} {{target}}": f"{_HITS} / ({_HITS} + {_MISSES} > 0)"},
-            threshold="cache_hit_ratio",
+            "Share of key lookups that found a key, on the servers with the lowest. Below the threshold, keys expire "
+            "too soon or memory is too small.",
+            {TARGET: f"{_HITS} / ({_HITS} + {_MISSES} > 0)"},
+            threshold_name="cache_hit_ratio",
+            show_lowest=True,
         ),
-        lines(
+        graph(
             "Longest transaction",
-            "The oldest open transaction of each PostgreSQL. One that stays open holds locks and keeps VACUUM from its "
-            "work.",
+            "Age of the oldest open transaction of each PostgreSQL server. It holds locks and prevents VACUUM from "
+            "removing dead rows: end it.",
             SECONDS,
-            {"{{instance}} {{target}}": "max by (instance, target) (pg_stat_activity_max_tx_duration{@target})"},
+            {TARGET: f'max by ({BY_TARGET}) (pg_stat_activity_max_tx_duration{{@target, backend_type!="walsender"}})'},
         ),
-        rates(
-            "Log lines",
-            "By level. A sudden rise of errors is the quickest sign of a bad deployment.",
+        rate_graph(
+            "Log lines by level",
+            "Log lines that the agents read. A sudden rise of errors often follows a bad deployment.",
             PER_SECOND,
             {"": "log_messages_total{@host}"},
             by="level",
+            all_series=True,
             stacked=True,
         ),
-        lines(
+        graph(
             "Largest processes",
-            "Resident memory of each watched process on average, against the config's threshold. A slope that never "
-            "ends is a leak.",
+            "Mean resident memory of the processes in each watched group. If it grows without end, the program leaks "
+            "memory: restart it and find the leak.",
             BYTES,
             {
-                "{{instance}} {{groupname}}": 'namedprocess_namegroup_memory_bytes{@host, memtype="resident"}'
-                " / on (job, instance, groupname) (namedprocess_namegroup_num_procs{@host} > 0)"
+                f"{HOST} {{{{groupname}}}}": 'namedprocess_namegroup_memory_bytes{@host, memtype="resident"}'
+                f" / on ({BY_HOST}, groupname) (namedprocess_namegroup_num_procs{{@host}} > 0)"
             },
-            threshold="process_memory_bytes",
+            threshold_name="process_memory_bytes",
             width=12,
         ),
-        events(
-            "Warnings and errors of the agent",
-            "What Deckwatch itself logged: collectors that began to fail and recovered, refused configs.",
-            '{job="deckwatch", level=~"warning|error|critical"} | json | line_format `{{.level}} {{.message}}`',
+        log_lines(
+            "Warnings and errors of the agents",
+            "What the agents logged: collectors that failed or recovered, refused configurations. Each line says what "
+            "to do.",
+            '{job="deckwatch", level=~"warning|error|critical", instance=~"$instance|"} | json'
+            " | line_format `{{.level}} {{.message}}`",
             width=12,
             height=8,
         ),
         text(
-            "How to read this",
-            "What the colours and the absence of data mean.",
-            "**Blue is good, red-orange is bad**, and the words say so too."
-            " A dashed line is a threshold of `deckwatch.yml`."
-            " What could not be measured is **absent**, never 0: a gap is a finding."
-            " Vertical marks are alerts and config loads.",
+            "How to read the dashboards",
+            "What colors, dashed lines and missing data mean.",
+            "**Blue is good, red-orange is bad.** A dashed line is a threshold in `deckwatch.yml` or a limit of the "
+            "server. Series that could not be measured are **absent**, never 0, so a gap means that a measurement "
+            "failed. Graphs show at most twelve series: those with the highest (or lowest) values in the time range. "
+            "Vertical lines mark alerts and configuration loads.",
         ),
     ],
 )

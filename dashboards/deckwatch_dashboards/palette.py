@@ -1,6 +1,6 @@
-"""Colours that people with any kind of colour-blindness tell apart.
+"""Colors that people with any kind of color blindness can distinguish. Panels also show states as words.
 
-Okabe and Ito, Color Universal Design: https://jfly.uni-koeln.de/color/. State is never told by colour alone.
+Okabe and Ito, Color Universal Design: https://jfly.uni-koeln.de/color/.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 SKY, ORANGE, GREEN, PINK = "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
 VERMILLION, BLUE, YELLOW, GREY = "#D55E00", "#0072B2", "#F0E442", "#999999"
 
-#: Of a panel's queries, in their order. Where a query has several series they are shades of its colour.
+#: One color for each query of a panel. The series of one query are shades of its color.
 QUERIES = (SKY, ORANGE, GREEN, PINK, YELLOW, BLUE, GREY)
-GOOD, WARNING, BAD, LIMIT = SKY, ORANGE, VERMILLION, VERMILLION
+GOOD, BAD, LIMIT = SKY, VERMILLION, VERMILLION
 
-#: Series that are known by name.
+#: Colors of series by their legend.
 BY_NAME = {
     "critical": VERMILLION,
     "error": VERMILLION,

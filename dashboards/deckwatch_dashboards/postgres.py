@@ -1,9 +1,10 @@
-"""Is PostgreSQL healthy: sessions, locks, cache, VACUUM, WAL and replication?"""
+"""PostgreSQL: sessions, locks, throughput, tables, VACUUM, WAL and replication."""
 
 from __future__ import annotations
 
-from .frame import Dashboard, Variable
-from .shapes import (
+from .dashboard import Dashboard
+from .log_panels import events_of, log_lines
+from .panels import (
     BYTES,
     BYTES_PER_SECOND,
     COUNT,
@@ -12,286 +13,243 @@ from .shapes import (
     RATIO,
     SECONDS,
     TIME,
-    events,
-    figure,
-    grid,
-    lines,
-    named,
-    rates,
-    ratio,
+    YES_NO,
+    graph,
+    problem_stat,
+    rate_graph,
+    ratio_graph,
     row,
-    top,
-    trouble,
-    up,
+    value_table,
 )
+from .postgres_queries import BY_DATABASE, DATABASE_CHOICE, DB, WITH_DATABASE, activity
+from .postgres_replication import PANELS as REPLICATION
+from .postgres_tables import PANELS as TABLES
+from .query import BY_TARGET, TARGET
 
-_NAME = "{{instance}} {{target}}"
-_ONE = f"{_NAME} {{{{datname}}}}"
-_BY = "instance, target, datname"
-_DB = '@target, datname=~"$datname", datname!~"|template.*"'
-_TABLE = "{{datname}} {{schemaname}}.{{relname}}"
-_SESSIONS = "sum by (job, instance, target) (pg_stat_activity_count{@target})"
+# The division matches on all remaining labels, so that two agents that watch one server do not collide.
+_SESSIONS = (
+    "sum without (datname, state, usename, application_name, backend_type, wait_event_type, wait_event)"
+    f" ({activity('pg_stat_activity_count', '@target')})"
+)
+_NAMED = f'{DB}, usename!=""'
+_CONNECTIONS_USED = f"{_SESSIONS} / pg_settings_max_connections{{@target}}"
 
 
 def _rate(name: str) -> str:
-    return f"sum by ({_BY}) (rate(pg_stat_database_{name}{{{_DB}}}[@rate]))"
+    return f"sum by ({BY_DATABASE}) (rate(pg_stat_database_{name}{{{DB}}}[@rate]))"
 
-
-DATABASE = Variable("datname", "Database", "pg_database_size_bytes{@target}, datname", "Which databases.", ".*")
 
 DASHBOARD = Dashboard(
     name="postgres",
     title="PostgreSQL",
     question="Is PostgreSQL healthy: sessions, locks, cache, VACUUM, WAL and replication?",
-    subject="pg_up",
+    instances="pg_up",
     targets="pg_up",
-    variables=[DATABASE],
+    variables=[DATABASE_CHOICE],
     tags=["postgres"],
     panels=[
-        up(
-            "PostgreSQL",
-            "Whether each server answers. DOWN: is it running, does it take connections (max_connections), does the "
-            "role still log in?",
-            {_NAME: "pg_up{@target}"},
+        problem_stat(
+            "Servers down",
+            "Servers that the agent cannot reach. Check that PostgreSQL runs, that it accepts connections "
+            "(max_connections) and that the agent's role can log in.",
+            "sum(pg_up{@target} == bool 0)",
         ),
-        named("Version", "The server's version.", "short_version", "pg_static{@target}"),
-        figure(
-            "Started",
-            "When the server was started. Lately, and nobody did it: the server's log says why.",
-            TIME,
-            {_NAME: "pg_postmaster_start_time_seconds{@target} * 1000"},
+        problem_stat(
+            "Connections in use",
+            "Share of max_connections that is used, on the fullest server. Above 80 %, use PgBouncer, or find the "
+            "application that leaks connections.",
+            f"max({_CONNECTIONS_USED})",
+            unit=RATIO,
+            bad_from=0.8,
         ),
-        trouble(
-            "Sessions that wait for a lock",
-            "Now. The Slow queries dashboard names who blocks whom; `pg_terminate_backend(pid)` ends the blocker.",
+        problem_stat(
+            "Sessions waiting for a lock",
+            "The Slow queries dashboard shows which session blocks them. `SELECT pg_terminate_backend(PID)` ends it "
+            "and rolls back its transaction.",
             "sum(pg_blocked_sessions{@target})",
-            to="slow-queries",
+            link_to="slow-queries",
         ),
-        trouble(
+        problem_stat(
             "Deadlocks",
-            "In the last hour. Transactions take locks in different orders; the server's log has their statements.",
-            f"sum(increase(pg_stat_database_deadlocks{{{_DB}}}[1h]))",
+            "Deadlocks in the last hour. Transactions take the same locks in different orders; the server's log has "
+            "their statements.",
+            f"sum(increase(pg_stat_database_deadlocks{{{DB}}}[1h]))",
         ),
-        trouble(
-            "Wraparound",
-            "How much of the transaction ids is used up. From 50 % on find what keeps VACUUM from its work: it stops "
-            "at 100 %.",
+        problem_stat(
+            "Transaction IDs used",
+            "Share of transaction IDs used up before wraparound. Above 50 %, find what stops VACUUM: old transactions, "
+            "unused slots. At 100 %, the server refuses writes.",
             "max(pg_database_wraparound_ratio{@target})",
             unit=RATIO,
             bad_from=0.5,
         ),
+        problem_stat(
+            "Unused replication slots",
+            "Slots that nobody reads. They keep WAL until the disk is full: drop them if nobody needs them.",
+            "sum(pg_replication_slots_active{@target} == bool 0)",
+            no_data="There are no replication slots.",
+        ),
+        value_table(
+            "Servers",
+            "One row per server, servers that are down first. If a server was started recently and nobody restarted "
+            "it, its log says why.",
+            BY_TARGET,
+            {
+                "up": (COUNT, "pg_up{@target}"),
+                "+short_version": ("", "pg_static{@target}"),
+                "started": (TIME, "pg_postmaster_start_time_seconds{@target} * 1000"),
+                "standby": (YES_NO, "pg_replication_is_replica{@target}"),
+                "sessions": (COUNT, _SESSIONS),
+                "connections used": (RATIO, _CONNECTIONS_USED),
+                "database size": (BYTES, f"sum by ({BY_TARGET}, server) (pg_database_size_bytes{{@target}})"),
+            },
+            sort="up",
+            descending=False,
+            width=24,
+            height=6,
+        ),
         row("Sessions and locks"),
-        ratio(
-            "Connections in use",
-            "Of max_connections. Over 80 %: pool them (PgBouncer), or find what leaks them.",
-            {_NAME: f"{_SESSIONS} / on (job, instance, target) pg_settings_max_connections{{@target}}"},
+        ratio_graph(
+            "Connections used",
+            "Share of max_connections. Above 80 %, use PgBouncer, or find the application that leaks connections.",
+            {TARGET: _CONNECTIONS_USED},
         ),
-        lines(
+        graph(
             "Sessions by state",
-            "Idle in transaction holds locks and keeps VACUUM from its work: end transactions sooner, or set "
-            "idle_in_transaction_session_timeout.",
+            "Sessions of the chosen servers together. Sessions that are idle in transaction hold locks and stop "
+            "VACUUM: set idle_in_transaction_session_timeout.",
             COUNT,
-            {"{{state}}": f"sum by (state) (pg_stat_activity_count{{{_DB}}}) > 0"},
+            {"{{state}}": f"sum by (state) ({activity('pg_stat_activity_count', DB)}) > 0"},
+            all_series=True,
             stacked=True,
         ),
-        lines(
-            "Longest transaction",
-            "By state. Over minutes: `SELECT pid, query FROM pg_stat_activity ORDER BY xact_start LIMIT 5`.",
-            SECONDS,
-            {f"{_ONE} {{{{state}}}}": f"pg_stat_activity_max_tx_duration{{{_DB}}} > 0"},
-            none="No transaction is open.",
-        ),
-        lines(
-            "Waiting for a lock",
-            "Sessions that wait, and for how long the first has. The events below name who blocks whom.",
-            COUNT,
-            {_ONE: f"pg_blocked_sessions{{{_DB}}}"},
-        ),
-        lines(
-            "What active sessions wait for",
-            "None is work on the CPU. Lock: other sessions; IO: disks; LWLock: contention inside; Client: the "
-            "application.",
-            COUNT,
-            {"{{wait_event_type}}": f"sum by (wait_event_type) (pg_stat_activity_wait_events{{{_DB}}})"},
-            stacked=True,
-        ),
-        lines(
-            "Locks",
-            "By mode. AccessExclusiveLock keeps everybody out: a migration, VACUUM FULL.",
-            COUNT,
-            {"{{mode}}": f"sum by (mode) (pg_locks_count{{{_DB}}}) > 0"},
-            stacked=True,
-        ),
-        events(
-            "Sessions that were blocked",
-            "Each that waited for longer than `slow_queries.blocked_after`; its details have who blocked it.",
-            '{job="deckwatch"} |= `postgres.blocked` | json | event=`postgres.blocked` | target=~`$target`'
-            " | line_format `{{.target}} {{.database}}  pid {{.pid}} of {{.user}} ({{.application}}) waits since"
-            " {{.waiting_seconds}} s for {{.wait_event}}:  {{.query}}`",
-            height=7,
-        ),
-        row("Work"),
-        lines(
-            "Transactions",
-            "Committed and rolled back. Many rolled back: errors in the application.",
-            PER_SECOND,
-            {f"{_ONE} committed": _rate("xact_commit"), f"{_ONE} rolled back": _rate("xact_rollback")},
-        ),
-        lines(
-            "Rows",
-            "Read and changed. Far more returned than fetched: tables are read from end to end.",
-            OPERATIONS,
+        value_table(
+            "Sessions by user and application",
+            "The users and applications with the most sessions. An application with more sessions than its pool size "
+            "leaks connections.",
+            f"{BY_DATABASE}, usename, application_name",
             {
-                "returned": f"sum(rate(pg_stat_database_tup_returned{{{_DB}}}[@rate]))",
-                "fetched": f"sum(rate(pg_stat_database_tup_fetched{{{_DB}}}[@rate]))",
-                "inserted": f"sum(rate(pg_stat_database_tup_inserted{{{_DB}}}[@rate]))",
-                "updated": f"sum(rate(pg_stat_database_tup_updated{{{_DB}}}[@rate]))",
-                "deleted": f"sum(rate(pg_stat_database_tup_deleted{{{_DB}}}[@rate]))",
+                "sessions": (
+                    COUNT,
+                    f"topk(30, sum by ({BY_DATABASE}, usename, application_name)"
+                    f" ({activity('pg_stat_activity_count', _NAMED)}))",
+                )
             },
-        ),
-        ratio(
-            "Cache hit ratio",
-            "Blocks found in shared_buffers, against the config's threshold. Below it: more memory, or fewer scans "
-            "from end to end.",
-            {_ONE: f"{_rate('blks_hit')} / ({_rate('blks_hit')} + {_rate('blks_read')} > 0)"},
-            threshold="cache_hit_ratio",
-        ),
-        lines(
-            "Time waited for reading and writing",
-            "Where track_io_timing is on: seconds each second. Rising: the disks, or a cache that is too small.",
-            COUNT,
-            {
-                f"{_ONE} read": f"{_rate('blk_read_time')} / 1000",
-                f"{_ONE} write": f"{_rate('blk_write_time')} / 1000",
-            },
-        ),
-        lines(
-            "Temporary files",
-            "Sorts and hashes that did not fit into work_mem. Large: raise it for that query, or add an index.",
-            BYTES_PER_SECOND,
-            {_ONE: _rate("temp_bytes")},
-        ),
-        rates(
-            "Deadlocks and conflicts",
-            "Transactions that were cancelled: by a deadlock, or on a replica by the recovery.",
-            PER_SECOND,
-            {
-                "deadlocks": f"pg_stat_database_deadlocks{{{_DB}}}",
-                "conflicts": f"pg_stat_database_conflicts{{{_DB}}}",
-            },
-            by=_BY,
-        ),
-        row("Tables"),
-        lines(
-            "Size of databases",
-            "On disk. A jump: see the largest tables.",
-            BYTES,
-            {_ONE: f"pg_database_size_bytes{{{_DB}}}"},
-        ),
-        top(
-            "Largest tables",
-            "With their indexes and TOAST.",
-            BYTES,
-            _TABLE,
-            f"pg_stat_user_tables_size_bytes{{{_DB}}}",
-        ),
-        top(
-            "Read from end to end",
-            "Rows read each second by sequential scans. Large and always there: an index is missing; `deckwatch advise "
-            "postgres`.",
-            OPERATIONS,
-            _TABLE,
-            f"rate(pg_stat_user_tables_seq_tup_read{{{_DB}}}[@rate]) > 0",
-            none="No table was read from end to end.",
-        ),
-        top(
-            "Dead rows",
-            "As a part of what autovacuum waits for: over 100 % it is due, over 300 % it does not keep up.",
-            RATIO,
-            _TABLE,
-            f"pg_stat_user_tables_n_dead_tup{{{_DB}}} / pg_stat_user_tables_autovacuum_threshold{{{_DB}}}",
-        ),
-        lines(
-            "VACUUM at work",
-            "How far each one is. One that does not move for long waits for a lock, or is throttled.",
-            RATIO,
-            {
-                _TABLE: f"pg_stat_progress_vacuum_heap_blks_vacuumed{{{_DB}}}"
-                f" / (pg_stat_progress_vacuum_heap_blks{{{_DB}}} > 0)"
-            },
-            none="No VACUUM is running.",
-        ),
-        top(
-            "Sequences near their end",
-            "How far each is to its largest number, or its column's. Over 80 %: ALTER the column to bigint in time.",
-            RATIO,
-            "{{datname}} {{schemaname}}.{{sequencename}}",
-            f"pg_sequence_used_ratio{{{_DB}}}",
-            highest=1,
-        ),
-        row("WAL, checkpoints and replication"),
-        rates(
-            "WAL written",
-            "Bytes each second: what replicas and archives have to take.",
-            BYTES_PER_SECOND,
-            {"": "pg_wal_position_bytes_total{@target}"},
-        ),
-        rates(
-            "Checkpoints",
-            "Asked for rather than due: max_wal_size is too small for what is written.",
-            PER_SECOND,
-            {
-                "due": "pg_stat_bgwriter_checkpoints_timed_total{@target}",
-                "asked for": "pg_stat_bgwriter_checkpoints_req_total{@target}",
-            },
-        ),
-        lines(
-            "WAL on disk",
-            "Far over max_wal_size: a slot or a failing archive holds it back.",
-            BYTES,
-            {_NAME: "pg_wal_size_bytes{@target}"},
-        ),
-        lines(
-            "Replication lag",
-            "How far a replica is behind, in time. Rising: the network, or queries on the replica that hold it up.",
-            SECONDS,
-            {_NAME: "pg_replication_lag_seconds{@target}"},
-        ),
-        lines(
-            "WAL that standbys have yet to replay",
-            "As the primary sees it.",
-            BYTES,
-            {f"{_NAME} {{{{application_name}}}}": "pg_stat_replication_pg_wal_lsn_diff{@target}"},
-            none="No standby is connected.",
-        ),
-        grid(
-            "Slots",
-            "An unused slot holds WAL back until the disk is full: `SELECT pg_drop_replication_slot('NAME')` if nobody "
-            "wants it.",
-            {
-                "up (used)": (COUNT, "pg_replication_slots_active{@target}"),
-                "held back": (BYTES, "pg_replication_slots_pg_wal_lsn_diff{@target}"),
-            },
-            hide=("__name__", "job", "server"),
+            sort="sessions",
             width=8,
-            none="There are no replication slots.",
+            no_data="No data. Set `detailed_activity: true` in the PostgreSQL exporter.",
         ),
-        rates(
-            "Archiving",
-            "WAL files archived, and attempts that failed: archive_command's own message is in the server's log.",
+        graph(
+            "Longest transaction",
+            "Age of the oldest open transaction by state. It holds locks and stops VACUUM. Find it with `SELECT pid, "
+            "query FROM pg_stat_activity ORDER BY xact_start LIMIT 5`.",
+            SECONDS,
+            {
+                f"{WITH_DATABASE} {{{{state}}}}": f"max by ({BY_DATABASE}, state)"
+                f" ({activity('pg_stat_activity_max_tx_duration', DB)}) > 0"
+            },
+            no_data="No transaction is open.",
+        ),
+        graph(
+            "Waiting for a lock",
+            "Sessions that wait for a lock of another session. The events below show which session blocks them.",
+            COUNT,
+            {WITH_DATABASE: f"pg_blocked_sessions{{{DB}}}"},
+        ),
+        graph(
+            "Wait events of active sessions",
+            "What active sessions wait for. none: they use a CPU. Lock: another session. IO: a disk. LWLock: internal "
+            "contention. Client: the application.",
+            COUNT,
+            {"{{wait_event_type}}": f"sum by (wait_event_type) (pg_stat_activity_wait_events{{{DB}}})"},
+            all_series=True,
+            stacked=True,
+            no_data="No data. No session was active, or `detailed_activity` is set.",
+        ),
+        graph(
+            "Locks",
+            "Locks by mode. AccessExclusiveLock blocks all other sessions; migrations and VACUUM FULL take it.",
+            COUNT,
+            {"{{mode}}": f"sum by (mode) (pg_locks_count{{{DB}}}) > 0"},
+            all_series=True,
+            stacked=True,
+        ),
+        log_lines(
+            "Blocked sessions",
+            "Sessions that waited for longer than `slow_queries.blocked_after`. The details show which session blocked "
+            "them.",
+            events_of("postgres.blocked")
+            + " | line_format `{{.target}} {{.database}}  pid {{.pid}} of {{.user}} ({{.application}}) waits since"
+            " {{.waiting_seconds}} s for {{.wait_event}}:  {{.query}}`",
+            width=16,
+            height=8,
+        ),
+        row("Throughput"),
+        graph(
+            "Transactions",
+            "Committed and rolled back transactions. Many rollbacks point to errors in the application.",
             PER_SECOND,
             {
-                "archived": "pg_stat_archiver_archived_count{@target}",
-                "failed": "pg_stat_archiver_failed_count{@target}",
+                f"{WITH_DATABASE} committed": _rate("xact_commit"),
+                f"{WITH_DATABASE} rolled back": _rate("xact_rollback"),
             },
-            width=12,
         ),
-        rates(
-            "What watching costs",
-            "Queries that Deckwatch itself sends.",
+        graph(
+            "Rows",
+            "Rows that queries read and changed, on the chosen servers together. If far more rows are returned than "
+            "fetched, queries scan whole tables.",
+            OPERATIONS,
+            {
+                name: f"sum(rate(pg_stat_database_tup_{name}{{{DB}}}[@rate]))"
+                for name in ("returned", "fetched", "inserted", "updated", "deleted")
+            },
+        ),
+        ratio_graph(
+            "Cache hit ratio",
+            "Share of blocks found in shared_buffers, for the databases with the lowest. Below the threshold, add "
+            "memory or avoid scans of whole tables.",
+            {WITH_DATABASE: f"{_rate('blks_hit')} / ({_rate('blks_hit')} + {_rate('blks_read')} > 0)"},
+            threshold_name="cache_hit_ratio",
+            show_lowest=True,
+        ),
+        graph(
+            "Time spent on reading and writing",
+            "Seconds per second that sessions wait for disks, if track_io_timing is on. If it rises, the disks are "
+            "slow or the cache is too small.",
+            COUNT,
+            {
+                f"{WITH_DATABASE} read": f"{_rate('blk_read_time')} / 1000",
+                f"{WITH_DATABASE} write": f"{_rate('blk_write_time')} / 1000",
+            },
+        ),
+        graph(
+            "Temporary files",
+            "Bytes written by sorts and hashes that do not fit into work_mem. If this is much, raise work_mem for the "
+            "query, or add an index.",
+            BYTES_PER_SECOND,
+            {WITH_DATABASE: _rate("temp_bytes")},
+        ),
+        rate_graph(
+            "Deadlocks and conflicts",
+            "Transactions that the server canceled: because of a deadlock or, on a standby, because replay needed "
+            "their rows.",
+            PER_SECOND,
+            {
+                "deadlocks": f"pg_stat_database_deadlocks{{{DB}}}",
+                "conflicts": f"pg_stat_database_conflicts{{{DB}}}",
+            },
+            by=BY_DATABASE,
+        ),
+        *TABLES,
+        *REPLICATION,
+        row("Cost of monitoring"),
+        rate_graph(
+            "Queries of Deckwatch",
+            "Queries that the agent sends, and those that failed. If queries fail, run `deckwatch check`.",
             PER_SECOND,
             {"queries": "pg_exporter_queries_total{@target}", "failures": "pg_exporter_query_failures_total{@target}"},
-            width=12,
+            width=24,
+            height=6,
         ),
     ],
 )

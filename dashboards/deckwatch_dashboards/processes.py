@@ -1,134 +1,148 @@
-"""Which of the watched processes take the CPU and the memory, leak, or come and go?"""
+"""Processes: the groups that `exporters.system.processes` watches."""
 
 from __future__ import annotations
 
-from .frame import Dashboard
-from .shapes import BYTES, BYTES_PER_SECOND, COUNT, OPERATIONS, SECONDS, grid, lines, rates, ratio, top
+from .dashboard import Dashboard
+from .panels import (
+    BYTES,
+    BYTES_PER_SECOND,
+    COUNT,
+    OPERATIONS,
+    SECONDS,
+    graph,
+    rate_graph,
+    ratio_graph,
+    top_list,
+    value_table,
+)
+from .query import BY_HOST, HOST
 
-_GROUP = "instance, groupname"
+_BY_GROUP = f"{BY_HOST}, groupname"
+_GROUP = f"{HOST} {{{{groupname}}}}"
 _RESIDENT = 'namedprocess_namegroup_memory_bytes{@host, memtype="resident"}'
-_COUNT = "namedprocess_namegroup_num_procs{@host}"
+_PROCESSES = "namedprocess_namegroup_num_procs{@host}"
 
 DASHBOARD = Dashboard(
     name="processes",
     title="Processes",
-    question="Which of the watched processes take the CPU and the memory, leak, or come and go?",
-    subject="namedprocess_namegroup_num_procs",
+    question="Which watched processes use CPU and memory, leak memory, or restart?",
+    instances="namedprocess_namegroup_num_procs",
     tags=["host"],
     panels=[
-        grid(
-            "Groups",
-            "The groups of `exporters.system.processes`. None running: the service is down, or `match` no longer fits "
-            "its command line.",
+        value_table(
+            "Process groups",
+            "The groups of `exporters.system.processes`. If no process is running, the service is down or `match` does "
+            "not fit its command line.",
+            _BY_GROUP,
             {
-                "running": (COUNT, f"sum by ({_GROUP}) ({_COUNT})"),
-                "threads": (COUNT, f"sum by ({_GROUP}) (namedprocess_namegroup_num_threads{{@host}})"),
-                "resident": (BYTES, f"sum by ({_GROUP}) ({_RESIDENT})"),
-                "open files": (COUNT, f"sum by ({_GROUP}) (namedprocess_namegroup_open_filedesc{{@host}})"),
-                "age of the oldest": (
-                    SECONDS,
-                    f"time() - min by ({_GROUP}) (namedprocess_namegroup_oldest_start_time_seconds{{@host}})",
-                ),
+                "processes": (COUNT, _PROCESSES),
+                "threads": (COUNT, "namedprocess_namegroup_num_threads{@host}"),
+                "resident memory": (BYTES, _RESIDENT),
+                "open files": (COUNT, "namedprocess_namegroup_open_filedesc{@host}"),
+                "age of the oldest": (SECONDS, "time() - namedprocess_namegroup_oldest_start_time_seconds{@host}"),
             },
+            sort="processes",
+            descending=False,
             width=16,
         ),
-        top(
+        top_list(
             "CPU now",
-            "Cores that each group uses. 1 is one core, all the time.",
+            "Cores that each group uses. 1 means one core all the time.",
             COUNT,
-            "{{instance}} {{groupname}}",
-            f"sum by ({_GROUP}) (rate(namedprocess_namegroup_cpu_seconds_total{{@host}}[@rate]))",
+            _GROUP,
+            f"sum by ({_BY_GROUP}) (rate(namedprocess_namegroup_cpu_seconds_total{{@host}}[@rate]))",
         ),
-        rates(
+        rate_graph(
             "CPU",
-            "Cores that each group uses, its own code and the kernel's for it. Stuck at whole cores: a loop, or too "
-            "few workers.",
+            "Cores that each group uses, in its own code and in the kernel. If it stays at a whole number of cores, "
+            "look for an endless loop, or add workers.",
             COUNT,
             {
                 "user": 'namedprocess_namegroup_cpu_seconds_total{@host, mode="user"}',
                 "system": 'namedprocess_namegroup_cpu_seconds_total{@host, mode="system"}',
             },
-            by=_GROUP,
+            by=_BY_GROUP,
         ),
-        lines(
-            "Memory of one process",
-            "Resident memory, on average over the group, against the config's threshold. A slope that never ends is a "
-            "leak.",
+        graph(
+            "Memory per process",
+            "Mean resident memory of the group's processes. If it grows without end, the program leaks memory.",
             BYTES,
-            {"{{instance}} {{groupname}}": f"{_RESIDENT} / on (job, instance, groupname) ({_COUNT} > 0)"},
-            threshold="process_memory_bytes",
+            {_GROUP: f"{_RESIDENT} / on ({_BY_GROUP}) ({_PROCESSES} > 0)"},
+            threshold_name="process_memory_bytes",
         ),
-        lines(
-            "Memory of the group",
-            "Resident memory of all its processes; pages that they share count for each.",
+        graph(
+            "Memory per group",
+            "Resident memory of all processes of the group. Memory that they share is counted for each of them.",
             BYTES,
-            {"{{instance}} {{groupname}}": _RESIDENT},
+            {_GROUP: _RESIDENT},
         ),
-        lines(
-            "Growth of memory",
-            "How fast the resident memory grows, over 15 minutes. Above 0 all day: a leak; restart it and look for "
-            "what grows.",
+        graph(
+            "Memory growth",
+            "How fast resident memory grows, over 15 minutes. If it stays above 0 all day, the program leaks memory: "
+            "restart it and find the leak.",
             BYTES_PER_SECOND,
-            {"{{instance}} {{groupname}}": f"deriv({_RESIDENT}[15m])"},
-            lowest=None,
+            {_GROUP: f"deriv({_RESIDENT}[15m])"},
+            minimum=None,
         ),
-        lines(
+        graph(
             "Processes",
-            "How many run. Steps down and up: workers die; see the start time of the oldest and the Logs.",
+            "Running processes. If the number drops and recovers, workers crash: see the restarts and the logs.",
             COUNT,
-            {"{{instance}} {{groupname}}": _COUNT},
+            {_GROUP: _PROCESSES},
         ),
-        lines(
+        graph(
+            "Restarts",
+            "Processes that were replaced by new ones within an hour. Servers that start a process per connection "
+            "always have many; otherwise workers crash.",
+            COUNT,
+            {_GROUP: "increase(deckwatch_process_restarts_total{@host}[1h])"},
+        ),
+        graph(
             "Zombies",
-            "Processes that ended and whose parent does not ask. Ought to be 0: the parent has a fault.",
+            "Processes that have ended but that their parent has not waited for. Should be 0: the parent has a bug.",
             COUNT,
-            {"{{instance}} {{groupname}}": 'namedprocess_namegroup_states{@host, state="Zombie"}'},
+            {_GROUP: 'namedprocess_namegroup_states{@host, state="Zombie"}'},
         ),
-        rates(
+        rate_graph(
             "Disk traffic",
-            "What the processes read from disks and write to them.",
+            "Bytes that the processes read from disk and wrote to disk.",
             BYTES_PER_SECOND,
             {
                 "read": "namedprocess_namegroup_read_bytes_total{@host}",
                 "written": "namedprocess_namegroup_write_bytes_total{@host}",
             },
-            by=_GROUP,
+            by=_BY_GROUP,
         ),
-        ratio(
-            "Open files of the worst process",
-            "As a part of its limit. Near 100 % it fails to open files and connections: raise LimitNOFILE, or find "
-            "what it leaks.",
-            {"{{instance}} {{groupname}}": "namedprocess_namegroup_worst_fd_ratio{@host}"},
+        ratio_graph(
+            "Open files",
+            "Open files as a share of the limit, for the process of the group that is closest to it. At 100 %, opening "
+            "files and connections fails: raise LimitNOFILE, or find the leak.",
+            {_GROUP: "namedprocess_namegroup_worst_fd_ratio{@host}"},
         ),
-        rates(
+        rate_graph(
             "Context switches",
-            "Nonvoluntary ones: the process wanted to go on and had to wait for a CPU.",
+            "After an involuntary switch, the process had to wait for a CPU: if there are many, the host needs more "
+            "CPU.",
             OPERATIONS,
             {
                 "voluntary": 'namedprocess_namegroup_context_switches_total{@host, ctxswitchtype="voluntary"}',
-                "nonvoluntary": 'namedprocess_namegroup_context_switches_total{@host, ctxswitchtype="nonvoluntary"}',
+                "involuntary": 'namedprocess_namegroup_context_switches_total{@host, ctxswitchtype="nonvoluntary"}',
             },
-            by=_GROUP,
+            by=_BY_GROUP,
         ),
-        rates(
+        rate_graph(
             "Major page faults",
-            "Pages that had to be read from a disk. Many: memory is short.",
+            "Pages that had to be read from disk. If there are many, memory is short.",
             OPERATIONS,
             {"": "namedprocess_namegroup_major_page_faults_total{@host}"},
-            by=_GROUP,
+            by=_BY_GROUP,
         ),
-        lines(
-            "Restarts",
-            "Processes that were replaced by new ones in the last hour. Servers that fork for each session have many "
-            "by nature.",
-            COUNT,
-            {"{{instance}} {{groupname}}": "increase(deckwatch_process_restarts_total{@host}[1h])"},
-        ),
-        lines(
+        graph(
             "Threads",
-            "Of the group. Rising without end: threads are started and never joined.",
+            "Threads of all processes of the group. If the number grows without end, the program starts threads and "
+            "never ends them.",
             COUNT,
-            {"{{instance}} {{groupname}}": "namedprocess_namegroup_num_threads{@host}"},
+            {_GROUP: "namedprocess_namegroup_num_threads{@host}"},
         ),
     ],
 )

@@ -1,9 +1,10 @@
-"""Is Redis quick, does it find what it is asked for, and does its memory suffice?"""
+"""Redis: availability, speed, memory and keys."""
 
 from __future__ import annotations
 
-from .frame import Dashboard
-from .shapes import (
+from .dashboard import Dashboard
+from .log_panels import events_of, log_lines
+from .panels import (
     BYTES,
     BYTES_PER_SECOND,
     COUNT,
@@ -11,236 +12,272 @@ from .shapes import (
     PER_SECOND,
     SECONDS,
     TIME,
-    events,
-    figure,
-    grid,
-    lines,
-    named,
-    rates,
-    ratio,
+    graph,
+    problem_stat,
+    rate_graph,
+    ratio_graph,
     row,
-    top,
-    trouble,
-    up,
+    stat,
+    top_list,
+    value_table,
 )
+from .query import BY_TARGET, TARGET
+from .redis_replication import PANELS as REPLICATION
 
-_HITS = "sum by (instance, target) (rate(redis_keyspace_hits_total{@target}[@rate]))"
-_MISSES = "sum by (instance, target) (rate(redis_keyspace_misses_total{@target}[@rate]))"
-_COMMANDS = "sum by (instance, target, cmd) (rate(redis_commands_total{@target}[@rate]))"
-_SECONDS = "sum by (instance, target, cmd) (rate(redis_commands_duration_seconds_total{@target}[@rate]))"
+_HITS = f"sum by ({BY_TARGET}) (rate(redis_keyspace_hits_total{{@target}}[@rate]))"
+_MISSES = f"sum by ({BY_TARGET}) (rate(redis_keyspace_misses_total{{@target}}[@rate]))"
+_BY_COMMAND = f"{BY_TARGET}, cmd"
+_COMMANDS = "rate(redis_commands_total{@target}[@rate])"
+_SECONDS = "rate(redis_commands_duration_seconds_total{@target}[@rate])"
 _SLOW = "redis_slow_command_duration_seconds"
-_NAME = "{{instance}} {{target}}"
+_FAILED_SAVES = "redis_rdb_last_bgsave_status{@target} == bool 0"
+_FAILED_APPENDS = "redis_aof_last_write_status{@target} == bool 0"
+_LATENCY = 'redis_latency_percentiles_usec{{@target, quantile="{quantile}"}} / 1e6'
 
 DASHBOARD = Dashboard(
     name="redis",
     title="Redis",
-    question="Is Redis quick, does it find what it is asked for, and does its memory suffice?",
-    subject="redis_up",
+    question="Is Redis fast, does it find the keys that it is asked for, and does it have enough memory?",
+    instances="redis_up",
     targets="redis_up",
     tags=["redis"],
     panels=[
-        up(
-            "Redis",
-            "Whether each server answers. DOWN: is the process there, does the password still fit, is it loading its "
-            "data?",
-            {_NAME: "redis_up{@target}"},
-            width=6,
+        problem_stat(
+            "Servers down",
+            "Servers that the agent cannot reach. Check that the process runs, that the password is right and that "
+            "Redis is not loading its data.",
+            "sum(redis_up{@target} == bool 0)",
         ),
-        named("Version", "The server's version.", "redis_version", "redis_instance_info{@target}"),
-        figure(
-            "Started",
-            "When the server was started. Lately, and nobody did it: a crash or an OOM kill; without persistence the "
-            "data is gone.",
-            TIME,
-            {_NAME: "redis_start_time_seconds{@target} * 1000"},
-            width=6,
-        ),
-        trouble(
-            "Connections refused",
-            "In the last hour, since maxclients was reached. Raise it, or find the clients that do not pool.",
+        problem_stat(
+            "Rejected connections",
+            "Connections refused in the last hour because maxclients was reached. Raise it, or find the clients that "
+            "do not use a connection pool.",
             "sum(increase(redis_rejected_connections_total{@target}[1h]))",
         ),
-        trouble(
+        problem_stat(
             "Persistence failing",
-            "Servers whose last snapshot or last write to the append-only file failed. Disk full, or no memory to "
-            "fork.",
-            "sum((redis_rdb_last_bgsave_status{@target} == bool 0) + (redis_aof_last_write_status{@target} == bool 0))",
+            "Servers whose last snapshot or last write to the append-only file failed. Check for a full disk, and for "
+            "enough memory to fork.",
+            f"sum({_FAILED_SAVES} or {_FAILED_APPENDS})",
         ),
-        row("Work"),
-        rates(
+        problem_stat(
+            "Replication broken",
+            "Replicas without a connection to their master. They serve old data: check the network and `masterauth`.",
+            "sum(redis_master_link_up{@target} == bool 0)",
+            no_data="No replica is watched.",
+        ),
+        stat(
+            "Memory in use",
+            "Memory of the chosen servers together.",
+            BYTES,
+            {"": "sum(redis_memory_used_bytes{@target})"},
+        ),
+        stat(
             "Commands",
-            "Executed each second. A fall without fewer users: the application cannot reach it.",
+            "Commands that the chosen servers execute per second.",
+            OPERATIONS,
+            {"": "sum(rate(redis_commands_processed_total{@target}[@rate]))"},
+        ),
+        value_table(
+            "Servers",
+            "One row per server, servers that are down first. If a server was started recently and nobody restarted "
+            "it, look for a crash or an OOM kill.",
+            BY_TARGET,
+            {
+                "up": (COUNT, "redis_up{@target}"),
+                "+role, redis_version": ("", "redis_instance_info{@target}"),
+                "started": (TIME, "redis_start_time_seconds{@target} * 1000"),
+                "memory": (BYTES, "redis_memory_used_bytes{@target}"),
+                "maxmemory": (BYTES, "redis_memory_max_bytes{@target} > 0"),
+                "clients": (COUNT, "redis_connected_clients{@target}"),
+                "keys": (COUNT, f"sum by ({BY_TARGET}) (redis_db_keys{{@target}})"),
+                "last snapshot": (TIME, "redis_rdb_last_save_timestamp_seconds{@target} * 1000"),
+            },
+            sort="up",
+            descending=False,
+            width=24,
+            height=6,
+        ),
+        row("Commands"),
+        rate_graph(
+            "Commands per server",
+            "Commands executed per second. If the number drops while users are active, the application cannot reach "
+            "the server.",
             OPERATIONS,
             {"": "redis_commands_processed_total{@target}"},
         ),
-        lines(
-            "Mean time of a command",
-            "Inside Redis. Over 1 ms: slow commands; see below which.",
+        graph(
+            "Mean duration of commands",
+            "Time that Redis takes for a command, without the network. Above 1 ms, look for slow commands below.",
             SECONDS,
-            {
-                _NAME: "sum by (instance, target) (rate(redis_commands_duration_seconds_total{@target}[@rate]))"
-                " / (sum by (instance, target) (rate(redis_commands_total{@target}[@rate])) > 0)"
-            },
+            {TARGET: f"sum by ({BY_TARGET}) ({_SECONDS}) / (sum by ({BY_TARGET}) ({_COMMANDS}) > 0)"},
         ),
-        ratio(
+        ratio_graph(
             "Hit ratio",
-            "Lookups that found their key, against the config's threshold. Below it: keys expire or are evicted too "
-            "soon.",
-            {_NAME: f"{_HITS} / ({_HITS} + {_MISSES} > 0)"},
-            threshold="cache_hit_ratio",
+            "Share of key lookups that found a key, on the servers with the lowest. Below the threshold, keys expire "
+            "or are evicted too soon.",
+            {TARGET: f"{_HITS} / ({_HITS} + {_MISSES} > 0)"},
+            threshold_name="cache_hit_ratio",
+            show_lowest=True,
         ),
-        top(
-            "Most used commands",
-            "Executions each second.",
+        top_list(
+            "Most frequent commands",
+            "Executions per second.",
             OPERATIONS,
-            f"{_NAME} {{{{cmd}}}}",
-            _COMMANDS,
+            f"{TARGET} {{{{cmd}}}}",
+            f"sum by ({_BY_COMMAND}) ({_COMMANDS})",
         ),
-        top(
-            "Commands by time",
-            "Part of one core that each command takes: Redis has one for commands. The first is what to optimise.",
+        top_list(
+            "Commands by total time",
+            "Share of the main thread that each command uses. Optimize the first one.",
             COUNT,
-            f"{_NAME} {{{{cmd}}}}",
-            _SECONDS,
+            f"{TARGET} {{{{cmd}}}}",
+            f"sum by ({_BY_COMMAND}) ({_SECONDS})",
         ),
-        rates(
-            "Errors by kind",
-            "Replies that were errors. OOM: memory is full; WRONGTYPE: a fault in the application; NOAUTH: a password.",
+        value_table(
+            "Latency percentiles",
+            "Duration of each command since the server was started, at the median, the 99th and the 99.9th percentile. "
+            "If the last is far above the median, something blocks the server: see the slow commands.",
+            _BY_COMMAND,
+            {
+                "median": (SECONDS, _LATENCY.format(quantile="50")),
+                "99 %": (SECONDS, _LATENCY.format(quantile="99")),
+                "99.9 %": (SECONDS, _LATENCY.format(quantile="99.9")),
+            },
+            sort="99.9 %",
+            width=8,
+            no_data="No data. Redis reports percentiles since version 7.0.",
+        ),
+        rate_graph(
+            "Errors",
+            "Commands that returned an error. OOM: memory is full. WRONGTYPE: a bug in the application. NOAUTH: a "
+            "wrong or missing password.",
             PER_SECOND,
             {"": "redis_errors_total{@target}"},
-            by="instance, target, err",
-            none="No command has failed.",
+            by=f"{BY_TARGET}, err",
+            no_data="No command has failed.",
         ),
-        row("Memory and keys"),
-        lines(
-            "Memory",
-            "Used, and resident with what the allocator holds, against maxmemory. At the limit keys are evicted, or "
-            "writes fail.",
-            BYTES,
-            {
-                f"{_NAME} used": "redis_memory_used_bytes{@target}",
-                f"{_NAME} resident": "redis_memory_used_rss_bytes{@target}",
-            },
-            limit={"maxmemory": "max(redis_memory_max_bytes{@target} > 0)"},
-        ),
-        rates(
-            "Keys evicted and expired",
-            "Evicted: pushed out for want of memory, and wanted perhaps. Expired: their time was over.",
-            PER_SECOND,
-            {"evicted": "redis_evicted_keys_total{@target}", "expired": "redis_expired_keys_total{@target}"},
-        ),
-        lines(
-            "Keys",
-            "In each database. A rise without end: keys without an expiry.",
-            COUNT,
-            {f"{_NAME} {{{{db}}}}": "redis_db_keys{@target} > 0"},
-        ),
-        lines(
-            "Fragmentation",
-            "Resident memory to used memory. Over 1.5 with much memory: `CONFIG SET activedefrag yes`; under 1: it "
-            "swaps.",
-            COUNT,
-            {_NAME: "redis_mem_fragmentation_ratio{@target}"},
-        ),
-        rates(
-            "Network",
-            "Bytes in and out. Much out with few commands: large values.",
+        rate_graph(
+            "Network traffic",
+            "Bytes received and sent. Many bytes sent for few commands point to large values.",
             BYTES_PER_SECOND,
             {"in": "redis_net_input_bytes_total{@target}", "out": "redis_net_output_bytes_total{@target}"},
         ),
-        lines(
+        graph(
             "Clients",
-            "Connected, and blocked ones that wait for a list or a stream; the limit is maxclients. Rising steadily: "
-            "connections leak.",
+            "Connected clients, and clients that wait in a blocking command. If the number rises steadily, the "
+            "application leaks connections.",
             COUNT,
             {
-                f"{_NAME} connected": "redis_connected_clients{@target}",
-                f"{_NAME} blocked": "redis_blocked_clients{@target}",
+                f"{TARGET} connected": "redis_connected_clients{@target}",
+                f"{TARGET} blocked": "redis_blocked_clients{@target}",
             },
+        ),
+        row("Memory and keys"),
+        graph(
+            "Memory",
+            "Memory used for data, and resident memory of the process. At maxmemory, Redis evicts keys or refuses "
+            "writes.",
+            BYTES,
+            {
+                f"{TARGET} used": "redis_memory_used_bytes{@target}",
+                f"{TARGET} resident": "redis_memory_used_rss_bytes{@target}",
+            },
+        ),
+        ratio_graph(
+            "Memory limit",
+            "Used memory as a share of maxmemory. At 100 %, Redis evicts keys or refuses writes: raise maxmemory or "
+            "store less.",
+            {TARGET: "redis_memory_used_bytes{@target} / (redis_memory_max_bytes{@target} > 0)"},
+            no_data="No server has a maxmemory.",
+        ),
+        graph(
+            "Fragmentation",
+            "Resident memory divided by used memory. Above 1.5 on a large server, run `CONFIG SET activedefrag yes`. "
+            "Below 1, the host swaps.",
+            COUNT,
+            {TARGET: "redis_mem_fragmentation_ratio{@target}"},
+        ),
+        rate_graph(
+            "Evicted and expired keys",
+            "Evicted keys were removed because memory was full, although they may be needed. Expired keys reached the "
+            "end of their lifetime.",
+            PER_SECOND,
+            {"evicted": "redis_evicted_keys_total{@target}", "expired": "redis_expired_keys_total{@target}"},
+        ),
+        graph(
+            "Keys",
+            "Keys in each database. If the number rises without end, keys are stored without an expiry.",
+            COUNT,
+            {f"{TARGET} {{{{db}}}}": "redis_db_keys{@target} > 0"},
+        ),
+        value_table(
+            "Key groups",
+            "Keys and memory by the common part of their names, as `key_groups` defines it. The largest group shows "
+            "what fills the memory.",
+            f"{BY_TARGET}, db, key_group",
+            {
+                "keys": (COUNT, "redis_key_group_count{@target}"),
+                "memory": (BYTES, "redis_key_group_memory_usage_bytes{@target}"),
+            },
+            sort="memory",
+            width=8,
+            no_data="No data. Set `key_groups` in the Redis exporter to count keys by their names.",
+        ),
+        top_list(
+            "Largest keys",
+            "Memory of the keys that `keys` selects. Split large collections, or trim them.",
+            BYTES,
+            f"{TARGET} {{{{db}}}} {{{{key}}}}",
+            "redis_key_memory_usage_bytes{@target}",
+            width=12,
+            no_data="No data. Set `keys` in the Redis exporter to measure keys.",
+        ),
+        graph(
+            "Key sizes",
+            "Elements of collections and bytes of strings, for the keys that `keys` selects. A list that grows without "
+            "end is a queue that nobody reads.",
+            COUNT,
+            {f"{TARGET} {{{{db}}}} {{{{key}}}}": "redis_key_size{@target}"},
+            width=12,
+            no_data="No data. Set `keys` in the Redis exporter to measure keys.",
         ),
         row("Slow commands"),
-        rates(
+        rate_graph(
             "Slow commands",
-            "Entries of the slow log, by command. KEYS, SMEMBERS and large ranges block everybody else.",
+            "Entries of the slow log by command. KEYS, SMEMBERS and large ranges block all other clients: replace them "
+            "with SCAN or smaller ranges.",
             PER_SECOND,
             {"": f"{_SLOW}_count{{@target}}"},
-            by="instance, target, command",
-            none="No command was slow since the agent was started.",
+            by=f"{BY_TARGET}, command",
+            no_data="No command was slow since the agent was started.",
         ),
-        lines(
+        graph(
             "Duration of slow commands",
-            "The median and the 95th percentile.",
+            "Median and 95th percentile of the commands in the slow log.",
             SECONDS,
             {
-                f"{quantile}": f"histogram_quantile({value}, sum by (le) (rate({_SLOW}_bucket{{@target}}[@rate])) > 0)"
-                for quantile, value in (("median", 0.5), ("95th percentile", 0.95))
+                name: f"histogram_quantile({quantile}, sum by (le) (rate({_SLOW}_bucket{{@target}}[@rate])) > 0)"
+                for name, quantile in (("median", 0.5), ("95th percentile", 0.95))
             },
-            none="No command was slow in this time.",
+            no_data="No command was slow in this time range.",
         ),
-        top(
+        top_list(
             "Latency spikes",
-            "The last one of each kind, where latency-monitor-threshold is set. `LATENCY DOCTOR` explains them.",
+            "The last event of each kind that was longer than latency-monitor-threshold. `LATENCY DOCTOR` explains "
+            "them.",
             SECONDS,
-            f"{_NAME} {{{{event_name}}}}",
+            f"{TARGET} {{{{event_name}}}}",
             "redis_latency_spike_duration_seconds{@target}",
-            none="No spike, or latency-monitor-threshold is 0.",
+            no_data="No spike, or latency-monitor-threshold is 0.",
         ),
-        events(
-            "Slow commands, as they came",
-            "From the slow log; arguments are hidden unless `slowlog.redact` is false.",
-            '{job="deckwatch"} |= `redis.slow_command` | json | event=`redis.slow_command` | target=~`$target`'
-            " | line_format `{{.target}}  {{.command}}  {{.duration_seconds}} s  {{.argument_count}} arguments"
+        log_lines(
+            "Slow command events",
+            "Entries of the slow log. Arguments are hidden unless `slowlog.redact` is false.",
+            events_of("redis.slow_command")
+            + " | line_format `{{.target}}  {{.command}}  {{.duration_seconds}} s  {{.argument_count}} arguments"
             "  from {{.client_address}} {{.client_name}}`",
         ),
-        row("Replication, persistence and streams"),
-        lines(
-            "Replicas' lag",
-            "Time since each replica acknowledged. Rising: the network, or a replica that does not keep up.",
-            SECONDS,
-            {f"{_NAME} {{{{slave_ip}}}}:{{{{slave_port}}}}": "redis_connected_slave_lag_seconds{@target}"},
-            none="No replica is connected.",
-        ),
-        up(
-            "Link to the master",
-            "As the replicas see it. DOWN: they serve old data.",
-            {_NAME: "redis_master_link_up{@target}"},
-            height=8,
-        ),
-        lines(
-            "Changes not saved",
-            "Since the last snapshot: what a crash would lose without an append-only file.",
-            COUNT,
-            {_NAME: "redis_rdb_changes_since_last_save{@target}"},
-        ),
-        figure(
-            "Last snapshot",
-            "When it was saved. Long ago with many changes: see the log of Redis.",
-            TIME,
-            {_NAME: "redis_rdb_last_save_timestamp_seconds{@target} * 1000"},
-            height=8,
-        ),
-        grid(
-            "Groups of streams",
-            "Entries that wait, entries delivered but not acknowledged, consumers. Waiting and no consumer: the "
-            "workers are down.",
-            {
-                "waiting": (COUNT, "redis_stream_group_lag{@target}"),
-                "pending": (COUNT, "redis_stream_group_messages_pending{@target}"),
-                "consumers": (COUNT, "redis_stream_group_consumers{@target}"),
-            },
-            hide=("__name__", "job"),
-            none="No stream is named in the config, or it has no group.",
-        ),
-        lines(
-            "Streams' oldest entry that waits",
-            "How long it has waited to be delivered. Rising: too few consumers, or none.",
-            SECONDS,
-            {
-                f"{_NAME} {{{{stream}}}} {{{{group}}}}": "time() -"
-                " redis_stream_group_oldest_undelivered_timestamp_seconds{@target}"
-            },
-            width=12,
-            none="Nothing waits in a stream.",
-        ),
+        *REPLICATION,
     ],
 )

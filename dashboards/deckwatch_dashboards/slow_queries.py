@@ -1,215 +1,216 @@
-"""Which statements take the time, what do they say, and who waits for whom?"""
+"""Slow queries: statements by time, slow query events, and blocked sessions."""
 
 from __future__ import annotations
 
-from .frame import Dashboard
-from .postgres import DATABASE
-from .shapes import (
+from .dashboard import Dashboard
+from .log_panels import events_of, log_lines, log_table
+from .panels import (
     COUNT,
     OPERATIONS,
     PER_SECOND,
     SECONDS,
-    events,
-    events_table,
-    figure,
-    grid,
-    lines,
-    ratio,
+    graph,
+    problem_stat,
+    ratio_graph,
     row,
-    top,
-    trouble,
+    stat,
+    top_list,
+    value_table,
 )
+from .postgres_queries import BY_DATABASE, DATABASE_CHOICE, DB, WITH_DATABASE
+from .query import BY_TARGET, TARGET, threshold
 
-_DB = '@target, datname=~"$datname", datname!~"template.*"'
-_BY = "instance, target, datname, user, queryid"
-_NAME = "{{instance}} {{target}} {{datname}}"
-_EVENTS = '{job="deckwatch"} |= `postgres.%s` | json | event=`postgres.%s` | target=~`$target` | database=~`$datname`'
-_SLOW = _EVENTS % ("slow_query", "slow_query")
-_TEXTS = _EVENTS % ("statement", "statement")
-_BLOCKED = _EVENTS % ("blocked", "blocked")
-
-
-def _rate(figure: str) -> str:
-    return f"sum by ({_BY}) (rate(pg_stat_statements_{figure}{{{_DB}}}[@rate]))"
+_BY_STATEMENT = f"{BY_DATABASE}, user, queryid"
+_STATEMENT = f"{TARGET} {{{{datname}}}} {{{{user}}}} {{{{queryid}}}}"
+_DATABASE = ' | database=~"$datname"'
+_SLOW = events_of("postgres.slow_query") + _DATABASE
+_TEXTS = events_of("postgres.statement") + _DATABASE
+_BLOCKED = events_of("postgres.blocked") + _DATABASE
 
 
-def _busiest(figure: str) -> str:
-    """Of the 15 statements that take the most time."""
-    return f"{_rate(figure)} and topk(15, {_rate('seconds_total')})"
+def _rate(name: str) -> str:
+    return f"sum by ({_BY_STATEMENT}) (rate(pg_stat_statements_{name}{{{DB}}}[@rate]))"
 
+
+_MOST_TIME = f"topk(15, {_rate('seconds_total')})"
 
 DASHBOARD = Dashboard(
     name="slow-queries",
     title="Slow queries",
-    question="Which statements take the time, what do they say, and who waits for whom?",
-    subject="pg_up",
+    question="Which statements take the most time, what are their texts, and which sessions block others?",
+    instances="pg_up",
     targets="pg_up",
-    variables=[DATABASE],
+    variables=[DATABASE_CHOICE],
     tags=["postgres"],
     panels=[
-        trouble(
-            "Running now",
-            "Queries that run for longer than the threshold. `pg_cancel_backend(pid)` stops one; the events have the "
-            "pid.",
-            f"sum(pg_slow_queries_running{{{_DB}}})",
+        problem_stat(
+            "Slow queries running",
+            "Queries that have been running for longer than the threshold. `SELECT pg_cancel_backend(PID)` cancels "
+            "one; the events below have the PID.",
+            f"sum(pg_slow_queries_running{{{DB}}})",
         ),
-        figure(
+        stat(
             "Slow queries in the last hour",
-            "Those that took longer than the threshold.",
+            "Queries that took longer than the threshold.",
             COUNT,
-            {"": f"sum(increase(pg_slow_queries_total{{{_DB}}}[1h]))"},
+            {"": f"sum(increase(pg_slow_queries_total{{{DB}}}[1h]))"},
         ),
-        figure(
+        stat(
             "Threshold",
-            "From when on a query counts as slow: `thresholds.slow_query`.",
+            "Queries that take longer count as slow: `thresholds.slow_query` in deckwatch.yml.",
             SECONDS,
-            {"": "max(deckwatch_threshold_slow_query_seconds{@host})"},
+            {"": threshold("slow_query_seconds")},
         ),
-        figure(
+        stat(
             "Time in statements",
-            "Seconds of execution each second: 1 is one backend at work all the time.",
+            "Seconds per second that all statements take together. 1 means that one session is busy all the time.",
             COUNT,
             {"": "sum(rate(pg_stat_statements_all_seconds_total{@target}[@rate]))"},
         ),
-        trouble(
-            "Blocked now",
-            "Sessions that wait for a lock of another one.",
-            f"sum(pg_blocked_sessions{{{_DB}}})",
+        problem_stat(
+            "Blocked sessions",
+            "Sessions that wait for a lock of another session. The events below show which session blocks them.",
+            f"sum(pg_blocked_sessions{{{DB}}})",
         ),
-        trouble(
+        problem_stat(
             "Events left out",
-            "Slow queries of the last hour that were counted without an event of their own: there were too many at "
-            "once.",
+            "Slow queries of the last hour that were counted but not logged, because there were too many at once.",
             "sum(increase(pg_slow_query_events_dropped_total{@target}[1h]))",
         ),
-        row("Top statements: figures on the left, texts on the right; queryid joins them"),
-        grid(
+        row("Top statements: figures on the left, texts on the right, joined by queryid"),
+        value_table(
             "Top statements by time",
-            "Seconds each second, calls, mean time, rows. The first lines are what to optimise; `other` is all that "
-            "have no series.",
+            "Seconds per second, calls, mean duration and rows of the statements that take the most time. Optimize the "
+            "first ones. `other` stands for all statements without series of their own.",
+            _BY_STATEMENT,
             {
-                "time": (COUNT, f"topk(15, {_rate('seconds_total')})"),
-                "calls": (OPERATIONS, _busiest("calls_total")),
-                "mean": (SECONDS, f"topk(15, {_rate('seconds_total')}) / ({_rate('calls_total')} > 0)"),
-                "rows": (OPERATIONS, _busiest("rows_total")),
+                "time": (COUNT, _MOST_TIME),
+                "calls": (OPERATIONS, f"{_rate('calls_total')} and {_MOST_TIME}"),
+                "mean": (SECONDS, f"{_MOST_TIME} / ({_rate('calls_total')} > 0)"),
+                "rows": (OPERATIONS, f"{_rate('rows_total')} and {_MOST_TIME}"),
             },
+            sort="time",
             height=12,
         ),
-        events_table(
-            "Texts of statements",
-            "Each is logged once, when the agent first sees it, without its literals; hence the longer time.",
+        log_table(
+            "Statement texts",
+            "The text of each statement without its literals. The agent logs it once, so this table covers seven days.",
             f"topk(200, max by (queryid, user, database, query) (count_over_time({_TEXTS} [$__auto])))",
-            heading="times told",
-            since="7d",
+            heading="times logged",
+            time_range="7d",
             height=12,
         ),
-        top(
-            "Mean time",
-            "Of one execution. Slow and rare is for the night; slow and often is for now.",
+        top_list(
+            "Longest mean duration",
+            "Mean duration of an execution. Start with the statements that also have many calls.",
             SECONDS,
-            "{{datname}} {{user}} {{queryid}}",
+            _STATEMENT,
             f"{_rate('seconds_total')} / ({_rate('calls_total')} > 0)",
         ),
-        top(
-            "Calls",
-            "Executions each second. Thousands of the same: a loop that could be one query.",
+        top_list(
+            "Most calls",
+            "Executions per second. Thousands of calls of one statement often come from a loop that one query could "
+            "replace.",
             OPERATIONS,
-            "{{datname}} {{user}} {{queryid}}",
+            _STATEMENT,
             _rate("calls_total"),
         ),
-        top(
-            "Blocks read",
-            "From disk or the kernel's cache, each second. Many for few rows: an index is missing.",
+        top_list(
+            "Most blocks read",
+            "Blocks per second read from disk or from the kernel's cache. Many blocks for few rows mean that an index "
+            "is missing.",
             OPERATIONS,
-            "{{datname}} {{user}} {{queryid}}",
+            _STATEMENT,
             f"{_rate('shared_blocks_read_total')} > 0",
-            none="All blocks were found in the cache.",
+            no_data="All blocks were found in shared_buffers.",
         ),
-        row("Slow ones: figures and events"),
-        lines(
+        row("Slow queries"),
+        graph(
             "Slow queries",
-            "Each second, by database and user.",
+            "Slow queries per second, by database and user. A sudden rise often follows a deployment or a lost index.",
             PER_SECOND,
-            {f"{_NAME} {{{{user}}}}": f"rate(pg_slow_queries_total{{{_DB}}}[@rate])"},
-            none="No query was slow since the agent was started.",
+            {
+                f"{WITH_DATABASE} {{{{user}}}}": f"sum by ({BY_DATABASE}, user)"
+                f" (rate(pg_slow_queries_total{{{DB}}}[@rate]))"
+            },
+            no_data="No query was slow since the agent was started.",
         ),
-        lines(
-            "How long they took",
-            "Median and 95th percentile of the slow ones, against the threshold.",
+        graph(
+            "Duration of slow queries",
+            "Median and 95th percentile of the slow queries.",
             SECONDS,
             {
-                name: f"histogram_quantile({value},"
-                f" sum by (le) (rate(pg_slow_query_duration_seconds_bucket{{{_DB}}}[@rate])) > 0)"
-                for name, value in (("median", 0.5), ("95th percentile", 0.95))
+                name: f"histogram_quantile({quantile},"
+                f" sum by (le) (rate(pg_slow_query_duration_seconds_bucket{{{DB}}}[@rate])) > 0)"
+                for name, quantile in (("median", 0.5), ("95th percentile", 0.95))
             },
-            threshold="slow_query_seconds",
-            none="No query was slow in this time.",
+            threshold_name="slow_query_seconds",
+            no_data="No query was slow in this time range.",
         ),
-        lines(
-            "Oldest query that runs",
-            "Since when, against the threshold. A line that rises at 45 degrees is one query that does not end.",
+        graph(
+            "Oldest running query",
+            "Time since the oldest active query of each database was started. A line that rises steadily is one query "
+            "that does not end.",
             SECONDS,
-            {
-                _NAME: f"time() - pg_stat_activity_oldest_query_start_timestamp_seconds{{{_DB}}}",
-            },
-            threshold="slow_query_seconds",
-            none="No query was running.",
+            {WITH_DATABASE: f"time() - pg_stat_activity_oldest_query_start_timestamp_seconds{{{DB}}}"},
+            threshold_name="slow_query_seconds",
+            no_data="No query was running, or `detailed_activity` is set.",
         ),
-        events_table(
+        log_table(
             "Slowest queries",
-            "The longest time of each statement among the events. Look at its plan: EXPLAIN (ANALYZE, BUFFERS).",
+            "The longest duration of each statement in the events. Look at its plan: EXPLAIN (ANALYZE, BUFFERS).",
             f"topk(20, max by (queryid, user, database, query)"
             f" (max_over_time({_SLOW} | unwrap duration_seconds [$__auto]) by (queryid, user, database, query)))",
             heading="longest",
             unit=SECONDS,
         ),
-        events(
-            "Slow queries, as they came",
-            "Once while they run, and once when they have ended; the details have rows, blocks, wait event and plan.",
+        log_lines(
+            "Slow query events",
+            "One line while a slow query runs and one when it has ended. The details have rows, blocks, wait event and "
+            "plan.",
             f"{_SLOW} | line_format `{{{{.database}}}} {{{{.user}}}} {{{{.state}}}} {{{{.duration_seconds}}}} s"
             "  queryid {{.queryid}}:  {{.query}}`",
             width=12,
         ),
-        row("Who waits for whom"),
-        lines(
-            "Sessions that wait for a lock",
-            "And none of them works. Find the session that they wait for in the events.",
+        row("Blocked sessions"),
+        graph(
+            "Sessions waiting for a lock",
+            "Sessions that wait for a lock of another session. The events show which session to end.",
             COUNT,
-            {_NAME: f"pg_blocked_sessions{{{_DB}}}"},
+            {WITH_DATABASE: f"pg_blocked_sessions{{{DB}}}"},
         ),
-        events(
-            "Blocked sessions",
-            "Those that waited for longer than `blocked_after`; `blocked_by` in the details is the session to end.",
+        log_lines(
+            "Blocked session events",
+            "Sessions that waited for longer than `blocked_after`. `blocked_by` in the details is the session to end.",
             f"{_BLOCKED} | line_format `{{{{.database}}}}  pid {{{{.pid}}}} of {{{{.user}}}} waits since"
             " {{.waiting_seconds}} s for {{.wait_event}}:  {{.query}}`",
             width=16,
             height=8,
         ),
-        row("The statistics themselves"),
-        ratio(
-            "Time that the top statements cover",
-            "Of all statements' time. Low: raise `statements.top`.",
+        row("pg_stat_statements"),
+        ratio_graph(
+            "Time covered by the top statements",
+            "Share of the time of all statements that those with series of their own take. If it is low, raise "
+            "`statements.top`.",
             {
-                "{{instance}} {{target}}": "sum by (instance, target)"
+                TARGET: f"sum by ({BY_TARGET})"
                 ' (rate(pg_stat_statements_seconds_total{@target, queryid!="other"}[@rate]))'
-                " / (sum by (instance, target) (rate(pg_stat_statements_all_seconds_total{@target}[@rate])) > 0)"
+                f" / (sum by ({BY_TARGET}) (rate(pg_stat_statements_all_seconds_total{{@target}}[@rate])) > 0)"
             },
+            show_lowest=True,
         ),
-        lines(
+        ratio_graph(
             "Entries",
-            "Of pg_stat_statements, and those with series of their own, against pg_stat_statements.max.",
-            COUNT,
-            {
-                "{{instance}} {{target}} entries": "pg_stat_statements_entries{@target}",
-                "{{instance}} {{target}} with series": "pg_stat_statements_tracked{@target}",
-            },
-            limit={"most": "max(pg_settings_pg_stat_statements_max{@target})"},
+            "Entries of pg_stat_statements as a share of pg_stat_statements.max. At 100 %, PostgreSQL evicts the "
+            "statements with the fewest calls.",
+            {TARGET: "pg_stat_statements_entries{@target} / pg_settings_pg_stat_statements_max{@target}"},
         ),
-        lines(
-            "Entries evicted",
-            "For new ones. Often: raise pg_stat_statements.max, or use parameters instead of literals.",
+        graph(
+            "Evicted entries",
+            "Evictions per second. If they are frequent, raise pg_stat_statements.max, or use parameters instead of "
+            "literals.",
             PER_SECOND,
-            {"{{instance}} {{target}}": "rate(pg_stat_statements_dealloc_total{@target}[@rate])"},
+            {TARGET: "rate(pg_stat_statements_dealloc_total{@target}[@rate])"},
         ),
     ],
 )

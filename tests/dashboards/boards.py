@@ -1,23 +1,19 @@
-"""The committed dashboards as tests read them: panels, queries, and what Grafana makes of a query's variables."""
+"""The committed dashboards as the tests read them: panels, queries, and how Grafana replaces variables."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 FOLDER = ROOT / "dashboards"
-NAMES = ("overview", "host", "processes", "redis", "postgres", "slow-queries", "logs", "deckwatch")
-
-#: What Grafana fills in when everything is chosen; a search for nothing.
-_ALL = {"target": ".*", "datname": ".*", "level": ".*", "job": ".+", "instance": ".+", "service": ".+", "search": ""}
-_TIMES = {"__rate_interval": "15s", "__auto": "3600s", "__interval": "15s", "__range": "3600s"}
+NAMES = ("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "logs", "deckwatch")
 
 _WORDS = {
     *("by", "on", "without", "ignoring", "group_left", "group_right", "and", "or", "unless", "bool", "offset"),
@@ -26,13 +22,36 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What is chosen in Grafana. A variable that is not in `values` has the value "All".
+
+    `jobs` are the options of the variable `job`, for which "All" is the list of its options. Times are in seconds.
+    """
+
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    jobs: Sequence[str] = ("deckwatch",)
+    scrape_interval: int = 15
+    step: int = 15
+    time_range: int = 3600
+
+    def __str__(self) -> str:
+        chosen = " ".join(f"{name}={'+'.join(values)}" for name, values in self.values.items())
+        return f"{chosen or 'All'} every {self.scrape_interval} s"
+
+
+#: What Grafana uses for "All". A text box has no such value; here, its text is empty.
+_ALL = {"target": ".*", "datname": ".*", "level": ".*", "instance": ".+", "service": ".+", "search": ""}
+
+
+@dataclass(frozen=True)
 class Query:
     board: str
     panel: str
-    kind: str  # of the panel
-    expression: str  # as it is in the dashboard
+    kind: str  # the type of the panel
+    expression: str  # as in the dashboard
     datasource: dict[str, str]
     instant: bool
+    ref: str
 
     @property
     def is_loki(self) -> bool:
@@ -40,7 +59,11 @@ class Query:
 
     @property
     def filled(self) -> str:
+        """The query with "All" chosen everywhere."""
         return filled(self.expression)
+
+    def filled_for(self, choice: Choice) -> str:
+        return filled(self.expression, choice)
 
     def __str__(self) -> str:
         return f"{self.board}, {self.panel}: {self.expression}"
@@ -52,7 +75,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All but rows."""
+    """All panels except rows."""
     for panel in board["panels"]:
         yield from panels(panel) if panel.get("panels") else ()
         if panel["type"] != "row":
@@ -60,6 +83,10 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def queries(name: str) -> list[Query]:
+    return [query for panel in panels(load(name)) for query in queries_of(name, panel)]
+
+
+def queries_of(name: str, panel: dict[str, Any]) -> list[Query]:
     return [
         Query(
             board=name,
@@ -68,8 +95,8 @@ def queries(name: str) -> list[Query]:
             expression=target["expr"],
             datasource=target["datasource"],
             instant=target.get("instant", False) or target.get("queryType") == "instant",
+            ref=target["refId"],
         )
-        for panel in panels(load(name))
         for target in panel.get("targets", [])
     ]
 
@@ -78,19 +105,37 @@ def every_query() -> list[Query]:
     return [query for name in NAMES for query in queries(name)]
 
 
-def filled(text: str) -> str:
-    """`text` with the variables that Grafana knows filled in. An unknown one is an error."""
-    values = _ALL | _TIMES
+def filled(text: str, choice: Choice = Choice()) -> str:
+    """`text` with Grafana's variables replaced as Grafana does. An unknown variable is an error.
+
+    https://grafana.com/docs/grafana/latest/datasources/prometheus/template-variables/
+    """
+    rate_interval = max(choice.step + choice.scrape_interval, 4 * choice.scrape_interval)
+    values = {
+        **_ALL,
+        "job": _interpolated(choice.jobs),
+        **{name: _interpolated(chosen) for name, chosen in choice.values.items()},
+        "__rate_interval": f"{rate_interval}s",
+        "__interval": f"{choice.step}s",
+        "__range": f"{choice.time_range}s",
+        "__auto": f"{choice.time_range}s",
+    }
     return re.sub(r"\$\{?(\w+)\}?", lambda match: values[match[1]], text)
 
 
+def _interpolated(values: Sequence[str]) -> str:
+    """A choice of values as a regular expression, escaped twice: queries have it inside a string."""
+    escaped = [re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", value.replace("\\", "\\" * 4)) for value in values]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+
+
 def selectors(expression: str) -> list[tuple[str, str]]:
-    """The metrics that a PromQL query selects, each with its matchers as they are written: without any, ''."""
-    outside = re.sub(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', lambda m: "_" * len(m[0]), expression)
+    """The metrics that a PromQL query selects, each with its matchers as written, or ''."""
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', lambda m: "0" * len(m[0]), expression)
     found = []
     labels = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)")
     outside = labels.sub(lambda m: " " * len(m[0]), outside)
-    outside = re.sub(r"\[[^\]]*\]", lambda m: " " * len(m[0]), outside)
+    outside = re.sub(r"\[[^\]]*\](?:\s*@\s*end\s*\(\))?", lambda m: " " * len(m[0]), outside)
     matchers = {m.start(): m for m in re.finditer(r"\{[^}]*\}", outside)}
     inside = [range(m.start(), m.end()) for m in matchers.values()]
     for name in re.finditer(r"[a-zA-Z_:][\w:]*", outside):
@@ -98,6 +143,8 @@ def selectors(expression: str) -> list[tuple[str, str]]:
             continue
         if re.match(r"\s*\(", outside[name.end() :]):
             continue  # a function or an aggregation
+        if name.start() and outside[name.start() - 1].isdigit():
+            continue  # the exponent of 1e6
         own = matchers.get(name.end())
         found.append((name[0], expression[own.start() + 1 : own.end() - 1] if own else ""))
     return found

@@ -1,7 +1,8 @@
-"""What the rules ask for and the catalogue declares that the live stack does not have, and why.
+"""Metrics that rules use or the catalogue declares and that the live stack does not expose, with the reasons.
 
-One list is of what cannot be there: an excuse is stale as soon as it is. The other is of what another machine, another
-version of a server or an unlucky moment does have: there an excuse is stale when nothing of that name is left.
+`NOT_*` lists metrics that cannot exist here: an entry is stale as soon as the metric exists. `*_ELSEWHERE` lists
+metrics that exist on other machines, with other versions of a server or at other moments: an entry is stale when no
+rule or metric has that name.
 """
 
 from __future__ import annotations
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 #: Selectors of rules.
 NOT_SELECTED: Excuses = {
-    "no PgBouncer runs": (
-        "pgbouncer_config_max_client_connections",
-        "pgbouncer_pools_client_maxwait_seconds",
-        "pgbouncer_up",
-        "pgbouncer_used_clients",
-    ),
     "nothing is archived": (
         "pg_stat_archiver_last_archived_timestamp_seconds",
         "pg_stat_archiver_last_failed_timestamp_seconds",
@@ -40,17 +35,30 @@ NOT_SELECTED: Excuses = {
 }
 SELECTED_ELSEWHERE: Excuses = {
     "systemd does not run here": ('node_systemd_unit_state{state="failed"}',),
-    "nobody writes text files here": ("deckwatch_textfile_error",),
+    "there are no text files": ("deckwatch_textfile_error", "node_textfile_mtime_seconds*"),
+    "hardware": (
+        "node_bonding_active*",
+        "node_bonding_slaves*",
+        "node_edac_correctable_errors_total*",
+        "node_edac_uncorrectable_errors_total*",
+        "node_md_degraded*",
+    ),
+    "a recent kernel": ("node_kernel_hung_tasks_total",),
     "PostgreSQL 17 and later": ("pg_stat_checkpointer_num_requested_total",),
+    "PostgreSQL 16 and later": ("pg_settings_reserved_connections",),
+    "a cluster with checksums": ("pg_stat_database_checksum_failures*", "pg_stat_database_checksum_last_failure*"),
+    "a standby": ("pg_stat_wal_receiver_received_tli*",),
+    "Redis 7.2 and later": ("redis_rdb_saves_total",),
+    "no Redis Cluster runs": ("redis_cluster_state",),
+    "no Sentinel runs": ("redis_sentinel_master_ckquorum_status*", "redis_sentinel_master_status*"),
     "while lines wait for Loki": ("deckwatch_log_spool_oldest_timestamp_seconds",),
 }
 
 #: Metrics of the catalogue.
 NOT_EMITTED: Excuses = {
-    "no PgBouncer runs, and its captured answers do not have them": ("pgbouncer_up", "pgbouncer_version_info"),
     "no Sentinel runs": ("redis_sentinel_*",),
     "no Redis Cluster runs": ("redis_cluster_messages_received_total", "redis_cluster_messages_sent_total"),
-    "modules of Redis, which are asked for in `modules`": ("redis_bf_*", "redis_json_*", "redis_search_*"),
+    "modules of Redis, which `modules` enables": ("redis_bf_*", "redis_json_*", "redis_search_*"),
     "KeyDB": (
         "redis_cached_keys_total",
         "redis_current_client_thread",
@@ -63,29 +71,10 @@ NOT_EMITTED: Excuses = {
     "Azure Cache for Redis": ("redis_memory_max_fragmentation_reservation_*", "redis_memory_max_reservation_*"),
     "before Redis 5": ("redis_client_biggest_input_buf", "redis_client_longest_output_list"),
     "Redis before 7.0 with an append-only file": ("redis_aof_rewrite_buffer_length",),
-    "`config_values` of the Redis exporter is off": ("redis_config_key_value", "redis_config_value"),
-    "`client_list` of the Redis exporter is off": ("redis_connected_client_*",),
-    "no keys of Redis are chosen": (
-        "redis_key_expiry_timestamp_seconds",
-        "redis_key_group_*",
-        "redis_key_memory_usage_bytes",
-        "redis_key_scan_*",
-        "redis_key_size",
-        "redis_key_value",
-        "redis_keys_count",
-        "redis_number_of_distinct_key_groups",
-    ),
-    "nobody reads the stream of the load": (
-        "redis_stream_group_consumer_idle_seconds",
-        "redis_stream_group_consumer_messages_pending",
-        "redis_stream_group_entries_read",
-        "redis_stream_group_oldest_pending_timestamp_seconds",
-    ),
     "nothing is archived": ("pg_stat_archiver_last_failed_timestamp_seconds",),
+    "no `web_config` is set": ("deckwatch_web_*",),
     "only under repmgr": ("pg_stat_wal_receiver_upstream_node",),
-    "no database is beyond the agent's reach": ("pg_database_tables_read",),
-    "no index is there twice": ("pg_duplicate_index_size_bytes",),
-    "texts of statements are not asked for": ("pg_stat_statements_query_id",),
+    "texts of statements are not enabled": ("pg_stat_statements_query_id",),
 }
 EMITTED_ELSEWHERE: Excuses = {
     "hardware, and what virtual machines show of it": (
@@ -96,6 +85,7 @@ EMITTED_ELSEWHERE: Excuses = {
         "node_cpu_info",
         "node_md_degraded",
         "node_md_raid_disks",
+        "node_nvme_namespace_*",
     ),
     "systemd does not run here": ("node_systemd_*",),
     "Redis 7.2 and later": ("redis_acl_access_denied_*", "redis_active_time_*"),
@@ -121,13 +111,13 @@ def excused(name: str, *excuses: Excuses) -> bool:
 
 
 def stale(excuses: Excuses, names: Iterable[str]) -> list[str]:
-    """The excuses that are for none of these."""
+    """The excuses that match none of these names."""
     known = list(names)
     return [it for group in excuses.values() for it in group if not fnmatch.filter(known, it)]
 
 
 def selected() -> list[str]:
-    """What all rules select, but for what rules record: each name with its equality matchers, `up{job="x"}`."""
+    """The selectors of all rules without recorded series: each name with its equality matchers, `up{job="x"}`."""
     recorded = {rule.name for rule in rules() if not rule.is_alert}
     found = set()
     for rule in rules():
@@ -139,7 +129,7 @@ def selected() -> list[str]:
 
 
 def captured() -> set[str]:
-    """The names of series in all golden expositions, and in what becomes of PgBouncer's captured answers."""
+    """The names of series in all golden expositions and in the samples of PgBouncer's captured answers."""
     names = set()
     for golden in (_EXPORTERS / "golden").glob("*.txt"):
         names |= series_in(golden.read_text())
@@ -162,7 +152,7 @@ def series_in(exposition: str) -> set[str]:
 
 
 def not_emitted(entries: Sequence[Entry], names: set[str]) -> list[str]:
-    """The metrics that have no series. One with a `*` needs a series that no other metric is declared for."""
+    """The metrics without series. A metric with a `*` needs a series for which no other metric is declared."""
     declared = {name for entry in entries for name in _series(entry)}
     return [
         entry.name
@@ -172,7 +162,7 @@ def not_emitted(entries: Sequence[Entry], names: set[str]) -> list[str]:
 
 
 def not_declared(entries: Sequence[Entry], names: set[str]) -> list[str]:
-    """The series that are of no metric."""
+    """The series for which no metric is declared."""
     declared = {name for entry in entries for name in _series(entry)}
     patterns = [name for name in declared if "*" in name]
     return [

@@ -1,6 +1,9 @@
-"""A live agent that watches a host, Redis with a replica, PostgreSQL and logs, under a small load, and a Prometheus.
+"""A live agent that monitors a host, Redis with a replica, PostgreSQL, PgBouncer and logs under load, and a Prometheus.
 
-PYTHONPATH=tests .venv/bin/python -m dashboards.live    # keeps one up, to draw from
+Prometheus scrapes the agent in both ways: everything at once (job `deckwatch`), and each target as an instance of its
+own through service discovery (job `discovered`).
+
+PYTHONPATH=tests .venv/bin/python -m dashboards.live    # keeps one running, to draw pictures from
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import psycopg
 import redis
 
 from dashboards.logql import serve
+from dashboards.prometheus_server import start_prometheus
 from databases import PostgresServer, RedisServer, postgres_server, redis_server
 from loki import Double, loki
-from services import Program, agent, prometheus
+from pgbouncer_server import PgBouncer, pgbouncer_server
+from services import Program, deckwatch_command, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,23 +68,61 @@ def live(folder: Path) -> Iterator[Live]:
             )
         )
         _prepare(database)
+        pooler = stack.enter_context(pgbouncer_server(database))
         double = stack.enter_context(loki())
         log = folder / "shop.json"
         for load in (
             lambda: _use_redis(cache),
             lambda: _use_postgres(database),
+            lambda: _use_pgbouncer(pooler),
             lambda: _block(database),
             lambda: _deadlock(database),
             lambda: _write_log(log),
         ):
             stack.enter_context(_repeated(load))
-        config = _config(cache, replica, database, double, log)
-        program = stack.enter_context(agent(folder, config, STATE_DIRECTORY=str(folder / "state")))
-        watched = stack.enter_context(prometheus(folder, {"deckwatch": program}))
+        (folder / "pgbouncer").write_text(pooler.passwords["monitor"])
+        address = f"127.0.0.1:{free_port()}"
+        (folder / "deckwatch.yml").write_text(_config(address, cache, replica, database, pooler, double, log))
+        program = stack.enter_context(_agent(folder, address))
+        watched = stack.enter_context(_prometheus(folder, program))
         yield Live(program, watched, double, stack.enter_context(serve(double)))
 
 
-def _config(cache: RedisServer, replica: RedisServer, database: PostgresServer, double: Double, log: Path) -> str:
+def _agent(folder: Path, address: str) -> contextlib.AbstractContextManager[Program]:
+    command = deckwatch_command("run", "--listen", address)
+    environment = {"STATE_DIRECTORY": str(folder / "state")}
+    return running(command, f"http://{address}", "/-/ready", folder / "agent.log", environment, cwd=folder)
+
+
+def _prometheus(folder: Path, program: Program) -> contextlib.AbstractContextManager[Program]:
+    """A Prometheus that discovers targets as deploy/prometheus/prometheus.yml does."""
+    address = program.url.removeprefix("http://")
+    discovered = {
+        "job_name": "discovered",
+        "http_sd_configs": [{"url": f"{program.url}/sd", "refresh_interval": "5s"}],
+        "relabel_configs": [{"source_labels": ["__address__"], "target_label": "agent"}],
+        "scrape_interval": "2s",
+        "scrape_timeout": "2s",
+    }
+    settings = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [
+            {"job_name": "deckwatch", "static_configs": [{"targets": [address]}]},
+            discovered,
+        ],
+    }
+    return start_prometheus(folder, settings)
+
+
+def _config(
+    address: str,
+    cache: RedisServer,
+    replica: RedisServer,
+    database: PostgresServer,
+    pooler: PgBouncer,
+    double: Double,
+    log: Path,
+) -> str:
     settings: dict[str, Any] = {
         "interval": "1s",
         "thresholds": {"slow_query": _SLOW_QUERY},
@@ -92,13 +135,25 @@ def _config(cache: RedisServer, replica: RedisServer, database: PostgresServer, 
                 ]
             },
             "redis": [
-                {"name": "cache", "url": cache.url, "streams": ["orders"], "keys_interval": "1s"},
+                {
+                    "name": "cache",
+                    "url": cache.url,
+                    "streams": ["orders"],
+                    "keys": ["orders", "visits"],
+                    "key_groups": {"patterns": ["^([^:]+):"]},
+                    "keys_interval": "1s",
+                },
                 {"name": "replica", "url": replica.url},
             ],
-            "postgres": [{"name": "main", "dsn": database.dsn(), "slow_queries": {"blocked_after": "100ms"}}],
+            "postgres": [
+                {"name": "main.db", "dsn": database.dsn(), "slow_queries": {"blocked_after": "100ms"}},
+                {"name": "detailed", "dsn": database.dsn(), "detailed_activity": True},
+            ],
+            "pgbouncer": [{"name": "pooler", "dsn": pooler.dsn(), "password_file": str(log.parent / "pgbouncer")}],
         },
         "logs": {
             "loki": {"url": double.url, "batch_wait": "200ms"},
+            "own_labels": {"job": "deckwatch", "instance": address},
             "files": [{"path": str(log), "labels": {"job": "shop"}, "drop": [{"field": "level", "matches": "debug"}]}],
         },
     }
@@ -128,6 +183,8 @@ def _prepare(database: PostgresServer) -> None:
     database.execute(
         "CREATE EXTENSION pg_stat_statements",
         "CREATE TABLE orders (id serial PRIMARY KEY, customer int, status text, note text)",
+        "CREATE INDEX orders_customer ON orders (customer)",
+        "CREATE INDEX orders_customer_again ON orders (customer)",
         "CREATE TABLE unindexed AS SELECT generate_series(1, 20000) AS n, repeat('x', 100) AS filler",
         "INSERT INTO orders (customer, status, note) SELECT n % 100, 'new', repeat('n', 50)"
         " FROM generate_series(1, 5000) n",
@@ -164,6 +221,12 @@ def _use_postgres(server: PostgresServer) -> None:
         connection.execute("CHECKPOINT")
         with contextlib.suppress(psycopg.Error), connection.transaction():
             connection.execute("SELECT 1 / 0")
+
+
+def _use_pgbouncer(server: PgBouncer) -> None:
+    with server.connect(application_name="shop") as connection:
+        for _ in range(10):
+            connection.execute("SELECT count(*) FROM orders WHERE customer = 1")
 
 
 def _block(server: PostgresServer) -> None:

@@ -1,4 +1,4 @@
-"""The committed JSON is what the code makes, and has what every dashboard has."""
+"""The committed JSON is what the code generates, and every dashboard has the common elements."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from deckwatch import __version__
 from deckwatch_dashboards import DASHBOARDS, palette
 
 
-def test_the_committed_json_is_what_the_code_makes() -> None:
+def test_the_committed_json_is_what_the_code_generates() -> None:
     made = {dashboard.file_name: dashboard.json() for dashboard in DASHBOARDS}
     committed = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
     assert committed.keys() == made.keys() == {f"{name}.json" for name in NAMES}
     stale = [name for name in made if made[name] != committed[name]]
-    assert not stale, f"{stale}: PYTHONPATH=dashboards python -m deckwatch_dashboards writes them anew"
+    assert not stale, f"{stale}: run PYTHONPATH=dashboards python -m deckwatch_dashboards"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,7 +37,7 @@ def test_links_lead_to_all_dashboards_and_keep_time_and_variables(name: str) -> 
         True,
         True,
     )
-    assert "placement" not in link  # or newer Grafanas hide it in a menu
+    assert "placement" not in link  # newer versions of Grafana would hide the link in a menu
     assert "deckwatch" in board["tags"]
 
 
@@ -51,9 +51,9 @@ def test_the_links_of_panels_lead_to_dashboards_that_exist() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_alerts_and_config_loads_are_marked(name: str) -> None:
+def test_alerts_and_configuration_loads_are_annotated(name: str) -> None:
     alerts, loads = load(name)["annotations"]["list"]
-    assert alerts["expr"].startswith('ALERTS{alertstate="firing"')
+    assert alerts["expr"].startswith('ALERTS{alertstate="firing", alertname!="Watchdog"')
     assert loads["expr"].startswith("deckwatch_config_last_reload_success_timestamp_seconds{")
     assert loads["useValueForTime"]
     for annotation in (alerts, loads):
@@ -69,7 +69,7 @@ def test_the_target_can_be_chosen_and_all_targets_include_those_without_the_labe
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_panel_without_data_says_so_plainly(name: str) -> None:
+def test_a_panel_without_data_says_why(name: str) -> None:
     silent = [
         panel["title"]
         for panel in panels(load(name))
@@ -79,13 +79,22 @@ def test_a_panel_without_data_says_so_plainly(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_description_says_more_than_the_title_in_a_sentence(name: str) -> None:
+def test_an_empty_cell_of_a_table_is_a_dash(name: str) -> None:
+    for panel in panels(load(name)):
+        if panel["type"] == "table":
+            every_field = panel["fieldConfig"]["overrides"][0]
+            assert every_field["matcher"] == {"id": "byRegexp", "options": "/.*/"}
+            assert every_field["properties"] == [{"id": "noValue", "value": "-"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_description_is_a_sentence(name: str) -> None:
     for panel in panels(load(name)):
         assert re.match(r"[A-Z`].{9,}[.?)]$", panel["description"]), panel["title"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_titles_are_unique_in_a_row_of_the_dashboard_and_panels_do_not_overlap(name: str) -> None:
+def test_panels_do_not_overlap_and_have_different_ids(name: str) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in load(name)["panels"]:
         at = panel["gridPos"]
@@ -99,7 +108,7 @@ def test_titles_are_unique_in_a_row_of_the_dashboard_and_panels_do_not_overlap(n
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_colours_of_the_palette_are_used(name: str) -> None:
+def test_only_colors_of_the_palette_are_used(name: str) -> None:
     text = (FOLDER / f"{name}.json").read_text()
     known = {value for value in vars(palette).values() if isinstance(value, str) and value.startswith("#")}
     assert set(re.findall(r"#[0-9A-Fa-f]{6}", text)) <= known

@@ -1,4 +1,4 @@
-"""Every metric of every query is in the catalogue, and every threshold of the config is drawn."""
+"""Every metric of every query is in the catalogue, and every threshold of the configuration is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from dashboards.boards import NAMES, every_query, load, selectors
 from services import deckwatch_command
 
-#: What Prometheus itself makes of every scrape and every rule.
+#: Metrics that Prometheus adds for every scrape and every rule.
 _OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
 
 
@@ -45,10 +45,15 @@ def test_the_variables_ask_for_metrics_of_the_catalogue(names: list[str]) -> Non
     for name in NAMES:
         for variable in load(name)["templating"]["list"]:
             if variable["type"] == "query" and variable["datasource"]["type"] == "prometheus":
-                assert re.match(r"label_values\((\w+)", variable["query"])[1] in names  # type: ignore[index]
+                metrics = {
+                    metric for metric, _ in selectors(re.sub("^label_values|^query_result", "", variable["query"]))
+                }
+                metrics.discard(variable["name"])  # the label
+                assert metrics
+                assert metrics <= {*names, "up"}, variable["name"]
 
 
-def test_every_threshold_of_the_config_is_drawn(catalogue: list[dict[str, str]]) -> None:
+def test_every_threshold_of_the_configuration_is_drawn(catalogue: list[dict[str, str]]) -> None:
     thresholds = {m["name"] for m in catalogue if m["name"].startswith("deckwatch_threshold_")}
     drawn = {
         metric
@@ -63,3 +68,4 @@ def test_every_threshold_of_the_config_is_drawn(catalogue: list[dict[str, str]])
 def test_selectors_are_found_with_and_without_matchers() -> None:
     text = 'sum by (le, b) (rate(a_total{x="}", y=~"b"}[5m])) / on (c) group_left () d > 0 or vector(0)'
     assert selectors(text) == [("a_total", 'x="}", y=~"b"'), ("d", "")]
+    assert selectors('label_join((1e6 * d[$__range:$__interval] @ end()), "a", "", "b")') == [("d", "")]
