@@ -1,0 +1,60 @@
+"""Job queues: one model for every broker, one module for each kind of broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import RootModel
+
+from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
+
+from .celery import CeleryBroker, CelerySettings
+from .model import UP, QueueCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.exporter import Context, Finding
+
+    from .model import Broker
+
+
+class QueuesSettings(RootModel[CelerySettings]):
+    """The queues of one broker; `kind` says what uses it."""
+
+
+def broker_of(settings: QueuesSettings) -> Broker:
+    match settings.root:
+        case CelerySettings() as celery:
+            return CeleryBroker(celery)
+
+
+def open_broker(settings: QueuesSettings, _context: Context) -> Target:
+    broker = broker_of(settings)
+    return Target({"queues": QueueCollector(settings.root.kind, broker)}, broker.close)
+
+
+def check_broker(settings: QueuesSettings) -> Iterator[Finding]:
+    """Nothing where the broker cannot be reached: the collector says so."""
+    broker = broker_of(settings)
+    try:
+        yield from broker.check()
+    except Unreachable:
+        return
+    finally:
+        broker.close()
+
+
+EXPORTER = Exporter(
+    name="queues",
+    settings=QueuesSettings,
+    open=open_broker,
+    named=True,
+    up=UP,
+    from_environment=FromEnvironment(
+        "CELERY_BROKER_URL",
+        settings={"kind": "celery"},
+        schemes=("redis://", "rediss://", "redis+socket://", "redis+sentinel://"),
+    ),
+    check=check_broker,
+)
