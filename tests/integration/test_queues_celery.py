@@ -11,6 +11,7 @@ import pytest
 from databases import RedisServer, redis_server
 from deckwatch.testing import Collected, Opened, opened
 from deckwatch_exporters.queues import EXPORTER
+from deckwatch_exporters.queues.celery import CelerySettings
 from exporters.queues.programs import Worker, run_python, worker
 from services import until
 
@@ -252,6 +253,6 @@ def test_a_thousand_queues_take_one_round_trip_for_each_kind_of_command(server: 
     ],
 )
 def test_celerys_own_forms_of_url_are_understood(given: str, ours: str, verify: bool) -> None:
-    settings = EXPORTER.settings.model_validate({"kind": "celery", "url": given}).root
+    settings = CelerySettings.model_validate({"kind": "celery", "url": given})
     assert settings.url.get_secret_value() == ours
     assert settings.tls.verify is verify

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import RootModel
+from pydantic import Field, RootModel
 
 from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
 
 from .celery import CeleryBroker, CelerySettings
 from .model import UP, QueueCollector
+from .sql import SqlSettings, sql_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
     from .model import Broker
 
 
-class QueuesSettings(RootModel[CelerySettings]):
+class QueuesSettings(RootModel[Annotated[CelerySettings | SqlSettings, Field(discriminator="kind")]]):
     """The queues of one broker; `kind` says what uses it."""
 
 
-def broker_of(settings: QueuesSettings) -> Broker:
+def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
         case CelerySettings() as celery:
             return CeleryBroker(celery)
+        case SqlSettings() as sql:
+            return sql_broker(sql, target)
 
 
-def open_broker(settings: QueuesSettings, _context: Context) -> Target:
-    broker = broker_of(settings)
+def open_broker(settings: QueuesSettings, context: Context) -> Target:
+    broker = broker_of(settings, context.target)
     return Target({"queues": QueueCollector(settings.root.kind, broker)}, broker.close)
 
 
