@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from databases import RedisServer, redis_server
-from deckwatch.testing import Collected, Opened, opened
+from deckwatch.testing import opened
 from deckwatch_exporters.queues import EXPORTER
 from deckwatch_exporters.queues.celery import CelerySettings
 from exporters.queues.programs import Worker, run_python, worker
+from exporters.queues.support import eventually, figures, of_queue, queues_in
 from services import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -53,48 +54,16 @@ def celery_worker(folder: Path, *flags: str) -> AbstractContextManager[Worker]:
     return worker(folder, ["celery", "-A", "shop", "worker", "-P", "prefork", "--loglevel", "warning", *flags])
 
 
-def figures(target: Opened, queue: str = "celery") -> dict[str, float]:
-    """The figures of one queue by their names without `queue_`."""
-    collected = target.collect()
-    assert not collected.errors, collected.errors
-    assert not collected.malformed, collected.malformed
-    collected.assert_declared()
-    return of_queue(collected, queue)
-
-
-def of_queue(collected: Collected, queue: str, kind: str = "celery") -> dict[str, float]:
-    return {
-        sample.series.name.removeprefix("queue_"): sample.value
-        for sample in collected.samples
-        if dict(sample.series.labels) == {"queue": queue, "kind": kind}
-    }
-
-
-def eventually(target: Opened, queue: str, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    found: dict[str, float] = {}
-
-    def matches() -> bool:
-        found.clear()
-        found.update(figures(target, queue))
-        return condition(found)
-
-    try:
-        until(matches)
-    except AssertionError:
-        pytest.fail(f"the last figures of {queue} were {found}")
-    return found
-
-
 def test_a_queue_is_right_from_before_its_first_worker_to_after_a_restart(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     gate = tmp_path / "go"
     with opened(EXPORTER, {"kind": "celery", "url": server.url, "queues": ["celery"]}) as target:
-        assert figures(target)["length"] == 0
-        assert figures(target)["oldest_message_age_seconds"] == 0
+        assert figures(target, "celery")["length"] == 0
+        assert figures(target, "celery")["oldest_message_age_seconds"] == 0
 
         send = f"wait.apply_async(({str(gate)!r},), priority=(0, 3, 6, 9)[n % 4])"
         run_python(tmp_path, f"from shop import *\nfor n in range(1000): {send}")
-        waiting = figures(target)
+        waiting = figures(target, "celery")
         assert waiting["length"] == 1000
         assert (waiting["in_flight"], waiting["delayed"]) == (0, 0)
         assert waiting["oldest_message_age_exact"] == 0
@@ -103,7 +72,7 @@ def test_a_queue_is_right_from_before_its_first_worker_to_after_a_restart(server
             working = eventually(target, "celery", lambda found: found["in_flight"] == 2)
             assert working["length"] == 998
             running.kill()
-        killed = figures(target)
+        killed = figures(target, "celery")
         assert (killed["length"], killed["in_flight"]) == (998, 2), "what a killed worker held stays unacknowledged"
         assert killed["oldest_in_flight_age_seconds"] > 0
 
@@ -118,15 +87,15 @@ def test_a_queue_is_right_from_before_its_first_worker_to_after_a_restart(server
         assert "queues" in down.errors
         assert not of_queue(down, "celery"), "old values are never served as current"
         server.start()
-        assert figures(target)["length"] == 0
-        assert figures(target)["in_flight"] == 0
+        assert figures(target, "celery")["length"] == 0
+        assert figures(target, "celery")["in_flight"] == 0
 
 
 def test_a_task_with_an_eta_that_a_worker_holds_is_delayed(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     run_python(tmp_path, "from shop import *\nfor _ in range(3): wait.apply_async(('/',), countdown=3600)")
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target:
-        assert figures(target)["length"] == 3
+        assert figures(target, "celery")["length"] == 3
         with celery_worker(tmp_path, "-c", "1"):
             held = eventually(target, "celery", lambda found: found["delayed"] == 3)
     assert (held["length"], held["in_flight"], held["oldest_in_flight_age_seconds"]) == (0, 0, 0)
@@ -150,8 +119,7 @@ def test_workers_bring_no_queues_of_their_own(server: RedisServer, tmp_path: Pat
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target, celery_worker(tmp_path, "-c", "1"):
         until(lambda: server.client().exists("_kombu.binding.celery.pidbox"))
         until(lambda: of_queue(target.collect(), "celery"))
-        names = {dict(sample.series.labels).get("queue") for sample in target.collect().samples}
-    assert names <= {"celery", None}
+        assert queues_in(target) == {"celery"}
 
 
 def test_prefix_separator_and_steps_are_those_of_the_application(server: RedisServer, tmp_path: Path) -> None:
@@ -161,7 +129,7 @@ def test_prefix_separator_and_steps_are_those_of_the_application(server: RedisSe
     with server.client() as client:
         assert client.llen("shop[1]:celery:5") == 2
     with opened(EXPORTER, {"kind": "celery", "url": server.url, **options}) as target:
-        assert figures(target)["length"] == 3
+        assert figures(target, "celery")["length"] == 3
 
 
 def test_the_age_is_exact_if_every_message_says_when_it_was_published(server: RedisServer, tmp_path: Path) -> None:
@@ -173,11 +141,11 @@ def test_the_age_is_exact_if_every_message_says_when_it_was_published(server: Re
         "wait.apply_async(('/',), headers={'published_at': time.time() - 60})",
     )
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target:
-        found = figures(target)
+        found = figures(target, "celery")
         assert 600 <= found["oldest_message_age_seconds"] < 900
         assert found["oldest_message_age_exact"] == 1
         run_python(tmp_path, "from shop import *\nwait.apply_async(('/',), priority=9)")
-        mixed = figures(target)
+        mixed = figures(target, "celery")
         assert mixed["oldest_message_age_exact"] == 0
         assert mixed["oldest_message_age_seconds"] >= 600
 
@@ -186,13 +154,13 @@ def test_the_lower_bound_of_the_age_grows_until_the_head_changes(server: RedisSe
     write_app(tmp_path, server.url)
     run_python(tmp_path, "from shop import *\nwait.delay('/a'); wait.delay('/b')")
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target:
-        first = figures(target)["oldest_message_age_seconds"]
+        first = figures(target, "celery")["oldest_message_age_seconds"]
         time.sleep(0.2)
-        second = figures(target)["oldest_message_age_seconds"]
+        second = figures(target, "celery")["oldest_message_age_seconds"]
         assert second >= first + 0.2
         with server.client() as client:
             client.rpop("celery")
-        assert figures(target)["oldest_message_age_seconds"] < second
+        assert figures(target, "celery")["oldest_message_age_seconds"] < second
 
 
 def test_a_key_of_another_type_costs_only_its_queue(server: RedisServer, tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
 
 from .celery import CeleryBroker, CelerySettings
 from .model import UP, QueueCollector
+from .redis_list import RedisListBroker, RedisListSettings
+from .redis_stream import RedisStreamBroker, RedisStreamSettings
+from .rq import RqBroker, RqSettings
 from .sql import SqlSettings, sql_broker
 
 if TYPE_CHECKING:
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from .model import Broker
 
 
-class QueuesSettings(RootModel[Annotated[CelerySettings | SqlSettings, Field(discriminator="kind")]]):
+_Settings = CelerySettings | RedisListSettings | RedisStreamSettings | RqSettings | SqlSettings
+
+
+class QueuesSettings(RootModel[Annotated[_Settings, Field(discriminator="kind")]]):
     """The queues of one broker; `kind` says what uses it."""
 
 
@@ -28,6 +34,12 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
         case CelerySettings() as celery:
             return CeleryBroker(celery)
+        case RedisListSettings() as lists:
+            return RedisListBroker(lists)
+        case RedisStreamSettings() as streams:
+            return RedisStreamBroker(streams)
+        case RqSettings() as rq:
+            return RqBroker(rq)
         case SqlSettings() as sql:
             return sql_broker(sql, target)
 

@@ -37,7 +37,7 @@ FIGURES: dict[str, Metric] = {
     ),
     "delayed": Gauge("queue_delayed", "Messages scheduled for later.", _QUEUE),
     "dead": Gauge("queue_dead", "Messages that failed and are kept, such as dead letters.", _QUEUE),
-    "consumers": Gauge("queue_consumers", "Consumers of the queue that are alive.", _QUEUE),
+    "consumers": Gauge("queue_consumers", "Consumers of the queue, as the broker counts them.", _QUEUE),
     "enqueued": Counter("queue_enqueued_total", "Messages added to the queue, as counted by the broker.", _QUEUE),
     "processed": Counter("queue_processed_total", "Messages processed, as counted by the broker.", _QUEUE),
 }

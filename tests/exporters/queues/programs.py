@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +31,12 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL, as the kernel does when memory runs out: the worker cannot give anything back."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self._process.pid)
+            parent.suspend()  # it must not replace the children that die
+            for process in (*parent.children(recursive=True), parent):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self._process.wait()
 
 
@@ -40,9 +44,7 @@ class Worker:
 def worker(folder: Path, command: Sequence[str]) -> Iterator[Worker]:
     """Run `python -m command` in `folder`; it is killed in the end."""
     with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     running = Worker(process)
     try:
         yield running
