@@ -8,11 +8,15 @@ from pydantic import Field, RootModel
 
 from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
 
+from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
+from .dramatiq import DramatiqBroker, DramatiqSettings
+from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
 from .redis_list import RedisListBroker, RedisListSettings
 from .redis_stream import RedisStreamBroker, RedisStreamSettings
 from .rq import RqBroker, RqSettings
+from .saq import SaqSettings, saq_broker
 from .sql import SqlSettings, sql_broker
 
 if TYPE_CHECKING:
@@ -23,7 +27,17 @@ if TYPE_CHECKING:
     from .model import Broker
 
 
-_Settings = CelerySettings | RedisListSettings | RedisStreamSettings | RqSettings | SqlSettings
+_Settings = (
+    BullmqSettings
+    | CelerySettings
+    | DramatiqSettings
+    | HueySettings
+    | RedisListSettings
+    | RedisStreamSettings
+    | RqSettings
+    | SaqSettings
+    | SqlSettings
+)
 
 
 class QueuesSettings(RootModel[Annotated[_Settings, Field(discriminator="kind")]]):
@@ -32,6 +46,14 @@ class QueuesSettings(RootModel[Annotated[_Settings, Field(discriminator="kind")]
 
 def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
+        case BullmqSettings() as bullmq:
+            return bullmq_broker(bullmq)
+        case DramatiqSettings() as dramatiq:
+            return DramatiqBroker(dramatiq)
+        case HueySettings() as huey:
+            return huey_broker(huey)
+        case SaqSettings() as saq:
+            return saq_broker(saq)
         case CelerySettings() as celery:
             return CeleryBroker(celery)
         case RedisListSettings() as lists:

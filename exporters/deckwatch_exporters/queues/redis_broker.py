@@ -44,6 +44,7 @@ _NEEDS = {
     "HGET": Need(("HGET", _NO_KEY, "none"), "+hget"),
     "HGETALL": Need(("HGETALL", _NO_KEY), "+hgetall"),
     "HLEN": Need(("HLEN", _NO_KEY), "+hlen"),
+    "GET": Need(("GET", _NO_KEY), "+get"),
     "HMGET": Need(("HMGET", _NO_KEY, "none"), "+hmget"),
     "LINDEX": Need(("LINDEX", _NO_KEY, 0), "+lindex"),
     "LLEN": Need(("LLEN", _NO_KEY), "+llen"),
