@@ -13,6 +13,7 @@ from .celery import CeleryBroker, CelerySettings
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
+from .procrastinate import ProcrastinateSettings, procrastinate_broker
 from .redis_list import RedisListBroker, RedisListSettings
 from .redis_stream import RedisStreamBroker, RedisStreamSettings
 from .rq import RqBroker, RqSettings
@@ -32,6 +33,7 @@ _Settings = (
     | CelerySettings
     | DramatiqSettings
     | HueySettings
+    | ProcrastinateSettings
     | RedisListSettings
     | RedisStreamSettings
     | RqSettings
@@ -56,6 +58,8 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
             return saq_broker(saq)
         case CelerySettings() as celery:
             return CeleryBroker(celery)
+        case ProcrastinateSettings() as procrastinate:
+            return procrastinate_broker(procrastinate)
         case RedisListSettings() as lists:
             return RedisListBroker(lists)
         case RedisStreamSettings() as streams:

@@ -15,7 +15,7 @@ from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session,
 from .model import NOTHING_WAITS, Age, Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from deckwatch_exporters.clients.libpq import Result
 
@@ -59,24 +59,44 @@ class InvalidQuery(Exception):
 class PostgresBroker:
     """The queues that `query` returns, one in each row. A row without the column `queue` is the queue `name`.
 
-    `library` is what made the tables; empty where the query is the user's own.
+    `library` is what made the tables; empty where the query is the user's own. The queues of `always` are empty while
+    there is no row for them.
     """
 
-    def __init__(self, settings: PostgresQueuesSettings, query: str, name: str = "", library: str = "") -> None:
+    def __init__(
+        self,
+        settings: PostgresQueuesSettings,
+        query: str,
+        name: str = "",
+        library: str = "",
+        always: Sequence[str] = (),
+    ) -> None:
         self._settings = settings
         path = ", ".join('"' + schema.replace('"', '""') + '"' for schema in settings.search_path)
         # LOCAL: behind a pooler the server's session is another client's next.
         self._query = f"SET LOCAL search_path = {path};{query.strip().rstrip(';')}"
         self._name = name
         self._library = library
+        self._always = always
         self._session: Session | None = None
 
     def read(self) -> Iterator[Reported]:
-        return queues_of(self._rows(), self._name)
+        found: set[str] = set()
+        for item in queues_of(self._rows(), self._name):
+            if isinstance(item, Queue):
+                found.add(item.name)
+            yield item
+        for name in dict.fromkeys(self._always):
+            if name not in found:
+                yield Queue(name, length=0.0, oldest=NOTHING_WAITS, in_flight=0.0, delayed=0.0, dead=0.0)
 
     def check(self) -> Iterator[Finding]:
-        # What the query lacks is the collector's to report.
-        return iter(())
+        """The queues that there are. What is wrong with the query is the collector's to report."""
+        try:
+            names = sorted(item.name for item in self.read() if isinstance(item, Queue))
+        except (InvalidQuery, Missing):
+            return
+        yield Finding("ok", f"queues: {', '.join(names[:20]) or 'none'}")
 
     def close(self) -> None:
         if self._session is not None:
