@@ -52,6 +52,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy --strict
 services:
 	@sh tests/install-services.sh
 	@sh tests/install-postgres.sh $(VENV)/postgres
+	@sh tests/install-bullmq.sh $(VENV)
 
 bench: $(VENV)/.installed-dev services ## CPU, memory, latency and encoding beside the peers, in one run
 	$(BIN)/python tests/bench/main.py
