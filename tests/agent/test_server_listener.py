@@ -374,16 +374,19 @@ def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_onc
         assert answers(server)
     assert next(failures, None) is None
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot accept connections: Too many open files; idle ones are closed"
+        "cannot accept connections: Too many open files. Closing idle connections; raise the limit of open files "
+        "(LimitNOFILE)."
     ]
 
 
 def test_an_address_that_cannot_be_listened_on_is_one_clear_line() -> None:
     with bind("127.0.0.1:0") as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port}: the port is in use; .*[^\n]$"):
+        with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port}: the port is in use\. .*[^\n]$"):
             bind(f"127.0.0.1:{port}")
-    with pytest.raises(ListenError, match=r"^cannot listen on 192.0.2.1:9797: this machine has no such address$"):
+    with pytest.raises(
+        ListenError, match=r"^cannot listen on 192.0.2.1:9797: the address does not belong to this host\. "
+    ):
         bind("192.0.2.1:9797")
     with pytest.raises(ListenError, match=r"^cannot listen on nowhere.invalid:1: [^\n]+$"):
         bind("nowhere.invalid:1")
@@ -395,7 +398,7 @@ def test_a_privileged_port_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) 
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket, "socket", Unprivileged)
-    with pytest.raises(ListenError, match=r"^cannot listen on 127.0.0.1:80: this port needs privileges; "):
+    with pytest.raises(ListenError, match=r"^cannot listen on 127.0.0.1:80: ports below 1024 require privileges\. "):
         bind("127.0.0.1:80")
 
 

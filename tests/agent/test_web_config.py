@@ -129,7 +129,7 @@ def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
         assert client.get("/metrics", auth=("alice", "secret")).status_code == 200
     assert calls.count(b"secret") == 1
     checks = file._checks
-    assert (len(checks._right), len(checks._wrong)) == (1, password_checks._REMEMBERED)
+    assert (len(checks._right), len(checks._wrong)) == (1, password_checks._CACHED)
     assert not any(b"secret" in key for key in (*checks._right, *checks._wrong))
 
 
@@ -295,7 +295,7 @@ def test_plain_http_on_a_tls_port_gets_a_message(authority: Authority, web: Call
             with httpx.Client(trust_env=False) as client:
                 answer = client.request(method, f"http://127.0.0.1:{server.port}/metrics")
             assert answer.status_code == 400
-            assert answer.text.startswith("This port speaks HTTPS. ")
+            assert answer.text.startswith("This port requires HTTPS. ")
         assert get(server, verify=authority.trusting()).status_code == 200
 
 
@@ -377,7 +377,7 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
                 assert get(server, auth=("alice", "secret")).status_code == 200
             (record,) = caplog.records
             assert record.levelno == logging.ERROR
-            assert "the old one stays" in record.getMessage()
+            assert "the old one stays active" in record.getMessage()
         caplog.clear()
         rewrite(tmp_path / "web.yml", f"basic_auth_users: {{bob: '{SECRET}'}}")
         assert get(server, auth=("bob", "secret")).status_code == 200
@@ -423,11 +423,13 @@ def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all
         looks.append(1)
         assert release.wait(120)
 
-    monkeypatch.setattr("deckwatch.http.web_config._found", hang)
+    monkeypatch.setattr("deckwatch.http.web_config._changed_files", hang)
     try:
         with serving(FakeWatch(), file) as server, server.client() as client:
             client.get("/metrics")
-            monkeypatch.setattr("deckwatch.http.web_config._LOOK_PATIENCE", 3600)  # whoever waits now is not answered
+            monkeypatch.setattr(
+                "deckwatch.http.web_config._CHECK_TIMEOUT", 3600
+            )  # a request that waits now gets no response
             assert {client.get("/metrics").status_code for _ in range(20)} == {200}
             assert len(looks) == 1
     finally:
@@ -449,22 +451,25 @@ KEYS = (
         (f"tls_server_config:\n  {{{TLS}, min_versio: TLS12}}", "web.yml:2: tls_server_config.min_versio: unknown key"),
         ("tls_server_config: {cert_file: web.crt}", "web.yml:1: tls_server_config: found a mapping; expected a cert"),
         (f"tls_server_config: {{{TLS}, cert: x}}", "expected a certificate and a key, each either inline"),
-        ("tls_server_config: {cert_file: no.crt, key_file: web.key}", "cert_file: 'no.crt' cannot be read: No such"),
-        ("tls_server_config: {cert_file: web.crt, key_file: .}", "key_file: '.' cannot be read: Is a directory"),
-        ("tls_server_config: {cert_file: web.key, key_file: web.key}", "cert_file: 'web.key' holds no CERTIFICATE in"),
-        ("tls_server_config: {cert_file: web.crt, key_file: ca.pem}", "key_file: 'ca.pem' holds no PRIVATE KEY in PEM"),
-        ("tls_server_config: {cert_file: ca.pem, key_file: web.key}", "TLS cannot be set up from it: key values mism"),
-        ("tls_server_config: {cert_file: web.crt, key_file: locked.key}", "TLS cannot be set up from it: "),
+        ("tls_server_config: {cert_file: no.crt, key_file: web.key}", "cert_file: cannot read 'no.crt': No such"),
+        ("tls_server_config: {cert_file: web.crt, key_file: .}", "key_file: cannot read '.': Is a directory"),
+        ("tls_server_config: {cert_file: web.key, key_file: web.key}", "cert_file: 'web.key' contains no PEM CERTIF"),
+        ("tls_server_config: {cert_file: web.crt, key_file: ca.pem}", "key_file: 'ca.pem' contains no PEM PRIVATE KEY"),
+        (
+            "tls_server_config: {cert_file: ca.pem, key_file: web.key}",
+            "tls_server_config: cannot set up TLS: key values mismatch",
+        ),
+        ("tls_server_config: {cert_file: web.crt, key_file: locked.key}", "cannot set up TLS: "),
         (f"tls_server_config: {{{TLS}, client_ca_file: ca.pem}}", "client_ca_file together with client_auth_type"),
         (f"tls_server_config: {{{TLS}, client_auth_type: RequireAndVerifyClientCert}}", "client_ca_file together with"),
-        (f"tls_server_config: {{{TLS}, client_auth_type: RequireAnyClientCert}}", "cannot be had in Python"),
-        (f"tls_server_config: {{{TLS}, client_auth_type: RequestClientCert}}", "cannot be had in Python"),
+        (f"tls_server_config: {{{TLS}, client_auth_type: RequireAnyClientCert}}", "Python's TLS does not support"),
+        (f"tls_server_config: {{{TLS}, client_auth_type: RequestClientCert}}", "Python's TLS does not support"),
         (f"tls_server_config: {{{TLS}, client_auth_type: Maybe}}", "'Maybe'; expected one of NoClientCert, VerifyCl"),
         (f"tls_server_config: {{{TLS}, client_allowed_sans: [a]}}", "client_allowed_sans together with client_auth"),
         (f"tls_server_config: {{{TLS}, min_version: TLS13, max_version: TLS12}}", "a min_version that is not above"),
         (f"tls_server_config: {{{TLS}, min_version: SSL30}}", "min_version: found 'SSL30'; expected one of 'TLS10'"),
         (f"tls_server_config: {{{TLS}, cipher_suites: [FOO]}}", "cipher_suites[0]: found 'FOO'; expected one of TLS_"),
-        (f"tls_server_config: {{{TLS}, curve_preferences: [X25519, CurveP256]}}", "one curve at the most"),
+        (f"tls_server_config: {{{TLS}, curve_preferences: [X25519, CurveP256]}}", "at most one curve"),
         ("http_server_config: {headers: {Server: x}}", "web.yml:1: http_server_config.headers.Server: "),
         ("http_server_config: {headers: {X-Frame-Options: maybe}}", "X-Frame-Options to be deny or sameorigin"),
         ('http_server_config: {headers: {Content-Security-Policy: "a\\r\\nb: c"}}', "Content-Security-Policy: "),

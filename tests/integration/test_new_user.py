@@ -50,7 +50,7 @@ def test_an_address_that_this_machine_does_not_have_yet_is_a_failure_that_a_supe
 ) -> None:
     refused = deckwatch(tmp_path, "run", "--listen", "192.0.2.1:9797")
     assert refused.returncode == 1
-    assert "no such address" in refused.stderr
+    assert "does not belong to this host" in refused.stderr
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")

@@ -138,7 +138,7 @@ def test_a_pipe_is_refused_at_the_start(authority: Authority, tmp_path: Path) ->
     authority.issue("web")
     (tmp_path / "web.key").unlink()
     os.mkfifo(tmp_path / "web.key")
-    with pytest.raises(ConfigError, match=r"key_file: 'web\.key' cannot be read: not a regular file"):
+    with pytest.raises(ConfigError, match=r"key_file: cannot read 'web\.key': not a regular file"):
         WebConfigFile(tmp_path / "web.yml")
 
 
@@ -148,13 +148,13 @@ def test_a_file_system_that_hangs_is_reported_and_reloading_goes_on_afterwards(
     authority.issue("web")
     file = WebConfigFile(tmp_path / "web.yml", check_every=0.0)
     release = threading.Event()
-    real = web_config._found
+    real = web_config._changed_files
 
     def hang(*arguments: Any) -> Any:
         assert release.wait(60)
         return real(*arguments)
 
-    monkeypatch.setattr(web_config, "_found", hang)
+    monkeypatch.setattr(web_config, "_changed_files", hang)
     monkeypatch.setattr(web_config, "_STUCK_AFTER", 0.0)
     with caplog.at_level(logging.ERROR, "deckwatch.http"), serving(FakeWatch(), file) as server:
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1024 * 1024
 BODY = 8 * MEGABYTE  # more than the kernel takes for a client that does not read
-LIMITS = Limits(idle=60, write=60, sweep=0.05, answer_bytes=3 * BODY)
+LIMITS = Limits(idle=60, write=60, sweep=0.05, response_bytes=3 * BODY)
 
 
 class ChangingWatch(FakeWatch):
@@ -64,7 +64,7 @@ def test_many_slow_readers_of_changing_answers_hold_a_limited_number_of_bytes() 
         before = resident()
         answers = [ask(server, open_ones)[1] for _ in range(100)]
         assert set(answers) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
-        assert resident() - before < 2 * limits.answer_bytes
+        assert resident() - before < 2 * limits.response_bytes
 
 
 def test_beyond_the_limit_a_client_is_told_to_try_again_and_served_when_there_is_room() -> None:
@@ -74,7 +74,7 @@ def test_beyond_the_limit_a_client_is_told_to_try_again_and_served_when_there_is
         refused.sendall(GET)
         refused.settimeout(30)
         answer = b""
-        while not answer.endswith(b"try again\n"):
+        while not answer.endswith(b"try again later\n"):
             part = refused.recv(4096)
             assert part, answer
             answer += part
@@ -106,6 +106,6 @@ def test_small_answers_and_other_pages_are_served_beyond_the_limit() -> None:
 
 
 def test_an_answer_that_has_taken_long_gives_way() -> None:
-    limits = Limits(idle=60, write=0.0, sweep=3600, answer_bytes=3 * BODY)
+    limits = Limits(idle=60, write=0.0, sweep=3600, response_bytes=3 * BODY)
     with serving(ChangingWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
         assert [ask(server, open_ones)[1] for _ in range(10)] == [b"HTTP/1.1 200"] * 10

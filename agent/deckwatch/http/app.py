@@ -1,6 +1,6 @@
-"""The HTTP application: what is served under which path. It asks the agent, and knows nothing of collectors.
+"""The HTTP application: routes and their handlers. It queries the agent and has no knowledge of collectors.
 
-`/metrics` is answered before any routing: it is what Prometheus asks for, day and night.
+`/metrics` bypasses routing because it receives almost all requests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionError
-from deckwatch.http.answers import Answers
 from deckwatch.http.headers import SECURITY_HEADERS
 from deckwatch.http.limits import Limits
 from deckwatch.http.negotiation import accepts_gzip, choose_format
 from deckwatch.http.request_target import HostNames, in_origin_form, is_from_another_site
+from deckwatch.http.responses import Responses
 from deckwatch.status_page import page as pages
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Watch(Protocol):
-    """What the server asks the agent for. Everything but `reload()` answers at once, from memory."""
+    """The agent as the server sees it. All methods except `reload()` return immediately, from memory."""
 
     def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]: ...
 
@@ -48,12 +48,12 @@ class Watch(Protocol):
 
 
 _TEXT = "text/plain; charset=utf-8"
-_OWN = "deckwatch"  # the exporter whose collectors watch the agent itself
+_OWN = "deckwatch"  # the exporter that monitors the agent itself
 
 
 _WRONG_HOST = (
-    "this host name is not allowed here, because the agent listens on a loopback address; "
-    "allowed_hosts in the config takes further names\n"
+    "host name not allowed: the agent listens on a loopback address and accepts only local host names; "
+    "add the name to allowed_hosts in the config\n"
 )
 
 
@@ -65,15 +65,15 @@ def create_app(
     hosts: HostNames | None = None,
     limits: Limits | None = None,
 ) -> ASGIApp:
-    """The whole application. `/-/reload` is refused unless `enable_lifecycle`.
+    """Create the application.
 
-    `advertise` (`host:port`) is the address that `/sd` gives out. If it is empty, as it must be when the agent listens
-    on all addresses, `/sd` gives out the address in the request: a client that reached `/sd` there reaches `/metrics`
-    there as well. `problems()` are those of the HTTP server, for the status. With `hosts`, requests for
-    other host names are refused.
+    `enable_lifecycle` enables `/-/reload`. `advertise` (`host:port`) is the address that `/sd` returns. If it is empty,
+    as it must be when the agent listens on all addresses, `/sd` returns the address from the request: a client that
+    reached `/sd` there can reach `/metrics` there too. `problems()` returns the HTTP server's problems for the status.
+    With `hosts`, requests for other host names are rejected.
     """
     routes = Routes(watch, enable_lifecycle, advertise, problems)
-    answers = Answers(limits or Limits())
+    responses = Responses(limits or Limits())
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -90,33 +90,33 @@ def create_app(
         ],
         exception_handlers={HTTPException: _one_line},
     )
-    others.router.redirect_slashes = False  # a redirect would repeat whatever the client says our name is
+    others.router.redirect_slashes = False  # a redirect would echo the client's Host header
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope = in_origin_form(scope)
             if hosts is not None and not hosts.allow(scope):
-                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _sending(answers, scope, send))
+                await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _sending(responses, scope, send))
                 return
             if scope["path"] == "/metrics":
-                await _metrics(watch, answers, scope, send)
+                await _metrics(watch, responses, scope, send)
                 return
-        await others(scope, receive, _sending(answers, scope, send))
+        await others(scope, receive, _sending(responses, scope, send))
 
     return application
 
 
-async def _metrics(watch: Watch, answers: Answers, scope: Scope, send: Send) -> None:
+async def _metrics(watch: Watch, responses: Responses, scope: Scope, send: Send) -> None:
     method = scope["method"]
-    answer: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
+    response_headers: list[tuple[bytes, bytes]] = [(b"vary", b"Accept, Accept-Encoding"), *SECURITY_HEADERS]
     status, content_type = 200, _TEXT
     parts: Sequence[bytes]
     if method not in ("GET", "HEAD"):
         status, parts = 405, (b"only GET and HEAD are allowed\n",)
-        answer.append((b"allow", b"GET, HEAD"))
+        response_headers.append((b"allow", b"GET, HEAD"))
     else:
         headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:  # a list may be split over several headers of one name (RFC 9110, 5.3)
+        for name, value in scope["headers"]:  # a list may be split across headers with the same name (RFC 9110, 5.3)
             headers[name] = headers[name] + b"," + value if name in headers else value
         chosen = choose_format(headers.get(b"accept", b"").decode("latin-1"))
         compress = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
@@ -133,12 +133,14 @@ async def _metrics(watch: Watch, answers: Answers, scope: Scope, send: Send) -> 
         else:
             content_type = chosen.content_type
             if compress:
-                answer.append((b"content-encoding", b"gzip"))
-    answer += [
+                response_headers.append((b"content-encoding", b"gzip"))
+    response_headers += [
         (b"content-type", content_type.encode("latin-1")),
         (b"content-length", str(sum(map(len, parts))).encode("ascii")),
     ]
-    await answers.send(scope, send, {"type": "http.response.start", "status": status, "headers": answer}, parts)
+    await responses.send(
+        scope, send, {"type": "http.response.start", "status": status, "headers": response_headers}, parts
+    )
 
 
 def _selection(query_string: bytes) -> Selection:
@@ -149,15 +151,15 @@ def _selection(query_string: bytes) -> Selection:
     )
 
 
-def _sending(answers: Answers, scope: Scope, send: Send) -> Send:
-    """What starlette sends: every answer is one start and one body."""
+def _sending(responses: Responses, scope: Scope, send: Send) -> Send:
+    """Return a `send` for starlette, whose responses are one start message and one body message each."""
     start: Message = {}
 
     async def send_whole(message: Message) -> None:
         if message["type"] == "http.response.start":
             start.update(message, headers=[*message["headers"], *SECURITY_HEADERS])
         else:
-            await answers.send(scope, send, start, (message.get("body", b""),))
+            await responses.send(scope, send, start, (message.get("body", b""),))
 
     return send_whole
 
@@ -174,7 +176,7 @@ def _json(content: Any, status: int = 200) -> Response:
 
 
 class Routes:
-    """The endpoints besides `/metrics`."""
+    """All endpoints except `/metrics`."""
 
     def __init__(
         self, watch: Watch, enable_lifecycle: bool, advertise: str, problems: Callable[[], tuple[str, ...]]
@@ -195,7 +197,7 @@ class Routes:
         )
 
     async def service_discovery(self, request: Request) -> Response:
-        """Prometheus' http_sd: one group for each named target, so that each gets an `instance` of its own.
+        """Return targets for Prometheus' http_sd: one group per named target, so that each has its own `instance`.
 
         https://prometheus.io/docs/prometheus/latest/http_sd/
         """
@@ -205,7 +207,7 @@ class Routes:
         if request.scope["scheme"] == "https":
             common["__scheme__"] = "https"
         targets = self._watch.targets()
-        rest = {"__param_target": NO_TARGET} if targets else {}  # those have groups of their own
+        rest = {"__param_target": NO_TARGET} if targets else {}  # named targets have their own groups
         own = {"targets": [address], "labels": {**common, **rest, "exporter": _OWN}}
         groups = [
             {
@@ -217,10 +219,10 @@ class Routes:
         return _json([own, *groups])
 
     async def health(self, _request: Request) -> Response:
-        """Whether the agent itself works: 503 before its first collection, and when it cannot even watch itself.
+        """Return 503 before the first collection, or if the agent cannot monitor itself; otherwise 200.
 
-        A target that is down makes it `degraded` with 200: that is no fault of the agent's, and whoever restarts it
-        for that (an orchestrator does) mends nothing and loses the view of everything else.
+        A target that is down means `degraded` with 200: a 503 would make an orchestrator restart the agent, which
+        fixes nothing and interrupts the monitoring of all other targets.
         """
         status = self._status()
         collectors = status.collectors
@@ -266,6 +268,6 @@ class Routes:
         if not self._enable_lifecycle:
             return PlainTextResponse("reloading over HTTP is disabled; set enable_lifecycle: true in the config\n", 403)
         if is_from_another_site(request.scope):
-            return PlainTextResponse("requests from pages of other sites cannot reload the config\n", 403)
+            return PlainTextResponse("cross-site requests cannot reload the config\n", 403)
         wrong = await run_in_threadpool(self._watch.reload)
         return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")

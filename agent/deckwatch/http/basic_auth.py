@@ -19,36 +19,36 @@ class Credentials(NamedTuple):
 
 
 class BasicAuth:
-    """The users who have access: `users` maps at least one name to its bcrypt hash."""
+    """The users with access. `users` maps user names (at least one) to bcrypt hashes."""
 
     def __init__(self, users: Mapping[str, str], checks: PasswordChecks) -> None:
         self._hashes = {user: hashed.encode() for user, hashed in users.items()}
         self._checks = checks
         self._most_expensive = max(self._hashes.values(), key=_cost)
-        # An unknown user costs a check too: the time to an answer does not reveal who exists. No password has this
-        # hash, so that not even an error here could admit anybody.
-        self._nobody = self._most_expensive[:29] + secrets.token_hex(16)[:31].encode()
+        # Unknown users are checked too, so that response times do not reveal which users exist. No password matches
+        # this hash, so a bug here cannot grant access.
+        self._unknown_user_hash = self._most_expensive[:29] + secrets.token_hex(16)[:31].encode()
 
     def recall(self, credentials: Credentials) -> bool | None:
-        """Whether they are right, if that has been checked before."""
+        """Return the result of an earlier check of these credentials; None if there is none."""
         return self._checks.recall(*credentials, self._hash_of(credentials.user))
 
     async def check(self, credentials: Credentials, address: str) -> bool:
-        """Whether they are right; waits its turn among the checks of all addresses."""
+        """Check the credentials. Checks from all addresses are queued."""
         hashed = self._hash_of(credentials.user)
         return await self._checks.check(*credentials, hashed, _padding(hashed, self._most_expensive), address)
 
     def _hash_of(self, user: str) -> bytes:
-        return self._hashes.get(user, self._nobody)
+        return self._hashes.get(user, self._unknown_user_hash)
 
 
 def _cost(hashed: bytes) -> int:
-    """The base-2 logarithm of a bcrypt hash's rounds: 10 of `$2b$10$...`."""
+    """Return the base-2 logarithm of a bcrypt hash's rounds: 10 for `$2b$10$...`."""
     return int(hashed[4:6])
 
 
 def _padding(hashed: bytes, most_expensive: bytes) -> tuple[bytes, ...]:
-    """Hashes to check after a wrong password, so that it costs the same for every user.
+    """Return the hashes to check after a wrong password, so that a check takes the same time for every user.
 
     2^c + (2^c + 2^(c+1) + ... + 2^(m-1)) = 2^m rounds, with c the hash's cost and m that of the most expensive one.
     """
@@ -56,7 +56,7 @@ def _padding(hashed: bytes, most_expensive: bytes) -> tuple[bytes, ...]:
 
 
 def credentials_in(authorization: str) -> Credentials | None:
-    """The user and password of an `Authorization` header (RFC 7617); None if it has none."""
+    """Parse an `Authorization` header (RFC 7617). Return None unless it is valid basic authentication."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,4 +1,4 @@
-"""When certificates expire, read from their DER encoding (RFC 5280, section 4.1), which the standard library hides."""
+"""Certificate expiry, read from DER (RFC 5280, section 4.1): the `ssl` module has no public API to parse a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
 def earliest_expiry(pem: bytes) -> float | None:
-    """When the first certificate of a chain expires, in Unix seconds; None if that cannot be read."""
+    """Return when the first certificate of a chain to expire does so, in Unix seconds; None if it cannot be parsed."""
     try:
         return min(map(_expiry, _PEM.findall(pem)), default=None)
     except (ValueError, IndexError):
@@ -26,7 +26,7 @@ def _expiry(pem: bytes) -> float:
         der = binascii.a2b_base64(encoded)
     except binascii.Error as wrong:
         raise ValueError(str(wrong)) from wrong
-    position = _content(der, _content(der, 0))  # into Certificate, then into TBSCertificate
+    position = _content(der, _content(der, 0))  # enter Certificate, then TBSCertificate
     if der[position] == _VERSION:
         position = _end(der, position)
     for _ in range(3):  # serial number, signature algorithm, issuer
@@ -41,15 +41,15 @@ def _expiry(pem: bytes) -> float:
 
 
 def _content(der: bytes, position: int) -> int:
-    """Where the content of the element at a position begins."""
+    """Return where the content of the element at `position` begins."""
     length = der[position + 1]
     return position + 2 + (length & 0x7F if length & 0x80 else 0)
 
 
 def _end(der: bytes, position: int) -> int:
-    """Where the element at a position ends."""
+    """Return where the element at `position` ends."""
     start = _content(der, position)
     length = int.from_bytes(der[position + 2 : start]) if start > position + 2 else der[position + 1]
     if start + length > len(der):
-        raise ValueError("cut off")
+        raise ValueError("truncated certificate")
     return start + length

@@ -1,11 +1,11 @@
-"""One HTTP connection: uvicorn's HTTP/1.1 protocol with a limit on everything that a client may cost.
+"""One HTTP connection: uvicorn's HTTP/1.1 protocol with limits on what a client can consume.
 
-uvicorn parses requests, runs the application, applies back-pressure and closes gracefully. What is left to this module,
-because uvicorn (checked up to 0.54) does not do it:
+uvicorn parses requests, runs the application, applies back-pressure and closes gracefully. This module adds what
+uvicorn (checked up to 0.54) lacks:
 
-- a time limit on connecting without a request, on sending headers and on reading an answer;
-- a limit on the size and the lines of a header block that arrives in one piece, and so no pipelining;
-- an answer to a malformed request when an answer has already begun, which fails in uvicorn, and without a log line;
+- timeouts for connections without a request, for sending headers and for reading a response;
+- limits on the size and line count of a header block that arrives in one piece, which rules out pipelining;
+- handling of a malformed request after a response has started, which fails in uvicorn, and without a log line;
 - canceling the keep-alive timer of a connection that was reset.
 """
 
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Protocol
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from deckwatch.http.answers import ABORT, PIECE
 from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.responses import ABORT, PIECE
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from deckwatch.http.limits import Limits
 
-# A malformed request is the client's affair: uvicorn's warnings would let anybody fill our log.
+# uvicorn warns about each malformed request, which would let any client fill the log.
 _log = logging.getLogger("deckwatch.http.protocol")
 _log.setLevel(logging.ERROR)
 
@@ -43,7 +43,7 @@ _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in struct tcp_info, include/uap
 
 
 class Registry(Protocol):
-    """Whoever keeps track of the open connections."""
+    """Keeps track of the open connections."""
 
     def add(self, connection: Connection) -> None: ...
 
@@ -51,7 +51,7 @@ class Registry(Protocol):
 
 
 class Connection(H11Protocol):
-    """A client's connection, and how long it has been waiting for the client."""
+    """A client's connection. Tracks how long the server has been waiting for the client."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Connection(H11Protocol):
         self._registry = registry
         self._limits = limits
         self._admits = admits
-        self.since = self.loop.time()  # of the connection, the last answer, or the request that is being answered
-        self.is_answering = False
+        self.since = self.loop.time()  # when the connection, the current request or the last response began or ended
+        self.is_responding = False
         self._head_bytes = 0
         self._head_lines = 0
         self._progress: tuple[int, int] | None = None
@@ -77,7 +77,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         self.since = self.loop.time()
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=PIECE)  # under TLS asyncio's own limit is eight times as much
+        transport.set_write_buffer_limits(high=PIECE)  # asyncio's default under TLS is eight times larger
         self._registry.add(self)
         if not self._admits(transport.get_extra_info("peercert")):
             transport.abort()
@@ -89,13 +89,13 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._registry.discard(self)
         super().connection_lost(exc)
-        self.app_state = {}  # a cycle otherwise, through `abort`
-        self._unset_keepalive_if_required()  # uvicorn leaves the timer, and so all of this, alive after a reset
+        self.app_state = {}  # breaks a reference cycle through `abort`
+        self._unset_keepalive_if_required()  # after a reset, uvicorn's timer would keep this object alive
 
     def data_received(self, data: bytes) -> None:
-        if self.is_answering and self.conn.their_state is h11.DONE:
-            # Another request before the first one's answer: nobody who scrapes does that. The connection ends after
-            # this answer, which HTTP allows at any time, and what came too early is not kept.
+        if self.is_responding and self.conn.their_state is h11.DONE:
+            # Pipelined requests: no scraper sends them. Discard them and close the connection after this response,
+            # which HTTP permits at any time.
             self.cycle.keep_alive = False
             return
         if self.conn.their_state is h11.IDLE and self._is_head_too_large(data):
@@ -103,15 +103,15 @@ class Connection(H11Protocol):
             return
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            if not self.is_answering:
-                self.is_answering, self.since = True, self.loop.time()
+            if not self.is_responding:
+                self.is_responding, self.since = True, self.loop.time()
             names = {name for name, _ in self.headers}
             if self.conn.trailing_data[0] or names >= {b"transfer-encoding", b"content-length"}:
-                # Both: what one server takes for the next request is the body to another (RFC 9112, section 6.3).
+                # With both headers, servers disagree about where the body ends: request smuggling (RFC 9112, 6.3).
                 self.cycle.keep_alive = False
 
     def _is_head_too_large(self, data: bytes) -> bool:
-        """Whether the header block is above the limits, seen before anything is parsed."""
+        """Return whether the header block exceeds the limits. Runs before any parsing."""
         end = _HEAD_END.search(data)
         size = end.end() if end is not None else len(data)
         self._head_bytes += size
@@ -119,7 +119,7 @@ class Connection(H11Protocol):
         return self._head_bytes > self._limits.header_bytes or self._head_lines > self._limits.header_lines
 
     def on_response_complete(self) -> None:
-        self.is_answering, self.since = False, self.loop.time()
+        self.is_responding, self.since = False, self.loop.time()
         self._head_bytes = self._head_lines = 0
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the sweep closes idle connections
@@ -128,7 +128,7 @@ class Connection(H11Protocol):
         self._refuse(b"400 Bad Request")
 
     def _refuse(self, status: bytes) -> None:
-        """Answer what is no request, and close. uvicorn's own way fails when an answer has begun already."""
+        """Reject a malformed request and close. uvicorn's implementation fails if a response has started."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -150,10 +150,10 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def is_overdue(self, now: float) -> bool:
-        """Whether the client keeps us waiting: for a request, or for reading what it asked for.
+        """Return whether the client has exceeded the timeout for sending a request or reading a response.
 
-        Progress in reading is what the client's kernel has acknowledged. The size of our own buffer would not do:
-        the kernel takes megabytes of an answer, and under TLS part of it waits in a buffer that is not ours.
+        Read progress is the number of bytes acknowledged by the client's kernel. The size of the write buffer is not
+        sufficient: the local kernel buffers megabytes, and TLS has its own buffer.
         """
         unsent = self.transport.get_write_buffer_size()
         progress = (_bytes_acknowledged(self.transport), unsent)
@@ -161,7 +161,7 @@ class Connection(H11Protocol):
             if self._progress is not None and self.cycle is not None:
                 self._progressed = now
             self._progress = progress
-        if self.is_answering and not unsent:
+        if self.is_responding and not unsent:
             return False
         limit = self._limits.write if unsent else self._limits.idle
         return now - max(self.since, self._progressed) > limit
@@ -169,9 +169,9 @@ class Connection(H11Protocol):
     def abort(self) -> None:
         self.transport.abort()
 
-    def end(self, even_within_answer: bool = False) -> None:
-        """Close now, or after the answer that is under way."""
-        if even_within_answer and self.is_answering and self.cycle.response_started:
+    def end(self, even_mid_response: bool = False) -> None:
+        """Close the connection: after the response in progress, or immediately if `even_mid_response`."""
+        if even_mid_response and self.is_responding and self.cycle.response_started:
             self.transport.abort()
         if not self.transport.is_closing():
             self.shutdown()
@@ -181,6 +181,6 @@ def _bytes_acknowledged(transport: asyncio.Transport) -> int:
     connection = transport.get_extra_info("socket")
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-    except (OSError, AttributeError):  # closed meanwhile, or no TCP
+    except (OSError, AttributeError):  # closed in the meantime, or not TCP
         return 0
     return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0]) if len(info) == _BYTES_ACKED + 8 else 0

@@ -1,4 +1,4 @@
-"""All connections, and which of them is closed first when there are too many."""
+"""The set of open connections, and which one to close when there are too many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Handshake(Protocol):
-    """A TLS handshake in progress. `has_received` says whether the client has sent anything."""
+    """A TLS handshake in progress. `has_received` is whether the client has sent any data."""
 
     has_received: bool
     address: str
@@ -25,12 +25,13 @@ class Connections:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.open: set[Connection] = set()
-        self.handshaking: dict[Connection, Handshake] = {}  # in the order in which they began
+        self.handshaking: dict[Connection, Handshake] = {}  # oldest first
 
     def begin_handshake(self, connection: Connection, handshake: Handshake) -> None:
-        """Count a handshake, and abort another one if there are too many.
+        """Register a handshake, and abort another one if there are too many.
 
-        First one of a client that has sent nothing, then one of the address that has the most, then the oldest.
+        Clients that have sent nothing are aborted first, then those of the address with the most handshakes, then the
+        oldest.
         """
         others = list(self.handshaking.values())
         self.handshaking[connection] = handshake
@@ -49,17 +50,17 @@ class Connections:
         self.open.discard(connection)
 
     def make_room(self, newcomer: Connection | None = None) -> None:
-        """Abort one connection: an idle one before one that is being answered, of the address that has the most.
+        """Abort one connection: an idle one if possible, of the address with the most connections.
 
-        Never the newcomer: a client that fills all places with connections must not keep a scraper out.
+        The newcomer is never aborted: a client that uses up all connections must not lock out a scraper.
         """
         others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
         if others and (newcomer is None or len(others) >= self.limits.connections):
             held = Counter(other.address for other in others)
-            min(others, key=lambda other: (other.is_answering, -held[other.address], other.since)).transport.abort()
+            min(others, key=lambda other: (other.is_responding, -held[other.address], other.since)).transport.abort()
 
     def sweep(self, now: float) -> None:
-        """Abort what is idle, too slow with its request, or does not read its answer."""
+        """Abort connections that are idle, send a request too slowly or do not read the response."""
         for connection in list(self.open):
             if connection.is_overdue(now):
                 connection.transport.abort()

@@ -1,4 +1,4 @@
-"""The middleware that applies the web configuration file: rate limit, users and headers."""
+"""Middleware that applies the web configuration file: rate limit, basic authentication and headers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from deckwatch.http.web_config import WebConfigFile
 
 
-#: The key of a scope's state under which the rules stand that were in force when the connection arrived.
+#: Key in a scope's `state`: the rules that were active when the connection was accepted.
 ACCEPTED_UNDER = "accepted_under"
 _CHALLENGE = (b"www-authenticate", b'Basic realm="deckwatch", charset="UTF-8"')
 
 
 def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
-    """`app` behind the rate limit and the users, with the headers added."""
+    """Wrap `app` with the rate limit, authentication and additional headers."""
     if not web.is_configured:
         return app
 
@@ -33,22 +33,22 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
                 break
             accepted_under = scope.get("state", {}).get(ACCEPTED_UNDER)
             headers = rules.headers if accepted_under is rules else (*rules.headers, (b"connection", b"close"))
-            answer = _with_headers(send, headers) if headers else send
+            guarded_send = _with_headers(send, headers) if headers else send
             if not web.allows_connection(accepted_under):
-                await _refuse(answer, 421, "the TLS settings have changed; connect again")
+                await _refuse(guarded_send, 421, "the TLS settings have changed; connect again")
                 return
             if rules.bucket is not None and not rules.bucket.take():
-                await _refuse(answer, 429, "too many requests")
+                await _refuse(guarded_send, 429, "too many requests")
                 return
             admitted = await _admits(rules.auth, scope, receive) if rules.auth is not None else True
             if admitted is None:
                 return
-            if web.rules is not rules:  # changed while the password was checked
+            if web.rules is not rules:  # reloaded during the password check
                 continue
             if not admitted:
-                await _refuse(answer, 401, _why_unauthorized(scope), _CHALLENGE)
+                await _refuse(guarded_send, 401, _why_unauthorized(scope), _CHALLENGE)
                 return
-            send = answer
+            send = guarded_send
             break
         await app(scope, receive, send)
 
@@ -68,7 +68,7 @@ def _with_headers(send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> Send:
 
 
 async def _admits(auth: BasicAuth, scope: Scope, receive: Receive) -> bool | None:
-    """Whether the request has the right credentials; None if the client left before they were checked."""
+    """Return whether the credentials are valid; None if the client disconnected before the check finished."""
     credentials = _credentials(scope)
     if credentials is None:
         return False
@@ -76,13 +76,13 @@ async def _admits(auth: BasicAuth, scope: Scope, receive: Receive) -> bool | Non
     if known is not None:
         return known
     check = asyncio.ensure_future(auth.check(credentials, scope["client"][0] if scope["client"] else ""))
-    left = asyncio.ensure_future(_left(receive))
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
-        await asyncio.wait((check, left), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((check, disconnect), return_when=asyncio.FIRST_COMPLETED)
         return check.result() if check.done() else None
     finally:
         check.cancel()
-        left.cancel()
+        disconnect.cancel()
 
 
 def _credentials(scope: Scope) -> Credentials | None:
@@ -97,8 +97,8 @@ def _why_unauthorized(scope: Scope) -> str:
     return "unauthorized"
 
 
-async def _left(receive: Receive) -> None:
-    """Wait until the client closes the connection. Its request body is lost: no endpoint reads one."""
+async def _wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client closes the connection. Discards the request body: no endpoint reads one."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -1,4 +1,4 @@
-"""The headers that every answer carries, whoever gives it: the application, the guard or the connection."""
+"""Headers of every response, whether it comes from the application, the guard or the connection."""
 
 from __future__ import annotations
 

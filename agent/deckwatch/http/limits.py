@@ -1,4 +1,4 @@
-"""What one client may cost, in seconds and in numbers."""
+"""Timeouts and size limits for clients."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits that keep one client from harming the others. Times are in seconds."""
+    """Limits that protect clients from each other. Times are in seconds."""
 
     idle: float = 10.0  # without a complete request: after connecting, within the headers, between requests
     handshake: float = 10.0
-    write: float = 10.0  # without any progress in sending an answer
+    write: float = 10.0  # without progress in sending a response
     connections: int = 512
-    handshakes: int = 128  # TLS connections that are not up yet
+    handshakes: int = 128  # TLS handshakes in progress
     header_bytes: int = 16 * 1024
-    header_lines: int = 128  # parsing costs by the line, not by the byte
-    answer_bytes: int = 64 * 1024 * 1024  # of all answers that are being sent; answers share their bodies
-    stop: float = 2.0  # for answers that are under way when the agent stops
-    sweep: float = 1.0
+    header_lines: int = 128  # the cost of parsing depends on the number of lines, not bytes
+    response_bytes: int = 64 * 1024 * 1024  # all responses in progress; shared bodies count once
+    stop: float = 2.0  # for responses in progress when the agent stops
+    sweep: float = 1.0  # interval of the check for idle and slow connections

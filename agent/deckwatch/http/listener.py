@@ -1,9 +1,9 @@
 """The HTTP server's sockets: an accept loop that hands each connection to uvicorn's protocol.
 
-uvicorn's own server is not used: it keeps the TLS context (or the lack of one) that it was started with, accepts its
-whole backlog before it serves a request, stops accepting for a second when file descriptors run out, limits neither
-handshakes nor silent clients, and wakes up ten times a second. Here each connection gets the context that is in force
-when it arrives, and one sweep a second closes whatever keeps the server waiting.
+uvicorn's own server is not used: it keeps the TLS settings it was started with, accepts its whole backlog before it
+serves a request, stops accepting for a second when file descriptors run out, limits neither handshakes nor idle
+clients, and wakes up ten times a second. Here each new connection gets the current TLS context, and a sweep once a
+second closes idle and slow connections.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger("deckwatch.http")
 
 _HINTS = {
-    errno.EADDRINUSE: "the port is in use; is another Deckwatch running? Choose another with --listen",
-    errno.EACCES: "this port needs privileges; choose one above 1023",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EADDRINUSE: "the port is in use. Stop the other process, or choose another port with --listen",
+    errno.EACCES: "ports below 1024 require privileges. Choose a higher port with --listen",
+    errno.EADDRNOTAVAIL: "the address does not belong to this host. Choose another address with --listen",
 }
 
 
 class ListenError(Exception):
-    """The address cannot be listened on; the message is one line that says why."""
+    """Listening on the address failed. The message is one line with the reason."""
 
 
 class _Listener:
     def __init__(self, app: ASGIApp, web: WebConfigFile, limits: Limits) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
-            # The other half of the file descriptors is for what is watched.
+            # Leave half of the file descriptors for the monitored targets.
             limits = dataclasses.replace(limits, connections=max(1, min(limits.connections, files // 2)))
         self._limits = limits
         self._web = web
@@ -75,39 +75,42 @@ class _Listener:
         web.on_change = self._end_outdated
 
     def _end_outdated(self) -> None:
-        """Close the connections that were accepted under other rules than those that are in force now."""
+        """Close connections that were accepted under earlier rules."""
         for connection in list(self._connections.open):
             accepted_under = connection.app_state[ACCEPTED_UNDER]
             if accepted_under is not self._web.rules:
-                connection.end(even_within_answer=not self._web.allows_connection(accepted_under))
+                connection.end(even_mid_response=not self._web.allows_connection(accepted_under))
 
     async def accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        complained = False
+        reported = False
         while True:
             try:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as failure:
                 if failure.errno in (errno.EBADF, errno.EINVAL):
                     raise
-                # accept(2): errors of the connection that was to be are passed on; or we are out of descriptors or
-                # memory, which those who only sit there have to give back.
+                # accept(2) also returns pending network errors of the new connection. If descriptors or memory run
+                # out, closing an idle connection frees some.
                 if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._connections.make_room()
-                    if not complained:
-                        _log.error("cannot accept connections: %s; idle ones are closed", failure.strerror)
-                        complained = True
+                    if not reported:
+                        _log.error(
+                            "cannot accept connections: %s. Closing idle connections; raise the limit of open files "
+                            "(LimitNOFILE).",
+                            failure.strerror,
+                        )
+                        reported = True
                 await asyncio.sleep(0.05)
                 continue
             task = loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
-            # sock_accept() does not give way while there is somebody to accept: a flood of connections would
-            # hold up those that have a request.
+            # sock_accept() does not yield while connections are pending: a flood of them would block requests.
             await asyncio.sleep(0)
 
     async def _begin(self, accepted: socket.socket) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: gone meanwhile
+        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_begun:  # OSError: client disconnected
             unless_begun.callback(accepted.close)
             await self._web.refresh()
             rules, context = self._web.rules, self._web.tls_context()
@@ -134,7 +137,7 @@ class _Listener:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode("ascii"))]
 
     async def finish(self) -> None:
-        """Let the answers that are under way end, then close everything."""
+        """Wait for responses in progress, up to the limit, then close all connections."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.stop
         for task in self._beginning:
@@ -147,31 +150,31 @@ class _Listener:
             await asyncio.sleep(0.01)
         for connection in list(self._connections.open):
             connection.transport.abort()
-        await asyncio.sleep(0.01)  # the loop tells of each connection's end in its next rounds
+        await asyncio.sleep(0.01)  # connection_lost() is called in the next iterations of the event loop
 
 
 def bind(listen: str) -> socket.socket:
-    """A listening socket. Raises ListenError, in words, and ValueError for what is no address."""
+    """Return a listening socket. Raises ListenError, or ValueError for an invalid address."""
     host, port = split_listen(listen)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as failure:
         raise ListenError(f"cannot listen on {listen}: {failure.strerror}") from failure
     if not host:
-        found.sort(key=lambda address: address[0] != socket.AF_INET6)  # `::` takes IPv4 connections too
+        found.sort(key=lambda address: address[0] != socket.AF_INET6)  # `::` accepts IPv4 connections too
     for number, (family, _, _, _, address) in enumerate(found, 1):
         try:
             return _listening(family, address, both=not host)
         except OSError as failure:
             if failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and number < len(found):
-                continue  # `localhost` is `::1` as well, where there is IPv6
+                continue  # `localhost` may also resolve to `::1` on a host without IPv6
             why = _HINTS.get(failure.errno or 0, failure.strerror)
             raise ListenError(f"cannot listen on {listen}: {why}") from failure
-    raise ListenError(f"cannot listen on {listen}: the name has no address")
+    raise ListenError(f"cannot listen on {listen}: the host name has no address")
 
 
 def _listening(family: int, address: tuple[object, ...], both: bool) -> socket.socket:
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, answers wait 40 ms for an ACK.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it, responses wait 40 ms for an ACK.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,7 +190,7 @@ def _listening(family: int, address: tuple[object, ...], both: bool) -> socket.s
 
 
 def address_of(listening: socket.socket) -> str:
-    """`host:port` as a URL has it; `localhost` where it listens on all addresses."""
+    """Return `host:port` for a URL, with `localhost` for a socket that listens on all addresses."""
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "localhost"
@@ -201,7 +204,7 @@ async def serve(
     stop: asyncio.Event,
     limits: Limits | None = None,
 ) -> None:
-    """Answer on a listening socket until `stop` is set."""
+    """Serve `app` on a listening socket until `stop` is set."""
     listener = _Listener(app, web, limits or Limits())
     await web.refresh()
     loop = asyncio.get_running_loop()

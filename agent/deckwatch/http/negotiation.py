@@ -1,4 +1,4 @@
-"""Which format and which encoding a scrape is answered in (RFC 9110, 12.4 and 12.5)."""
+"""Content negotiation of the exposition format and encoding (RFC 9110, 12.4 and 12.5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Format:
 
 TEXT = Format("text", "text/plain; version=0.0.4; charset=utf-8")
 OPENMETRICS = Format("openmetrics", "application/openmetrics-text; version=1.0.0; charset=utf-8")
-# What 1.0.0 took over unchanged: old scrapers that know this version only get it under its own number.
+# 1.0.0 is compatible with 0.0.1. Old scrapers that request 0.0.1 expect that number in the response.
 OPENMETRICS_0_0_1 = Format("openmetrics", "application/openmetrics-text; version=0.0.1; charset=utf-8")
 
 _OFFERS = {
@@ -33,7 +33,7 @@ _OFFERS = {
 
 
 def choose_format(accept: str) -> Format:
-    """The format with the highest q-value; at equal ones the one named first. Never fails: text is the fallback."""
+    """Return the supported format with the highest q-value, or the first of equal ones. The fallback is text."""
     best, best_quality = TEXT, 0.0
     for media_range in accept.split(","):
         kind, parameters = _parse(media_range)
@@ -46,7 +46,7 @@ def choose_format(accept: str) -> Format:
     return best
 
 
-# The names here are all legacy-ASCII, so every way of escaping others leaves them as they are.
+# All metric names are legacy ASCII names, so no escaping scheme changes them.
 _ESCAPING = frozenset(("underscores", "allow-utf-8", "dots", "values"))
 
 
@@ -71,5 +71,5 @@ def _quality(parameters: dict[str, str]) -> float:
     try:
         quality = float(parameters.get("q", "1"))
     except ValueError:
-        return 0.0  # a malformed weight asks for nothing
+        return 0.0  # ignore a media range with a malformed weight
     return quality if 0.0 <= quality <= 1.0 else 0.0

@@ -1,8 +1,8 @@
-"""Checks of passwords against bcrypt hashes: in a thread, one at a time, fairly for every address.
+"""Checks passwords against bcrypt hashes: in one thread, with fair queuing by client address.
 
-A check takes some 50 ms, so a client that tries passwords can always cause more work than there is time for. Addresses
-take turns, equal checks are made once, results are remembered, and a client that leaves gives up its place. Nobody is
-refused: there are at most as many checks as connections.
+A check takes about 50 ms, so a client that guesses passwords could saturate the thread. Addresses take turns, identical
+checks run once, results are cached, and a client that disconnects leaves the queue. The queue needs no limit: there
+are at most as many checks as connections.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 LONGEST_PASSWORD = 72  # bytes; bcrypt ignores the rest, and its library raises an error
-_REMEMBERED = 256  # right passwords, and as many wrong ones
+_CACHED = 256  # correct passwords, and the same number of wrong ones
 
 
 @dataclass(eq=False)
@@ -27,27 +27,27 @@ class _Check:
     result: asyncio.Future[bool]
     waiting: int = 0
     is_running: bool = False
-    networks: set[str] = field(default_factory=set)  # in which queues it is
+    networks: set[str] = field(default_factory=set)  # the queues that contain it
 
 
 class PasswordChecks:
-    """The queue of checks and their results.
+    """The queues of checks and a cache of their results.
 
-    Results survive a reload of the configuration: each belongs to a user, a hash and a password. It is kept under a
-    keyed digest of the three, never under the password itself.
+    Results survive a configuration reload, because the key is a keyed digest of user, hash and password. The password
+    itself is never stored.
     """
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, bool] = OrderedDict()
-        self._wrong: OrderedDict[bytes, bool] = OrderedDict()  # apart, so that guesses never displace right passwords
+        self._wrong: OrderedDict[bytes, bool] = OrderedDict()  # separate, so that guesses never evict right passwords
         self._pending: dict[bytes, _Check] = {}
-        self._queues: OrderedDict[str, dict[bytes, _Check]] = OrderedDict()  # by network, the next one first
+        self._queues: OrderedDict[str, dict[bytes, _Check]] = OrderedDict()  # by network, next in turn first
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
         self._worker: asyncio.Task[None] | None = None
 
     def recall(self, user: str, password: bytes, hashed: bytes) -> bool | None:
-        """The result of an earlier check."""
+        """Return the cached result of an earlier check, if any."""
         if len(password) > LONGEST_PASSWORD:
             return False
         key = self._digest(user, password, hashed)
@@ -58,7 +58,7 @@ class PasswordChecks:
         return None
 
     async def check(self, user: str, password: bytes, hashed: bytes, padding: tuple[bytes, ...], address: str) -> bool:
-        """Whether the hash is that of the password. `padding` is checked too, and ignored, if it is not."""
+        """Return whether the password matches the hash. If not, the `padding` hashes are checked and ignored."""
         known = self.recall(user, password, hashed)
         if known is not None:
             return known
@@ -67,9 +67,8 @@ class PasswordChecks:
         if check is None:
             future = asyncio.get_running_loop().create_future()
             check = self._pending[key] = _Check(password, hashed, padding, future)
-        if (
-            network not in check.networks and not check.is_running
-        ):  # also if it waits elsewhere: that queue may be a long one
+        # Also if another network already waits for this check: that queue may be longer.
+        if network not in check.networks and not check.is_running:
             check.networks.add(network)
             self._queues.setdefault(network, {})[key] = check
         if self._worker is None or self._worker.done():
@@ -86,7 +85,7 @@ class PasswordChecks:
     async def _work(self) -> None:
         try:
             await self._empty_queues()
-        except asyncio.CancelledError:  # the server stops
+        except asyncio.CancelledError:  # server shutdown
             self._queues.clear()
             self._pending.clear()
             raise
@@ -103,7 +102,7 @@ class PasswordChecks:
             del self._pending[key]
             results = self._right if right else self._wrong
             results[key] = right
-            if len(results) > _REMEMBERED:
+            if len(results) > _CACHED:
                 results.popitem(last=False)
             check.result.set_result(right)
 
@@ -119,7 +118,7 @@ class PasswordChecks:
 
 
 def _matches(password: bytes, hashed: bytes, padding: tuple[bytes, ...]) -> bool:
-    import bcrypt  # only loaded if there are users
+    import bcrypt  # loaded only if users are configured
 
     try:
         if bcrypt.checkpw(password, hashed):
@@ -132,7 +131,7 @@ def _matches(password: bytes, hashed: bytes, padding: tuple[bytes, ...]) -> bool
 
 
 def _network(address: str) -> str:
-    """The address whose clients share a queue: an IPv6 client has a whole /64 of addresses to ask from."""
+    """Return the network that shares a queue. An IPv6 client can use a whole /64 of addresses."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TokenBucket:
-    """Lets one request pass every `interval` seconds, and `burst` of them at once."""
+    """Allows one request per `interval` seconds, with bursts of up to `burst` requests."""
 
     def __init__(self, interval: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = interval

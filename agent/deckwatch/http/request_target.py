@@ -1,4 +1,4 @@
-"""The target of a request: its absolute form, and the host names that a request may be for."""
+"""The request target: absolute-form URLs and allowed host names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def in_origin_form(scope: Scope) -> Scope:
-    """The scope of a request with a whole URL as its target, as if the URL's host were in the Host header.
+    """Convert a request with a complete URL as its target: the URL's host replaces the Host header.
 
     RFC 9112, section 3.2.2: a server must accept this form and ignore the Host header.
     """
@@ -31,11 +31,11 @@ def in_origin_form(scope: Scope) -> Scope:
 
 
 class HostNames:
-    """The names that a request to a loopback address may be for.
+    """The host names that requests to a loopback address may use.
 
-    A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then read what the browser's machine
-    serves there; the Host header still has the page's name. An IP address cannot be rebound. `allowed` are further
-    names: those that a reverse proxy on this machine passes on.
+    A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then read what the browser's host serves
+    there; the Host header still contains the page's name. IP addresses cannot be rebound. `allowed` lists additional
+    names, such as those that a reverse proxy on this host forwards.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
@@ -43,7 +43,7 @@ class HostNames:
         self._names = {"localhost", own, own.partition(".")[0], *(name.lower().rstrip(".") for name in allowed)}
 
     def allow(self, scope: Scope) -> bool:
-        """Whether every Host header has an allowed name. HTTP/1.0 needs none, and no browser leaves it out."""
+        """Return whether every Host header is allowed. HTTP/1.0 permits none, but browsers always send one."""
         return all(self._allows(value.decode("latin-1")) for name, value in scope["headers"] if name == b"host")
 
     def _allows(self, host: str) -> bool:
@@ -58,14 +58,14 @@ class HostNames:
 
 
 def host_in(authority: str) -> str:
-    """The host of `host:port`, without the brackets of an IPv6 address."""
+    """Return the host of `host:port`, without the brackets of an IPv6 address."""
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0].lower().rstrip(".")
 
 
 def is_from_another_site(scope: Scope) -> bool:
-    """Whether a browser sent the request for a page of another origin."""
+    """Return whether a browser sent the request on behalf of a page of another origin."""
     headers = dict(scope["headers"])
     if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
         return True

@@ -1,4 +1,4 @@
-"""TLS contexts from the settings of the web configuration file."""
+"""Creates TLS contexts from the web configuration file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _VERSIONS = {"TLS10": "TLSv1", "TLS11": "TLSv1_1", "TLS12": "TLSv1_2", "TLS13": 
 _CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
 
-_LARGEST_FILE = 1024 * 1024  # bytes; certificates and keys have kilobytes
+_MAX_FILE_BYTES = 1024 * 1024  # certificates and keys are a few kilobytes
 
 
 class ServerTls(NamedTuple):
-    """TLS as the server speaks it now."""
+    """The server's TLS context and facts about it."""
 
     context: ssl.SSLContext
-    expires: float | None  # Unix seconds: when the first certificate of the server's chain expires
-    client_authorities: bytes  # PEM; empty if clients need no certificate
+    expires: float | None  # Unix seconds; the earliest expiry in the server's chain
+    client_authorities: bytes  # PEM; empty if client certificates are not verified
 
 
 def server_tls(source: Source, folder: Path, tls: TlsSettings, seen: WatchedFiles) -> ServerTls:
-    """What the settings ask for. Raises ConfigError; each problem stands at the key that names the file."""
+    """Load the certificates and create the context. Raises ConfigError; each problem names the key of the file."""
     material: dict[str, bytes] = {}
     for key, marker in (("cert", "CERTIFICATE"), ("key", "PRIVATE KEY"), ("client_ca", "CERTIFICATE")):
         inline, name = getattr(tls, key), getattr(tls, f"{key}_file")
@@ -44,16 +44,16 @@ def server_tls(source: Source, folder: Path, tls: TlsSettings, seen: WatchedFile
         if name:
             seen.note(folder / name)
             try:
-                material[key] = read_regular_file(folder / name, _LARGEST_FILE)
+                material[key] = read_regular_file(folder / name, _MAX_FILE_BYTES)
             except OSError as failure:
-                source.blame(where, f"{name!r} cannot be read: {failure.strerror}")
+                source.blame(where, f"cannot read {name!r}: {failure.strerror}")
                 continue
         elif inline:
             material[key] = (inline.get_secret_value() if isinstance(inline, Pem) else inline).encode()
         else:
             continue
         if f"{marker}-----".encode() not in material[key]:
-            source.blame(where, f"{name!r} holds no {marker} in PEM" if name else f"holds no {marker} in PEM")
+            source.blame(where, f"{name!r} contains no PEM {marker}" if name else f"contains no PEM {marker}")
     if source.problems:
         raise ConfigError(source.problems)
     try:
@@ -62,12 +62,12 @@ def server_tls(source: Source, folder: Path, tls: TlsSettings, seen: WatchedFile
     except (OSError, ValueError) as failure:  # ssl.SSLError is an OSError
         reason = getattr(failure, "reason", None)
         why = reason.lower().replace("_", " ") if reason else str(failure)
-        source.blame(("tls_server_config",), f"TLS cannot be set up from it: {why}")
+        source.blame(("tls_server_config",), f"cannot set up TLS: {why}")
         raise ConfigError(source.problems) from None
 
 
 def _context(tls: TlsSettings, material: Mapping[str, bytes]) -> ssl.SSLContext:
-    import ssl  # only those who use TLS pay for it
+    import ssl  # loaded only if TLS is configured
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ciphers = [CIPHERS[name] for name in tls.cipher_suites if name in CIPHERS]
@@ -75,13 +75,13 @@ def _context(tls: TlsSettings, material: Mapping[str, bytes]) -> ssl.SSLContext:
         try:
             context.set_ciphers(cipher)
         except ssl.SSLError:
-            raise ValueError(f"this machine's OpenSSL does not offer the cipher suite {name}") from None
+            raise ValueError(f"this host's OpenSSL does not support the cipher suite {name}") from None
     chosen = ":".join(ciphers) or "DEFAULT"
     lowest = tls.min_version
     if lowest in ("TLS10", "TLS11"):
-        chosen += ":@SECLEVEL=0"  # OpenSSL 3 offers these versions at this level only
+        chosen += ":@SECLEVEL=0"  # OpenSSL 3 supports these versions only at this security level
     if tls.cipher_suites and not ciphers:
-        lowest = "TLS13"  # only suites of 1.3 are wanted
+        lowest = "TLS13"  # only TLS 1.3 suites are configured
     if chosen != "DEFAULT":
         context.set_ciphers(chosen)
     context.minimum_version = getattr(ssl.TLSVersion, _VERSIONS[lowest])
@@ -99,7 +99,7 @@ def _context(tls: TlsSettings, material: Mapping[str, bytes]) -> ssl.SSLContext:
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """OpenSSL takes files only: they are read once, and handed on as files that no other process sees."""
+    """Load from memory files, because Python's `ssl` accepts only paths and the files were already read."""
     with contextlib.ExitStack() as files:
         paths = []
         for part in (certificate, key):
@@ -107,5 +107,5 @@ def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -
             files.callback(os.close, descriptor)
             os.write(descriptor, part)
             paths.append(f"/proc/self/fd/{descriptor}")
-        # Without a password of ours OpenSSL would ask for an encrypted key's on the terminal, and wait.
+        # Without a password argument, OpenSSL prompts on the terminal for an encrypted key's password.
         context.load_cert_chain(paths[0], paths[1], password="")

@@ -1,4 +1,4 @@
-"""TLS of one connection: asyncio's protocol with a small buffer, a limit on handshakes and an answer to plain HTTP."""
+"""TLS for one connection: asyncio's protocol with a small buffer, a handshake limit and a response to plain HTTP."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _HTTP_REQUEST = re.compile(rb"[A-Z]{3,7}(?: |$)|[A-Z]{8}")
 _PLAIN_HTTP = (
     b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
-    b"This port speaks HTTPS. Use https:// in the URL, or scheme: https in Prometheus' scrape config.\n"
+    b"This port requires HTTPS. Use https:// in the URL, or scheme: https in Prometheus' scrape config.\n"
 )
 
 
 class TlsHandshake(sslproto.SSLProtocol):
-    """asyncio's TLS with an eighth of its buffer: 256 KiB for every silent client add up to an outage."""
+    """asyncio's TLS with one eighth of its buffer: 256 KiB per idle client could exhaust the memory."""
 
     max_size = 32 * 1024
 
@@ -30,9 +30,9 @@ class TlsHandshake(sslproto.SSLProtocol):
             connection.loop,
             connection,
             context,
-            None,  # type: ignore[arg-type]  # nobody waits for the handshake; asyncio allows that
+            None,  # type: ignore[arg-type]  # nothing waits for the handshake; asyncio allows None
             server_side=True,
-            ssl_handshake_timeout=connections.limits.handshake,  # type: ignore[arg-type]  # typeshed has only int
+            ssl_handshake_timeout=connections.limits.handshake,  # type: ignore[arg-type]  # typeshed declares int
             ssl_shutdown_timeout=connections.limits.stop,
         )
         self._connection = connection
@@ -72,4 +72,4 @@ class TlsHandshake(sslproto.SSLProtocol):
         self._registry.handshaking.pop(self._connection, None)
         super().connection_lost(exc)
         self._plain = None
-        del self._connection  # a cycle, with the buffers of TLS in it, would wait for the garbage collector
+        del self._connection  # break a reference cycle that would keep the TLS buffers until garbage collection

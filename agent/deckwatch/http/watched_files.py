@@ -1,4 +1,4 @@
-"""Files that are read again when they change."""
+"""Change detection for files that are reloaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class WatchedFiles:
-    """Files as they were before they were read: a change during reading counts as a change."""
+    """File stamps, taken before each file is read so that a change during reading is detected."""
 
     def __init__(self) -> None:
         self._stamps: dict[Path, tuple[int, int, int, int] | None] = {}

@@ -1,8 +1,7 @@
 """The exporter-toolkit's web configuration file: TLS, client certificates, users, headers, rate limit.
 
-The file that people have for the Go exporters works unchanged (format: docs/web-configuration.md of
-prometheus/exporter-toolkit). It is read again when it or a certificate changes; a file that became wrong leaves the
-last good one in force.
+Files written for the Go exporters work unchanged (format: docs/web-configuration.md of prometheus/exporter-toolkit).
+The file is reloaded when it or a certificate changes; if the new version is invalid, the last valid one stays active.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("deckwatch.http")
 
-_CHECK_EVERY = 1.0  # seconds between two looks at the files
-_FAILED = "web_config.failed"  # the event in the log
-_STUCK_AFTER = 30.0  # seconds of reading after which that is an error
-_LOOK_PATIENCE = 0.5  # seconds that a request waits for a look
+_CHECK_EVERY = 1.0  # seconds between two checks of the files
+_FAILED = "web_config.failed"  # the log event
+_STUCK_AFTER = 30.0  # seconds after which a read that has not finished is reported
+_CHECK_TIMEOUT = 0.5  # seconds that a request waits for a check
 
 
 class Rules:
-    """A valid file, as what it asks for. Raises ConfigError; `seen` gets every file that was looked into."""
+    """The parsed settings of a valid file. Raises ConfigError. Every file read is noted in `seen`."""
 
     def __init__(self, path: Path, seen: WatchedFiles, checks: PasswordChecks) -> None:
         seen.note(path)
@@ -49,7 +48,7 @@ class Rules:
         if not isinstance(values, dict):
             source.blame((), "expected keys such as tls_server_config and basic_auth_users")
             raise ConfigError(source.problems)
-        values = {key: value for key, value in values.items() if value is not None}  # a key without a value
+        values = {key: value for key, value in values.items() if value is not None}  # keys without a value
         values["basic_auth_users"] = valid_users(source, values.get("basic_auth_users", {}))
         settings = validated(source, WebSettings, values, ())
         if source.problems or settings is None:
@@ -60,7 +59,7 @@ class Rules:
         self.allowed_sans = frozenset(map(_canonical, tls.client_allowed_sans)) if tls else frozenset()
         self.verifies_clients = tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
         self.tls = server_tls(source, path.parent, tls, seen) if tls else None
-        # What a connection had to satisfy when it was made; users are asked at each request.
+        # What each connection must satisfy when it is accepted. Users are checked on each request instead.
         self.of_connections = (
             self.tls is not None,
             tls.client_auth_type if tls else "",
@@ -78,7 +77,7 @@ class Rules:
 
 
 def _protection_lost(old: Rules, new: Rules) -> list[str]:
-    """What protects the agent now and would not afterwards."""
+    """Return the protections that the new rules would remove."""
     lost = (
         ("TLS", old.tls is not None and new.tls is None),
         ("all users", old.auth is not None and new.auth is None),
@@ -89,13 +88,13 @@ def _protection_lost(old: Rules, new: Rules) -> list[str]:
 
 
 class WebConfigFile:
-    """The file as it is in force. A path of None means no file: plain HTTP for everybody.
+    """The active web configuration. A path of None means no file: plain HTTP without authentication.
 
-    Raises ConfigError at the start. Later, a file that is wrong changes nothing, and neither does one that would remove
-    what protects the agent: a file that is truncated before it is rewritten must not open the agent to everybody.
+    Raises ConfigError at startup. Later, a file that is invalid or would remove a protection is not applied: a file
+    that is truncated before it is rewritten must not expose the agent.
 
-    `wrong` is why the last attempt to load the file failed; `loaded` (Unix seconds) when it last succeeded.
-    `on_change()` is called when other rules come into force.
+    `wrong` is the error of the last attempt to load the file; `loaded` (Unix seconds) is when it last succeeded.
+    `on_change()` is called when new rules become active.
     """
 
     def __init__(self, path: str | Path | None, check_every: float = _CHECK_EVERY) -> None:
@@ -107,10 +106,10 @@ class WebConfigFile:
         self.on_change: Callable[[], None] = lambda: None
         self.wrong = ""
         self.loaded = time.time()
-        self._looked = float("-inf")
-        self._is_looking = False
+        self._checked_at = float("-inf")
+        self._is_checking = False
         self._is_stuck = False
-        self._warned_of: float | None = None  # the expiry of which the log says that it has passed
+        self._warned_of: float | None = None  # the expiry that was last logged as passed
 
     @property
     def is_configured(self) -> bool:
@@ -118,7 +117,7 @@ class WebConfigFile:
 
     @property
     def rules(self) -> Rules | None:
-        """What is in force now; None without a file."""
+        """The active rules; None without a file."""
         return self._rules
 
     @property
@@ -131,17 +130,17 @@ class WebConfigFile:
         return self._rules is not None and self._rules.tls is not None
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """The context for a connection that comes now; None for plain HTTP."""
+        """Return the context for new connections; None for plain HTTP."""
         return self._rules.tls.context if self._rules is not None and self._rules.tls is not None else None
 
     def certificate_expiry(self) -> float | None:
-        """When the server's certificate expires, in Unix seconds."""
+        """Return when the server's certificate expires, in Unix seconds."""
         return self._rules.tls.expires if self._rules is not None and self._rules.tls is not None else None
 
     def admits(self, accepted_under: Rules | None, certificate: Mapping[str, Any] | None) -> bool:
-        """Whether a new connection may be used: `accepted_under` are the rules that were in force when it arrived.
+        """Return whether a new connection may be used. `accepted_under` are the rules when it was accepted.
 
-        `certificate` is the client's verified one, as `ssl.getpeercert()` gives it; it must have an allowed name.
+        `certificate` is the client's verified certificate from `ssl.getpeercert()`. It must have an allowed name.
         """
         if not self.allows_connection(accepted_under):
             return False
@@ -151,56 +150,56 @@ class WebConfigFile:
         return not names.isdisjoint(self._rules.allowed_sans)
 
     def allows_connection(self, accepted_under: Rules | None) -> bool:
-        """Whether what a connection had to satisfy is what it would have to satisfy now."""
+        """Return whether connections accepted under those rules are still acceptable under the active rules."""
         if accepted_under is None or self._rules is None:
             return accepted_under is self._rules
         return accepted_under.of_connections == self._rules.of_connections
 
     async def refresh(self) -> None:
-        """Take over what changed in the files; looks at most once a second.
+        """Reload the files if they have changed. Checks at most once per second.
 
-        It is a thread that looks: a disk that hangs costs one request half a second, and the others nothing.
+        The check runs in a thread: a hung disk delays one request by half a second and the others not at all.
         """
         now = time.monotonic()
-        if self._is_looking and not self._is_stuck and now - self._looked > _STUCK_AFTER:
+        if self._is_checking and not self._is_stuck and now - self._checked_at > _STUCK_AFTER:
             self._is_stuck = True
             _log.error("%s", self._stuck(), extra={"event": _FAILED})
-        if self._path is None or self._is_looking or now - self._looked < self._check_every:
+        if self._path is None or self._is_checking or now - self._checked_at < self._check_every:
             return
-        self._looked, self._is_looking = now, True
+        self._checked_at, self._is_checking = now, True
         self._warn_of_expiry()
         loop = asyncio.get_running_loop()
-        looked = asyncio.Event()
+        finished = asyncio.Event()
         seen, checks = self._seen, self._checks
 
-        def done(found: _Found | None) -> None:
-            self._is_looking = self._is_stuck = False
+        def done(found: _ChangedFiles | None) -> None:
+            self._is_checking = self._is_stuck = False
             if found is not None:
                 self._take_over(found)
-            looked.set()
+            finished.set()
 
-        def look() -> None:
+        def check() -> None:
             found = None
             try:
-                found = _found(self._path, seen, checks) if self._path is not None else None
+                found = _changed_files(self._path, seen, checks) if self._path is not None else None
             finally:
-                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                with contextlib.suppress(RuntimeError):  # the event loop has ended
                     loop.call_soon_threadsafe(done, found)
 
-        threading.Thread(target=look, name="web-config", daemon=True).start()
+        threading.Thread(target=check, name="web-config", daemon=True).start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(looked.wait(), _LOOK_PATIENCE)
+            await asyncio.wait_for(finished.wait(), _CHECK_TIMEOUT)
 
-    def _take_over(self, found: _Found) -> None:
+    def _take_over(self, found: _ChangedFiles) -> None:
         self._seen = found.seen
         self.wrong = found.wrong
         if found.rules is None:
-            _log.error("web config not reloaded, the old one stays: %s", found.wrong, extra={"event": _FAILED})
+            _log.error("web config not reloaded, the old one stays active: %s", found.wrong, extra={"event": _FAILED})
             return
         lost = _protection_lost(self._rules, found.rules) if self._rules is not None else []
         if lost:
-            self.wrong = f"{self._path}: would remove {', '.join(lost)}. Restart Deckwatch if that is intended."
-            _log.error("web config not reloaded, the old one stays: %s", self.wrong, extra={"event": _FAILED})
+            self.wrong = f"{self._path}: would remove {', '.join(lost)}. Restart Deckwatch to apply it anyway."
+            _log.error("web config not reloaded, the old one stays active: %s", self.wrong, extra={"event": _FAILED})
             return
         self._rules = found.rules
         self.loaded = time.time()
@@ -208,16 +207,16 @@ class WebConfigFile:
         _log.info("web config reloaded", extra={"event": "web_config.reloaded"})
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong at the moment, for the status."""
-        wrong = f"The web config was not reloaded, the old one stays: {self.wrong}" if self.wrong else ""
+        """Return the current problems for the status."""
+        wrong = f"The web config was not reloaded, the old one stays active: {self.wrong}" if self.wrong else ""
         return tuple(filter(None, (wrong, self._stuck(), self._expired())))
 
     def _stuck(self) -> str:
         if not self._is_stuck:
             return ""
         return (
-            f"{self._path} or a file that it names cannot be read: no answer for {_STUCK_AFTER:g} s. Check the file"
-            " system; until it answers, changes have no effect."
+            f"{self._path} or a file that it refers to cannot be read: no response for {_STUCK_AFTER:g} s. Changes"
+            " have no effect until the read completes. Check the file system."
         )
 
     def _expired(self) -> str:
@@ -225,7 +224,7 @@ class WebConfigFile:
         if expiry is None or expiry > time.time():
             return ""
         when = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"{self._path}: the TLS certificate expired at {when}. Replace it; it is reloaded by itself."
+        return f"{self._path}: the TLS certificate expired at {when}. Replace it; Deckwatch reloads it automatically."
 
     def _warn_of_expiry(self) -> None:
         expired = self._expired()
@@ -234,25 +233,25 @@ class WebConfigFile:
             _log.warning("%s", expired, extra={"event": "web_config.certificate_expired"})
 
 
-class _Found(NamedTuple):
+class _ChangedFiles(NamedTuple):
     seen: WatchedFiles
     rules: Rules | None
     wrong: str
 
 
-def _found(path: Path, before: WatchedFiles, checks: PasswordChecks) -> _Found | None:
-    """What the files say now, or None where nothing has changed."""
+def _changed_files(path: Path, before: WatchedFiles, checks: PasswordChecks) -> _ChangedFiles | None:
+    """Load the files if any has changed since `before`; otherwise return None."""
     if not before.has_changed():
         return None
     seen = WatchedFiles()
     try:
-        return _Found(seen, Rules(path, seen, checks), "")
+        return _ChangedFiles(seen, Rules(path, seen, checks), "")
     except ConfigError as wrong:
-        return _Found(seen, None, str(wrong))
+        return _ChangedFiles(seen, None, str(wrong))
 
 
 def _canonical(name: str) -> str:
-    """A subject alternative name as Go compares it; OpenSSL writes IPv6 addresses out in full."""
+    """Return a subject alternative name in Go's form. OpenSSL writes IPv6 addresses in full."""
     try:
         return str(ipaddress.ip_address(name))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The web configuration file as a collector of the agent's own metrics."""
+"""Collector for the state of the web configuration file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 RELOAD_SUCCESSFUL = Gauge(
     "deckwatch_web_config_last_reload_successful",
-    "Whether the last attempt to load the web configuration file succeeded.",
+    "Whether the last attempt to load the web configuration file succeeded (1) or failed (0).",
 )
 RELOAD_SUCCESS_TIMESTAMP = Gauge(
     "deckwatch_web_config_last_reload_success_timestamp_seconds",
-    "When the web configuration file was last loaded successfully, in Unix seconds.",
+    "Time when the web configuration file was last loaded successfully, in Unix seconds.",
 )
 CERTIFICATE_EXPIRY = Gauge(
     "deckwatch_web_certificate_expiry_timestamp_seconds",
-    "When the first certificate of the TLS server's chain expires, in Unix seconds.",
+    "Earliest expiry of a certificate in the TLS server's chain, in Unix seconds.",
 )
 
 
 class WebConfigCollector:
-    """How the last reload of a web configuration file went, and when its certificate expires."""
+    """Reports the result of the last web configuration reload and the certificate's expiry."""
 
     def __init__(self, web: WebConfigFile) -> None:
         self._web = web

@@ -1,4 +1,4 @@
-"""The exporter-toolkit's web configuration file as a model: what may stand in it.
+"""Settings model of the exporter-toolkit's web configuration file.
 
 Format: docs/web-configuration.md of prometheus/exporter-toolkit.
 """
@@ -15,7 +15,7 @@ from deckwatch.config import Settings, parse_duration
 if TYPE_CHECKING:
     from deckwatch.config.source import Source
 
-# Go's names (crypto/tls.CipherSuites) and OpenSSL's. The suites of TLS 1.3 are always on: there is nothing to choose.
+# Go's names (crypto/tls.CipherSuites) and OpenSSL's. TLS 1.3 suites are always enabled and cannot be configured.
 TLS13_CIPHERS = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
 CIPHERS = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
@@ -28,7 +28,7 @@ CIPHERS = {
     "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",  # Go's older releases know these too
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",  # these four only in older Go releases
     "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
     "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
     "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
@@ -44,8 +44,8 @@ def _cipher(name: str) -> str:
 def _client_auth_type(name: str) -> str:
     if name in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
         raise ValueError(
-            "RequireAndVerifyClientCert; a certificate that is asked for but not verified cannot be had in Python "
-            "and protects nothing"
+            "RequireAndVerifyClientCert, because Python's TLS does not support requesting a certificate without "
+            "verifying it"
         )
     known = ("NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
     if name and name not in known:
@@ -54,7 +54,7 @@ def _client_auth_type(name: str) -> str:
 
 
 class Pem(SecretStr):
-    """A private key in the file. A class of its own: `key_file` is watched for changes, not read in as a secret."""
+    """An inline private key. Not a plain SecretStr: `key_file` is watched for changes instead of read as a secret."""
 
 
 class TlsSettings(Settings):
@@ -74,7 +74,7 @@ class TlsSettings(Settings):
 
     @property
     def is_enabled(self) -> bool:
-        """As in the toolkit, versions and ciphers alone do not switch TLS on."""
+        """Whether TLS is enabled. As in the toolkit, versions and ciphers alone do not enable it."""
         named = (self.cert, self.key, self.cert_file, self.key_file, self.client_ca, self.client_ca_file)
         return any(named) or self.client_auth_type != "NoClientCert"
 
@@ -96,7 +96,7 @@ class TlsSettings(Settings):
         if self.min_version > self.max_version:
             raise ValueError("a min_version that is not above max_version")
         if len(self.curve_preferences) > 1:
-            raise ValueError("one curve at the most in curve_preferences: Python's TLS takes no list")
+            raise ValueError("at most one curve in curve_preferences, because Python's TLS does not support a list")
         return self
 
 
@@ -111,7 +111,7 @@ def _header_values(headers: dict[str, str]) -> dict[str, str]:
 
 
 class HttpSettings(Settings):
-    #: Taken for the file's sake; HTTP/2 is not offered, and every client speaks HTTP/1.1.
+    #: Accepted for compatibility and ignored: the server supports only HTTP/1.1.
     http2: bool = True
     headers: Annotated[
         dict[
@@ -148,7 +148,7 @@ class WebSettings(Settings):
 
 
 def valid_users(source: Source, users: Any) -> dict[str, str]:
-    """The users with a valid hash. A value that is not a hash may be a password: no message shows it."""
+    """Return the users with a valid hash. An invalid value may be a password, so messages never show it."""
     valid: dict[str, str] = {}
     if not isinstance(users, dict):
         source.blame(("basic_auth_users",), "expected a mapping of user names to bcrypt hashes")
