@@ -143,6 +143,8 @@ def test_a_missing_or_repeated_field_gives_no_wrong_values(mutant: Mutant) -> No
         line_start, line_end = mutant.line_of(start)
         touched = mutant.dependents(start, end)
         line = mutant.dependents_of_line(line_start, line_end)
+        if mutant.name == "tcpstat":  # a connection in a malformed line is in the state `unknown`
+            touched = line
         for text in (b"", mutant.content[start:end] + b" " + mutant.content[start:end]):
             found = mutant.replaced(start, end, text)
             if not mutant.is_coarse:
