@@ -98,7 +98,7 @@ class Textfile:
         self._samples = tuple(merged)
         for path, conflict in self._conflicts.items():
             if conflicts_before.get(path) != conflict:
-                self._warn(path, conflict)
+                self._warn(path, f"{conflict}. Remove it from one of the files.")
 
     def _folders(self) -> Iterator[str]:
         for directory in self._directories:
@@ -112,7 +112,7 @@ class Textfile:
         except OSError as failure:
             self._unreadable[directory] = describe(failure)
             if directory not in unreadable_before:
-                self._warn(directory, describe(failure))
+                self._warn(directory, f"{describe(failure)}. Make the folder readable for the agent.")
             return []
 
     def _read(self, path: str, before: _File | None) -> _File:
@@ -128,16 +128,14 @@ class Textfile:
         except (OSError, ValueError) as failure:
             error = describe(failure)
             if before is None or not before.error:
-                self._warn(path, error)
+                self._warn(path, f"{error}. Fix the file or remove it.")
             return _File(stamp, (), error)
         if before is not None and before.error:
             self._log.info("textfile %s can be read again", path, extra={"event": "textfile.recovered", "file": path})
         return _File(stamp, samples, "")
 
     def _warn(self, path: str, error: str) -> None:
-        self._log.warning(
-            "textfile %s: %s. Fix the file or remove it.", path, error, extra={"event": "textfile.failed", "file": path}
-        )
+        self._log.warning("textfile %s: %s", path, error, extra={"event": "textfile.failed", "file": path})
 
 
 def merge(files: Mapping[str, tuple[Sample, ...]], conflicts: dict[str, str]) -> list[Sample]:
