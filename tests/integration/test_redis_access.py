@@ -219,3 +219,5 @@ def test_check_warns_about_series_over_the_limit(server: RedisServer, tmp_path: 
     with agent(tmp_path, config.read_text()) as program:
         until(lambda: 'redis_up{target="cache"} 1' in program.metrics())
         assert re.search(r'deckwatch_series_dropped\{[^}]*collector="redis"[^}]*\} [1-9]', program.metrics())
+        lines = re.findall(r'"redis \\"cache\\": [0-9]+ series exceed the limit.* Increase max_series', program.printed)
+        assert len(lines) == 1

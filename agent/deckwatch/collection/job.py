@@ -31,6 +31,7 @@ class _Member:
         self.error = ""
         self.was_unreachable = False
         self.parse_errors: set[tuple[str, str]] = set()
+        self.is_limited = False  # whether the last run exceeded its series limit
 
     def is_due(self, now: float, gap: float) -> bool:
         """Whether to take part in a run of the job; `gap` (seconds) is the time between two of them."""
@@ -150,6 +151,11 @@ class Job:
                 message = "%s: cannot parse %s: %r. The value is not exported."
                 extra = {"event": "collector.parse_error", **fields}
                 self._log.warning(message, what, malformed.what, malformed.text[:200], extra=extra)
+        if snapshot.dropped and not member.is_limited:
+            message = "%s: %d series exceed the limit and are not exported. Increase max_series."
+            extra = {"event": "collector.series_dropped", **fields}
+            self._log.warning(message, what, snapshot.dropped, extra=extra)
+        member.is_limited = snapshot.dropped > 0
         before, member.error = member.error, snapshot.error
         if bool(before) == bool(snapshot.error):
             return
