@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from alerts.rule_files import rules
 from dashboards.boards import selectors
 from deckwatch.exporter import Sample
-from deckwatch_exporters import pgbouncer
+from deckwatch_exporters.pgbouncer import figures
 from services import ROOT
 
 if TYPE_CHECKING:
@@ -136,12 +136,12 @@ def captured() -> set[str]:
     for file in (_EXPORTERS / "pgbouncer" / "fixtures").glob("*.json"):
         answers = json.loads(file.read_text())
         samples = (
-            *pgbouncer.lists(answers["LISTS"]),
-            *pgbouncer.config(answers["CONFIG"]),
-            *pgbouncer.databases(answers["DATABASES"]),
-            *pgbouncer.pools(answers["POOLS"]),
-            *pgbouncer.stats_totals(answers["STATS_TOTALS"]),
-            *pgbouncer.ClientGroups(100).samples(answers["CLIENTS"]),
+            *figures.lists(answers["LISTS"]),
+            *figures.config(answers["CONFIG"]),
+            *figures.databases(answers["DATABASES"]),
+            *figures.pools(answers["POOLS"]),
+            *figures.stats_totals(answers["STATS_TOTALS"]),
+            *figures.ClientGroups(100).samples(answers["CLIENTS"]),
         )
         names |= {sample.series.name for sample in samples if isinstance(sample, Sample)}
     return names

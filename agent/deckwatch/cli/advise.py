@@ -61,6 +61,6 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
 
 
 def _shown(advice: Advice) -> str:
-    """The remedy stands on lines of its own, so that it can be copied."""
+    """The remedy is on separate lines, so that it can be copied."""
     remedy = "".join(f"\n    {line}" for line in advice.remedy.split("\n"))
     return f"\n  {advice.kind}: {advice.subject}\n    {advice.figure}{remedy}"

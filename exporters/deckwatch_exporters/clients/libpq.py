@@ -4,7 +4,7 @@ The session sets everything that could change a result, so the settings of the r
 Behind a pooler, `SET LOCAL` in the same message as the query does this: a PgBouncer in transaction mode gives the
 server connection to another client next, and must not pass the settings on.
 
-It uses the simple query protocol, and waits for answers with `poll` and a deadline of its own: a server with frozen
+It uses the simple query protocol, and waits for answers with `poll` and its own deadline: a server with frozen
 processes keeps its TCP connections open, and neither `statement_timeout` nor TCP keepalives notice.
 """
 

@@ -213,6 +213,6 @@ def _statistics(row: dict[str, bytes | None], labels: dict[str, str]) -> Iterato
         if known is not None:
             yield from samples(((known, value),), **labels)
         elif isinstance(it := sample(OTHER.named(column), value, **labels), Sample):
-            yield it  # a new column may be of any type: what is not a number has no series
+            yield it  # a new column may not be a number
         if column == "active_time" and isinstance(it := sample(ACTIVE_SECONDS, value, **labels), Sample):
             yield ACTIVE_SECONDS(it.value / 1000, **labels)

@@ -46,7 +46,7 @@ _SLOT = ("server", "slot_name", "database")
 _SLOT_TYPE = ("server", "slot_name", "slot_type")
 SLOT_ACTIVE = Gauge("pg_replication_slots_active", "Whether the slot is in use (1) or not (0).", _SLOT)
 SLOT_RETAINED = Gauge("pg_replication_slots_pg_wal_lsn_diff", "WAL that the slot retains, in bytes.", _SLOT)
-#: By prefix: `pg_replication_slots_` since version 0.20 of the peer, `pg_replication_slot_` before.
+#: By prefix: postgres_exporter has `pg_replication_slots_` since 0.20, and `pg_replication_slot_` before.
 SLOT_CURRENT = {
     prefix: Gauge(f"{prefix}_slot_current_wal_lsn", "Current WAL position of this server, in bytes.", _SLOT_TYPE)
     for prefix in ("pg_replication_slots", "pg_replication_slot")
@@ -86,7 +86,7 @@ def _receiver(kind: Callable[..., Metric], column: str, help: str) -> Metric:
     return kind(f"pg_stat_wal_receiver_{column}", help, _RECEIVER)
 
 
-#: By column of the query. The peer's types.
+#: By column of the query, with the types of postgres_exporter.
 RECEIVER: Mapping[str, Metric] = {
     "receive_start_lsn": _receiver(
         Counter, "receive_start_lsn", "WAL position at which the receiver started, in bytes."

@@ -29,7 +29,7 @@ def _counter(name: str, help: str) -> Metric:
     return Counter(f"pg_stat_statements_{name}", help, _LABELS)
 
 
-#: By field of Figures; the first five are the peer's.
+#: By field of Figures. postgres_exporter has the first five.
 COUNTERS: Mapping[str, Metric] = {
     "calls": _counter("calls_total", "Number of times the statement was executed."),
     "seconds": _counter("seconds_total", "Total time spent executing the statement, in seconds."),

@@ -19,7 +19,8 @@ from deckwatch.exporter import Malformed, Metric, Sample
 from deckwatch_exporters import pgbouncer
 from deckwatch_exporters.clients.libpq import NotConnected
 from deckwatch_exporters.clients.samples import Once
-from deckwatch_exporters.pgbouncer import ClientGroups, PgBouncerSettings, conninfo, older_version, parse_rows
+from deckwatch_exporters.pgbouncer import PgBouncerSettings, conninfo, figures
+from deckwatch_exporters.pgbouncer.figures import ClientGroups, older_version, parse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,8 +108,8 @@ ABSENT = {
 }
 
 
-def captured(version: str) -> dict[str, pgbouncer.Rows]:
-    answers: dict[str, pgbouncer.Rows] = json.loads((FIXTURES / f"{version}.json").read_text())
+def captured(version: str) -> dict[str, figures.Rows]:
+    answers: dict[str, figures.Rows] = json.loads((FIXTURES / f"{version}.json").read_text())
     return answers
 
 
@@ -118,13 +119,13 @@ def samples(version: str) -> list[Sample]:
     return [it for it in found if isinstance(it, Sample)]
 
 
-def samples_of(answers: dict[str, pgbouncer.Rows]) -> list[Sample | Malformed]:
+def samples_of(answers: dict[str, figures.Rows]) -> list[Sample | Malformed]:
     return [
-        *pgbouncer.lists(answers["LISTS"]),
-        *pgbouncer.config(answers["CONFIG"]),
-        *pgbouncer.databases(answers["DATABASES"]),
-        *pgbouncer.pools(answers["POOLS"]),
-        *pgbouncer.stats_totals(answers["STATS_TOTALS"]),
+        *figures.lists(answers["LISTS"]),
+        *figures.config(answers["CONFIG"]),
+        *figures.databases(answers["DATABASES"]),
+        *figures.pools(answers["POOLS"]),
+        *figures.stats_totals(answers["STATS_TOTALS"]),
         *ClientGroups(100).samples(answers["CLIENTS"]),
     ]
 
@@ -210,31 +211,31 @@ def test_the_longest_wait_is_whole_seconds_and_the_microseconds_beside_them() ->
     older = {"database": "app", "user": "app", "maxwait": "3"}
     series = 'pgbouncer_pools_client_maxwait_seconds{database="app",user="app"}'
 
-    assert by_series(pgbouncer.pools([dict(row)])) == {series: 3.25}
-    assert by_series(pgbouncer.pools([dict(older)])) == {series: 3}
+    assert by_series(figures.pools([dict(row)])) == {series: 3.25}
+    assert by_series(figures.pools([dict(older)])) == {series: 3}
 
 
 def test_null_is_an_empty_label_and_an_absent_figure() -> None:
     row = {"name": "pgbouncer", "host": None, "port": "6432", "database": "pgbouncer", "pool_size": "2", "paused": None}
     labels = 'name="pgbouncer",host="",port="6432",database="pgbouncer",force_user="",pool_mode=""'
 
-    assert by_series(pgbouncer.databases([dict(row)])) == {f"pgbouncer_databases_pool_size{{{labels}}}": 2}
+    assert by_series(figures.databases([dict(row)])) == {f"pgbouncer_databases_pool_size{{{labels}}}": 2}
 
 
 @pytest.mark.parametrize("text", ["many", "", "nan", "(null)", "1,5"])
 def test_a_value_that_is_not_a_number_is_malformed(text: str) -> None:
     row: dict[str, str | None] = {"database": "app", "user": "app", "cl_active": text, "cl_waiting": "2"}
 
-    found = list(pgbouncer.pools([row]))
+    found = list(figures.pools([row]))
     assert found[0] == Malformed("pgbouncer_pools_client_active_connections", text)
     assert by_series(found[1:]) == {'pgbouncer_pools_client_waiting_connections{database="app",user="app"}': 2}
 
 
 def test_a_negative_counter_is_malformed_and_a_negative_gauge_is_not() -> None:
-    assert list(pgbouncer.stats_totals([{"database": "app", "query_count": "-1"}])) == [
+    assert list(figures.stats_totals([{"database": "app", "query_count": "-1"}])) == [
         Malformed("pgbouncer_stats_totals_queries_pooled_total", "-1")
     ]
-    assert by_series(pgbouncer.config([{"key": "max_client_conn", "value": "-1"}])) == {
+    assert by_series(figures.config([{"key": "max_client_conn", "value": "-1"}])) == {
         "pgbouncer_config_max_client_connections": -1
     }
 
@@ -263,7 +264,7 @@ def test_a_repeated_series_costs_itself_only() -> None:
     class Pools:
         def collect(self) -> Samples:
             row: dict[str, str | None] = {"database": "app", "user": "app", "cl_active": "1"}
-            return pgbouncer.pools([row, {**row, "cl_active": "2"}])
+            return figures.pools([row, {**row, "cl_active": "2"}])
 
     series = 'pgbouncer_pools_client_active_connections{database="app",user="app"}'
     first, repeated = Once(Pools()).collect()
@@ -274,14 +275,14 @@ def test_a_repeated_series_costs_itself_only() -> None:
 def test_names_that_are_not_utf8_stay_apart_and_legible() -> None:
     rows = parse_rows(("database", "user", "cl_active"), [(b"app", b"\xff", b"1"), (b"app", b"\xfe", b"2")])
 
-    found = by_series(pgbouncer.pools(rows))
+    found = by_series(figures.pools(rows))
     assert found == {
         'pgbouncer_pools_client_active_connections{database="app",user="\\\\xff"}': 1,
         'pgbouncer_pools_client_active_connections{database="app",user="\\\\xfe"}': 2,
     }
 
 
-def clients(**names: int) -> pgbouncer.Rows:
+def clients(**names: int) -> figures.Rows:
     """As many clients of each application name."""
     return [
         {"database": "app", "user": "app", "application_name": name, "state": "active"}
@@ -294,7 +295,7 @@ def applications(found: Iterable[Sample]) -> dict[str, float]:
     return {
         dict(sample.series.labels)["application_name"]: sample.value
         for sample in found
-        if sample.series.metric is pgbouncer.CLIENTS
+        if sample.series.metric is figures.CLIENTS
     }
 
 
@@ -321,10 +322,10 @@ def test_an_application_keeps_its_series_for_as_long_as_it_has_clients() -> None
 def test_every_client_is_counted_once_whatever_the_names(runs: list[list[tuple[str, str]]], budget: int) -> None:
     groups = ClientGroups(budget)
     for run in runs:
-        rows: pgbouncer.Rows = [
+        rows: figures.Rows = [
             {"database": database, "user": "u", "application_name": name, "state": "active"} for database, name in run
         ]
-        found = [sample for sample in groups.samples(rows) if sample.series.metric is pgbouncer.CLIENTS]
+        found = [sample for sample in groups.samples(rows) if sample.series.metric is figures.CLIENTS]
 
         assert len(by_series(found)) == len(found)
         assert sum(sample.value for sample in found) == len(run)
