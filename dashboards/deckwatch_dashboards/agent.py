@@ -69,7 +69,7 @@ DASHBOARD = Dashboard(
             "grows.",
             "sum(deckwatch_series_dropped{@target} or deckwatch_series_conflicting{@host})",
         ),
-        stat("Agents", "Agents that Prometheus scrapes.", COUNT, {"": f"count({AGENT_UP})"}),
+        stat("Agents up", "Agents that Prometheus can scrape.", COUNT, {"": f"sum({AGENT_UP})"}),
         value_table(
             "Agents",
             "One row per agent, agents that are down first. If an agent was started recently and nobody restarted it, "
