@@ -53,7 +53,7 @@ DASHBOARD = Dashboard(
         problem_stat(
             "Values not parsed",
             "Values that the last runs of the collectors could not parse and skipped. The agent's log shows the first "
-            "of each collector.",
+            "ones of each collector.",
             "sum(deckwatch_collector_parse_errors{@target})",
             no_data="No collector reports parse errors.",
         ),
