@@ -53,7 +53,7 @@ DASHBOARD = Dashboard(
         problem_stat(
             "Values not parsed",
             "Values that the last runs of the collectors could not parse and skipped. The agent's log shows the first "
-            "of each collector.",
+            "ones of each collector.",
             "sum(deckwatch_collector_parse_errors{@target})",
             no_data="No collector reports parse errors.",
         ),
@@ -69,7 +69,7 @@ DASHBOARD = Dashboard(
             "grows.",
             "sum(deckwatch_series_dropped{@target} or deckwatch_series_conflicting{@host})",
         ),
-        stat("Agents", "Agents that Prometheus scrapes.", COUNT, {"": f"count({AGENT_UP})"}),
+        stat("Agents up", "Agents that Prometheus can scrape.", COUNT, {"": f"sum({AGENT_UP})"}),
         value_table(
             "Agents",
             "One row per agent, agents that are down first. If an agent was started recently and nobody restarted it, "

@@ -33,7 +33,17 @@ _FULLEST = (
 )
 _HITS = f"sum by ({BY_TARGET}) (rate(redis_keyspace_hits_total{{@target}}[@rate]))"
 _MISSES = f"sum by ({BY_TARGET}) (rate(redis_keyspace_misses_total{{@target}}[@rate]))"
+#: Whether a target is up, by its type.
+_UP = {"redis": "redis_up", "postgres": "pg_up", "pgbouncer": "pgbouncer_up"}
 _FAILING = "deckwatch_collector_success{@target} == bool 0"
+
+
+def _of_each_type(query: str) -> str:
+    """The results of a query for each type of target, with a label `type`, since targets may have the same name."""
+    return " or ".join(
+        f'label_replace({query.format(metric=metric)}, "type", "{name}", "", "")' for name, metric in _UP.items()
+    )
+
 
 DASHBOARD = Dashboard(
     name="overview",
@@ -57,7 +67,7 @@ DASHBOARD = Dashboard(
             "Targets down",
             "Redis, PostgreSQL and PgBouncer servers that the agents cannot reach. Open the server's dashboard, then "
             "its log.",
-            "sum(redis_up{@target} == bool 0 or pg_up{@target} == bool 0 or pgbouncer_up{@target} == bool 0)",
+            " + ".join(f"(sum({metric}{{@target}} == bool 0) or vector(0))" for metric in _UP.values()),
         ),
         problem_stat(
             "Failing collectors",
@@ -101,14 +111,13 @@ DASHBOARD = Dashboard(
             "Unavailable targets",
             "Servers that are down or were down in the time range. Check that the server runs and accepts the agent's "
             "connection; its log says more.",
-            BY_TARGET,
+            f"{BY_TARGET}, type",
             {
-                "up": (COUNT, "(redis_up{@target} or pg_up{@target} or pgbouncer_up{@target}) == 0"),
-                "share of time up": (
-                    RATIO,
-                    "avg_over_time(redis_up{@target}[$__range]) < 1 or avg_over_time(pg_up{@target}[$__range]) < 1"
-                    " or avg_over_time(pgbouncer_up{@target}[$__range]) < 1",
+                "up": (
+                    COUNT,
+                    _of_each_type("{metric}{{@target}} and avg_over_time({metric}{{@target}}[$__range]) < 1"),
                 ),
+                "share of time up": (RATIO, _of_each_type("avg_over_time({metric}{{@target}}[$__range]) < 1")),
             },
             sort="up",
             descending=False,
@@ -127,11 +136,7 @@ DASHBOARD = Dashboard(
             "Targets that were down",
             "When each server was up or down, for the servers that were down in the time range. If one goes up and "
             "down repeatedly, look for restarts and connection limits.",
-            {
-                f"redis {TARGET}": "redis_up{@target}",
-                f"postgres {TARGET}": "pg_up{@target}",
-                f"pgbouncer {TARGET}": "pgbouncer_up{@target}",
-            },
+            {f"{name} {TARGET}": f"{metric}{{@target}}" for name, metric in _UP.items()},
             height=7,
             no_data="No target was down in the time range.",
         ),
@@ -203,8 +208,8 @@ DASHBOARD = Dashboard(
         text(
             "How to read the dashboards",
             "What colors, dashed lines and missing data mean.",
-            "**Blue is good, red-orange is bad.** A dashed line is a threshold in `deckwatch.yml` or a limit of the "
-            "server. Series that could not be measured are **absent**, never 0, so a gap means that a measurement "
+            "**Blue is good, red-orange is bad.** A dashed line is a threshold in `deckwatch.yml`. "
+            "Series that could not be measured are **absent**, never 0, so a gap means that a measurement "
             "failed. Graphs show at most twelve series: those with the highest (or lowest) values in the time range. "
             "Vertical lines mark alerts and configuration loads.",
         ),

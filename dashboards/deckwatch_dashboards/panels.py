@@ -46,7 +46,6 @@ def graph(
     unit: str,
     queries: Queries,
     *,
-    limits: Queries | None = None,
     threshold_name: str = "",
     all_series: bool = False,
     show_lowest: bool = False,
@@ -59,26 +58,23 @@ def graph(
 ) -> Panel:
     """A line graph. Each query shows the series with the highest (or lowest) values, unless `all_series` is set.
 
-    `limits` are drawn as dashed lines, as is the threshold `deckwatch_threshold_<threshold_name>`.
+    The threshold `deckwatch_threshold_<threshold_name>` is drawn as a dashed line.
     """
     panel = _time_series(timeseries.Panel(), title, description, unit, width, height, no_data, stacked)
     if minimum is not None:
         panel = panel.min(minimum)
     if maximum is not None:
         panel = panel.max(maximum)
-    dashed = dict(limits or {})
-    if threshold_name:
-        dashed["threshold"] = threshold(threshold_name)
-    for number, (legend, query) in enumerate({**queries, **dashed}.items()):
+    for number, (legend, query) in enumerate(queries.items()):
         ref = chr(ord("A") + number)
-        if legend in dashed:
-            panel = panel.with_target(range_query(query, legend).ref_id(ref)).override_by_query(ref, _DASHED)
-            continue
         several = "{{" in legend
         if several and not all_series:
             query = (lowest if show_lowest else highest)(query, max(3, MAX_SERIES // len(queries)))
         panel = panel.with_target(range_query(query, legend).ref_id(ref))
         panel = panel.override_by_query(ref, [color(palette.QUERIES[number], shades=several)])
+    if threshold_name:
+        panel = panel.with_target(range_query(threshold(threshold_name), "threshold").ref_id("Threshold"))
+        panel = panel.override_by_query("Threshold", _DASHED)
     return name_colors(panel) if {"{{mode}}", "{{level}}"} & queries.keys() else panel
 
 

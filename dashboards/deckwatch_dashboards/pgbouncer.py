@@ -75,7 +75,7 @@ DASHBOARD = Dashboard(
             "Paused or disabled databases",
             "Databases to which clients cannot connect. If nobody is working on them, run `RESUME` or `ENABLE` on the "
             "admin console.",
-            "sum(pgbouncer_databases_paused{@target} == bool 1 or pgbouncer_databases_disabled{@target} == bool 1)",
+            "sum(pgbouncer_databases_paused{@target}) + sum(pgbouncer_databases_disabled{@target})",
         ),
         stat(
             "Queries",

@@ -56,9 +56,9 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Persistence failing",
-            "Servers whose last snapshot or last write to the append-only file failed. Check for a full disk, and for "
+            "Last snapshots, and last writes to the append-only file, that failed. Check for a full disk, and for "
             "enough memory to fork.",
-            f"sum({_FAILED_SAVES} or {_FAILED_APPENDS})",
+            f"sum({_FAILED_SAVES}) + (sum({_FAILED_APPENDS}) or vector(0))",
         ),
         problem_stat(
             "Replication broken",

@@ -36,8 +36,6 @@ CHOICES = (
 )
 #: The choice of 50 agents and more.
 ALL = CHOICES[-1]
-#: Limits and thresholds, which are lines too.
-_DASHED = 1
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +101,7 @@ def test_a_discovered_target_can_be_chosen_by_its_instance(prometheus: Program, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_agents_fit_into_every_panel(prometheus: Program, name: str) -> None:
-    most = {"timeseries": 15 + _DASHED, "state-timeline": 12, "stat": 4, "bargauge": 8, "table": 10_000}
+    most = {"timeseries": 16, "state-timeline": 12, "stat": 4, "bargauge": 8, "table": 10_000}
     crowded = []
     for panel in panels(load(name)):
         queries = [query for query in queries_of(name, panel) if not query.is_loki]
@@ -199,6 +197,31 @@ def test_two_agents_that_watch_one_database_are_two_lines_and_no_sum(prometheus:
     limit = 2e9
     for series in result:
         assert float(series["values"][-1][1]) == pytest.approx(counted[series["metric"]["agent"]] / limit)
+
+
+@pytest.mark.parametrize(
+    ("board", "title", "faults"),
+    [
+        ("overview", "Targets down", 3 * AGENTS // 2),
+        ("redis", "Persistence failing", 2 * AGENTS // 2),
+        ("pgbouncer", "Paused or disabled databases", 2 * AGENTS // 2),
+    ],
+)
+def test_faults_of_different_kinds_on_one_target_are_all_counted(
+    prometheus: Program, board: str, title: str, faults: int
+) -> None:
+    (panel,) = [panel for panel in panels(load(board)) if panel["title"] == title]
+    (query,) = queries_of(board, panel)
+    (series,) = _result(prometheus, query, _choice(job=["many"]))
+    assert float(series["value"][1]) == faults
+
+
+def test_targets_of_different_types_with_one_name_are_different_rows(prometheus: Program) -> None:
+    (panel,) = [panel for panel in panels(load("overview")) if panel["title"] == "Unavailable targets"]
+    for query in queries_of("overview", panel):
+        rows = [series["metric"] for series in _result(prometheus, query, _choice(job=["many"]))]
+        assert {row["type"] for row in rows} == {"redis", "postgres", "pgbouncer"}
+        assert len(rows) == 3 * AGENTS // 2
 
 
 def test_the_alert_that_always_fires_is_not_shown(prometheus: Program) -> None:
