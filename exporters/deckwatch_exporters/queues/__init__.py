@@ -10,6 +10,7 @@ from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
 
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
+from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _Settings = (
     BullmqSettings
     | CelerySettings
+    | DjangoTasksSettings
     | DramatiqSettings
     | HueySettings
     | ProcrastinateSettings
@@ -50,6 +52,8 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
         case BullmqSettings() as bullmq:
             return bullmq_broker(bullmq)
+        case DjangoTasksSettings() as django_tasks:
+            return django_tasks_broker(django_tasks)
         case DramatiqSettings() as dramatiq:
             return DramatiqBroker(dramatiq)
         case HueySettings() as huey:
