@@ -100,6 +100,8 @@ class RedisBroker:
         replies = self._connection.exchange([*select, *commands], leads=True)
         if select:
             selected = replies.pop(0)
+            if forbids_command(selected):
+                raise Missing(f"{self.user} may not run SELECT", f"ACL SETUSER {self.user} +select")
             if isinstance(selected, ReplyError):
                 raise ConnectionFailed(f"{self.where}: {selected.message}. Check the database number in url")
         errors = [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_transient]
