@@ -19,6 +19,7 @@ from .redis_list import RedisListBroker, RedisListSettings
 from .redis_stream import RedisStreamBroker, RedisStreamSettings
 from .rq import RqBroker, RqSettings
 from .saq import SaqSettings, saq_broker
+from .sidekiq import SidekiqBroker, SidekiqSettings
 from .sql import SqlSettings, sql_broker
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _Settings = (
     | RedisStreamSettings
     | RqSettings
     | SaqSettings
+    | SidekiqSettings
     | SqlSettings
 )
 
@@ -60,6 +62,8 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
             return huey_broker(huey)
         case SaqSettings() as saq:
             return saq_broker(saq)
+        case SidekiqSettings() as sidekiq:
+            return SidekiqBroker(sidekiq)
         case CelerySettings() as celery:
             return CeleryBroker(celery)
         case ProcrastinateSettings() as procrastinate:

@@ -43,6 +43,7 @@ _NEEDS = {
     "EXISTS": Need(("EXISTS", _NO_KEY), "+exists"),
     "HGET": Need(("HGET", _NO_KEY, "none"), "+hget"),
     "HGETALL": Need(("HGETALL", _NO_KEY), "+hgetall"),
+    "HVALS": Need(("HVALS", _NO_KEY), "+hvals"),
     "HLEN": Need(("HLEN", _NO_KEY), "+hlen"),
     "GET": Need(("GET", _NO_KEY), "+get"),
     "HMGET": Need(("HMGET", _NO_KEY, "none"), "+hmget"),
