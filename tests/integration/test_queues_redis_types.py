@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
 from databases import RedisServer, redis_server
 from deckwatch.testing import opened
@@ -132,3 +133,30 @@ def test_a_server_that_wants_a_password_says_so(tmp_path: Path) -> None:
     assert collected.snapshots["queues"].is_unreachable
     assert "set password or password_file" in collected.errors["queues"]
     assert collected.value("queue_up") == 0
+
+
+def test_a_server_that_hangs_is_unreachable_and_comes_back(server: RedisServer, client: redis.Redis) -> None:
+    client.lpush("jobs", "first")
+    settings = {"kind": "redis_list", "url": server.url, "queues": ["jobs"], "timeout": 0.5}
+    with opened(EXPORTER, settings) as target:
+        assert figures(target, "jobs")["length"] == 1
+        server.freeze()
+        hung = target.collect()
+        assert hung.snapshots["queues"].is_unreachable
+        assert of_queue(hung, "jobs") == {}
+        server.thaw()
+        assert figures(target, "jobs")["length"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"kind": "rabbit"}, "'redis_stream'"),
+        ({"kind": "celery", "url": "amqp://h"}, "redis+sentinel://"),
+        ({"kind": "redis_list", "url": "redis://h", "queues": ["a", "a"]}, "different names"),
+        ({"kind": "redis_list", "url": "redis://h", "queues": []}, "at least 1"),
+    ],
+)
+def test_wrong_settings_are_explained(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        EXPORTER.settings.model_validate(settings)

@@ -92,3 +92,23 @@ def test_check_lists_the_queues_or_says_that_there_are_none(server: RedisServer,
         send(server, tmp_path, "q.enqueue(jobs.fail)")
         (found,) = EXPORTER.check(target.settings)
         assert (found.state, found.what) == ("ok", "rq queues: default")
+
+
+def test_each_figure_that_an_acl_hides_is_reported(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "+@read", "-zcard")
+    settings = {"kind": "rq", "url": server.url, "username": "monitor", "password": "secret", "queues": ["mail"]}
+    with opened(EXPORTER, settings) as target:
+        collected = target.collect()
+        assert collected.value("queue_length", queue="mail") == 0
+        assert set(collected.malformed) == {"ZCARD of queue mail"}
+        missing, *_ = EXPORTER.check(target.settings)
+    assert missing.remedy == "ACL SETUSER monitor +zcard"
+
+
+def test_a_database_that_the_acl_forbids_is_named(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "+@read")
+    url = server.url.replace("/0", "/1")
+    with opened(EXPORTER, {"kind": "rq", "url": url, "username": "monitor", "password": "secret"}) as target:
+        assert "ACL SETUSER monitor +select" in target.collect().errors["queues"]

@@ -10,6 +10,7 @@ from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
 
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
+from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
@@ -18,6 +19,7 @@ from .redis_list import RedisListBroker, RedisListSettings
 from .redis_stream import RedisStreamBroker, RedisStreamSettings
 from .rq import RqBroker, RqSettings
 from .saq import SaqSettings, saq_broker
+from .sidekiq import SidekiqBroker, SidekiqSettings
 from .sql import SqlSettings, sql_broker
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _Settings = (
     BullmqSettings
     | CelerySettings
+    | DjangoTasksSettings
     | DramatiqSettings
     | HueySettings
     | ProcrastinateSettings
@@ -38,6 +41,7 @@ _Settings = (
     | RedisStreamSettings
     | RqSettings
     | SaqSettings
+    | SidekiqSettings
     | SqlSettings
 )
 
@@ -50,12 +54,16 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
         case BullmqSettings() as bullmq:
             return bullmq_broker(bullmq)
+        case DjangoTasksSettings() as django_tasks:
+            return django_tasks_broker(django_tasks)
         case DramatiqSettings() as dramatiq:
             return DramatiqBroker(dramatiq)
         case HueySettings() as huey:
             return huey_broker(huey)
         case SaqSettings() as saq:
             return saq_broker(saq)
+        case SidekiqSettings() as sidekiq:
+            return SidekiqBroker(sidekiq)
         case CelerySettings() as celery:
             return CeleryBroker(celery)
         case ProcrastinateSettings() as procrastinate:

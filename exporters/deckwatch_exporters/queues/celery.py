@@ -49,6 +49,7 @@ UNACKED = Gauge(
 
 _BINDINGS = "_kombu.binding."
 _DEFAULT_EXCHANGE = "celery"
+_MESSAGES_AT_ONCE = 100  # they may be large, and an exchange has a limit
 
 
 class CelerySettings(RedisQueuesSettings):
@@ -210,13 +211,14 @@ class CeleryBroker:
             return  # whose they are would be too expensive to read
         new = [tag for tag in scores if tag not in self._deliveries]
         self._deliveries = {tag: known for tag, known in self._deliveries.items() if tag in scores}
-        if new:
-            (messages,) = self._redis.ask([pack("HMGET", unacked, *new)])
+        for start in range(0, len(new), _MESSAGES_AT_ONCE):
+            tags = new[start : start + _MESSAGES_AT_ONCE]
+            (messages,) = self._redis.ask([pack("HMGET", unacked, *tags)])
             if (problem := refused("HMGET", unacked, messages)) is not None:
                 yield problem
             if not isinstance(messages, list):
                 return
-            for tag, message in zip(new, messages, strict=True):
+            for tag, message in zip(tags, messages, strict=True):
                 if isinstance(message, bytes):
                     self._deliveries[tag] = _delivery(message, bindings)
         self._count(queues, scores)

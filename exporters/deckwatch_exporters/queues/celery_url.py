@@ -21,8 +21,6 @@ def with_kombu_url(settings: dict[str, Any]) -> dict[str, Any]:
     url = given.get_secret_value() if isinstance(given, Secret) else given
     if not isinstance(url, str):
         return settings
-    if url.startswith("sentinel://"):
-        raise ValueError("redis+sentinel://host[:port][,host...]/master_name[/db] for Sentinels")
     url = re.sub(r"^redis\+socket://", "unix://", url)
     try:
         query = urlsplit(url).query

@@ -28,7 +28,7 @@ OLDEST_AGE_EXACT = Gauge(
 
 #: By the field of `Queue`.
 FIGURES: dict[str, Metric] = {
-    "length": Gauge("queue_length", "Messages that wait in the queue and are due.", _QUEUE),
+    "length": Gauge("queue_length", "Messages that wait in the queue.", _QUEUE),
     "in_flight": Gauge("queue_in_flight", "Messages delivered to consumers and not acknowledged yet.", _QUEUE),
     "oldest_in_flight": Gauge(
         "queue_oldest_in_flight_age_seconds",

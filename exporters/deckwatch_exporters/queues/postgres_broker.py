@@ -123,7 +123,7 @@ class PostgresBroker:
             case code if self._library and code in (_NO_TABLE, _NO_SCHEMA, _NO_FUNCTION):
                 return Missing(
                     f"no tables of {self._library} in this database ({failure})",
-                    "check the database in dsn, and schema",
+                    "check the database in dsn, and search_path",
                 )
             case code if code == _TIMEOUT:
                 return InvalidQuery(f"{failure}. Make the query faster, or raise timeout")

@@ -43,6 +43,7 @@ _NEEDS = {
     "EXISTS": Need(("EXISTS", _NO_KEY), "+exists"),
     "HGET": Need(("HGET", _NO_KEY, "none"), "+hget"),
     "HGETALL": Need(("HGETALL", _NO_KEY), "+hgetall"),
+    "HVALS": Need(("HVALS", _NO_KEY), "+hvals"),
     "HLEN": Need(("HLEN", _NO_KEY), "+hlen"),
     "GET": Need(("GET", _NO_KEY), "+get"),
     "HMGET": Need(("HMGET", _NO_KEY, "none"), "+hmget"),
@@ -100,6 +101,8 @@ class RedisBroker:
         replies = self._connection.exchange([*select, *commands], leads=True)
         if select:
             selected = replies.pop(0)
+            if forbids_command(selected):
+                raise Missing(f"{self.user} may not run SELECT", f"ACL SETUSER {self.user} +select")
             if isinstance(selected, ReplyError):
                 raise ConnectionFailed(f"{self.where}: {selected.message}. Check the database number in url")
         errors = [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_transient]

@@ -116,10 +116,15 @@ class LayoutBroker:
         for (name, figure), count in sums.items():
             if (name, figure) not in unknown:
                 setattr(queues[name], figure, float(count))
-        found = zip(heads, map(_first, firsts), strict=True)
-        self._add_ages(queues, [(name, head, first) for (name, head), first in found if first])
+        found: list[tuple[str, Head, bytes]] = []
+        for (name, head), reply in zip(heads, firsts, strict=True):
+            if (problem := refused(head.command, head.key.format(queue=name), reply)) is not None:
+                yield problem
+            elif first := _first(reply):
+                found.append((name, head, first))
+        yield from self._add_ages(queues, found)
 
-    def _add_ages(self, queues: Mapping[str, Queue], heads: Sequence[tuple[str, Head, bytes]]) -> None:
+    def _add_ages(self, queues: Mapping[str, Queue], heads: Sequence[tuple[str, Head, bytes]]) -> Iterator[Malformed]:
         commands = [
             pack(*(word.format(queue=name, id=text_of(first)) for word in head.record))
             for name, head, first in heads
@@ -130,9 +135,12 @@ class LayoutBroker:
         now = time.time()
         for name, head, first in heads:
             age = self._ages.age((name, head), first)
-            if head.record and isinstance(record := next(records), bytes):
-                moment = self._layout.published(record)
-                age = age if moment is None else exact_age(moment, now)
+            if head.record:
+                record = next(records)
+                if (problem := refused(head.record[0], f"of queue {name}", record)) is not None:
+                    yield problem
+                if isinstance(record, bytes) and (moment := self._layout.published(record)) is not None:
+                    age = exact_age(moment, now)
             ages.setdefault(name, []).append(age)
         self._ages.keep({(name, head) for name, head, _ in heads})
         for name, queue in queues.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import Malformed, Missing, Settings
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
@@ -52,6 +52,13 @@ class RedisListSettings(ConnectionSettings):
     queues: tuple[ListSettings, ...] = Field(min_length=1)
     pop: Literal["left", "right"] = "right"
     timestamp_field: str = ""
+
+    @field_validator("queues")
+    @classmethod
+    def _differ(cls, queues: tuple[ListSettings, ...]) -> tuple[ListSettings, ...]:
+        if len({one.name or one.key for one in queues}) < len(queues):
+            raise ValueError("queues with different names: give each a `name`")
+        return queues
 
 
 class RedisListBroker:

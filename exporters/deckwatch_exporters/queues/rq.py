@@ -104,8 +104,9 @@ class RqBroker:
         heads: list[tuple[Queue, bytes]] = []
         for name in names:
             length, head, *registries = [next(replies) for _ in range(2 + len(_REGISTRIES))]
-            if (problem := refused("LLEN", _QUEUE_PREFIX + name, length)) is not None:
-                yield problem
+            for command, reply in (("LLEN", length), ("LINDEX", head), *(("ZCARD", it) for it in registries)):
+                if (problem := refused(command, f"of queue {name}", reply)) is not None:
+                    yield problem
             counts = dict(zip(_REGISTRIES, map(number_of, registries), strict=True))
             queue = Queue(
                 name,
@@ -126,7 +127,9 @@ class RqBroker:
         moments = self._redis.ask([pack("HGET", f"rq:job:{text_of(id)}", "enqueued_at") for _, id in heads])
         now = time.time()
         for (queue, _), moment in zip(heads, moments, strict=True):
-            if (published := unix_seconds(moment)) is not None:
+            if (problem := refused("HGET", f"of queue {queue.name}", moment)) is not None:
+                yield problem
+            elif (published := unix_seconds(moment)) is not None:
                 queue.oldest = exact_age(published, now)
         yield from queues
 
