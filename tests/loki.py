@@ -36,7 +36,7 @@ __all__ = ["Double", "Fault", "Loki", "Request", "Stored", "assert_exactly_once"
 
 PUSH = "/loki/api/v1/push"
 #: The tenant of requests without one.
-NOBODY = "fake"
+DEFAULT_TENANT = "fake"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Fault:
 
     kind: Literal["status", "hang", "close_in_body", "store_and_close", "slow", "refuse"]
     status: int = 500
-    text: str = "told to fail"
+    text: str = "deliberate failure"
     retry_after: str | None = None
     seconds: float = 0.2
     content_type: str = "text/plain; charset=utf-8"
@@ -106,7 +106,7 @@ class Double(Loki):
     def discarded(self) -> Counter[str]:
         """The number of rejected entries by Loki's reason."""
         with self.lock:
-            return Counter(self.store(self.tenant or NOBODY).discarded)
+            return Counter(self.store(self.tenant or DEFAULT_TENANT).discarded)
 
     def statuses(self) -> list[int]:
         with self.lock:
@@ -126,14 +126,14 @@ class Double(Loki):
         if self._authorization and headers.get("Authorization") != self._authorization:
             raise Refused(401, "Unauthorized")
         if not self._asks_tenant:
-            return NOBODY
+            return DEFAULT_TENANT
         tenant = headers.get("X-Scope-OrgID")
         if not tenant:
             raise Refused(401, "no org id")
         return tenant
 
     def _streams(self) -> dict[Labels, Stream]:
-        return self.store(self.tenant or NOBODY).streams
+        return self.store(self.tenant or DEFAULT_TENANT).streams
 
 
 @contextlib.contextmanager
@@ -292,8 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
         found.sort(key=lambda pair: pair[0][0], reverse=backward)
         streams: dict[Labels, list[Any]] = {}
         for (moment, line, metadata), labels in found[: int(asked.get("limit", "100"))]:
-            told = [str(moment), line, {"structuredMetadata": dict(metadata)} if metadata else {}]
-            streams.setdefault(labels, []).append(told)
+            entry = [str(moment), line, {"structuredMetadata": dict(metadata)} if metadata else {}]
+            streams.setdefault(labels, []).append(entry)
         return {"resultType": "streams", "result": [{"stream": dict(k), "values": v} for k, v in streams.items()]}
 
     def _push(self, body: bytes) -> tuple[int, str]:

@@ -34,7 +34,7 @@ class Loki:
         self.tenant = tenant
 
     def entries(self, query: str, start: int | None = None, end: int | None = None) -> list[Stored]:
-        """Return the entries that match a selector (`{job="app"}`), oldest first (default: 8 days and the next hour)."""
+        """Return the entries that match a selector (`{job="app"}`), oldest first (default: 8 days to the next hour)."""
         now = time.time_ns()
         begin = now - 8 * 24 * 3600 * SECOND if start is None else start
         until = now + 3600 * SECOND if end is None else end

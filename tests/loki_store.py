@@ -266,12 +266,12 @@ class Store:
         return self._failed(400, labels, failed, len(entries)) if failed else None
 
     def _failed(self, status: int, labels: Labels, failed: list[tuple[int, str]], total: int) -> Refused:
-        told = "".join(
+        listed = "".join(
             f"entry with timestamp {go_time(moment)} ignored, reason: '{reason}',\n"
             for moment, reason in failed[: self.limits.returned_errors]
         )
         end = f"user '{self.tenant}', total ignored: {len(failed)} out of {total} for stream: {label_text(labels)}"
-        return Refused(status, told + end)
+        return Refused(status, listed + end)
 
     def _discard(self, reason: str, entries: int, text: str) -> str:
         self.discarded[reason] += entries

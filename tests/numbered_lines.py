@@ -30,12 +30,12 @@ class Numbered(NamedTuple):
     level: str = "INFO"
 
     def line(self, number: int) -> str:
-        told = f'"level": "{self.level}", "writer": "{self.writer}", "n": {number}}}'
+        fields = f'"level": "{self.level}", "writer": "{self.writer}", "n": {number}}}'
         if number % 10 == 9:
-            return "{" + told
+            return "{" + fields
         seconds, fraction = divmod(self.begin + number * self.step, 1_000_000_000)
         moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f'{{"timestamp": "{moment}.{fraction:09}Z", {told}'
+        return f'{{"timestamp": "{moment}.{fraction:09}Z", {fields}'
 
     def lines(self, begin: int, end: int) -> list[str]:
         return [self.line(number) for number in range(begin, end)]

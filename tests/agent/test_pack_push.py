@@ -209,13 +209,13 @@ def test_a_dashboard_provisioned_from_a_file_is_kept_even_if_forced(grafana: Gra
 def test_a_dry_run_reports_the_same_and_changes_nothing(grafana: Grafana) -> None:
     grafana.save({**HOST.content, "panels": []}, "Deckwatch 0.0.9 sha256:0123456789abcdef")
 
-    told = pushed(grafana, folder="New", dry_run=True)
+    printed = pushed(grafana, folder="New", dry_run=True)
 
     assert grafana.saves == []
     assert grafana.folders == {}
-    assert f"dry run, nothing was changed: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in told
+    assert f"dry run, nothing was changed: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in printed
     done = pushed(grafana, folder="New")
-    assert told.splitlines()[:-1] == done.splitlines()[:-1]
+    assert printed.splitlines()[:-1] == done.splitlines()[:-1]
 
 
 def test_new_dashboards_go_to_the_folder_which_is_created_once(grafana: Grafana) -> None:

@@ -30,7 +30,7 @@ class Counting:
     def collect(self) -> Iterable[Sample]:
         self.runs += 1
         if self.fail:
-            raise OSError("told to fail")
+            raise OSError("deliberate failure")
         yield RUNS(self.runs, who=self.who)
 
 
@@ -186,7 +186,7 @@ def test_a_state_change_is_logged_once(scheduler: Scheduler, caplog: pytest.LogC
         until(lambda: any("works again" in record.getMessage() for record in caplog.records))
 
     assert [record.getMessage() for record in caplog.records] == [
-        "a failed: OSError: told to fail",
+        "a failed: OSError: deliberate failure",
         "a works again",
     ]
 

@@ -288,7 +288,7 @@ def test_connections_that_are_reset_leave_nothing_behind() -> None:
                 client.sendall(GET)
                 client.recv(1)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        until(lambda: left() <= 5, what="the connections to be freed")
+        until(lambda: left() <= 5, what="the release of closed connections")
 
 
 def test_an_unfinished_tls_handshake_is_closed_and_does_not_block_others(tls: tuple[Authority, WebConfigFile]) -> None:

@@ -74,7 +74,7 @@ def test_the_file_contains_no_password() -> None:
 def test_the_image_is_pinned_to_a_version(name: str) -> None:
     repository, _, tag = SERVICES[name]["image"].rpartition(":")
     assert repository, "the image has no tag"
-    assert re.match(r"v?\d+\.\d+", tag), f"{tag} is no version"
+    assert re.match(r"v?\d+\.\d+", tag), f"{tag} is not a version"
     assert repository.count("/") <= 1, f"{repository} names a registry"
     if repository == "deckwatch":
         assert tag == __version__
@@ -129,7 +129,7 @@ def test_loki_and_the_databases_publish_no_external_ports() -> None:
 def test_mounts_exist_and_are_read_only_unless_they_are_named_volumes(name: str) -> None:
     for source, target, read_only in _mounts(name):
         if not source.startswith((".", "/")):
-            assert source in FILE["volumes"], f"{source} is no named volume of the file"
+            assert source in FILE["volumes"], f"{source} is not a named volume in the file"
             continue
         assert read_only, f"{target} can be written to"
         assert source.startswith("/") or (ROOT / source).exists(), f"{source} is not there"

@@ -26,7 +26,7 @@ def test_each_stage_is_the_same_pinned_slim_python() -> None:
 
 def test_the_agent_runs_without_root() -> None:
     user = _of("USER")[-1].split(":")[0]
-    assert user.isdecimal(), "Kubernetes can tell that a number is not root, and not that a name is not"
+    assert user.isdecimal(), "Kubernetes can verify only numeric user IDs as non-root"
     assert int(user) > 0
     assert INSTRUCTIONS.index("USER " + _of("USER")[-1]) > INSTRUCTIONS.index("FROM " + _of("FROM")[-1])
 

@@ -37,7 +37,7 @@ class Trouble:
         if self.kind == "sleeps":
             time.sleep(3600)
         if self.kind == "raises":
-            raise RuntimeError("told to raise")
+            raise RuntimeError("deliberate error")
         if self.kind == "label":
             yield VALUE(1, wrong="x")
         for n in range(1100 if self.kind == "floods" else 1):
@@ -111,7 +111,7 @@ def test_collectors_that_hang_raise_flood_or_mislabel_affect_no_others(
     assert found["from_client"] == 42
     assert "node_load1" in found
     errors = {entry["target"]: entry["error"] for entry in status["collectors"] if entry["name"] == "trouble"}
-    assert errors["raises"] == "RuntimeError: told to raise"
+    assert errors["raises"] == "RuntimeError: deliberate error"
     assert "takes the labels (n)" in errors["label"]
     states = {entry["target"]: entry["state"] for entry in status["collectors"] if entry["name"] == "trouble"}
     assert (states["sleeps"], states["raises"], states["good"]) == ("hung", "failing", "ok")
@@ -173,7 +173,7 @@ def test_a_reload_applies_a_valid_config_and_keeps_the_old_one_for_an_invalid_on
 
         config.write_text("interval: 200ms\nthresholds: {cpu_ratio: much}\n")
         program.process.send_signal(signal.SIGHUP)
-        until(lambda: series(program)[reloaded] == 0, what="the failed reload being told")
+        until(lambda: series(program)[reloaded] == 0, what="the metric of the failed reload")
         assert series(program)["deckwatch_threshold_cpu_ratio"] == 0.5
         assert "deckwatch.yml:2: thresholds.cpu_ratio: found 'much'; expected a number" in program.printed
 

@@ -101,11 +101,11 @@ def test_with_a_clock_set_back_by_a_day_every_rejected_line_is_quarantined(tmp_p
         until(
             lambda: quarantine.exists() and len(quarantine.read_text().splitlines()) == 90, what="90 quarantined lines"
         )
-        aside = [json.loads(line) for line in quarantine.read_text().splitlines()]
-        assert {entry["reason"] for entry in aside} == {"too_far_behind"}
+        rejected = [json.loads(line) for line in quarantine.read_text().splitlines()]
+        assert {entry["reason"] for entry in rejected} == {"too_far_behind"}
         untimed = [line for line in back.lines if "timestamp" not in line]
         await_lines(destination, job, log.lines + untimed)
-        assert_exactly_once(log.lines + back.lines, stored(destination, job) + [entry["line"] for entry in aside])
+        assert_exactly_once(log.lines + back.lines, stored(destination, job) + [entry["line"] for entry in rejected])
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["forwards", "with the clock set back"])

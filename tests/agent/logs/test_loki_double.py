@@ -131,9 +131,9 @@ def test_each_limit_rejects_only_the_entry_that_exceeds_it(
     labels: dict[str, str], value: tuple[Any, ...], text: str
 ) -> None:
     with loki() as double:
-        status, told = push(double.url, (labels, [value]), ({"job": "fine"}, [(NOW, "fine")]))
+        status, message = push(double.url, (labels, [value]), ({"job": "fine"}, [(NOW, "fine")]))
         assert status == 400
-        assert text in told
+        assert text in message
         assert double.stored_lines == ["fine"]
         assert double.discarded.total() == 1
 
@@ -148,19 +148,19 @@ def test_entries_just_within_the_limits_are_stored() -> None:
 def test_an_entry_more_than_an_hour_behind_its_stream_is_rejected_with_its_time() -> None:
     with loki() as double:
         behind = NOW - HOUR - 10**9
-        status, told = push(double.url, (APP, [(NOW, "a"), (behind, "b"), (NOW - HOUR + 10**9, "c")]))
+        status, message = push(double.url, (APP, [(NOW, "a"), (behind, "b"), (NOW - HOUR + 10**9, "c")]))
         assert status == 400
-        assert "reason: 'entry too far behind, entry timestamp is: " in told
-        assert "user 'fake', total ignored: 1 out of 3 for stream: {job=\"app\"}" in told
+        assert "reason: 'entry too far behind, entry timestamp is: " in message
+        assert "user 'fake', total ignored: 1 out of 3 for stream: {job=\"app\"}" in message
         assert double.stored_lines == ["a", "c"]
         assert push(double.url, ({"job": "web"}, [(behind, "d")])) == (204, "")
 
 
 def test_an_error_lists_at_most_ten_entries() -> None:
     with loki() as double:
-        _, told = push(double.url, (APP, [(NOW, "a"), *((NOW - 2 * HOUR + n, "b") for n in range(25))]))
-    assert told.count("entry with timestamp") == 10
-    assert "total ignored: 25 out of 26" in told
+        _, message = push(double.url, (APP, [(NOW, "a"), *((NOW - 2 * HOUR + n, "b") for n in range(25))]))
+    assert message.count("entry with timestamp") == 10
+    assert "total ignored: 25 out of 26" in message
 
 
 def test_the_result_of_the_last_stream_hides_errors_of_the_others() -> None:
@@ -175,9 +175,9 @@ def test_a_push_above_the_byte_rate_is_rejected_as_a_whole() -> None:
         double.retry_after = "3"
         assert push(double.url, (APP, [(NOW, "x" * 90)]))[0] == 204
         body = json.dumps({"streams": [{"stream": APP, "values": [[str(NOW), "y" * 90]]}]}).encode()
-        status, told, headers = answer(double.url, body, {})
+        status, message, headers = answer(double.url, body, {})
         assert (status, headers["Retry-After"]) == (429, "3")
-        assert "ingestion rate limit exceeded for user fake (limit: 1000 bytes/sec)" in told
+        assert "ingestion rate limit exceeded for user fake (limit: 1000 bytes/sec)" in message
         assert len(double.stored_lines) == 1
 
 

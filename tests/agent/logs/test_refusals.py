@@ -53,13 +53,13 @@ def test_identical_errors_are_counted_together() -> None:
 
 
 def test_an_ingester_error_lists_ten_times_and_the_total() -> None:
-    told = "".join(
+    listed = "".join(
         f"entry with timestamp 2023-11-14 22:13:20.{number:09d}".rstrip("0").rstrip(".")
         + " +0000 UTC ignored, reason: 'entry too far behind, entry timestamp is: 2023-11-14T22:13:20Z, "
         "oldest acceptable timestamp is: 2023-11-14T22:13:30Z',\n"
         for number in range(10)
     )
-    text = told + "user 'fake', total ignored: 12 out of 14 for stream: {job=\"app\"}"
+    text = listed + "user 'fake', total ignored: 12 out of 14 for stream: {job=\"app\"}"
     values = [[str(T * S + number), "x"] for number in range(12)]
     values.insert(4, [str((T + 40) * S), "kept"])
     values.append([str((T + 31) * S), "kept"])

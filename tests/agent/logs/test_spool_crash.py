@@ -90,11 +90,11 @@ def test_a_short_write_leaves_nothing_of_its_record(tmp_path: Path, limit: int) 
     command = [sys.executable, str(WRITER), str(tmp_path), "limited", str(limit)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
-    assert told["errno"] == errno.EFBIG
-    assert told["size"] == told["end"][1] <= limit
-    assert told["last"] in (told["end"], None)
-    assert told["numbers"] == list(range(len(told["numbers"])))
+    result = json.loads(ran.stdout)
+    assert result["errno"] == errno.EFBIG
+    assert result["size"] == result["end"][1] <= limit
+    assert result["last"] in (result["end"], None)
+    assert result["numbers"] == list(range(len(result["numbers"])))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def numbers(reader: Reader) -> list[int]:
 @pytest.mark.parametrize(("mode", "period"), [("rename", 0.07), ("copy", 0.1), ("delete", 0.3)])
 def test_each_line_is_read_once(tmp_path: Path, mode: str, period: float, dies: bool, pattern: str) -> None:
     if mode == "delete" and dies:
-        pytest.skip("a file that is deleted while nobody holds it is lost")
+        pytest.skip("a file that is deleted while no process has it open is lost")
     log = tmp_path / "app.log"
     log.touch()
     reader = Reader(tmp_path / pattern, clock=RealClock())

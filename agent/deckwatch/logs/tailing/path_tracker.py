@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from deckwatch.logs.tailing.followed_file import FollowedFile
     from deckwatch.logs.tailing.known_files import KnownFiles
 
-# A writer can hold on to a file that was renamed until it is told to reopen: logrotate does that right after renaming.
+# A writer keeps a renamed file open until it is signaled to reopen, which logrotate does right after renaming.
 _QUIET_SECONDS = 2.0
-# A deleted file that has no successor may still be written to; as long as it is open, it takes up disk space.
+# A deleted file without a successor may still be written to. While it is open, it uses disk space.
 _QUIET_DELETED_SECONDS = 10.0
 # Of many rotated files that wait to be read (after a long stop), this many are held open.
 _MAX_WATCHED = 20
-# Files can be renamed between a listing and a look at what was listed.
+# Files can be renamed between the listing and their check.
 _MAX_TRIES = 20
 
 
@@ -57,7 +57,7 @@ class PathTracker:
     def locate(self, history: PathHistory, now: float) -> None:
         """Find a restored history's files, what was rotated after them, and what is at the path.
 
-        Raises OSError when one of them cannot be looked at.
+        Raises OSError if one of them cannot be checked.
         """
         self._find_rotated(history, _regular(history.path), now)
         # They came in the order of the positions, which says nothing.
@@ -80,9 +80,9 @@ class PathTracker:
         del self._by_path[history.path]
 
     def check(self, history: PathHistory, now: float) -> bool:
-        """Look at the path and at the files that left it; return whether there is something to read.
+        """Check the path and the files that left it. Return whether there is anything to read.
 
-        Raises OSError when the path cannot be looked at.
+        Raises OSError if the path cannot be checked.
         """
         live, is_ready = history.live, False
         try:
@@ -109,7 +109,7 @@ class PathTracker:
         return is_ready
 
     def truncated(self, history: PathHistory, file: FollowedFile, now: float) -> None:
-        """The file lost its content, which may be in a copy. Raises OSError when copies cannot be looked for."""
+        """Handle a file that lost its content, which may be in a copy. Raises OSError if copies cannot be searched."""
         self._known.close(file)
         if file is not history.live:
             self.vanished(history, file)
@@ -118,7 +118,7 @@ class PathTracker:
         self._find_rotated(history, _regular(history.path), now, file)
 
     def finish(self, history: PathHistory, file: FollowedFile) -> None:
-        """All of a rotated file was read, and no more is expected."""
+        """Record that a rotated file was read completely and that no more content is expected."""
         history.finish(file)
         self.committed(file)
 
@@ -131,7 +131,7 @@ class PathTracker:
                 self._known.forget(file)
 
     def vanished(self, history: PathHistory, file: FollowedFile) -> None:
-        """The file no longer exists."""
+        """Record that the file no longer exists."""
         self._known.vanished(file)
         history.vanished(file)
         self.committed(file)
@@ -146,7 +146,7 @@ class PathTracker:
             self.vanished(history, file)
 
     def review(self, history: PathHistory, now: float) -> bool:
-        """Find out which finished files are gone; return whether others were written to after all.
+        """Find the finished files that no longer exist. Return whether others were written to again.
 
         Raises OSError when that cannot be found out.
         """
@@ -192,7 +192,7 @@ class PathTracker:
         return self._detector.is_copy(history, path, status)
 
     def _replaced(self, history: PathHistory, status: os.stat_result | None, now: float) -> bool:
-        """There is nothing at the path, or another file than before; return whether there is something to read."""
+        """Handle a path with no file or a different file. Return whether there is anything to read."""
         had_live = history.live is not None
         history.live_left(now)
         if status is None:
@@ -212,7 +212,7 @@ class PathTracker:
         return True
 
     def _drain(self, history: PathHistory, now: float) -> bool:
-        """Look at the files that left the path, and finish those that are read and have been quiet for long enough."""
+        """Check the files that left the path, and finish those that are read completely and idle for long enough."""
         for file in history.files[:_MAX_WATCHED]:
             if file is not history.live:
                 try:
@@ -247,7 +247,7 @@ class PathTracker:
                 new = [rotated for rotated in listed if rotated.is_own and self._detector.is_new(history, rotated)]
                 break
             except (FileNotFoundError, Replaced):
-                continue  # renamed between the listing and the look at it
+                continue  # renamed between the listing and the check
         else:
             raise OSError("its folder changes too fast")
         for file in gone:

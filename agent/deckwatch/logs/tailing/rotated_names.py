@@ -24,7 +24,7 @@ _TRIES = 10
 
 
 class RotatedFile(NamedTuple):
-    """A file in the folder of a path whose name says that it was rotated.
+    """A file in a path's folder with the name of a rotated file.
 
     It was rotated away from that path if it is `own`, otherwise from the path that both were rotated away from.
     """
@@ -93,7 +93,7 @@ def _list(folder: str, name: str) -> list[RotatedFile]:
 
 
 def _added(name: str, other: str) -> str | None:
-    """What `other` has more than `name`, which it was rotated away from; None when it was not."""
+    """Return what rotation added to `name` to form `other`; None if `other` is not a rotated name of it."""
     if other.startswith(name + "."):
         return other[len(name) + 1 :]
     stem, dot, extension = name.rpartition(".")

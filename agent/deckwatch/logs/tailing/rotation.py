@@ -61,7 +61,7 @@ class RotationDetector:
             file.observe_open(now)
             return True
         if not file.identity.length:
-            return False  # it was empty: what is there now need not be everything that was written since
+            return False  # it was empty: the current content may not be everything written since
         has_inode = self._known.by_inode(file.inode) in (None, file)
         if found is not None and has_inode and self.is_still_at(file, found.path, found.status):
             self._known.found_at(file, found.path)
@@ -86,7 +86,7 @@ class RotationDetector:
         """The known file that this one is."""
         known = self._known.by_inode(rotated.inode)
         if known is not None and not known.identity.length and not known.is_open:
-            return None  # it was empty: nothing of what is there now was read
+            return None  # it was empty: none of the current content was read
         return known if known is not None and self.is_still_at(known, rotated.path, rotated.status) else None
 
     def is_new(self, history: PathHistory, rotated: RotatedFile) -> bool:
