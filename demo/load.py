@@ -1,4 +1,4 @@
-"""The demo's application, a separate program: a small shop with sessions in Redis and orders in PostgreSQL.
+"""The demo's application: a small shop with sessions in Redis and orders in PostgreSQL. Runs as a separate program.
 
 It reads DEMO_REDIS_URL, DEMO_POSTGRES_DSN and optionally DEMO_LOG (a log file) from the environment, and exits when its
 standard input closes. Lines on standard input cause faults: `leak BYTES_PER_SECOND` and `errors PER_SECOND`; 0 stops

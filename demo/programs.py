@@ -56,7 +56,7 @@ class Programs:
 
 
 def find_programs(path: str | None = None) -> Programs:
-    """Find the programs in `path` (default: $PATH), and PostgreSQL in its versioned folders too.
+    """Find the programs in `path` (default: $PATH). PostgreSQL is also searched in its versioned folders.
 
     Raises DemoError, which lists all missing programs.
     """

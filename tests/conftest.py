@@ -1,4 +1,4 @@
-"""Settings of all tests, and the report of missing servers."""
+"""Settings for all tests, and a report of the servers that are not installed."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_an_orderly_stop_ships_or_spools_all_written_lines(destination: Loki, tm
 
 
 @pytest.mark.parametrize("way", ["copytruncate", "deletion"])
-def test_each_way_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_path: Path) -> None:
+def test_every_kind_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(1000)
     with shipper(tmp_path, config(destination, [following(tmp_path / "app.log", job)])) as program:

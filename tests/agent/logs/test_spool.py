@@ -48,7 +48,7 @@ def fill(spool: Spool, payloads: list[bytes]) -> list[Cursor]:
     return places
 
 
-def test_payloads_come_back_in_order_over_segments_and_restarts(tmp_path: Path) -> None:
+def test_payloads_are_read_in_order_across_segments_and_restarts(tmp_path: Path) -> None:
     payloads = [*numbered(100), b"", os.urandom(10_000), b"\0" * 5000]
     spool = opened(tmp_path)
     for payload in payloads[:50]:

@@ -29,8 +29,8 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def let_everybody_in(folder: Path) -> None:
-    """Into this folder of pytest's, which keeps its folders to itself."""
+def make_accessible(folder: Path) -> None:
+    """Give other users access to pytest's folder, which is private by default."""
     while folder != Path(tempfile.gettempdir()):
         folder.chmod(0o755)
         folder = folder.parent
@@ -69,7 +69,7 @@ def test_a_pattern_that_matches_nothing_is_reported_once(tmp_path: Path, pattern
 
 
 def test_an_unreadable_file_is_reported_once_and_read_when_it_becomes_readable(tmp_path: Path) -> None:
-    let_everybody_in(tmp_path)
+    make_accessible(tmp_path)
     secret, plain = tmp_path / "secret.log", tmp_path / "plain.log"
     secret.write_text("s\n")
     secret.chmod(0)
@@ -86,7 +86,7 @@ def test_an_unreadable_file_is_reported_once_and_read_when_it_becomes_readable(t
 
 
 def test_a_folder_that_is_temporarily_inaccessible_loses_no_position(tmp_path: Path) -> None:
-    let_everybody_in(tmp_path)
+    make_accessible(tmp_path)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "app.log").write_text("a\n")

@@ -152,7 +152,7 @@ class Batcher:
         self.lines = 0  # since the last payload
         self._max_streams = max_streams
         self._streams: dict[Labels, _Stream] = {}  # most recently used last
-        self._by_id: dict[int, _Stream] = {}  # label sets are mostly the same objects: avoids hashing them
+        self._by_id: dict[int, _Stream] = {}  # avoids hashing label sets, which are mostly the same objects
         self._used: list[_Stream] = []
         # Random, so that times moved after a restart do not collide with those moved before it.
         self._repeats = random.randrange(_MILLISECOND)
@@ -175,7 +175,7 @@ class Batcher:
         self.lines += len(entries)
 
     def take(self, positions: Mapping[str, Sequence[Any]]) -> bytes:
-        """Return a payload of the entries added since the last one (may be none) and these positions."""
+        """Return a payload of these positions and the entries added since the last payload, if any."""
         parts = []
         for stream in self._used:
             labels, values = stream.labels, stream.values

@@ -1,4 +1,4 @@
-"""A persistent HTTP connection with a deadline for the whole request, which a stop shortens.
+"""A persistent HTTP connection with a deadline for each request as a whole. A stop request shortens it.
 
 `http.client` only has a timeout per read, so a server that sends slowly could block a push indefinitely.
 """

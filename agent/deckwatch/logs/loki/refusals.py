@@ -112,7 +112,7 @@ class Picked:
 
 
 def parse(text: str) -> Refusals:
-    """Parse the text of a 400 response. Return no items if it is about the push as a whole."""
+    """Parse the text of a 400 response. Return no items if the error concerns the whole push."""
     ingester = _ingester(text)
     if ingester is not None:
         return Refusals((ingester,))

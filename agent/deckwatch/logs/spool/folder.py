@@ -250,7 +250,7 @@ def _locked(folder: Path) -> int:
 
 def _refuse_other_version(path: Path) -> None:
     if not path.is_file():
-        raise SpoolError(f"cannot use the spool: {path} is not a file. Move it.")
+        raise SpoolError(f"cannot use the spool: {path} is not a file. Move it out of the folder.")
     fd = os.open(path, os.O_RDONLY)
     try:
         version = segment.other_version(fd)

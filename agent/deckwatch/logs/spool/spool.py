@@ -148,7 +148,7 @@ class Spool:
                     cursor = Cursor(cursor.segment, end)
 
     def reader(self, name: str) -> Reader:
-        """Create the reader of a destination. Create all readers before any acknowledges. Raises SpoolError."""
+        """Create the reader of a destination. Create all readers before one of them acknowledges. Raises SpoolError."""
         with self._changed:
             if name in self._readers:
                 raise SpoolError(f"two destinations are named {name!r}: give each a unique name (logs.loki.name)")

@@ -23,12 +23,12 @@ _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".Z")
 
 
 def is_compressed(name: str) -> bool:
-    """Whether a name says that the file is compressed."""
+    """Return whether a file name has the extension of a compressed file."""
     return name.endswith(_COMPRESSED)
 
 
 class Discovery:
-    """The paths that match `pattern` and none of `exclude` (whole paths, or names where they have no `/`)."""
+    """Finds paths that match `pattern` and none of `exclude` (whole paths, or file names if without `/`)."""
 
     def __init__(self, pattern: str, exclude: Sequence[str], problem: Callable[[str, str], None]) -> None:
         root, parts = _split(pattern)

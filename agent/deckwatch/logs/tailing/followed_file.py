@@ -1,4 +1,4 @@
-"""One file being followed, and the stages of its life: at its path, rotated away, closed by its writer, finished."""
+"""A followed file and its life cycle: at its path, rotated away, closed by its writer, finished."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COMPRESSED = (
 
 
 class Stage(Enum):
-    """The stage of a file's life, which determines whether more content may follow."""
+    """The stage in a file's life cycle, which determines whether more content may follow."""
 
     LIVE = "at its path"
     LEFT = "rotated away or deleted; its writer may still have it open"
@@ -181,9 +181,9 @@ class FollowedFile:
         return max(0, self._observed.size - self._committed)
 
     def delays_next(self, now: float, max_delay: float) -> bool:
-        """Whether the next file of the path has to wait for this one.
+        """Whether the next file of the path must wait for this one.
 
-        A writer may keep a rotated file open: after `max_delay` seconds the next file is read beside it.
+        A writer may keep a rotated file open: after `max_delay` seconds the next file is read in parallel.
         """
         return self._stage is not Stage.LIVE and not (self._caught_up and now - self._left_at > max_delay)
 
@@ -215,7 +215,7 @@ class FollowedFile:
         self._misses = 0
 
     def not_found(self) -> bool:
-        """A search for it failed; return whether it has to be regarded as gone."""
+        """Record a failed search for it. Return whether it is now considered deleted."""
         self._misses += 1
         return self._misses >= _MAX_MISSES
 
@@ -233,7 +233,7 @@ class FollowedFile:
             os.close(self._fd)
             self._fd = -1
 
-    # The stages of its life.
+    # Life cycle.
 
     def return_to_path(self) -> None:
         """Record that it is at its path (again) and may be written to."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-# If a writer keeps a rotated file open for longer than this, the next file is read beside it.
+# If a writer keeps a rotated file open for longer than this, the next file is read in parallel.
 _MAX_DELAY_SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ class PathHistory:
         return [file for file in self.files if file is not self.live]
 
     def readable(self, now: float) -> Iterator[FollowedFile]:
-        """The files that may be read now: a file has to wait until those before it were read."""
+        """The files that can be read now. A file must wait until earlier ones are read."""
         for file in self.files:
             yield file
             if file.delays_next(now, _MAX_DELAY_SECONDS):

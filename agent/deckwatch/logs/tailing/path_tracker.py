@@ -2,7 +2,7 @@
 
 The files of a path are read in the order in which they were there. One that left the path (it was renamed or deleted)
 is read to its end, through its descriptor if no path leads to it, and finished when it has been quiet for a while.
-Finished files are remembered as long as they exist, so that they are never taken for new ones.
+Finished files are remembered while they exist, so that they are never mistaken for new ones.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ class PathTracker:
         return self._by_path.get(path)
 
     def restore(self, files: Iterable[FollowedFile]) -> list[PathHistory]:
-        """Add the files of the last run; `locate` finds out where they are."""
+        """Add the files of the last run. `locate` finds their current paths."""
         for file in files:
             # The later of two with the same inode is the one that has it now.
             self._by_path.setdefault(file.path, PathHistory(file.path)).files.insert(0, file)
         return list(self)
 
     def locate(self, history: PathHistory, now: float) -> None:
-        """Find a restored history's files, what was rotated after them, and what is at the path.
+        """Find a restored history's files, the files rotated after them, and the file at the path.
 
         Raises OSError if one of them cannot be checked.
         """
         self._find_rotated(history, _regular(history.path), now)
-        # They came in the order of the positions, which says nothing.
+        # They are in the order of the positions, which is arbitrary.
         rotated = sorted(history.rotated_files(), key=lambda file: file.mtime)
         history.files = [*rotated, *([history.live] if history.live else [])]
         for file in rotated:
@@ -69,7 +69,7 @@ class PathTracker:
                 self.finish(history, file)
 
     def begin(self, path: str, status: os.stat_result, now: float) -> PathHistory:
-        """Follow a new path: its file is read from the beginning, what was rotated earlier is not."""
+        """Follow a new path. Its file is read from the beginning; earlier rotated files are not read."""
         history = self._by_path[path] = PathHistory(path)
         history.set_live(self._known.add(path, path, status, now))
         return history
@@ -98,7 +98,7 @@ class PathTracker:
                 self.truncated(history, live, now)
                 return True
             if status.st_size and not live.identity.length:
-                # It was empty when last seen: since then there may have been more, which was rotated away at once.
+                # It was empty at the last check. Content written since may already have been rotated away.
                 self._find_rotated(history, status, now)
                 return True
             is_ready = live.is_ready
@@ -137,7 +137,7 @@ class PathTracker:
         self.committed(file)
 
     def search(self, history: PathHistory, file: FollowedFile) -> None:
-        """Search the folder for a file that is not where it was. Raises OSError when it cannot be listed."""
+        """Search the folder for a file that was moved. Raises OSError if the folder cannot be listed."""
         for rotated in find_rotated_files(history.path):
             if rotated.inode == file.inode:
                 self._known.found_at(file, rotated.path)
@@ -197,7 +197,7 @@ class PathTracker:
         history.live_left(now)
         if status is None:
             history.is_path_taken = False
-            if had_live:  # there may have been another file meanwhile, which is already rotated away
+            if had_live:  # another file may have been created and rotated away in the meantime
                 self._find_rotated(history, None, now)
             return any(file.is_ready for file in history.files)
         if not stat.S_ISREG(status.st_mode):

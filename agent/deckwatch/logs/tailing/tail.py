@@ -37,7 +37,7 @@ _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a
 class Tail:
     """Follows the files of `settings`. Not thread-safe: one thread polls, reads and commits.
 
-    `positions` are those of the last run by key; the ones of other entries among them are left alone.
+    `positions` are the last run's positions by key. Those of other entries are ignored.
     `problem(path, message)` is called when a path cannot be followed, once per state change.
     """
 
@@ -62,7 +62,7 @@ class Tail:
         ]
         self._unlocated = self._tracker.restore(restored)
         self._unfollowed: set[str] = set()  # paths that match: not files, unreadable, or known by another path
-        self._copies: set[str] = set()  # those of them that look like copies of what is followed
+        self._copies: set[str] = set()  # those that look like copies of followed files
         self._hot: list[PathHistory] = []
         self._quiet: deque[PathHistory] = deque()
         self._quiet_due = 0.0  # how many of the quiet ones are due for a look
@@ -149,7 +149,7 @@ class Tail:
         return [(history.path, sum(file.lag_bytes for file in history.all_files())) for history in self._tracker]
 
     def files(self) -> list[FollowedFile]:
-        """The files that are being read, and those that were read and are not completely committed yet."""
+        """Return the files that are being read or not completely committed yet."""
         return [file for file in self._known.all() if not (file.is_finished and file.is_committed)]
 
     def close(self) -> None:
@@ -242,7 +242,7 @@ class Tail:
             if self._belongs_to_another(path, status, now):
                 return None
         except (FileNotFoundError, Replaced):
-            return None  # renamed this moment: the folder has changed, and is listed again
+            return None  # just renamed: the folder has changed and is listed again
         except OSError as error:
             self._report(path, _why(error))
             return None
@@ -280,7 +280,7 @@ class Tail:
         self._failed.clear()
 
     def _report(self, path: str, message: str) -> None:
-        """Report what became of a path; no message when all is well."""
+        """Report the state of a path. An empty message means no problem."""
         if self._problems.get(path, "") == message:
             return
         if message:
