@@ -116,7 +116,7 @@ def different_values(
     of_interest: Callable[[str], bool],
     tolerances: Mapping[str, Tolerance],
 ) -> tuple[int, dict[tuple[str, Labels], str]]:
-    """Count the series with equal values in two peer scrapes around one of ours, and list those where ours differs.
+    """Count the series that did not change between two scrapes of the peer, and list those with other values here.
 
     `tolerances` by name prefix are for values that change and return between the scrapes.
     """

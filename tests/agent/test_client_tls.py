@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _failure(context: ssl.SSLContext, server: ssl.SSLContext) -> str:
-    """Perform a handshake in memory and a first read. Return the client's error message."""
+    """Perform a TLS handshake in memory and read once. Return the client's error message."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
     other = server.wrap_bio(to_server, to_client, server_side=True)

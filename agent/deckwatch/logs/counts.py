@@ -107,7 +107,7 @@ class LogCounts:
         return list(found.values())
 
     def failing(self) -> dict[str, tuple[float | None, str]]:
-        """Return by destination when it started to fail (Unix seconds; None if it works) and the error."""
+        """Return the start of the failure (Unix seconds; None if it works) and the error, by destination."""
         return {
             name: (destination.counts.failing_since, destination.counts.failure)
             for name, destination in dict(self._destinations).items()

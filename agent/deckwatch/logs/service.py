@@ -41,7 +41,7 @@ class LogService:
             self._pipeline.start()
 
     def failing(self) -> dict[str, tuple[float | None, str]]:
-        """Return by destination when it started to fail (Unix seconds; None if it works) and the error."""
+        """Return the start of the failure (Unix seconds; None if it works) and the error, by destination."""
         return {} if self._pipeline is None else self._counts.failing()
 
     def collect(self) -> Iterable[Sample]:

@@ -98,7 +98,7 @@ def test_times_are_unique_per_stream() -> None:
     }
 
 
-def test_equal_labels_are_one_stream_whatever_objects_they_are() -> None:
+def test_equal_labels_in_different_objects_are_one_stream() -> None:
     batcher = Batcher(max_streams=3)
     for number in range(100):
         batcher.add([entry(T, str(number), labels=tuple([("job", "app")]))])  # noqa: C409

@@ -94,7 +94,7 @@ def test_a_fingerprint_grows_with_the_file_and_still_matches_it() -> None:
     assert starts_as(b"", Identity(1, 2, 0, ""))
 
 
-def test_the_stages_of_a_file_have_one_possible_order(tmp_path: Path) -> None:
+def test_a_file_goes_through_its_stages_in_one_order_only(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a\nrest")
     file = opened(path)

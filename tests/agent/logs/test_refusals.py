@@ -84,7 +84,7 @@ def test_a_stream_is_identified_by_labels_with_escaped_characters() -> None:
     }
 
 
-def test_the_same_labels_and_more_are_another_stream() -> None:
+def test_additional_labels_make_another_stream() -> None:
     assert reasons('entry for stream \'{job="app", x="y"}\' has 16 label names; limit 15', [["1", "a"]]) == {}
 
 

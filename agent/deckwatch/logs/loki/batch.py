@@ -143,8 +143,8 @@ class _Stream:
 class Batcher:
     """Groups entries by stream and makes their timestamps unique within it. Used by one thread.
 
-    A time that equals the newest time of the stream, or is less than a millisecond before it, becomes one nanosecond
-    later than the newest. An earlier time (after a clock change, or with two files in one stream) is moved by a
+    A time that equals the newest time of the stream, or is less than a millisecond before it, is set to one nanosecond
+    after the newest. An earlier time (after a clock change, or with two files in one stream) is moved by a
     running number below one millisecond. Both keep repeated lines distinct; Loki would store them once otherwise.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Seconds between two walks of folders that match a wildcard. A fixed folder is checked each time.
 _WALK_EVERY = 10.0
-# A file made in the same tick of the file system's clock as the last listing does not change the folder's mtime.
+# A file created in the same tick of the file system's clock as the last listing does not change the folder's mtime.
 _TICK_SECONDS = 0.1
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".Z")
 

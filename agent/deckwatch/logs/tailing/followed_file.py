@@ -305,7 +305,7 @@ class FollowedFile:
         self._identity = identity_of(*self.inode, os.pread(self._fd, FINGERPRINT_BYTES, 0))
 
     def read(self, max_bytes: int) -> Chunk | None:
-        """The next lines of the open file; None when its beginning changed: it was truncated or overwritten.
+        """Return the next lines of the open file; None if its beginning changed (truncated or overwritten).
 
         Compressed files are skipped. Raises OSError as `pread` does.
         """

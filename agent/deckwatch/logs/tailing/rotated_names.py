@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Numbers and dates: what a rotation adds to a name, and `.bak` is not.
 _COUNTED = re.compile(r"[-._:T\d+Z]*\d[-._:T\d+Z]*")
-# Renames under way can hide a file from a listing: it is repeated until two agree.
+# A rename in progress can hide a file from a listing, so it is repeated until two results agree.
 _TRIES = 10
 
 
