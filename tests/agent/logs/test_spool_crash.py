@@ -195,5 +195,5 @@ def test_a_read_only_folder_is_reported(small_disk: Path) -> None:
     opened(small_disk).close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for folder in (small_disk, small_disk / "new"):
-        with pytest.raises(SpoolError, match=rf"the spool {folder} is not writable for .*: set --state-dir or"):
+        with pytest.raises(SpoolError, match=rf"cannot write to the spool {folder} .*: set --state-dir or"):
             opened(folder)

@@ -225,7 +225,7 @@ def _locked(folder: Path) -> int:
             folder.mkdir(mode=0o700, parents=True)
             sync_folder(folder.parent)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool {folder} is not writable for user {os.geteuid()}: {_FIX}")
+            raise SpoolError(f"cannot write to the spool {folder} as user {os.geteuid()}: {_FIX}")
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except (FileExistsError, NotADirectoryError):
         raise SpoolError(f"cannot create the spool {folder}: a file has that name. Move it, or {_FIX}") from None
