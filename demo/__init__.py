@@ -1,1 +1,1 @@
-"""`make demo`: the agent and all that it works with, on this machine, until Ctrl-C. README.md tells more."""
+"""`make demo`: runs the agent and everything it works with on this host until Ctrl-C. See README.md."""

@@ -1,4 +1,4 @@
-"""Trouble on demand: each is there while its context is, and its end is the mend."""
+"""The faults that the demo can cause. Each is a context manager: entering causes the fault, leaving fixes it."""
 
 from __future__ import annotations
 
@@ -27,29 +27,32 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Fault:
-    """`alerts`: the one to expect first, and what may come with it. `builds_up`: seconds, at the shipped times, until
-    the condition holds for which the alert's `for` then waits."""
+    """A fault and the alerts it triggers.
+
+    `alerts` lists the expected alert first, then those that may accompany it. `builds_up` is the number of seconds, at
+    the shipped times, until the alert's condition becomes true and its `for` starts.
+    """
 
     what: str
     alerts: tuple[str, ...]
     run: Callable[[Stack], AbstractContextManager[None]]
     builds_up: float = 0
-    takes: float = 0  # seconds of that which are never shortened
+    takes: float = 0  # additional seconds that are never shortened
     needs: Callable[[], None] = field(default=lambda: None)  # raises DemoError
     prepare: Callable[[Stack], None] = field(default=lambda _: None)  # before the agent starts
 
     def expected_after(self, stack: Stack) -> int:
-        """Seconds, about: what builds up, `for`, and the way through scrape, evaluation and Alertmanager's wait."""
+        """Return the approximate seconds to the alert: build-up, `for`, scrape, evaluation and Alertmanager's wait."""
         rule = stack.rules[self.alerts[0]]
         builds_up = self.builds_up / (FACTOR if stack.fast else 1)
         wait = 300 if rule["labels"]["severity"] == "info" else 10 if rule["labels"]["severity"] == "critical" else 30
-        way = 2 * SCRAPE_INTERVAL + (max(wait / FACTOR, 1) if stack.fast else wait)
-        return round(self.takes + builds_up + seconds(rule.get("for", "0s")) + way)
+        delivery = 2 * SCRAPE_INTERVAL + (max(wait / FACTOR, 1) if stack.fast else wait)
+        return round(self.takes + builds_up + seconds(rule.get("for", "0s")) + delivery)
 
 
 @contextlib.contextmanager
-def _meanwhile(*works: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Each in a thread, until the event that it is given. What ends a connection ends the work."""
+def _in_background(*works: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run each function in a thread and set its event on exit. A lost connection ends the function."""
     stop = threading.Event()
 
     def run(work: Callable[[threading.Event], None]) -> None:
@@ -74,7 +77,7 @@ def _slow_query(stack: Stack) -> Iterator[None]:
             while not stop.wait(0.2):
                 database.execute("SELECT customer, count(*), pg_sleep(0.002) FROM orders WHERE id % 4 = 0 GROUP BY 1")
 
-    with _meanwhile(ask, ask):
+    with _in_background(ask, ask):
         yield
 
 
@@ -87,8 +90,8 @@ def _blocked(stack: Stack) -> Iterator[None]:
             database.execute(update)
 
     with contextlib.suppress(psycopg.Error), stack.database() as blocker, contextlib.ExitStack() as waiting:
-        # Last in, first out: the transaction ends before the others are waited for.
-        waiting.enter_context(_meanwhile(wait, wait, wait))
+        # Callbacks run in reverse order: the transaction ends before the waiting threads are joined.
+        waiting.enter_context(_in_background(wait, wait, wait))
         blocker.execute("BEGIN")
         blocker.execute(update)
         waiting.callback(_end, blocker)
@@ -118,7 +121,7 @@ def _postgres_down(stack: Stack) -> Iterator[None]:
 
 def _may_mount() -> None:
     if os.getuid() != 0:
-        raise DemoError("FAULT=disk-full takes root: it mounts a file system of 20 MB, to be filled")
+        raise DemoError("FAULT=disk-full requires root because it mounts a file system of 20 MB. Run it with sudo.")
 
 
 def _mount(stack: Stack) -> None:
@@ -130,7 +133,9 @@ def _mount(stack: Stack) -> None:
         check=False,
     )
     if done.returncode:
-        raise DemoError(f"FAULT=disk-full cannot mount a file system here: {done.stderr.strip()}")
+        raise DemoError(
+            f"FAULT=disk-full cannot mount a file system: {done.stderr.strip()}. Choose another fault: FAULT=help"
+        )
 
 
 @contextlib.contextmanager
@@ -140,18 +145,18 @@ def _disk_full(stack: Stack) -> Iterator[None]:
     def fill(stop: threading.Event) -> None:
         with file.open("wb", buffering=0) as opened:
             while not stop.wait(0.5):
-                opened.write(b"x" * (_MIB // 2))  # a short write, then an error, end it
+                opened.write(b"x" * (_MIB // 2))  # ends with an error on the full disk
 
-    with _meanwhile(fill):
+    with _in_background(fill):
         yield
     file.unlink()
 
 
 @contextlib.contextmanager
 def _memory_leak(stack: Stack) -> Iterator[None]:
-    stack.load.tell(f"leak {_MIB if stack.fast else _MIB / FACTOR}")
+    stack.load.send_line(f"leak {_MIB if stack.fast else _MIB / FACTOR}")
     yield
-    stack.load.tell("leak 0")
+    stack.load.send_line("leak 0")
 
 
 @contextlib.contextmanager
@@ -161,7 +166,7 @@ def _evictions(stack: Stack) -> Iterator[None]:
         with stack.cache() as cache:
             while not stop.wait(0.5):
                 with cache.pipeline(transaction=False) as pipeline:
-                    for number in range(number + 1, number + 101):  # noqa: B020  goes on from the last round
+                    for number in range(number + 1, number + 101):  # noqa: B020  continues from the last iteration
                         pipeline.set(f"thumbnail:{number}", "x" * 2000)
                     pipeline.execute()
 
@@ -169,7 +174,7 @@ def _evictions(stack: Stack) -> Iterator[None]:
         used = int(cache.info("memory")["used_memory"])
         cache.config_set("maxmemory-policy", "allkeys-lru")
         cache.config_set("maxmemory", used + 2 * _MIB)
-    with _meanwhile(write):
+    with _in_background(write):
         yield
     with stack.cache() as cache:
         cache.config_set("maxmemory", 0)
@@ -177,27 +182,27 @@ def _evictions(stack: Stack) -> Iterator[None]:
 
 def _has_loki() -> None:
     if not os.environ.get("LOKI_URL"):
-        raise DemoError("FAULT=log-errors needs a Loki to ship logs to, which the distribution lacks: set LOKI_URL")
+        raise DemoError("FAULT=log-errors requires a Loki server, which the distribution does not have: set LOKI_URL")
 
 
 @contextlib.contextmanager
 def _log_errors(stack: Stack) -> Iterator[None]:
-    stack.load.tell("errors 5")
+    stack.load.send_line("errors 5")
     yield
-    stack.load.tell("errors 0")
+    stack.load.send_line("errors 0")
 
 
 FAULTS = {
     "slow-query": Fault(
-        "two sessions that run queries of 2 s and more", ("PostgresSlowQuery", "PostgresSlowQueries"), _slow_query
+        "two sessions run queries that take 2 s or more", ("PostgresSlowQuery", "PostgresSlowQueries"), _slow_query
     ),
     "blocked": Fault(
-        "a transaction that keeps a row locked, and three sessions that wait", ("PostgresBlockedSessions",), _blocked
+        "a transaction keeps a row locked while three sessions wait", ("PostgresBlockedSessions",), _blocked
     ),
     "redis-down": Fault("Redis is stopped", ("RedisDown",), _redis_down),
     "postgres-down": Fault("PostgreSQL is stopped", ("PostgresDown",), _postgres_down),
     "disk-full": Fault(
-        "a file system of 20 MB fills within 20 s (takes root)",
+        "a file system of 20 MB fills up within 20 s (requires root)",
         ("HostDiskFull", "HostDiskWillFillIn4Hours"),
         _disk_full,
         needs=_may_mount,
@@ -206,12 +211,16 @@ FAULTS = {
     ),
     "memory-leak": Fault("the shop leaks memory", ("ProcessMemoryLeak", "ProcessMemoryHigh"), _memory_leak, 120 * 60),
     "evictions": Fault(
-        "Redis is given too little memory for what is written",
+        "Redis has too little memory for its data",
         ("RedisEvictingKeys", "RedisHitRatioLow"),
         _evictions,
         300,
     ),
     "log-errors": Fault(
-        "the shop logs five errors a second (needs LOKI_URL)", ("LogErrorsRising",), _log_errors, 60, needs=_has_loki
+        "the shop logs five errors per second (requires LOKI_URL)",
+        ("LogErrorsRising",),
+        _log_errors,
+        60,
+        needs=_has_loki,
     ),
 }

@@ -1,7 +1,8 @@
-"""The demo's application: a small shop with sessions in Redis and orders in PostgreSQL. Run as a program of its own.
+"""The demo's application: a small shop with sessions in Redis and orders in PostgreSQL. Runs as a separate program.
 
-It takes DEMO_REDIS_URL, DEMO_POSTGRES_DSN and, where it is to log, DEMO_LOG from the environment, and ends with its
-standard input. Lines there make trouble: `leak BYTES_PER_SECOND`, `errors PER_SECOND`; 0 ends it.
+It reads DEMO_REDIS_URL, DEMO_POSTGRES_DSN and optionally DEMO_LOG (a log file) from the environment, and exits when its
+standard input closes. Lines on standard input cause faults: `leak BYTES_PER_SECOND` and `errors PER_SECOND`; 0 stops
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _CUSTOMERS = 2000
 _KEPT = 20_000  # orders
-_LEAK_LIMIT = 450_000_000  # bytes; the machine is not to suffer
+_LEAK_LIMIT = 450_000_000  # bytes, so that the host does not run out of memory
 
 STOP = threading.Event()
 LOG = logging.getLogger("shop")
@@ -39,7 +40,7 @@ class _Json(logging.Formatter):
 
 
 def visitors(shop: Shop) -> None:
-    """Eight a second, for each thread: most are known, one in two buys."""
+    """Simulate eight visitors per second and thread. Most have a session, and half of them buy."""
     cache, database = shop
     while not STOP.wait(random.expovariate(8)):
         customer = random.randrange(_CUSTOMERS)
@@ -55,7 +56,7 @@ def visitors(shop: Shop) -> None:
 
 
 def reports(shop: Shop) -> None:
-    """Each two seconds who buys most; each minute the oldest orders go."""
+    """Find the best customers every two seconds, and delete the oldest orders every minute."""
     cache, database = shop
     turn = 0
     while not STOP.wait(2):
@@ -67,8 +68,8 @@ def reports(shop: Shop) -> None:
 
 
 def keep_open(work: Callable[[Shop], None]) -> None:
-    """`work` until the end, with new connections when the old ones are lost."""
-    complained = False
+    """Run `work` until the end, reconnecting whenever a connection is lost."""
+    reported = False
     while not STOP.is_set():
         try:
             with (
@@ -76,24 +77,24 @@ def keep_open(work: Callable[[Shop], None]) -> None:
                 psycopg.connect(os.environ["DEMO_POSTGRES_DSN"], autocommit=True, connect_timeout=5) as database,
             ):
                 cache.ping()
-                complained = False
+                reported = False
                 work((cache, database))
         except (redis.RedisError, psycopg.Error) as failure:
-            if not complained:
+            if not reported:
                 LOG.error("the shop is closed: %s", failure)
-            complained = True
+            reported = True
             STOP.wait(1)
 
 
-class Trouble:
-    """What the demo asks for on standard input."""
+class Faults:
+    """The faults requested on standard input."""
 
     def __init__(self) -> None:
-        self.leak = 0.0  # bytes a second
-        self.errors = 0.0  # a second
+        self.leak = 0.0  # bytes per second
+        self.errors = 0.0  # per second
         self._kept: list[bytes] = []
 
-    def obey(self, line: str) -> None:
+    def apply(self, line: str) -> None:
         name, _, number = line.partition(" ")
         if name == "leak":
             self.leak = float(number)
@@ -105,7 +106,7 @@ class Trouble:
     def run(self) -> None:
         while not STOP.wait(1 / (self.errors or 1)):
             if self.errors:
-                LOG.error("payment refused: the bank does not answer")
+                LOG.error("payment failed: the bank's server timed out")
             if self.leak and sum(map(len, self._kept)) < _LEAK_LIMIT:
                 self._kept.append(b"x" * int(self.leak / (self.errors or 1)))
 
@@ -119,14 +120,14 @@ def main() -> None:
         LOG.addHandler(handler)
     else:
         LOG.addHandler(logging.NullHandler())
-    trouble = Trouble()
+    faults = Faults()
     threads = [threading.Thread(target=keep_open, args=(work,)) for work in (visitors, visitors, reports)]
-    threads.append(threading.Thread(target=trouble.run))
+    threads.append(threading.Thread(target=faults.run))
     for thread in threads:
         thread.daemon = True
         thread.start()
     for line in sys.stdin:
-        trouble.obey(line.strip())
+        faults.apply(line.strip())
     STOP.set()
     for thread in threads:
         thread.join(1)

@@ -1,7 +1,7 @@
-"""The programs of the demo: where they are, what to install where they are not, and their life.
+"""Finds, starts and stops the programs of the demo.
 
-No child outlives the demo: each gets a signal from the kernel when the demo dies (PR_SET_PDEATHSIG of prctl(2)), and
-a shell, which waits for the demo's end on a pipe, then removes its folder.
+No child process outlives the demo: the kernel signals each when the demo dies (PR_SET_PDEATHSIG of prctl(2)), and a
+shell that waits on a pipe for the demo's exit then removes the demo's folder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded now: little is safe between fork and exec
+_LIBC = ctypes.CDLL(None)  # loaded now, because little is safe between fork and exec
 
-#: Where distributions keep the servers that they have in several versions.
+#: Folders of server programs that distributions package in several versions.
 _POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 
 _CLEAN_UP = """
@@ -41,12 +41,12 @@ done
 
 
 class DemoError(Exception):
-    """What the user is to read, in a line or few."""
+    """The demo cannot run. The message is shown to the user."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """The paths of what the demo runs."""
+    """The paths of the programs."""
 
     redis: str
     initdb: str
@@ -56,8 +56,10 @@ class Programs:
 
 
 def find_programs(path: str | None = None) -> Programs:
-    """Look on `path` ($PATH without it), and for PostgreSQL where it is kept out of it. Raises DemoError naming
-    everything that is missing."""
+    """Find the programs in `path` (default: $PATH). PostgreSQL is also searched in its versioned folders.
+
+    Raises DemoError, which lists all missing programs.
+    """
     found = {
         "redis-server": shutil.which("redis-server", path=path) or shutil.which("valkey-server", path=path),
         "initdb": _postgres_program("initdb", path),
@@ -72,14 +74,14 @@ def find_programs(path: str | None = None) -> Programs:
     if missing:
         wanted = " ".join(dict.fromkeys(packages.get(name, name) for name in missing))
         raise DemoError(
-            f"The demo needs {', '.join(missing)}, not found on the PATH;"
-            f" on Debian and Ubuntu: apt-get install --no-install-recommends {wanted}"
+            f"The demo requires programs that are not in PATH: {', '.join(missing)}."
+            f" On Debian and Ubuntu, run: apt-get install --no-install-recommends {wanted}"
         )
     return Programs(*(where for where in found.values() if where is not None))
 
 
 def _postgres_program(name: str, path: str | None) -> str | None:
-    """The newest one, as initdb and postgres must be of one version."""
+    """Return the newest version, so that initdb and postgres have the same one."""
     found = [file for folder in _POSTGRES_FOLDERS for file in Path("/").glob(f"{folder[1:]}/{name}")]
 
     def version(file: Path) -> tuple[int, ...]:
@@ -90,14 +92,14 @@ def _postgres_program(name: str, path: str | None) -> str | None:
 
 
 def postgres_account() -> str | None:
-    """The user to run PostgreSQL as, which refuses root; None is the demo's own. Raises DemoError without one."""
+    """Return the user that runs PostgreSQL if the demo runs as root, else None. Raises DemoError if it is missing."""
     if os.getuid() != 0:
         return None
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
         raise DemoError(
-            "PostgreSQL refuses to run as root, and there is no user `postgres`; run the demo as another user"
+            "PostgreSQL cannot run as root, and there is no user `postgres`. Run the demo as another user."
         ) from None
 
 
@@ -108,26 +110,26 @@ def free_port() -> int:
         return port
 
 
-def answers(url: str) -> bool:
-    """Whether a GET is answered with 200 within a second."""
-    # Not through a proxy that $http_proxy names.
+def is_up(url: str) -> bool:
+    """Return whether a GET request returns 200 within a second."""
+    # Ignore $http_proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=1) as answer:
-            return bool(answer.status == 200)
+        with opener.open(url, timeout=1) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The user's, without what would lead a program of the demo elsewhere."""
+    """Return the user's environment without variables that would point the demo's programs to other servers."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DECKWATCH_", "DEMO_"))}
     return {**kept, **more}
 
 
 @contextlib.contextmanager
-def folder_that_goes(folder: Path) -> Iterator[Path]:
-    """`folder` is removed at the end, and also when the demo is killed."""
+def temporary(folder: Path) -> Iterator[Path]:
+    """Remove `folder` on exit, even if the demo is killed."""
     with subprocess.Popen(
         ["/bin/sh", "-c", _CLEAN_UP, "deckwatch-demo", str(folder)],
         stdin=subprocess.PIPE,
@@ -144,7 +146,7 @@ def folder_that_goes(folder: Path) -> Iterator[Path]:
 
 @dataclass
 class Program:
-    """A program: started, awaited, ended, and started again. What it prints is in `log`."""
+    """A program that can be started, stopped and restarted. Its output goes to `log`."""
 
     name: str
     command: Sequence[str]
@@ -157,8 +159,11 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, seconds: float = 30) -> None:
-        """Returns when it is ready. To be called by the main thread: the kernel's signal comes when the thread that
-        started a child ends. Raises DemoError with its last lines when it is not ready in time."""
+        """Start the program and wait until it is ready.
+
+        Call this from the main thread: the kernel signals a child when the thread that started it ends. Raises
+        DemoError with the last lines of output if the program is not ready in time.
+        """
         demo, death = os.getpid(), int(self.death_signal)
 
         def die_with_the_demo() -> None:
@@ -174,7 +179,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 cwd=self.log.parent,
                 env=dict(self.environ),
-                # Ctrl-C is for the demo, which ends the others in order.
+                # Ctrl-C must reach only the demo, which stops the programs in order.
                 start_new_session=True,
                 preexec_fn=die_with_the_demo,
                 user=self.account,
@@ -184,36 +189,36 @@ class Program:
         deadline = time.monotonic() + seconds
         while not self.ready():
             if self.has_ended() or time.monotonic() > deadline:
-                raise DemoError(f"{self.complaint()}\n{self.last_words()}")
+                raise DemoError(f"{self.failure()}\n{self.last_lines()}")
             time.sleep(0.05)
 
-    def tell(self, line: str) -> None:
-        """Write a line to its standard input."""
+    def send_line(self, line: str) -> None:
+        """Write a line to the program's standard input."""
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(line.encode() + b"\n")
                 self.process.stdin.flush()
 
     def has_ended(self) -> bool:
-        """By itself: False of one that was stopped."""
+        """Return whether the program exited without being stopped."""
         return self.process is not None and self.process.poll() is not None
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         code = self.process.poll() if self.process else None
-        return f"{self.name} is not ready in time" if code is None else f"{self.name} has ended with {code}"
+        return f"{self.name} did not start in time" if code is None else f"{self.name} exited with status {code}"
 
-    def last_words(self, lines: int = 5) -> str:
+    def last_lines(self, lines: int = 5) -> str:
         return "\n".join("    " + it for it in self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(self.stop_signal)
 
     def stop(self, seconds: float = 5) -> None:
-        """Ask it, wait, and kill it when that takes too long."""
+        """Stop the program, and kill it if that takes too long."""
         if self.process is None:
             return
-        self.ask_to_stop()
+        self.request_stop()
         process, self.process = self.process, None
         try:
             process.wait(seconds)

@@ -1,4 +1,4 @@
-"""All that the demo runs: how each is configured, and the order in which they start and end."""
+"""The demo's programs: their configuration and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psycopg
 import yaml
 from redis import Redis, RedisError
 
-from .programs import DemoError, Program, Programs, answers, environment, free_port, postgres_account
+from .programs import DemoError, Program, Programs, environment, free_port, is_up, postgres_account
 from .times import dump, redirect, shorten_rules
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ANALYZE;
 
 @dataclass
 class Stack:
-    """The programs, and where they answer."""
+    """The programs and their addresses."""
 
     folder: Path
     redis: Program
@@ -57,7 +57,7 @@ class Stack:
     agent_url: str
     alertmanager_url: str
     prometheus_url: str
-    rules: dict[str, dict[str, Any]]  # the alerts as Prometheus has them, by name
+    rules: dict[str, dict[str, Any]]  # alert rules as loaded by Prometheus, by name
     fast: bool
 
     @property
@@ -66,27 +66,27 @@ class Stack:
 
     @property
     def disk(self) -> Path:
-        """Where `disk-full` mounts its small file system; the cleaner in programs.py unmounts it."""
+        """Where `disk-full` mounts its small file system. The clean-up script in programs.py unmounts it."""
         return self.folder / "disk"
 
     @property
     def prometheus_pages(self) -> str:
-        """Debian's package has the old pages only, which are elsewhere."""
+        """The URL of the web UI. Debian's package has only the classic UI, which has another path."""
         url = self.prometheus_url
-        return url if answers(f"{url}/alerts") else f"{url}/classic"
+        return url if is_up(f"{url}/alerts") else f"{url}/classic"
 
     def cache(self) -> Redis:
         return Redis.from_url(self.redis_url, socket_timeout=5)
 
     def database(self, **options: Any) -> psycopg.Connection[Any]:
-        """Autocommit, as the shop."""
+        """Connect as the shop's user, with autocommit."""
         return psycopg.connect(
-            self.postgres_url, autocommit=True, connect_timeout=5, application_name="trouble", **options
+            self.postgres_url, autocommit=True, connect_timeout=5, application_name="fault", **options
         )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Start them one after the other; at the end, all are asked to stop at once."""
+        """Start the programs one after the other. On exit, stop all of them in parallel."""
         try:
             self.redis.start()
             self.postgres.start()
@@ -96,13 +96,13 @@ class Stack:
             yield
         finally:
             for program in self.programs:
-                program.ask_to_stop()
+                program.request_stop()
             for program in self.programs:
                 program.stop()
 
 
 def build(folder: Path, found: Programs, hook: str, loki: str | None, fast: bool) -> Stack:
-    """Write the config files into `folder`. Nothing runs yet but initdb. Raises DemoError."""
+    """Write the config files into `folder` and run initdb. Starts no program. Raises DemoError."""
     passwords = {name: secrets.token_urlsafe(18) for name in ("redis", "postgres", "shop", "monitor")}
     for name, password in passwords.items():
         _secret(folder / f"{name}.password", password)
@@ -135,7 +135,7 @@ def build(folder: Path, found: Programs, hook: str, loki: str | None, fast: bool
 
 
 def _secret(file: Path, text: str) -> Path:
-    """Readable by its owner only, from the start."""
+    """Create a file that only its owner can read, even before it is written."""
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         opened.write(text)
     return file
@@ -163,7 +163,7 @@ def _postgres(folder: Path, found: Programs, port: int, password: str) -> Progra
     home.mkdir(0o700)
     passwords = _secret(home / "password", password)
     if account:
-        folder.chmod(0o711)  # into its own folder, and no look at the others
+        folder.chmod(0o711)  # PostgreSQL's user must reach its own folder, but not list this one
         for path in (home, passwords):
             shutil.chown(path, account, account)
     data = str(home / "data")
@@ -181,13 +181,13 @@ def _postgres(folder: Path, found: Programs, port: int, password: str) -> Progra
         check=False,
     )
     if done.returncode:
-        raise DemoError(f"initdb has ended with {done.returncode}: {done.stderr.strip()}")
+        raise DemoError(f"initdb exited with status {done.returncode}: {done.stderr.strip()}")
     settings = {
         "port": port,
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
         "shared_preload_libraries": "pg_stat_statements",
-        "fsync": "off",  # nothing here is to outlive anything
+        "fsync": "off",  # the data is deleted with the demo
     }
     command = [found.postgres, "-D", data]
     command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -207,13 +207,13 @@ def _postgres(folder: Path, found: Programs, port: int, password: str) -> Progra
         folder / "postgres.log",
         ready,
         account,
-        stop_signal=signal.SIGINT,  # fast: sessions are ended
-        death_signal=signal.SIGQUIT,  # at once, but it takes its shared memory and children with it
+        stop_signal=signal.SIGINT,  # fast shutdown: terminates sessions
+        death_signal=signal.SIGQUIT,  # immediate shutdown, but removes shared memory and child processes
     )
 
 
 def _fill(stack: Stack) -> None:
-    """The shop's database with its two users, and sessions in Redis."""
+    """Create the shop's database and its two users, and sessions in Redis."""
 
     def password(name: str) -> str:
         return (stack.folder / f"{name}.password").read_text()
@@ -239,7 +239,7 @@ def _load(folder: Path, redis_url: str, postgres_url: str, log: Path | None) -> 
     environ = environment(DEMO_REDIS_URL=redis_url, DEMO_POSTGRES_DSN=f"{postgres_url}?application_name=shop")
     if log:
         environ["DEMO_LOG"] = str(log)
-    # The agent knows it by its command line, which the folder makes its own.
+    # The agent matches the process by its command line; the folder name makes it unique.
     command = [sys.executable, str(Path(__file__).with_name("load.py")), f"shop@{folder.name}"]
     return Program("the shop", command, folder / "load.log", lambda: True, environ=environ)
 
@@ -279,15 +279,15 @@ def _agent(
     file.write_text(dump(config))
     command = [sys.executable, "-m", "deckwatch", "run", "--config", str(file), "--state-dir", str(folder / "state")]
     url = f"http://{config['listen']}"
-    return Program("the agent", command, folder / "agent.log", lambda: answers(f"{url}/-/ready"), environ=environ), url
+    return Program("the agent", command, folder / "agent.log", lambda: is_up(f"{url}/-/ready"), environ=environ), url
 
 
 def _rules(folder: Path, fast: bool) -> dict[str, dict[str, Any]]:
-    """Copies for Prometheus to read; the alerts by their names."""
+    """Copy the rule files for Prometheus. Return the alert rules by name."""
     alerts = {}
     files = sorted(ALERTS.glob("*.rules.yml"))
     if not files:
-        raise DemoError(f"no rules in {ALERTS}; the demo runs from a checkout")
+        raise DemoError(f"{ALERTS} contains no rules. Run the demo from a checkout of the repository.")
     for file in files:
         content = yaml.safe_load(file.read_text())
         if fast:
@@ -306,7 +306,7 @@ def _alertmanager(folder: Path, found: Programs, hook: str, fast: bool) -> tuple
     command = [found.alertmanager, f"--config.file={file}", f"--storage.path={folder / 'alertmanager'}"]
     command += [f"--web.listen-address={address}", f"--web.external-url=http://{address}", "--cluster.listen-address="]
     url = f"http://{address}"
-    return Program("Alertmanager", command, folder / "alertmanager.log", lambda: answers(f"{url}/-/ready")), url
+    return Program("Alertmanager", command, folder / "alertmanager.log", lambda: is_up(f"{url}/-/ready")), url
 
 
 def _prometheus(
@@ -329,7 +329,7 @@ def _prometheus(
     address = f"127.0.0.1:{free_port()}"
     command = [found.prometheus, f"--config.file={file}", f"--storage.tsdb.path={folder / 'prometheus'}"]
     command += [f"--web.listen-address={address}", f"--web.external-url=http://{address}"]
-    # What was sent before it knew of Alertmanager is sent again soon, not after a minute.
+    # Alerts sent before Prometheus discovers Alertmanager are lost. Resend them soon, not after a minute.
     command += ["--storage.tsdb.retention.time=1d", "--rules.alert.resend-delay=5s"]
     url = f"http://{address}"
-    return Program("Prometheus", command, folder / "prometheus.log", lambda: answers(f"{url}/-/ready")), url
+    return Program("Prometheus", command, folder / "prometheus.log", lambda: is_up(f"{url}/-/ready")), url

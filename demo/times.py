@@ -1,6 +1,6 @@
-"""The shipped rules and routes with shorter times: an hour is two minutes here, so that alerts come while one looks.
+"""Shortens the times of the shipped rules and routes, so that alerts fire within minutes: an hour becomes two minutes.
 
-Only times change: `for`, `keep_firing_for`, what is looked back over, and Alertmanager's waits.
+Only times change: `for`, `keep_firing_for`, look-back windows, and Alertmanager's waits.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FACTOR = 30
-#: Six scrapes, five seconds apart: a rate of fewer would be chance.
+#: Six scrapes at five-second intervals. Rates over fewer samples would be unreliable.
 SHORTEST_RANGE = 30
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LOOKED_BACK = re.compile(r"(?P<before>\[|offset )(?P<number>\d+)(?P<unit>[smhd])\b")
-_WAITS = {"group_wait": (1, 10), "group_interval": (5, 10)}  # the shortest and longest, in seconds
+_WAITS = {"group_wait": (1, 10), "group_interval": (5, 10)}  # minimum and maximum, in seconds
 
 
 def seconds(duration: str) -> int:
-    """Of a duration with one unit, as the shipped files have them: `90s`, `5m`, `1h`."""
+    """Convert a duration with a single unit, as used in the shipped files: `90s`, `5m`, `1h`."""
     return int(duration[:-1]) * _SECONDS[duration[-1]]
 
 
 def shorten_rules(content: dict[str, Any]) -> dict[str, Any]:
-    """A rule file as YAML has it, with shorter times; but for what it says of the host, disks aside: this machine's
-    CPUs and clock are no part of the demo, and a busy half minute is no news."""
+    """Shorten the times in a parsed rule file.
+
+    Host rules other than disk rules keep their times: this host's CPU, memory and clock are not part of the demo, and
+    half a minute of load should not trigger an alert.
+    """
     for group in content["groups"]:
         for rule in group["rules"]:
             if group["name"].startswith("deckwatch-host") and rule.get("labels", {}).get("family") != "host-disk":
@@ -47,7 +50,7 @@ def _looked_back(found: re.Match[str]) -> str:
 
 
 def redirect(content: dict[str, Any], url: str, fast: bool) -> dict[str, Any]:
-    """Alertmanager's routes and inhibitions; whatever the receiver, the message goes to the webhook at `url`."""
+    """Keep Alertmanager's routes and inhibitions, but make every receiver the webhook at `url`."""
     content = {name: value for name, value in content.items() if name not in ("global", "templates")}
     content["receivers"] = [
         {"name": it["name"], "webhook_configs": [{"url": url, "send_resolved": True}]} for it in content["receivers"]

@@ -1,4 +1,4 @@
-"""The receiver of all alerts: a webhook that queues them for the terminal."""
+"""A webhook that receives all alerts and queues them for the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Notice:
-    """One alert of one message."""
+    """One alert in one message."""
 
     receiver: str
     status: str  # firing or resolved
@@ -24,12 +24,12 @@ class Notice:
     severity: str
     description: str
     runbook: str
-    #: The same in each message of one outbreak.
-    outbreak: str
+    #: Identifies the alert from firing to resolved.
+    occurrence: str
 
 
 def notices(message: dict[str, Any]) -> Iterator[Notice]:
-    """Of Alertmanager's webhook message, version 4."""
+    """Yield the alerts in an Alertmanager webhook message, version 4."""
     for alert in message["alerts"]:
         labels, annotations = alert["labels"], alert["annotations"]
         yield Notice(
@@ -45,7 +45,7 @@ def notices(message: dict[str, Any]) -> Iterator[Notice]:
 
 @contextlib.contextmanager
 def webhook() -> Iterator[tuple[str, queue.SimpleQueue[Notice]]]:
-    """Its URL, and the queue of what reaches it."""
+    """Run the webhook. Yield its URL and the queue of received alerts."""
     received: queue.SimpleQueue[Notice] = queue.SimpleQueue()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
-"""Runs a command with four busy processes beside it, which end with it: `busy.py COMMAND ...`.
+"""Runs a command while four processes keep the CPUs busy: `busy.py COMMAND ...`.
 
-They end in whatever way this program does: each of them is killed by the kernel when its parent is gone.
+The kernel kills the busy processes when this program ends for any reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 def busy(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    while os.getppid() == parent:  # it may have ended before that was set
+    while os.getppid() == parent:  # the parent may have ended before this was set
         for _ in range(1_000_000):
             pass
 
@@ -26,7 +26,7 @@ def main() -> int:
     if sys.argv[1] == "--busy":
         busy(int(sys.argv[2]))
         return 0
-    # Ctrl-C reaches the command too, and the one that waits for it.
+    # Ctrl-C also reaches the command and the process that waits for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     load = [subprocess.Popen([sys.executable, __file__, "--busy", str(os.getpid())]) for _ in range(BUSY)]
     try:

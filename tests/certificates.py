@@ -1,4 +1,4 @@
-"""Certificate authorities and the certificates that they sign."""
+"""Creates certificate authorities and certificates."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DAY = datetime.timedelta(days=1)
 class Authority:
     """A certificate authority in a folder; `issuer` makes it an intermediate one.
 
-    Its certificates have the extensions that RFC 5280 (section 4.2.1) requires. With `identified=False`, they have
-    no more than the names and the CA flag, as those of many private authorities.
+    Its certificates have the extensions that RFC 5280 (section 4.2.1) requires. With `identified=False`, they have only
+    the names and the CA flag, like those of many private authorities.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Authority:
     def issue(
         self, name: str, *names: x509.GeneralName, password: bytes | None = None, days: int = 1
     ) -> tuple[Path, Path]:
-        """Certificate and key files, for 127.0.0.1 unless other names are given, that expire in `days`."""
+        """Create certificate and key files that expire in `days`, for 127.0.0.1 unless other names are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         end = datetime.datetime.now(datetime.UTC) + days * _DAY
         builder = self._builder(_common_name(name), key.public_key(), end)
@@ -68,13 +68,13 @@ class Authority:
         return files
 
     def serving(self, *names: x509.GeneralName, expired: bool = False) -> ssl.SSLContext:
-        """A server's context, with a certificate for 127.0.0.1 unless other names are given."""
+        """Return a server context with a certificate for 127.0.0.1 unless other names are given."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*map(str, self.issue("server", *names, days=-1 if expired else 1)))
         return context
 
     def trusting(self, *certificate: Path) -> ssl.SSLContext:
-        """A client's context that trusts this authority, with a certificate (and key) of its own or without."""
+        """Return a client context that trusts this authority, optionally with a client certificate and key."""
         context = ssl.create_default_context(cafile=str(self.file))
         if certificate:
             context.load_cert_chain(*map(str, certificate))

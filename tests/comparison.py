@@ -1,4 +1,4 @@
-"""Beside a peer: which of its series are missing here, or have another type, other labels, another value."""
+"""Compares the agent with a peer: missing series and different types, labels or values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peers.refresh import PeerMetric, name_of
 from services import Program, fetch, prometheus, until
 
 Labels: TypeAlias = "tuple[tuple[str, str], ...]"
-#: By the name of the metric: its type, and the value of each series by its sample name and labels.
+#: By metric name: the type, and the value of each series by sample name and labels.
 Exposed: TypeAlias = "dict[str, tuple[str, dict[tuple[str, Labels], float]]]"
 
 
@@ -41,7 +41,7 @@ def exposed(exposition: str) -> Exposed:
 
 
 def as_release(ours: Exposed, peer: Exposed, main: Iterable[PeerMetric]) -> Exposed:
-    """Ours without the labels, and with the types, in which the peer's main branch differs from its release `peer`."""
+    """Adjust our metrics for labels and types that changed between the peer's release `peer` and its main branch."""
     rows: dict[str, list[PeerMetric]] = {}
     for row in main:
         rows.setdefault(row.name, []).append(row)
@@ -65,12 +65,12 @@ def _as_release(
 
 
 def named(start: str | tuple[str, ...], left_out: tuple[str, ...] = ()) -> Callable[[str], bool]:
-    """Whether a metric's name has one of the beginnings, and none of those that are left out."""
+    """Return whether a metric name has one of the prefixes and none of the excluded ones."""
     return lambda name: name.startswith(start) and not name.startswith(left_out)
 
 
 def collected_since(moment: float, read: Callable[[], Exposed]) -> Exposed:
-    """What the agent exposes once every collector has run since then."""
+    """Return the agent's exposition after every collector has run again."""
 
     def fresh() -> Exposed:
         families = read()
@@ -81,7 +81,7 @@ def collected_since(moment: float, read: Callable[[], Exposed]) -> Exposed:
 
 
 def differences(peer: Exposed, ours: Exposed, of_interest: Callable[[str], bool]) -> list[str]:
-    """Each metric of the peer that is missing, or whose type or label names differ. NaN alone is nothing."""
+    """List the peer's metrics that are missing or differ in type or label names. Metrics with only NaN are ignored."""
     problems = []
     for name, (kind, series) in sorted(peer.items()):
         known = {labels for (_, labels), value in series.items() if not math.isnan(value)}
@@ -116,9 +116,9 @@ def different_values(
     of_interest: Callable[[str], bool],
     tolerances: Mapping[str, Tolerance],
 ) -> tuple[int, dict[tuple[str, Labels], str]]:
-    """How many series the peer gives the same value twice, with ours read between, and those in which ours differs.
+    """Count the series that did not change between two scrapes of the peer, and list those with other values here.
 
-    `tolerances` are by the name's beginning, for what moves in between and comes back.
+    `tolerances` by name prefix are for values that change and return between the scrapes.
     """
     compared, different = 0, dict[tuple[str, Labels], str]()
     for name, (_, series) in sorted(before.items()):
@@ -136,7 +136,7 @@ def different_values(
 
 
 def selectors(file: str) -> list[str]:
-    """What community dashboards select, from `integration/selectors`."""
+    """Return the selectors of community dashboards from `integration/selectors`."""
     lines = (Path(__file__).parent / "integration" / "selectors" / file).read_text().splitlines()
     return [line for line in lines if line[:1] not in ("#", "")]
 
@@ -144,12 +144,12 @@ def selectors(file: str) -> list[str]:
 def filled_by_the_peer_alone(
     folder: Path, peer: Program, ours: Program, wanted: Iterable[str]
 ) -> tuple[list[str], list[str]]:
-    """The selectors that have data of the peer in a real Prometheus, and those of them that have none of ours."""
+    """Return the selectors that match the peer's data in a real Prometheus, and those of them without our data."""
     with prometheus(folder, {"peer": peer, "deckwatch": ours}) as server:
         until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), 30, "scrapes")
         filled = [selector for selector in wanted if _result(server, _of_job(selector, "peer"))]
         missing = filled
-        deadline = time.monotonic() + 60  # a state may have its first series a scrape later here than there
+        deadline = time.monotonic() + 60  # our first series of a state may appear one scrape later than the peer's
         while missing and time.monotonic() < deadline:
             missing = [selector for selector in filled if not _result(server, _of_job(selector, "deckwatch"))]
             time.sleep(0.2)

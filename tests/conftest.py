@@ -1,4 +1,4 @@
-"""Settings for all tests, and what every run reports."""
+"""Settings for all tests, and a report of the servers that are not installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server_versions import left_out
 if TYPE_CHECKING:
     import pytest
 
-# A busy machine is no reason to fail: neither for the time of one example nor for how long examples take to make.
+# A busy host must not fail tests, so the time of examples and of their generation is not limited.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
 

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL servers for the tests, and the exporters of the peers beside them."""
+"""Real Redis and PostgreSQL servers and the peers' exporters for the tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Server:
-    """A server that a test may stop, start again, freeze and kill."""
+    """A server that a test can stop, start, freeze and kill."""
 
     command: Sequence[str]
     folder: Path
@@ -53,7 +53,7 @@ class Server:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End it the quick and orderly way: it says goodbye to its clients."""
+        """Stop it with a fast, orderly shutdown that closes client connections."""
         if self.process is None:
             return
         process, self.process = self.process, None
@@ -66,7 +66,7 @@ class Server:
             process.wait()
 
     def freeze(self) -> None:
-        """`kill -STOP`: connections stay open, nothing answers."""
+        """Freeze it with SIGSTOP: connections stay open, but it does not respond."""
         assert self.process is not None
         self._signal_all(self.process, signal.SIGSTOP)
 
@@ -80,7 +80,7 @@ class Server:
 
     @staticmethod
     def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """The server and its children: PostgreSQL has a process for each session."""
+        """Return the processes of the server and its children: PostgreSQL has one process per session."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for pid in (process.pid, *map(int, children)):
             with contextlib.suppress(ProcessLookupError):
@@ -89,7 +89,7 @@ class Server:
 
 @dataclass
 class RedisServer(Server):
-    """A redis-server without persistence, unless the flags say otherwise."""
+    """A redis-server without persistence, unless the flags enable it."""
 
     password: str = ""
 
@@ -116,7 +116,10 @@ class RedisServer(Server):
 def redis_server(
     folder: Path, *flags: str, password: str = "", start: bool = True, program: Path | None = None
 ) -> Iterator[RedisServer]:
-    """A Redis of its own: `flags` as on its command line (`"--maxmemory", "10mb"`); `program` for another version."""
+    """Run a separate Redis. `program` selects another version.
+
+    `flags` are command line arguments (`"--maxmemory", "10mb"`).
+    """
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))
     command = [str(program) if program else installed("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
@@ -133,7 +136,7 @@ def redis_server(
 
 @dataclass
 class LoggedRedisServer(RedisServer):
-    """One that a plain client cannot ask whether it is up: its log says so."""
+    """A server that a plain client cannot connect to. Its log shows when it is ready."""
 
     ready: str = "Ready to accept"
 
@@ -144,7 +147,7 @@ class LoggedRedisServer(RedisServer):
 
 @contextlib.contextmanager
 def tls_redis_server(folder: Path, certificate: Path, key: Path, *flags: str) -> Iterator[RedisServer]:
-    """A Redis that speaks TLS only. Add `--tls-ca-cert-file` to `flags` for client certificates."""
+    """Run a Redis that accepts only TLS. Add `--tls-ca-cert-file` to `flags` for client certificates."""
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))
     command = [
@@ -161,7 +164,7 @@ def tls_redis_server(folder: Path, certificate: Path, key: Path, *flags: str) ->
 
 @dataclass
 class PostgresServer(Server):
-    """A PostgreSQL cluster of its own; superuser `postgres`, everybody on 127.0.0.1 trusted unless told otherwise."""
+    """A separate PostgreSQL cluster with superuser `postgres`. Trusts all users on 127.0.0.1 by default."""
 
     programs: Path | None = None
 
@@ -169,7 +172,7 @@ class PostgresServer(Server):
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def connect(self, database: str = "postgres", user: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
-        """An autocommit connection of the test's own, named so that it can be told apart."""
+        """Open an autocommit connection for the test, identified by its application_name."""
         options.setdefault("application_name", "test")
         return psycopg.connect(self.dsn(database, user), autocommit=True, **options)
 
@@ -194,26 +197,26 @@ class PostgresServer(Server):
 
 
 def postgres_program(name: str) -> str:
-    """`initdb`, `postgres`, `pgbench` ...: Debian keeps them out of the PATH, by version."""
+    """Return the path of `initdb`, `postgres`, `pgbench` ... Debian installs them by version outside PATH."""
     found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: float(path.split("/")[4]))
     return found[-1] if found else installed(name)
 
 
 def _postgres_user() -> str:
-    """PostgreSQL refuses to run as root."""
+    """Return the user for PostgreSQL, which does not run as root."""
     return "postgres" if os.getuid() == 0 else getpass.getuser()
 
 
 @functools.cache
 def _made_once() -> list[Path]:
-    """The folders that serve the whole run."""
+    """Folders that all tests of a run share."""
     made: list[Path] = []
     atexit.register(remove_what_was_made_once)
     return made
 
 
 def remove_what_was_made_once() -> None:
-    """Called at the end of a test run too: a worker of pytest-xdist ends without its exit handlers."""
+    """Remove the folders. Also called at the end of a test run, because pytest-xdist workers skip exit handlers."""
     made = _made_once()
     while made:
         shutil.rmtree(made.pop(), ignore_errors=True)
@@ -221,7 +224,7 @@ def remove_what_was_made_once() -> None:
 
 @functools.cache
 def _fresh_cluster(programs: Path) -> Path:
-    """A cluster that initdb made once, for the tests to copy."""
+    """Return a cluster that initdb created once, for tests to copy."""
     home = Path(tempfile.mkdtemp(prefix="deckwatch-initdb-"))
     _made_once().append(home)
     user = _postgres_user()
@@ -236,7 +239,7 @@ def _fresh_cluster(programs: Path) -> Path:
 
 @functools.cache
 def _executable(programs: Path) -> Path:
-    """The folder itself, or a copy where the servers' user may not enter it, as below /root."""
+    """Return the folder, or a copy if the servers' user cannot access it (for example, below /root)."""
     test = subprocess.run(["test", "-x", programs / "postgres"], user=_postgres_user(), cwd="/", check=False)
     if test.returncode == 0:
         return programs
@@ -248,9 +251,9 @@ def _executable(programs: Path) -> Path:
 
 @contextlib.contextmanager
 def _cluster(programs: Path, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
-    """A copy of the fresh cluster, with a server that is not started yet.
+    """Copy the new cluster. Its server is not started yet.
 
-    It lives right under /tmp: its user may not enter the folders that pytest makes.
+    It is located directly in /tmp, because its user cannot access pytest's folders.
     """
     programs = _executable(programs)
     port = free_port()
@@ -283,9 +286,9 @@ def _cluster(programs: Path, settings: Mapping[str, str]) -> Iterator[PostgresSe
 
 @contextlib.contextmanager
 def postgres_server(programs: Path | None = None, /, **settings: str) -> Iterator[PostgresServer]:
-    """A PostgreSQL with pg_stat_statements loaded; `settings` as in postgresql.conf.
+    """Run a PostgreSQL server with pg_stat_statements. `settings` are those of postgresql.conf.
 
-    `programs` is the folder of another version's programs.
+    `programs` is the folder with the programs of another version.
     """
     with _cluster(programs or Path(postgres_program("postgres")).parent, settings) as server:
         server.start()
@@ -294,10 +297,9 @@ def postgres_server(programs: Path | None = None, /, **settings: str) -> Iterato
 
 @contextlib.contextmanager
 def postgres_standby(primary: PostgresServer, slot: str, **settings: str) -> Iterator[PostgresServer]:
-    """A standby that streams through a slot of this name, which it creates.
+    """Run a standby that streams through a new slot with this name.
 
-    It begins with the same cluster as the primary did and replays all of its WAL, so the primary has to be young enough
-    to have all of it.
+    It starts from the same cluster as the primary and replays all of its WAL, so the primary must still have all of it.
     """
     assert primary.programs is not None
     primary.execute(f"SELECT pg_create_physical_replication_slot('{slot}', true)")

@@ -1,4 +1,4 @@
-"""The metrics that a server exposes: names, types and labels, beside the golden files and beside the catalogue."""
+"""Compares exposed metrics (names, types and labels) with the golden files and the catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services import deckwatch_command
 
 GOLDEN = Path(__file__).parent / "exporters" / "golden"
 
-#: By the metric's name, its type and its label names, without those of buckets and quantiles.
+#: Type and label names by metric name, without the labels of buckets and quantiles.
 Families: TypeAlias = "dict[str, tuple[str, frozenset[str]]]"
 
 
@@ -27,7 +27,7 @@ def families(exposition: str, prefix: str) -> Families:
 
 
 def assert_golden(name: str, found: Families) -> None:
-    """Compare with the golden file of this name; with `UPDATE_GOLDEN=1`, write it first."""
+    """Compare with a golden file. With `UPDATE_GOLDEN=1`, write the file first."""
     lines = {f"{metric} {kind} {','.join(sorted(labels))}".rstrip() for metric, (kind, labels) in found.items()}
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -37,7 +37,7 @@ def assert_golden(name: str, found: Families) -> None:
 
 
 def undeclared(found: Families) -> list[str]:
-    """The names that `deckwatch metrics` does not list with this type and these labels."""
+    """Return the names that `deckwatch metrics` does not list with the same type and labels."""
     declared = _declared()
     patterns = {name[:-1]: family for name, family in declared.items() if name.endswith("*")}
     return [

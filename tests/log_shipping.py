@@ -1,4 +1,4 @@
-"""What the tests of the whole log pipeline share: an agent that ships quickly, its figures, and what Loki has."""
+"""Shared parts of the log pipeline tests: an agent that ships quickly, its metrics, and Loki's contents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-#: A push is tried again, and what was read goes out, sooner than anybody would configure it.
+#: Much shorter intervals for batches and retries than in production.
 QUICK = {"batch_wait": "100ms", "timeout": "1s", "max_backoff": "300ms"}
 
 
 def new_job() -> str:
-    """A job that no other test has, since a real Loki keeps what earlier ones sent."""
+    """Return a unique job label, because a real Loki keeps the entries of earlier tests."""
     return f"app-{uuid.uuid4().hex[:12]}"
 
 
@@ -35,7 +35,7 @@ def config(
     own: bool = False,
     **logs: Any,
 ) -> str:
-    """The text of a config that ships `files` to one Loki (or its URL), or to several destinations."""
+    """Return a config that ships `files` to one Loki (or its URL) or to several destinations."""
     if isinstance(loki, Loki):
         loki = loki.url
     destinations = [{"url": loki}] if isinstance(loki, str) else loki
@@ -50,12 +50,12 @@ def config(
 
 
 def following(path: Path | str, job: str, **settings: Any) -> dict[str, Any]:
-    """The config of the files of a pattern."""
+    """Return the config entry for the files that match a pattern."""
     return {"path": str(path), "labels": {"job": job}, **settings}
 
 
 def shipper(folder: Path, text: str) -> contextlib.AbstractContextManager[Program]:
-    """The agent with this config; what it has to remember is in `folder / "state"`."""
+    """Run the agent with this config. Its state is in `folder / "state"`."""
     return agent(folder, text, STATE_DIRECTORY=str(folder / "state"))
 
 
@@ -87,7 +87,7 @@ def stored(loki: Loki, job: str) -> list[str]:
 
 
 def await_lines(loki: Loki, job: str, lines: Iterable[str], seconds: float = 60.0) -> None:
-    """Until Loki has as many lines; then each of them exactly once."""
+    """Wait until Loki has that number of lines, and assert that each is stored exactly once."""
     wanted = list(lines)
     deadline = time.monotonic() + seconds
     while len(stored(loki, job)) < len(wanted) and time.monotonic() < deadline:
@@ -96,7 +96,7 @@ def await_lines(loki: Loki, job: str, lines: Iterable[str], seconds: float = 60.
 
 
 def figures(program: Program) -> dict[str, float]:
-    """All samples of /metrics by name and sorted labels: `name{a="b"}`."""
+    """Return all samples of /metrics by name and sorted labels: `name{a="b"}`."""
     found = {}
     for family in text_string_to_metric_families(program.metrics()):
         for sample in family.samples:
@@ -106,7 +106,7 @@ def figures(program: Program) -> dict[str, float]:
 
 
 def total(program: Program, name: str, containing: str = "") -> float:
-    """The sum of all series of a name whose labels contain this text."""
+    """Return the sum of all series with this name and this text in their labels."""
     return sum(
         value for series, value in figures(program).items() if series.partition("{")[0] == name and containing in series
     )
@@ -117,12 +117,12 @@ def await_empty_spool(program: Program) -> None:
 
 
 def log_records(program: Program) -> list[dict[str, Any]]:
-    """What the agent logged so far."""
+    """Return the agent's log records so far."""
     return [json.loads(line) for line in program.printed.splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 def await_record(program: Program, *texts: str) -> dict[str, Any]:
-    """The first record of the agent's log whose message has all of these texts."""
+    """Wait for a log record with all of these texts in its message, and return it."""
 
     def found() -> list[dict[str, Any]]:
         return [it for it in log_records(program) if all(text in it["message"] for text in texts)]
@@ -134,7 +134,7 @@ def await_record(program: Program, *texts: str) -> dict[str, Any]:
 
 
 def reload(program: Program, folder: Path, text: str, times: int = 1) -> None:
-    """Give the running agent another config, and wait until it has it. `times` is how often that was done so far."""
+    """Reload the agent with another config and wait for it. `times` is the number of reloads including this one."""
     (folder / "deckwatch.yml").write_text(text)
     program.process.send_signal(signal.SIGHUP)
     until(lambda: sum(it.get("event") == "config.reloaded" for it in log_records(program)) >= times, what="the reload")

@@ -1,7 +1,7 @@
 """A strict double of Loki 3, over real HTTP: its limits, orderings, partial acceptance and rate limits.
 
-`loki()` runs one; `Loki` reads what it, or a real one, stored, so that the same tests can run against either. Where
-DECKWATCH_TEST_LOKI_URL is set, `loki_under_test()` gives the real one.
+`loki()` runs the double. `Loki` reads stored entries from it or from a real Loki, so the same tests run with either. If
+DECKWATCH_TEST_LOKI_URL is set, `loki_under_test()` returns the real one.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["Double", "Fault", "Loki", "Request", "Stored", "assert_exactly_once", "loki", "loki_under_test"]
 
 PUSH = "/loki/api/v1/push"
-#: The tenant where none is named and none is asked for.
-NOBODY = "fake"
+#: The tenant of requests without one.
+DEFAULT_TENANT = "fake"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with a push.
+    """A fault in the handling of a push.
 
-    `status`: that answer and nothing stored. `hang`: read, and never answered. `close_in_body`: the connection is
-    reset in the middle of the body. `store_and_close`: stored, and closed without an answer. `slow`: a proper answer,
-    a byte each `seconds`. `refuse`: closed at once.
+    `status`: respond with this status and store nothing. `hang`: never respond. `close_in_body`: reset the connection
+    in the middle of the body. `store_and_close`: store, then close without a response. `slow`: respond correctly, but
+    send one byte every `seconds`. `refuse`: close immediately.
     """
 
     kind: Literal["status", "hang", "close_in_body", "store_and_close", "slow", "refuse"]
     status: int = 500
-    text: str = "told to fail"
+    text: str = "deliberate failure"
     retry_after: str | None = None
     seconds: float = 0.2
     content_type: str = "text/plain; charset=utf-8"
@@ -59,7 +59,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A push as it came; `status` is 0 where there was no answer."""
+    """A received push. `status` is 0 if there was no response."""
 
     status: int
     tenant: str
@@ -69,7 +69,7 @@ class Request:
 
 
 class Double(Loki):
-    """A running double. Faults are consulted in order: first `next_faults`, one for each push, then `fault`."""
+    """A running double. Each push uses up one of `next_faults`; when there are none left, `fault` applies."""
 
     def __init__(self, url: str, limits: Limits, tenants: bool, authorization: str | None, tenant: str | None) -> None:
         super().__init__(url, tenant)
@@ -77,8 +77,8 @@ class Double(Loki):
         self.fault: Fault | None = None
         self.next_faults: list[Fault] = []
         self.requests: list[Request] = []
-        self.now = time.time  # what it takes for the time
-        self.retry_after: str | None = None  # with each 429
+        self.now = time.time  # its clock
+        self.retry_after: str | None = None  # Retry-After of each 429
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.connections = 0
@@ -88,7 +88,7 @@ class Double(Loki):
 
     @property
     def stored(self) -> dict[Labels, list[Entry]]:
-        """Entries by stream, in the order in which they came, of the tenant of this double."""
+        """The entries of this double's tenant by stream, in order of arrival."""
         with self.lock:
             return {labels: list(stream.entries) for labels, stream in self._streams().items()}
 
@@ -98,15 +98,15 @@ class Double(Loki):
 
     @property
     def sent_again(self) -> int:
-        """Entries that came more than once, to the byte."""
+        """The number of entries that arrived more than once, identical to the byte."""
         with self.lock:
             return sum(stream.sent_again for stream in self._streams().values())
 
     @property
     def discarded(self) -> Counter[str]:
-        """Entries refused, by Loki's reason."""
+        """The number of rejected entries by Loki's reason."""
         with self.lock:
-            return Counter(self.store(self.tenant or NOBODY).discarded)
+            return Counter(self.store(self.tenant or DEFAULT_TENANT).discarded)
 
     def statuses(self) -> list[int]:
         with self.lock:
@@ -126,14 +126,14 @@ class Double(Loki):
         if self._authorization and headers.get("Authorization") != self._authorization:
             raise Refused(401, "Unauthorized")
         if not self._asks_tenant:
-            return NOBODY
+            return DEFAULT_TENANT
         tenant = headers.get("X-Scope-OrgID")
         if not tenant:
             raise Refused(401, "no org id")
         return tenant
 
     def _streams(self) -> dict[Labels, Stream]:
-        return self.store(self.tenant or NOBODY).streams
+        return self.store(self.tenant or DEFAULT_TENANT).streams
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def loki(
     bearer: str | None = None,
     **limits: Any,
 ) -> Iterator[Double]:
-    """A double with these limits (see Limits). With a `tenant` it wants one in each request, and reads that one's."""
+    """Run a double with these limits (see Limits). With a `tenant`, requests must name one."""
     authorization = f"Bearer {bearer}" if bearer else None
     if basic:
         authorization = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
@@ -171,7 +171,7 @@ def loki(
 
 @contextlib.contextmanager
 def loki_under_test() -> Iterator[Loki]:
-    """The real Loki of DECKWATCH_TEST_LOKI_URL, or a double."""
+    """Return the real Loki of DECKWATCH_TEST_LOKI_URL, or run a double."""
     url = os.environ.get("DECKWATCH_TEST_LOKI_URL")
     if url:
         yield Loki(url.rstrip("/"))
@@ -207,13 +207,13 @@ class _Server(ThreadingHTTPServer):
                     request.close()
 
     def handle_error(self, *_: Any) -> None:
-        """That a connection was cut is no error; what else there is fails the test."""
+        """Ignore closed connections. Any other exception fails the test."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
             self.errors.append(error)
 
     def cut(self) -> None:
-        """Close every connection, as a process that ends does."""
+        """Close every connection, like a process that exits."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -292,8 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
         found.sort(key=lambda pair: pair[0][0], reverse=backward)
         streams: dict[Labels, list[Any]] = {}
         for (moment, line, metadata), labels in found[: int(asked.get("limit", "100"))]:
-            told = [str(moment), line, {"structuredMetadata": dict(metadata)} if metadata else {}]
-            streams.setdefault(labels, []).append(told)
+            entry = [str(moment), line, {"structuredMetadata": dict(metadata)} if metadata else {}]
+            streams.setdefault(labels, []).append(entry)
         return {"resultType": "streams", "result": [{"stream": dict(k), "values": v} for k, v in streams.items()]}
 
     def _push(self, body: bytes) -> tuple[int, str]:
@@ -349,6 +349,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(bytes((byte,)))
 
     def _reset(self) -> None:
-        """Close without a word more; what was not read makes it a reset."""
+        """Close without a response. Unread data turns this into a reset."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""What a Loki, real or not, stored: read over its query API."""
+"""Reads stored entries from a real Loki or a double over the query API."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Stored:
 
 
 class Loki:
-    """What a Loki at `url`, real or not, stored for a tenant: over its query API."""
+    """A reader of the entries that Loki at `url`, real or a double, stored for a tenant."""
 
     def __init__(self, url: str, tenant: str | None = None) -> None:
         self.url = url
         self.tenant = tenant
 
     def entries(self, query: str, start: int | None = None, end: int | None = None) -> list[Stored]:
-        """All entries of a selector (`{job="app"}`), oldest first; by default of the last 8 days and the next hour."""
+        """Return the entries that match a selector (`{job="app"}`), oldest first (default: 8 days to the next hour)."""
         now = time.time_ns()
         begin = now - 8 * 24 * 3600 * SECOND if start is None else start
         until = now + 3600 * SECOND if end is None else end
@@ -45,7 +45,9 @@ class Loki:
             found.update(dict.fromkeys(page))
             if len(found) == before:
                 return sorted(found, key=lambda entry: entry.time)
-            begin = max(entry.time for entry in page)  # again, since a page can end between two of the same time
+            begin = max(
+                entry.time for entry in page
+            )  # repeat this time, because a page can end between two entries of the same time
 
     def lines(self, query: str) -> list[str]:
         return [entry.line for entry in self.entries(query)]
@@ -53,7 +55,9 @@ class Loki:
     def _page(self, query: str, start: int, end: int) -> list[Stored]:
         asked = {"query": query, "start": start, "end": end, "limit": 5000, "direction": "forward"}
         request = urllib.request.Request(f"{self.url}/loki/api/v1/query_range?{urllib.parse.urlencode(asked)}")
-        request.add_header("X-Loki-Response-Encoding-Flags", "categorize-labels")  # metadata apart from labels
+        request.add_header(
+            "X-Loki-Response-Encoding-Flags", "categorize-labels"
+        )  # return metadata separately from labels
         if self.tenant:
             request.add_header("X-Scope-OrgID", self.tenant)
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -70,13 +74,13 @@ def _metadata(value: list[Any]) -> dict[str, str]:
 
 
 def _pairs(labels: dict[str, str]) -> Labels:
-    """Sorted, without those that Loki adds."""
+    """Return the sorted labels without those that Loki adds."""
     added = ("detected_level", "service_name")
     return tuple(sorted((name, text) for name, text in labels.items() if name not in added))
 
 
 def assert_exactly_once(lines: Iterable[str], stored: Iterable[str]) -> None:
-    """Every line is stored exactly as often as it was written."""
+    """Assert that every line is stored exactly as often as it was written."""
     wanted, found = Counter(lines), Counter(stored)
     missing, extra = wanted - found, found - wanted
     assert not missing, f"{missing.total()} of {wanted.total()} lines are missing, such as {list(missing)[:5]}"

@@ -1,4 +1,4 @@
-"""What Loki 3 does with a push: its limits, texts and orderings, in memory.
+"""An in-memory model of how Loki 3 handles a push: its limits, error texts and order of checks.
 
 The texts and the order of the checks are those of Loki's pkg/distributor/validator.go, distributor.go,
 pkg/ingester/instance.go, stream.go and pkg/validation/validate.go. One ingester, as in a single binary.
@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Loki's defaults; bytes and seconds. Rates are off unless set."""
+    """Loki's default limits, in bytes and seconds. Rate limits are off by default."""
 
     line: int = 256 * 1024
     labels: int = 15
@@ -38,7 +38,7 @@ class Limits:
     future: float = 600
     behind: float = 3600
     body: int = 100 * 1024 * 1024
-    rate: float = 0  # bytes a second, of a tenant
+    rate: float = 0  # bytes per second and tenant
     burst: float = 6 * 1024 * 1024
     stream_rate: float = 0
     stream_burst: float = 15 * 1024 * 1024
@@ -48,7 +48,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """An answer other than 204, with what was valid perhaps stored."""
+    """A response other than 204. Valid entries may have been stored."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -58,7 +58,7 @@ class Refused(Exception):
 
 @dataclass
 class _Bucket:
-    """A token bucket of `rate` bytes a second."""
+    """A token bucket with `rate` bytes per second."""
 
     rate: float
     burst: float
@@ -85,14 +85,14 @@ class _Bucket:
 @dataclass
 class Stream:
     bucket: _Bucket
-    entries: list[Entry] = field(default_factory=list)  # in the order in which they came
+    entries: list[Entry] = field(default_factory=list)  # in order of arrival
     known: set[Entry] = field(default_factory=set)
     newest: int = 0
     sent_again: int = 0
 
 
 class Store:
-    """What one tenant stored."""
+    """The stored entries of one tenant."""
 
     def __init__(self, limits: Limits, tenant: str, clock: Callable[[], float] = time.time) -> None:
         self.limits = limits
@@ -103,7 +103,7 @@ class Store:
         self._bucket = _Bucket(limits.rate, limits.burst, time.monotonic)
 
     def push(self, streams: list[tuple[Labels, list[Entry]]]) -> None:
-        """Store what is valid. Raises Refused for the rest, or for all."""
+        """Store the valid entries. Raises Refused if some or all are rejected."""
         if not streams:
             raise Refused(422, "error at least one valid stream is required for ingestion")
         errors: list[str] = []
@@ -133,7 +133,7 @@ class Store:
     # The distributor
 
     def _named(self, labels: Labels) -> Labels:
-        """Sorted, without those that have no value, and with Loki's own."""
+        """Return sorted labels with Loki's own and without empty ones."""
         pairs = {name: text for name, text in labels if text}
         if self.limits.service_name and "service_name" not in pairs:
             source = next((pairs[n] for n in ("service", "app", "application", "name", "job") if n in pairs), "")
@@ -212,7 +212,7 @@ class Store:
     def _ingest(self, streams: list[tuple[Labels, list[Entry]]]) -> None:
         error: Refused | None = None
         for labels, entries in streams:
-            # As in Loki, the outcome of the last stream is that of the push: it hides those before.
+            # As in Loki, the result of the last stream is the result of the push and hides earlier ones.
             error = self._append(labels, entries)
         if error:
             raise error
@@ -266,12 +266,12 @@ class Store:
         return self._failed(400, labels, failed, len(entries)) if failed else None
 
     def _failed(self, status: int, labels: Labels, failed: list[tuple[int, str]], total: int) -> Refused:
-        told = "".join(
+        listed = "".join(
             f"entry with timestamp {go_time(moment)} ignored, reason: '{reason}',\n"
             for moment, reason in failed[: self.limits.returned_errors]
         )
         end = f"user '{self.tenant}', total ignored: {len(failed)} out of {total} for stream: {label_text(labels)}"
-        return Refused(status, told + end)
+        return Refused(status, listed + end)
 
     def _discard(self, reason: str, entries: int, text: str) -> str:
         self.discarded[reason] += entries
@@ -283,7 +283,7 @@ def label_text(labels: Labels) -> str:
 
 
 def parse_labels(text: str) -> Labels:
-    """Labels as PromQL writes them. Raises Refused as Loki does: for the whole push."""
+    """Parse labels in PromQL syntax. Raises Refused, like Loki, for the whole push."""
     pair = r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*("(?:[^"\\]|\\.)*")\s*'
     if not re.fullmatch(r"\{(?:%s(?:,%s)*)?\}" % (pair, pair), text):  # noqa: UP031
         raise Refused(400, f"couldn't parse labels: 1:2: parse error: unexpected character in {text!r}")
@@ -295,7 +295,7 @@ def rfc3339(moment: int) -> str:
 
 
 def go_time(moment: int) -> str:
-    """As Go's time.Time prints itself."""
+    """Format a time like Go's time.Time."""
     seconds, fraction = divmod(moment, SECOND)
     digits = f".{fraction:09}".rstrip("0").rstrip(".")
     return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{digits} +0000 UTC")

@@ -1,4 +1,4 @@
-"""Bodies of pushes, read as Loki reads them: JSON, and protobuf in a raw snappy block."""
+"""Parses push bodies like Loki: JSON, and protobuf in a raw snappy block."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Streams = list[tuple[Labels, list[Entry]]]
 
 
 def read_push(body: bytes, content_type: str, encoding: str, limit: int) -> Streams:
-    """The streams of a body. Raises Refused."""
+    """Return the streams of a body. Raises Refused."""
     if len(body) > limit:
         raise Refused(413, f"request body too large: message size too large, {len(body)} > {limit}")
     try:
         if encoding == "gzip":
             body = gzip.decompress(body)
         elif encoding == "deflate":
-            body = zlib.decompress(body, -15)  # without a zlib header: Go's compress/flate
+            body = zlib.decompress(body, -15)  # Go's compress/flate has no zlib header
         elif encoding not in ("", "snappy"):
             raise Refused(400, f'Content-Encoding "{encoding}" not supported')
         kind = content_type.partition(";")[0].strip()
@@ -61,7 +61,7 @@ def _from_json(body: bytes) -> Streams:
                 raise ValueError("could not parse structured metadata")
             _only_text(metadata)
             entries.append((int(value[0]), value[1], tuple(sorted(metadata.items()))))
-        # Loki writes them as text and reads that: what is no label name is found here.
+        # Loki formats the labels as text and parses it, which rejects invalid label names.
         streams.append((parse_labels(label_text(tuple(sorted(labels.items())))), entries))
     return streams
 
@@ -136,7 +136,7 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def unsnappy(block: bytes) -> bytes:
-    """A raw snappy block, decompressed (https://github.com/google/snappy/blob/main/format_description.txt)."""
+    """Decompress a raw snappy block (https://github.com/google/snappy/blob/main/format_description.txt)."""
     size, at = _varint(block, 0)
     content = bytearray()
     while at < len(block):

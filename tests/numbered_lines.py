@@ -1,9 +1,9 @@
-"""Log lines that are known by their number. As a program, a writer of them in a rotated file:
+"""Numbered log lines. As a program, writes them to a rotated file:
 
     numbered_lines.py PATH WRITER BEGIN RATE PERIOD BACKUPS
 
-writes RATE lines a second, renames the file each PERIOD seconds as Python's RotatingFileHandler does (BACKUPS are
-kept), and ends on SIGTERM: it prints how many lines it wrote.
+writes RATE lines per second and renames the file every PERIOD seconds like Python's RotatingFileHandler (BACKUPS are
+kept). On SIGTERM, it prints the number of lines written and exits.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 
 class Numbered(NamedTuple):
-    """The lines of one writer, `step` nanoseconds apart from `begin` (Unix nanoseconds) on.
+    """The lines of one writer, `step` nanoseconds apart, starting at `begin` (Unix nanoseconds).
 
-    Each tenth has no timestamp: were it read twice, it would be stored twice.
+    Every tenth line has no timestamp, so it would be stored twice if it were read twice.
     """
 
     writer: str
@@ -30,19 +30,19 @@ class Numbered(NamedTuple):
     level: str = "INFO"
 
     def line(self, number: int) -> str:
-        told = f'"level": "{self.level}", "writer": "{self.writer}", "n": {number}}}'
+        fields = f'"level": "{self.level}", "writer": "{self.writer}", "n": {number}}}'
         if number % 10 == 9:
-            return "{" + told
+            return "{" + fields
         seconds, fraction = divmod(self.begin + number * self.step, 1_000_000_000)
         moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f'{{"timestamp": "{moment}.{fraction:09}Z", {told}'
+        return f'{{"timestamp": "{moment}.{fraction:09}Z", {fields}'
 
     def lines(self, begin: int, end: int) -> list[str]:
         return [self.line(number) for number in range(begin, end)]
 
 
 def rotate(path: Path, backups: int) -> None:
-    """The file is PATH.1 then, that one is PATH.2, and so on."""
+    """Rename the file to PATH.1, that one to PATH.2, and so on."""
     for number in range(backups - 1, 0, -1):
         source = Path(f"{path}.{number}")
         if source.exists():

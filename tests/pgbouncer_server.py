@@ -1,4 +1,4 @@
-"""A real PgBouncer for the tests, before a real PostgreSQL."""
+"""A real PgBouncer in front of a real PostgreSQL for the tests."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from services import free_port, installed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: The users of userlist.txt: `monitor` may read the console, `admin` may change things there, `app` neither.
+#: The users in userlist.txt: `monitor` can read the console, `admin` can change settings, `app` can do neither.
 PASSWORDS = {"admin": "admin-secret", "monitor": "monitor-secret", "app": "app-secret", "postgres": "postgres-secret"}
 
 
 @dataclass
 class PgBouncer(Server):
-    """A PgBouncer whose database `app` is the database `postgres` of the server behind it."""
+    """A PgBouncer that maps its database `app` to the database `postgres` of the server behind it."""
 
     passwords: Mapping[str, str] = field(default_factory=dict)
 
     def dsn(self, database: str = "pgbouncer", user: str = "monitor") -> str:
-        """Without a password."""
+        """Return the DSN without a password."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def connect(self, database: str = "app", user: str = "app", **options: Any) -> psycopg.Connection[Any]:
-        """A client of the test's own; no prepared statements, which a pool in transaction mode may not know."""
+        """Open a connection without prepared statements, which a pool in transaction mode may not support."""
         options.setdefault("application_name", "test")
         options.setdefault("password", self.passwords.get(user))
         return psycopg.connect(self.dsn(database, user), autocommit=True, prepare_threshold=None, **options)
 
     def console(self, command: str, user: str = "admin") -> list[dict[str, str | None]]:
-        """A command to the admin console; the rows of its answer, by column."""
+        """Run a command on the admin console. Return the rows by column."""
         with self._console(user) as connection:
             result = connection.exec_(command.encode())
             assert result.status in (psycopg.pq.ExecStatus.TUPLES_OK, psycopg.pq.ExecStatus.COMMAND_OK), (
@@ -56,7 +56,7 @@ class PgBouncer(Server):
             ]
 
     def version(self) -> str:
-        """As it says on connecting: `1.18.0`."""
+        """Return the version reported on connecting, such as `1.18.0`."""
         with self._console("monitor") as connection:
             return (connection.parameter_status(b"server_version") or b"").decode().removesuffix("/bouncer")
 
@@ -71,13 +71,13 @@ class PgBouncer(Server):
             connection.finish()
 
     def reload(self, **settings: str) -> None:
-        """Change settings in pgbouncer.ini, and have it read again."""
+        """Change settings in pgbouncer.ini and reload it."""
         ini = self.folder / "pgbouncer.ini"
         ini.write_text(ini.read_text() + "".join(f"{name} = {value}\n" for name, value in settings.items()))
         self.console("RELOAD")
 
     def kill(self) -> None:
-        """`kill -KILL`: no goodbye to anybody."""
+        """Kill it with SIGKILL, without closing connections properly."""
         assert self.process is not None
         process, self.process = self.process, None
         process.send_signal(signal.SIGKILL)
@@ -100,10 +100,10 @@ def pgbouncer_server(
     program: str = "",
     **settings: str,
 ) -> Iterator[PgBouncer]:
-    """A PgBouncer before `postgres`, or before nothing that answers; `settings` as in pgbouncer.ini's [pgbouncer].
+    """Run a PgBouncer in front of `postgres` or an unreachable server. `settings` are those of [pgbouncer].
 
-    Clients prove who they are (PASSWORDS), servers trust. It lives right under /tmp: its user may not enter the
-    folders that pytest makes. `program` is another pgbouncer than the installed one.
+    Clients authenticate (PASSWORDS); servers trust it. It is located directly in /tmp, because its user cannot access
+    pytest's folders. `program` selects another pgbouncer than the installed one.
     """
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="deckwatch-pgbouncer-"))
@@ -120,7 +120,7 @@ def pgbouncer_server(
         "default_pool_size": "2",
         **settings,
     }
-    # [databases] first: what reload() appends belongs to [pgbouncer].
+    # [databases] comes first, because reload() appends to [pgbouncer].
     (home / "pgbouncer.ini").write_text(
         f"[databases]\napp = host=127.0.0.1 port={behind} dbname=postgres user=postgres\n[pgbouncer]\n"
         + "".join(f"{name} = {value}\n" for name, value in chosen.items())
@@ -128,7 +128,7 @@ def pgbouncer_server(
     (home / "userlist.txt").write_text("".join(f'"{user}" "{password}"\n' for user, password in PASSWORDS.items()))
     user = ""
     if os.getuid() == 0:
-        user = "postgres"  # it refuses to run as root
+        user = "postgres"  # PgBouncer does not run as root
         for path in (home, *home.iterdir()):
             shutil.chown(path, user)
     command = [program or installed("pgbouncer"), str(home / "pgbouncer.ini")]

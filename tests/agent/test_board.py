@@ -1,4 +1,4 @@
-"""The board: what is served is fresh or absent, merged by family, and put together once for each change."""
+"""The board serves only current values, merges families, and builds each exposition once per change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Fixed:
 
 
 class Desk:
-    """A board with a clock, and collectors run on it by hand."""
+    """A board with a fake clock. The test runs collectors explicitly."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -73,7 +73,7 @@ class Desk:
         }
 
 
-def test_targets_of_one_exporter_are_told_apart_by_the_target_label_under_one_help_and_type() -> None:
+def test_targets_of_one_exporter_share_help_and_type_and_differ_in_the_target_label() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     desk.post("redis", Fixed(UP(0)), "sessions")
@@ -84,7 +84,7 @@ def test_targets_of_one_exporter_are_told_apart_by_the_target_label_under_one_he
     assert 'redis_up{target="cache"} 1\nredis_up{target="sessions"} 0\n' in text
 
 
-def test_a_failed_run_takes_the_samples_of_its_collector_away_at_once_and_no_others() -> None:
+def test_a_failed_run_immediately_removes_the_samples_of_its_collector_only() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     desk.post("redis", Fixed(UP(1)), "sessions")
@@ -98,7 +98,7 @@ def test_a_failed_run_takes_the_samples_of_its_collector_away_at_once_and_no_oth
     assert series['deckwatch_collector_success{target="sessions",collector="redis"}'] == 1
 
 
-def test_what_belongs_to_no_target_can_be_asked_for_by_itself() -> None:
+def test_metrics_without_a_target_can_be_selected_alone() -> None:
     desk = Desk()
     desk.post("system.load", Fixed(UP(1)))
     desk.post("redis", Fixed(UP(0)), "cache")
@@ -109,7 +109,7 @@ def test_what_belongs_to_no_target_can_be_asked_for_by_itself() -> None:
     assert 'deckwatch_collector_success{collector="redis"}' not in series
 
 
-def test_a_snapshot_that_no_newer_one_follows_in_time_is_taken_away_and_marked() -> None:
+def test_a_snapshot_that_is_not_renewed_in_time_is_removed_and_marked() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     desk.clock.now += 46
@@ -132,7 +132,7 @@ def test_the_last_success_stays_known_while_a_collector_fails() -> None:
     assert series['deckwatch_collector_last_success_timestamp_seconds{target="cache",collector="redis"}'] == 1000
 
 
-def test_a_probe_that_never_ended_a_run_is_reported_once_its_time_is_over() -> None:
+def test_a_collector_that_never_finished_a_run_is_reported_after_its_timeout() -> None:
     desk = Desk()
     desk.board.add(NamedCollector("slow", Fixed()), "slow", "", valid_for=45)
     assert 'deckwatch_collector_success{collector="slow"}' not in desk.series()
@@ -142,7 +142,7 @@ def test_a_probe_that_never_ended_a_run_is_reported_once_its_time_is_over() -> N
     assert desk.series()['deckwatch_collector_success{collector="slow"}'] == 0
 
 
-def test_the_age_of_a_snapshot_is_told_anew_on_each_answer() -> None:
+def test_the_age_of_a_snapshot_is_updated_in_each_response() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     ages = []
@@ -153,7 +153,7 @@ def test_the_age_of_a_snapshot_is_told_anew_on_each_answer() -> None:
     assert ages == [0, 1.5, 3]
 
 
-def test_a_second_scraper_gets_the_same_answer_without_it_being_put_together_again(
+def test_a_second_scraper_gets_the_same_response_without_rebuilding_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = Desk()
@@ -204,7 +204,7 @@ def test_collectors_are_selected_by_exporter_by_name_or_by_part(name: str) -> No
 
 
 @pytest.mark.parametrize("selection", [Selection(("nope",)), Selection(target="nope"), Selection(target="")])
-def test_what_does_not_exist_cannot_be_selected(selection: Selection) -> None:
+def test_an_unknown_name_cannot_be_selected(selection: Selection) -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
 
@@ -212,7 +212,7 @@ def test_what_does_not_exist_cannot_be_selected(selection: Selection) -> None:
         desk.text(selection)
 
 
-def test_a_removed_probe_leaves_nothing_behind_and_its_late_run_is_ignored() -> None:
+def test_a_removed_collector_leaves_no_series_and_its_late_run_is_ignored() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1)), "cache")
     named, encoder = desk.collectors["redis", "cache"]
@@ -222,7 +222,7 @@ def test_a_removed_probe_leaves_nothing_behind_and_its_late_run_is_ignored() -> 
     assert not any("redis" in name for name in desk.series())
 
 
-def test_the_peers_spelling_of_success_and_duration_is_there_too() -> None:
+def test_success_and_duration_are_also_exported_under_node_exporters_names() -> None:
     desk = Desk()
     desk.post("system.cpu", Fixed(UP(1)), prefix="node")
 
@@ -244,7 +244,7 @@ def test_a_series_that_two_collectors_expose_is_served_once_and_counted() -> Non
     assert desk.text().count('redis_db_keys{db="b"}') == 1
 
 
-def test_a_metric_declared_with_another_type_is_left_out_and_counted() -> None:
+def test_a_metric_with_a_conflicting_type_is_dropped_and_counted() -> None:
     desk = Desk()
     desk.post("one", Fixed(KEYS(1, db="a")))
     desk.post("two", Fixed(Metric("redis_db_keys", "counter", "Other.", ["db"])(2, db="b")))
@@ -264,12 +264,12 @@ def test_the_exposition_parses_in_both_formats_and_passes_promtool() -> None:
     for families in (list(parse_text(desk.text())), list(parse_openmetrics(openmetrics))):
         samples = {sample.name: sample for family in families for sample in family.samples}
         assert samples["redis_keyspace_hits_total"].value == 5
-    # The client's text parser appends _total to the name of any counter, so what is printed is looked at.
+    # The client's text parser appends _total to every counter name, so compare the text.
     for document in (desk.text(), openmetrics):
         assert '\npg_stat_database_xact_commit{target="main",datname="app"} 7\n' in document
     promtool = shutil.which("promtool")
     assert promtool, "promtool is not installed; make test installs it"
-    desk.board.remove(desk.collectors["postgres", "main"][0])  # the peer's name is not one that promtool would choose
+    desk.board.remove(desk.collectors["postgres", "main"][0])  # promtool objects to the peer's name
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=desk.text(), capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Why TLS failed, from handshakes that fail for real."""
+"""Error messages of real failed TLS handshakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _failure(context: ssl.SSLContext, server: ssl.SSLContext) -> str:
-    """What the client says of a handshake in memory and of its first read."""
+    """Perform a TLS handshake in memory and read once. Return the client's error message."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
     other = server.wrap_bio(to_server, to_client, server_side=True)
@@ -28,13 +28,13 @@ def _failure(context: ssl.SSLContext, server: ssl.SSLContext) -> str:
             pass
         except ssl.SSLError as error:
             return tls_failure(error, ca="the CA", name="the name", certificate="the certificate")
-        with contextlib.suppress(ssl.SSLError):  # an alert tells the client
+        with contextlib.suppress(ssl.SSLError):  # a TLS alert informs the client
             other.do_handshake()
     assert client.version(), "the handshake did not end"
     return ""
 
 
-def test_a_server_that_requires_a_client_certificate_says_so(tmp_path: Path) -> None:
+def test_a_missing_client_certificate_is_reported(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
     server = ours.serving()
     server.verify_mode = ssl.CERT_REQUIRED

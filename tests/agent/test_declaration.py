@@ -1,4 +1,4 @@
-"""Declared metrics: a call makes a sample, wrong labels are a programming error, and gone series cost nothing."""
+"""Declared metrics: a call creates a sample, wrong labels raise, and unused series free their memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from deckwatch.metrics.declaration import Counter, Gauge, Histogram, Metric, MetricPattern, declared_in, unit_of
 
 
-def test_a_call_makes_a_sample_of_the_labelled_series() -> None:
+def test_a_call_creates_a_sample_of_the_labelled_series() -> None:
     keys = Gauge("redis_db_keys", "Keys.", ["db"])
 
     sample = keys(7, db="db0")
@@ -24,7 +24,7 @@ def test_the_same_labels_in_any_order_are_rendered_in_the_declared_order() -> No
     assert metric(1, b="2", a="1").series.text == metric(1, a="1", b="2").series.text == 'x_total{a="1",b="2"} '
 
 
-def test_a_series_is_made_once_while_a_sample_holds_it() -> None:
+def test_a_series_is_created_once_while_a_sample_references_it() -> None:
     metric = Gauge("x", "X.", ["a"])
 
     first, second = metric(1, a="1"), metric(2, a="1")
@@ -32,7 +32,7 @@ def test_a_series_is_made_once_while_a_sample_holds_it() -> None:
     assert first.series is second.series
 
 
-def test_a_series_that_nobody_holds_is_forgotten() -> None:
+def test_an_unreferenced_series_is_freed() -> None:
     metric = Gauge("x", "X.", ["pid"])
 
     for pid in range(10_000):
@@ -43,18 +43,18 @@ def test_a_series_that_nobody_holds_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, {"b": "1"}, {"a": "1", "b": "2"}])
-def test_labels_that_were_not_declared_raise_a_type_error_that_names_them(labels: dict[str, str]) -> None:
+def test_undeclared_labels_raise_a_type_error_that_names_them(labels: dict[str, str]) -> None:
     with pytest.raises(TypeError, match=r"x takes the labels \(a\)"):
         Gauge("x", "X.", ["a"])(1, **labels)
 
 
-def test_a_label_value_that_is_no_string_raises_a_type_error() -> None:
+def test_a_label_value_that_is_not_a_string_raises_a_type_error() -> None:
     with pytest.raises(TypeError, match="'a' is 5"):
         Gauge("x", "X.", ["a"])(1, a=5)  # type: ignore[arg-type]  # the fault under test
 
 
 @pytest.mark.parametrize("name", ["", "9x", "a-b", "a b", "ä"])
-def test_a_name_that_is_not_legacy_ascii_is_refused_at_declaration(name: str) -> None:
+def test_a_name_that_is_not_legacy_ascii_is_rejected_at_declaration(name: str) -> None:
     with pytest.raises(ValueError, match="not a metric name"):
         Gauge(name, "X.")
 
@@ -66,7 +66,7 @@ def test_label_values_are_escaped_and_undecodable_bytes_replaced() -> None:
     assert metric(1, a=b"\xff".decode("utf-8", "surrogateescape")).series.text == 'x{a="?"} '
 
 
-def test_a_target_label_of_its_own_makes_room_for_the_boards() -> None:
+def test_a_declared_target_label_is_renamed_because_the_board_adds_its_own() -> None:
     series = Gauge("x", "X.", ["target"])(1, target="theirs").series
 
     assert series.text_for("ours") == 'x{target="ours",exported_target="theirs"} '
@@ -85,7 +85,7 @@ def test_a_histogram_is_exposed_with_cumulative_buckets_a_sum_and_a_count() -> N
     ]
 
 
-def test_a_pattern_names_metrics_by_what_the_host_has() -> None:
+def test_a_pattern_declares_metrics_for_names_found_on_the_host() -> None:
     memory = MetricPattern("node_memory_*", "gauge", "Field {}.")
 
     assert memory.named("Active(anon)").name == "node_memory_Active_anon_"
@@ -105,7 +105,7 @@ def test_a_pattern_names_metrics_by_what_the_host_has() -> None:
         ("seconds", "seconds"),
     ],
 )
-def test_the_unit_is_read_from_the_name(name: str, unit: str) -> None:
+def test_the_unit_is_derived_from_the_name(name: str, unit: str) -> None:
     assert unit_of(name) == unit
 
 

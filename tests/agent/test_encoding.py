@@ -1,4 +1,4 @@
-"""The text formats: what is printed parses back to the same samples."""
+"""The text formats: encoded samples parse back to the same samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from deckwatch.metrics.declaration import Counter, Exemplar, Extra, Gauge, Metric, MetricType, Sample
 from deckwatch.metrics.encoding import Encoder, format_numbers, openmetrics_header, text_header
 
-# Surrogates stand for bytes that are no UTF-8; those are replaced (see test_metric), so they cannot come back.
+# Surrogates represent bytes that are not UTF-8. They are replaced (see test_declaration), so they do not round-trip.
 LABEL_VALUES = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.one_of(st.floats(), st.integers(-(2**53), 2**53), st.booleans())
 
@@ -43,7 +43,7 @@ def test_any_label_value_number_and_help_parses_back_in_both_formats(series: dic
 
 
 @given(st.lists(st.one_of(NUMBERS, st.integers()), min_size=1))
-def test_every_number_is_written_so_that_it_reads_back_exactly(values: list[float]) -> None:
+def test_every_number_round_trips_exactly(values: list[float]) -> None:
     written = format_numbers(values)
 
     assert len(written) == len(values)
@@ -51,12 +51,12 @@ def test_every_number_is_written_so_that_it_reads_back_exactly(values: list[floa
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN"), (True, "1")])
-def test_what_is_not_finite_is_spelled_as_the_formats_ask(value: float, text: str) -> None:
+def test_non_finite_numbers_are_spelled_as_the_formats_require(value: float, text: str) -> None:
     assert format_numbers([value]) == [text]
 
 
 @pytest.mark.parametrize("value", [None, "1", [1], {}, [], object()])
-def test_a_value_that_is_no_number_is_refused_and_never_printed(value: Any) -> None:
+def test_a_value_that_is_not_a_number_is_rejected(value: Any) -> None:
     with pytest.raises(TypeError, match="not a number"):
         format_numbers([1.0, value, 2.0])
 
@@ -69,7 +69,7 @@ def test_the_target_label_comes_first_on_every_line() -> None:
     assert family.text == 'x{target="cache",a="1"} 1\nx{target="cache",a="2"} 2\n'
 
 
-def test_an_encoder_forgets_series_that_are_gone() -> None:
+def test_an_encoder_forgets_series_that_no_longer_exist() -> None:
     metric = Gauge("x", "X.", ["pid"])
     encoder = Encoder("cache")
     for start in range(0, 20_000, 100):
@@ -87,7 +87,7 @@ def test_an_encoder_forgets_series_that_are_gone() -> None:
         ("node_load1", "gauge", "node_load1", "gauge"),
     ],
 )
-def test_openmetrics_declares_each_metric_so_that_its_sample_name_stays(
+def test_openmetrics_declarations_keep_sample_names_unchanged(
     name: str, type: MetricType, family: str, declared: str
 ) -> None:
     metric = Metric(name, type, "X.")
@@ -102,7 +102,7 @@ def test_a_counter_beside_a_gauge_of_its_family_name_is_declared_unknown() -> No
     assert "# TYPE jobs_total unknown\n" in openmetrics_header(Counter("jobs_total", "J."), frozenset({"jobs"}))
 
 
-def test_timestamps_and_exemplars_are_printed_where_the_format_has_them() -> None:
+def test_timestamps_and_exemplars_are_encoded_if_the_format_supports_them() -> None:
     metric = Counter("x_total", "X.")
     extra = Extra(timestamp=1.5, exemplar=Exemplar((("trace_id", "abc"),), 0.25, 1.25))
     (family,) = Encoder().families([metric(3)._replace(extra=extra)])

@@ -1,4 +1,4 @@
-"""The gate: which alerts it looks at, and when a series of points counts as having fired."""
+"""The gate: which alerts it checks, and when a range of samples counts as firing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class ScriptedPrometheus(JsonApi):
-    """Prometheus has scraped for `up` seconds; the expression of one alert is true at some ages (seconds ago).
+    """A Prometheus that has scraped for `up` seconds, where one alert's expression is true at some ages (seconds ago).
 
-    It has series of all metrics but the `missing` ones.
+    It has series of all metrics except the `missing` ones.
     """
 
     def __init__(self, true: list[tuple[float, float]], up: float = 86400, missing: Collection[str] = ()) -> None:
@@ -58,14 +58,14 @@ def gated(
     [
         ([(400, 0)], True),
         ([(200, 0)], False),  # shorter than `for`
-        ([(500, 350), (200, 0)], False),  # long enough only in sum
-        ([(850, 500)], True),  # over, but it fired in the window
+        ([(500, 350), (200, 0)], False),  # long enough only in total
+        ([(850, 500)], True),  # resolved, but it fired in the window
         ([(850, 700)], False),  # before the window
         ([(80000, 0)], True),
         ([], False),
     ],
 )
-def test_an_alert_fires_when_it_is_true_for_as_long_as_its_for_and_into_the_window(
+def test_an_alert_fires_if_it_is_true_for_its_for_duration_and_within_the_window(
     true: list[tuple[float, float]], fires: bool
 ) -> None:
     code, said = gated(ScriptedPrometheus(true))
@@ -74,7 +74,7 @@ def test_an_alert_fires_when_it_is_true_for_as_long_as_its_for_and_into_the_wind
     assert f"{'1' if fires else 'none'} of 1 alert fired in the last 10m\n" in said
 
 
-def test_the_table_tells_alert_severity_labels_times_and_value() -> None:
+def test_the_table_shows_alert_severity_labels_times_and_value() -> None:
     _, said = gated(ScriptedPrometheus([(400, 0)]))
     header, row, _ = said.splitlines()
 
@@ -85,13 +85,13 @@ def test_the_table_tells_alert_severity_labels_times_and_value() -> None:
     assert (until, value) == ("now", "0.5")
 
 
-def test_what_is_over_has_its_end() -> None:
+def test_resolved_alerts_have_an_end_time() -> None:
     _, said = gated(ScriptedPrometheus([(850, 500)]))
     assert said.splitlines()[1].split()[4].endswith("Z")
 
 
-def test_time_in_which_prometheus_did_not_run_is_no_reason_to_fire() -> None:
-    """absent() is true of all time before Prometheus was started."""
+def test_time_before_prometheus_started_does_not_fire_alerts() -> None:
+    """absent() is true for the time before Prometheus was started."""
     before = ScriptedPrometheus([(86400, 120)], up=120)
     assert gated(before, alert="DeckwatchAbsent")[0] == 0
 
@@ -99,7 +99,7 @@ def test_time_in_which_prometheus_did_not_run_is_no_reason_to_fire() -> None:
     assert gated(since, alert="DeckwatchAbsent")[0] == 1
 
 
-def test_a_prometheus_that_scraped_nothing_is_no_all_clear() -> None:
+def test_a_prometheus_without_scrapes_fails_the_gate() -> None:
     for allow_missing in (False, True):
         code, said = gated(ScriptedPrometheus([], up=-1), allow_missing=allow_missing)
         assert code == 3
@@ -111,12 +111,12 @@ def test_a_prometheus_that_scraped_nothing_is_no_all_clear() -> None:
     [
         ("RedisDown", ["redis_up"], "RedisDown  redis_up"),
         ("HostMemoryExhausted", ["node_memory_MemTotal_bytes"], "HostMemoryExhausted  node_memory_MemTotal_bytes"),
-        ("HostCpuHigh", ["deckwatch_threshold_cpu_ratio"], ""),  # a default takes its place
-        ("LogShippingBehind", ["deckwatch_log_shipping"], ""),  # it is only an exception from the rule
-        ("DeckwatchAbsent", ["deckwatch_build_info"], ""),  # it fires when there is none
+        ("HostCpuHigh", ["deckwatch_threshold_cpu_ratio"], ""),  # the expression has a default
+        ("LogShippingBehind", ["deckwatch_log_shipping"], ""),  # the metric only excludes cases
+        ("DeckwatchAbsent", ["deckwatch_build_info"], ""),  # it fires if the metric is absent
     ],
 )
-def test_an_alert_that_cannot_fire_without_a_metric_is_no_all_clear(alert: str, missing: list[str], named: str) -> None:
+def test_an_alert_whose_metric_has_no_series_fails_the_gate(alert: str, missing: list[str], named: str) -> None:
     code, said = gated(ScriptedPrometheus([], missing=missing), alert=alert)
     allowed, spoken = gated(ScriptedPrometheus([], missing=missing), alert=alert, allow_missing=True)
 
@@ -127,7 +127,7 @@ def test_an_alert_that_cannot_fire_without_a_metric_is_no_all_clear(alert: str, 
     assert "none of 1 alert fired in the last 10m\n" in spoken
 
 
-def test_what_fired_goes_before_what_could_not_be_checked() -> None:
+def test_fired_alerts_take_precedence_over_alerts_that_could_not_be_checked() -> None:
     out = io.StringIO()
     prometheus = ScriptedPrometheus([(900, 0)], missing=["redis_up"])
 
@@ -142,7 +142,7 @@ def test_what_fired_goes_before_what_could_not_be_checked() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"data": {"result": [3]}}, {"data": {"result": [{"values": []}]}}])
-def test_an_answer_of_something_else_is_one_line(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+def test_a_response_of_another_server_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     prometheus = JsonApi("Prometheus", "http://127.0.0.1:9")
     monkeypatch.setattr(prometheus, "post_form", lambda *_: answer)
 
@@ -150,7 +150,7 @@ def test_an_answer_of_something_else_is_one_line(monkeypatch: pytest.MonkeyPatch
         gated(prometheus)
 
 
-def test_informational_alerts_count_only_when_asked_for() -> None:
+def test_informational_alerts_count_only_if_requested() -> None:
     rules = shipped_rules()
     info = {alert.name for alert in rules.alerts if alert.severity == "info"} - {"Watchdog"}
 
@@ -174,13 +174,13 @@ def test_informational_alerts_count_only_when_asked_for() -> None:
         ),
     ],
 )
-def test_a_choice_of_nothing_is_refused(names: list[str], severities: list[str] | None, line: str) -> None:
+def test_a_selection_without_alerts_is_rejected(names: list[str], severities: list[str] | None, line: str) -> None:
     with pytest.raises(UnknownAlertError) as refused:
         chosen_alerts(shipped_rules(), names, severities)
     assert str(refused.value).startswith(line)
 
 
-def test_the_longest_window_stays_within_the_points_that_prometheus_gives() -> None:
+def test_the_longest_window_stays_within_prometheus_limit_of_points() -> None:
     class Counting(ScriptedPrometheus):
         def post_form(self, path: str, form: dict[str, str]) -> Any:
             assert (float(form["end"]) - float(form["start"])) / int(form["step"]) <= 11000

@@ -1,4 +1,4 @@
-"""The rules of the house on imports: one direction, no circles, and no client library before its target is opened."""
+"""Import rules: one direction, no cycles, and no client library before its target is opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "agent", ROOT / "exporters")
 
-#: What each package may import besides itself, from the top of the program to its bottom.
+#: The packages that each package may import besides itself, from the highest layer to the lowest.
 MAY_IMPORT = {
     "cli": {"agent", "collection", "config", "exporter", "http", "logs", "metrics", "pack", "status_page"},
     "http": {"collection", "config", "metrics", "status_page"},
@@ -42,7 +42,7 @@ MODULES = modules()
 
 
 def imports_of(module: str) -> set[str]:
-    """The modules of ours that a module imports, anywhere in it, for types too."""
+    """Return Deckwatch's modules that a module imports anywhere, including imports for types."""
     path = MODULES[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     found = set()
@@ -59,7 +59,7 @@ def imports_of(module: str) -> set[str]:
 GRAPH = {module: imports_of(module) for module in MODULES}
 
 
-def test_no_import_is_circular_not_even_one_for_types() -> None:
+def test_no_import_is_circular_including_type_only_imports() -> None:
     try:
         list(TopologicalSorter(GRAPH).static_order())
     except CycleError as cycle:
@@ -67,11 +67,11 @@ def test_no_import_is_circular_not_even_one_for_types() -> None:
 
 
 def part_of(module: str) -> str:
-    """`collection` for `deckwatch.collection.board`; `` for `deckwatch` itself."""
+    """Return `collection` for `deckwatch.collection.board`, and `` for `deckwatch` itself."""
     return module.partition(".")[2].partition(".")[0]
 
 
-def test_a_package_imports_only_what_lies_below_it() -> None:
+def test_a_package_imports_only_lower_layers() -> None:
     wrong = [
         f"{module} imports {name}"
         for module in sorted(GRAPH)
@@ -82,7 +82,7 @@ def test_a_package_imports_only_what_lies_below_it() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_an_exporter_imports_the_contract_and_the_shared_clients_only() -> None:
+def test_an_exporter_imports_only_the_contract_and_the_shared_clients() -> None:
     wrong = [
         f"{module} imports {name}"
         for module in sorted(GRAPH)
@@ -94,7 +94,7 @@ def test_an_exporter_imports_the_contract_and_the_shared_clients_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_stages_of_the_log_pipeline_do_not_know_each_other() -> None:
+def test_the_stages_of_the_log_pipeline_do_not_import_each_other() -> None:
     stages = ("tailing", "parsing", "spool", "loki")
     wrong = [
         f"{module} imports {name}"
@@ -109,7 +109,7 @@ def test_the_stages_of_the_log_pipeline_do_not_know_each_other() -> None:
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """The top-level packages that a command loads."""
+    """Return the top-level packages that a command loads."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "deckwatch", *arguments],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Negotiation: the format that the scraper likes best, text for whatever cannot be understood."""
+"""Content negotiation: the scraper's preferred format, or text if the header cannot be parsed."""
 
 from __future__ import annotations
 

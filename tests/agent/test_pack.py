@@ -1,4 +1,4 @@
-"""The pack's files, where they are exported to, and whether the rules fit the catalogue."""
+"""The pack's files, their export, and the check of rules against the catalogue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_checkout_ships_its_dashboards_rules_runbooks_and_alertmanager_confi
     assert all(board.uid.startswith("deckwatch-") for board in shipped_dashboards())
 
 
-def test_package_data_goes_before_the_folders_of_a_checkout(tmp_path: Path) -> None:
+def test_package_data_takes_precedence_over_the_folders_of_a_checkout(tmp_path: Path) -> None:
     modules = tmp_path / "agent" / "deckwatch"
     for folder in (tmp_path / "dashboards", modules / "pack" / "data" / "dashboards"):
         folder.mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_an_export_updates_what_an_earlier_one_wrote(tmp_path: Path) -> None:
     assert f"updated    {tmp_path / 'host.json'}" in said
 
 
-def test_an_export_writes_nothing_over_changed_or_foreign_files_unless_forced(tmp_path: Path) -> None:
+def test_an_export_overwrites_changed_or_foreign_files_only_if_forced(tmp_path: Path) -> None:
     foreign = tmp_path / "redis.json"
     foreign.write_text("mine")
 
@@ -96,7 +96,7 @@ def test_an_export_writes_nothing_over_changed_or_foreign_files_unless_forced(tm
     assert (tmp_path / "host.json").read_text() == "changed"
 
 
-def test_both_parts_can_go_to_one_folder_and_what_is_no_longer_shipped_is_named(tmp_path: Path) -> None:
+def test_both_parts_can_share_a_folder_and_files_no_longer_shipped_are_listed(tmp_path: Path) -> None:
     exported("dashboards", tmp_path)
     assert exported("alerts", tmp_path)[0] == 0
     record = json.loads((tmp_path / RECORD).read_text())
@@ -110,7 +110,7 @@ def test_both_parts_can_go_to_one_folder_and_what_is_no_longer_shipped_is_named(
     assert "host.json" not in said
 
 
-def test_a_spoilt_record_makes_no_file_ours(tmp_path: Path) -> None:
+def test_with_a_damaged_record_all_files_count_as_foreign(tmp_path: Path) -> None:
     exported("dashboards", tmp_path)
     (tmp_path / "host.json").write_text("changed")
     for spoilt in ("{", "[]", '{"dashboards": 3}'):
@@ -118,21 +118,21 @@ def test_a_spoilt_record_makes_no_file_ours(tmp_path: Path) -> None:
         assert exported("dashboards", tmp_path)[0] == 1
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(PackError, match=r"file: (File exists|Not a directory)$"):
         exported("alerts", tmp_path / "file")
 
 
-def test_the_shipped_rules_fit_the_catalogue() -> None:
+def test_the_shipped_rules_use_only_metrics_in_the_catalogue() -> None:
     out = io.StringIO()
     code = check(Registry.installed(), None, False, out)
 
     assert code == 0, out.getvalue()
 
 
-def test_a_metric_that_is_not_in_the_catalogue_and_a_link_to_nowhere_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_metrics_and_broken_links_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {"groups": [{"rules": [{"alert": "A", "expr": "no_such_metric > 1", "for": "1m"}]}]}
     files = {"alerts": {"a.rules.yml": yaml.safe_dump(rules).encode()}, "dashboards": {"a.json": b'{"uid": "x"}'}}
     monkeypatch.setattr("deckwatch.pack.alerts.shipped", files.__getitem__)
@@ -144,7 +144,7 @@ def test_a_metric_that_is_not_in_the_catalogue_and_a_link_to_nowhere_are_found(m
     assert "A: dashboard_url does not lead to a shipped dashboard\n" in out.getvalue()
 
 
-def test_every_shipped_alert_can_do_without_recorded_series(tmp_path: Path) -> None:
+def test_every_shipped_alert_works_without_recorded_series(tmp_path: Path) -> None:
     rules = shipped_rules()
     expressions = {alert.name: without_recorded(alert.expr, rules.recorded, "15s") for alert in rules.alerts}
 

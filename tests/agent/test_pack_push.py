@@ -1,4 +1,4 @@
-"""Dashboards into Grafana: over real HTTP, into a double that keeps versions as Grafana does."""
+"""Pushing dashboards over real HTTP to a Grafana double that stores versions as Grafana does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOST = next(dashboard for dashboard in shipped_dashboards() if dashboard.uid == 
 
 @dataclass
 class Grafana:
-    """What the HTTP API of Grafana 11 does with dashboards: versions with messages, 412 for a save from an old one."""
+    """The dashboard HTTP API of Grafana 11: versions with messages, and 412 when saving from an outdated version."""
 
     url: str
     dashboards: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Grafana:
     folders: dict[str, str] = field(default_factory=dict)  # title by UID
     provisioned: set[str] = field(default_factory=set)
     saves: list[str] = field(default_factory=list)
-    raw: tuple[int, str, str] | None = None  # status, content type and body of each answer, whatever is asked
+    raw: tuple[int, str, str] | None = None  # status, content type and body of every response
     old_versions_api: bool = False
-    saved_meanwhile: str = ""  # this dashboard is saved by somebody whenever it has been read
+    saved_meanwhile: str = ""  # a user saves this dashboard each time it has been read
 
     def save(self, content: dict[str, Any], message: str, folder: str = "") -> int:
         uid = content["uid"]
@@ -51,7 +51,7 @@ class Grafana:
         return len(self.messages[uid])
 
     def edit(self, uid: str, **changes: Any) -> None:
-        """As a user does it in the browser."""
+        """Save a dashboard as a user does in the browser."""
         self.save({**self.dashboards[uid], **changes}, "", self.folder_of[uid])
 
     def get(self, path: str) -> tuple[int, Any]:
@@ -155,7 +155,7 @@ def test_dashboards_are_created_once_and_then_unchanged(grafana: Grafana) -> Non
 
 
 @pytest.mark.parametrize("old_versions_api", [False, True])
-def test_what_an_older_deckwatch_pushed_is_updated_where_it_is(grafana: Grafana, old_versions_api: bool) -> None:
+def test_dashboards_pushed_by_an_older_deckwatch_are_updated_in_place(grafana: Grafana, old_versions_api: bool) -> None:
     grafana.old_versions_api = old_versions_api
     grafana.folders["f"] = "Team"
     grafana.save({**HOST.content, "panels": []}, "Deckwatch 0.0.9 sha256:0123456789abcdef", "f")
@@ -167,7 +167,7 @@ def test_what_an_older_deckwatch_pushed_is_updated_where_it_is(grafana: Grafana,
     assert grafana.folder_of[HOST.uid] == "f"
 
 
-def test_fields_that_grafana_adds_do_not_make_a_change(grafana: Grafana) -> None:
+def test_fields_that_grafana_adds_do_not_count_as_a_change(grafana: Grafana) -> None:
     pushed(grafana)
     grafana.dashboards[HOST.uid]["weekStart"] = ""
     grafana.dashboards[HOST.uid]["panels"][0]["pluginVersion"] = "12.0.0"
@@ -175,7 +175,7 @@ def test_fields_that_grafana_adds_do_not_make_a_change(grafana: Grafana) -> None
     assert f"{len(UIDS)} unchanged" in pushed(grafana)
 
 
-def test_what_a_user_changed_is_kept_unless_forced(grafana: Grafana) -> None:
+def test_user_changes_are_kept_unless_forced(grafana: Grafana) -> None:
     pushed(grafana)
     grafana.edit(HOST.uid, title="Ours")
 
@@ -189,7 +189,7 @@ def test_what_a_user_changed_is_kept_unless_forced(grafana: Grafana) -> None:
     assert grafana.dashboards[HOST.uid]["title"] == HOST.title
 
 
-def test_what_a_user_saves_during_the_push_is_kept(grafana: Grafana) -> None:
+def test_user_changes_saved_during_the_push_are_kept(grafana: Grafana) -> None:
     grafana.save({**HOST.content, "panels": []}, "Deckwatch 0.0.9 sha256:0123456789abcdef")
     grafana.saved_meanwhile = HOST.uid
 
@@ -199,26 +199,26 @@ def test_what_a_user_saves_during_the_push_is_kept(grafana: Grafana) -> None:
     assert HOST.uid not in grafana.saves
 
 
-def test_a_dashboard_that_grafana_provisions_from_a_file_is_kept_also_when_forced(grafana: Grafana) -> None:
+def test_a_dashboard_provisioned_from_a_file_is_kept_even_if_forced(grafana: Grafana) -> None:
     grafana.save({**HOST.content, "panels": []}, "")
     grafana.provisioned.add(HOST.uid)
 
     assert "kept       deckwatch-host (provisioned from a file" in pushed(grafana, force=True)
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(grafana: Grafana) -> None:
+def test_a_dry_run_reports_the_same_and_changes_nothing(grafana: Grafana) -> None:
     grafana.save({**HOST.content, "panels": []}, "Deckwatch 0.0.9 sha256:0123456789abcdef")
 
-    told = pushed(grafana, folder="New", dry_run=True)
+    printed = pushed(grafana, folder="New", dry_run=True)
 
     assert grafana.saves == []
     assert grafana.folders == {}
-    assert f"dry run, nothing was changed: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in told
+    assert f"dry run, nothing was changed: {len(UIDS) - 1} created, 1 updated, 0 unchanged, 0 kept\n" in printed
     done = pushed(grafana, folder="New")
-    assert told.splitlines()[:-1] == done.splitlines()[:-1]
+    assert printed.splitlines()[:-1] == done.splitlines()[:-1]
 
 
-def test_new_dashboards_go_to_the_folder_which_is_made_once(grafana: Grafana) -> None:
+def test_new_dashboards_go_to_the_folder_which_is_created_once(grafana: Grafana) -> None:
     grafana.folders = {f"other{number}": f"Other {number}" for number in range(1500)}
 
     assert "the folder 'Deckwatch'" in pushed(grafana, folder="Deckwatch")
@@ -229,7 +229,7 @@ def test_new_dashboards_go_to_the_folder_which_is_made_once(grafana: Grafana) ->
     assert len(grafana.folders) == 1501
 
 
-def test_dashboards_of_a_newer_deckwatch_stop_everything_unless_forced(grafana: Grafana) -> None:
+def test_dashboards_of_a_newer_deckwatch_abort_the_push_unless_forced(grafana: Grafana) -> None:
     grafana.save({**HOST.content, "description": "Deckwatch 10.2.0; made by code."}, "")
 
     with pytest.raises(
@@ -272,7 +272,9 @@ def test_dashboards_of_a_newer_deckwatch_stop_everything_unless_forced(grafana: 
         ((502, "text/html", "bad gateway"), "answered HTTP 502 without JSON"),
     ],
 )
-def test_a_wrong_answer_is_one_line_without_the_token(grafana: Grafana, raw: tuple[int, str, str], line: str) -> None:
+def test_an_error_response_is_reported_in_one_line_without_the_token(
+    grafana: Grafana, raw: tuple[int, str, str], line: str
+) -> None:
     grafana.raw = raw
 
     with pytest.raises(ApiError) as failed:
@@ -306,7 +308,7 @@ def test_the_command_pushes_and_never_prints_the_token(grafana: Grafana, tmp_pat
     assert "wrong-token" not in refused.stderr
 
 
-def test_a_grafana_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_grafana_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     url = f"http://127.0.0.1:{free_port()}"
     done = command(tmp_path, "--grafana", url, "--token-file", "token")
@@ -318,7 +320,7 @@ def test_a_grafana_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"two words", b"line\nline", b"\xff\xfe", b"a" * 5000, None])
-def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_without_a_token_is_rejected(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "token").write_bytes(content)
     done = command(tmp_path, "--grafana", "http://127.0.0.1:1", "--token-file", "token")
@@ -329,7 +331,7 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes | None
 
 
 @pytest.mark.parametrize("url", ["grafana:3000", "ftp://a", "http://", "http://a:port", "http://u:secret@a/?b=c"])
-def test_what_is_no_url_is_refused_without_repeating_it(tmp_path: Path, url: str) -> None:
+def test_an_invalid_url_is_rejected_without_showing_it(tmp_path: Path, url: str) -> None:
     done = command(tmp_path, "--grafana", url, "--token-file", "token")
 
     assert done.returncode == 2

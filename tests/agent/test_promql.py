@@ -1,4 +1,4 @@
-"""PromQL: what is parsed, how it is printed, and how recorded series are replaced."""
+"""PromQL: parsing, printing, and the replacement of recorded series."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def larger(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
             if matching.lstrip().startswith(("on", "ignoring")) and operator.lower() not in ("and", "or", "unless"):
                 matching += draw(st.sampled_from(["", " group_left", f" group_right{draw(labels())}"]))
             right = draw(inner)
-            # A parenthesis after it would be the list of labels.
+            # A following parenthesis would start the label list.
             brackets = "()" if matching.endswith("left") and right.startswith("(") else ""
             return f"{one} {operator}{matching}{brackets} {right}"
 
@@ -139,7 +139,7 @@ EXPRESSIONS = st.recursive(vector() | NUMBER | string(), larger, max_leaves=8)
 
 
 @given(EXPRESSIONS)
-def test_what_is_printed_is_parsed_to_the_same_tree_and_printed_the_same(text: str) -> None:
+def test_a_printed_expression_parses_to_the_same_tree_and_prints_the_same(text: str) -> None:
     tree = parse(text)
     printed = to_text(tree)
     assert parse(printed) == tree
@@ -147,7 +147,7 @@ def test_what_is_printed_is_parsed_to_the_same_tree_and_printed_the_same(text: s
 
 
 @given(st.text(st.sampled_from("ab 1.5m:[]{}()=~!<>+-^,@#\"'\\`\n$é"), max_size=30) | st.text())
-def test_any_other_text_is_refused_with_its_place_and_nothing_else_happens(text: str) -> None:
+def test_any_other_text_raises_only_a_syntax_error_with_its_position(text: str) -> None:
     try:
         tree = parse(text)
     except PromqlError as error:
@@ -174,7 +174,7 @@ def test_an_expression_is_printed_as_prometheus_does(text: str, printed: str) ->
     assert to_text(parse(text)) == printed
 
 
-def test_operators_bind_as_in_prometheus() -> None:
+def test_operators_have_the_same_precedence_as_in_prometheus() -> None:
     for text, explicit in [
         ("a + b * c", "a + (b * c)"),
         ("a - b - c", "(a - b) - c"),
@@ -213,7 +213,7 @@ def without_parens(tree: Expr) -> Expr:
         ("x+" * 1000, "line 1, column 199: the expression is nested too deeply, or has too many operators"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(text: str, line: str) -> None:
+def test_errors_contain_their_position(text: str, line: str) -> None:
     with pytest.raises(PromqlError) as refused:
         parse(text)
     assert str(refused.value) == line
@@ -222,23 +222,23 @@ def test_what_is_wrong_is_said_with_its_place(text: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"), [("0", 0), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("500ms", 0.5)]
 )
-def test_durations_are_those_of_prometheus(text: str, value: float) -> None:
+def test_durations_are_parsed_as_in_prometheus(text: str, value: float) -> None:
     assert seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "10", "m", "-5m", "1.5h", "10 m", "5x", "5m1h", "5m5m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         seconds(text)
 
 
-def test_names_are_found_and_nothing_else() -> None:
+def test_only_metric_names_are_found() -> None:
     expr = """sum by (le, b) (rate(a_total{x="}", y=~"b"}[5m] offset 10m)) / on (c) group_left () d:e:f > bool 1e3
     or vector(0) unless max without (z) (g) == Inf or {__name__="h", i="j"} or {__name__=~"k.*"} # comment l"""
     assert names_in(expr) == {"a_total", "d:e:f", "g", "h"}
 
 
-def test_recorded_series_are_replaced_also_in_ranges_and_with_offsets() -> None:
+def test_recorded_series_are_also_replaced_in_ranges_and_with_offsets() -> None:
     recorded = {"a:b": "rate(x[5m])", "a:b:min": "min_over_time(a:b[15m])", "c:d": "x / y", "c:e": "c:d > 1"}
 
     for expr, expected in [
@@ -257,7 +257,7 @@ def test_recorded_series_are_replaced_also_in_ranges_and_with_offsets() -> None:
         assert without_recorded(expr, recorded, "15s") == expected
 
 
-def test_a_series_that_is_recorded_from_itself_and_one_chosen_by_a_pattern_are_refused() -> None:
+def test_recursive_recording_rules_and_name_patterns_are_rejected() -> None:
     with pytest.raises(RewriteError, match=r"a:b is recorded from itself \(a:b -> c:d -> a:b\)"):
         without_recorded("a:b", {"a:b": "c:d + 1", "c:d": "rate(a:b[5m])"}, "15s")
     with pytest.raises(RewriteError, match="a:b is recorded, and has a matcher on __name__"):
@@ -278,7 +278,7 @@ def test_a_series_that_is_recorded_from_itself_and_one_chosen_by_a_pattern_are_r
         ('l=~"o.*|t.*",l!="two",j="k"', ["one"]),
     ],
 )
-def test_matchers_on_a_recorded_series_choose_the_same_series_as_in_prometheus(
+def test_matchers_on_a_recorded_series_select_the_same_series_as_in_prometheus(
     tmp_path: Path, matchers: str, kept: list[str]
 ) -> None:
     recorded = {"r:x": "x + y"}

@@ -1,4 +1,4 @@
-"""run_once(): whatever a collector does, the result is a snapshot."""
+"""run_once() returns a snapshot, whatever a collector does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _raise(failure: Exception) -> Iterable[Sample]:
     raise failure
 
 
-def test_a_good_run_gives_its_samples_encoded() -> None:
+def test_a_successful_run_returns_its_encoded_samples() -> None:
     snapshot = _run(lambda: [THING(1, n="a"), THING(2, n="b")])
 
     assert not snapshot.error
@@ -42,14 +42,14 @@ def test_a_good_run_gives_its_samples_encoded() -> None:
 @pytest.mark.parametrize(
     "failure", [ValueError("bad"), OSError(5, "I/O error"), RuntimeError(), ZeroDivisionError("x")]
 )
-def test_a_run_that_raises_gives_no_samples_and_names_the_failure(failure: Exception) -> None:
+def test_a_run_that_raises_returns_no_samples_and_the_error(failure: Exception) -> None:
     snapshot = _run(lambda: _raise(failure))
 
     assert snapshot.families == ()
     assert snapshot.error.startswith(type(failure).__name__)
 
 
-def test_a_target_that_does_not_answer_gives_only_the_samples_that_say_so() -> None:
+def test_an_unreachable_target_returns_only_the_samples_that_report_it() -> None:
     snapshot = _run(lambda: _raise(Unreachable("connection refused", [THING(0, n="up")])))
 
     assert snapshot.error == "connection refused"
@@ -60,17 +60,17 @@ def test_an_error_is_one_line() -> None:
     assert _run(lambda: _raise(ValueError("one\ntwo\r\nthree"))).error == "ValueError: one two three"
 
 
-def test_what_the_machine_does_not_have_is_a_success_without_samples() -> None:
+def test_a_feature_that_the_host_lacks_is_a_success_without_samples() -> None:
     snapshot = _run(lambda: _raise(NotAvailable()))
 
     assert (snapshot.error, snapshot.families) == ("", ())
 
 
-def test_a_wrong_label_fails_that_run_and_says_which() -> None:
+def test_a_wrong_label_fails_the_run_and_is_named() -> None:
     assert "thing takes the labels (n), got (wrong)" in _run(lambda: [THING(1, wrong="x")]).error
 
 
-def test_a_wrong_value_fails_that_run() -> None:
+def test_a_wrong_value_fails_the_run() -> None:
     assert "None, not a number" in _run(lambda: [THING(None, n="a")]).error  # type: ignore[arg-type]  # the fault
 
 
@@ -85,13 +85,13 @@ def test_a_series_that_comes_twice_counts_once_and_the_rest_of_the_run_is_served
     assert snapshot.malformed == (Malformed('thing{n="a"}, collected twice', "3"),)
 
 
-def test_a_thousand_series_over_the_budget_are_counted_and_left_out() -> None:
+def test_a_thousand_series_over_the_budget_are_counted_and_dropped() -> None:
     snapshot = _run(lambda: (THING(n, n=str(n)) for n in range(1100)), SeriesBudget(100))
 
     assert (snapshot.series, snapshot.dropped, snapshot.error) == (100, 1000, "")
 
 
-def test_the_probes_of_a_target_share_its_budget() -> None:
+def test_the_collectors_of_a_target_share_its_budget() -> None:
     budget = SeriesBudget(10)
     six = Yields(lambda: [THING(n, n=str(n)) for n in range(6)])
 

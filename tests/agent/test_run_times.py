@@ -1,4 +1,4 @@
-"""When a job runs: plain intervals without a scraper, runs that end shortly before each scrape with one."""
+"""When a job runs: at its interval without a scraper, or finishing shortly before each scrape."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_without_a_scraper_runs_keep_their_interval() -> None:
     assert _runs(_alone(15), 1000, 3) == [1015, 1030, 1045]
 
 
-def test_a_run_that_was_missed_for_long_is_not_made_up_for() -> None:
+def test_runs_missed_during_a_long_pause_are_skipped() -> None:
     assert _alone(15).next_run(1000, 5000) == 5015
 
 
 @pytest.mark.parametrize("period", [5.0, 10.0, 15.0, 30.0, 60.0])
-def test_each_scrape_finds_a_run_that_ended_less_than_a_second_ago(period: float) -> None:
+def test_each_scrape_gets_a_run_that_finished_less_than_a_second_ago(period: float) -> None:
     run_times = _scraped(15, period)
     run_times.ran(0.1, reached=True)
 
@@ -57,7 +57,7 @@ def test_a_period_longer_than_the_interval_is_divided_evenly() -> None:
     assert {round(later - earlier, 6) for earlier, later in pairwise(runs)} == {15.0}
 
 
-def test_a_fixed_interval_is_never_undercut() -> None:
+def test_runs_are_never_more_frequent_than_a_fixed_interval() -> None:
     runs = _runs(_scraped(60, 15, fixed=True), 1000, 6)
 
     assert {round(later - earlier, 6) for earlier, later in pairwise(runs)} == {60.0}
@@ -71,16 +71,16 @@ def _gaps(run_times: RunTimes, failures: int) -> list[float]:
     return gaps
 
 
-def test_a_target_that_is_down_is_tried_less_often_up_to_every_five_seconds() -> None:
+def test_retries_of_a_down_target_back_off_to_every_five_seconds() -> None:
     assert _gaps(_alone(1), 6) == [1, 1, 2, 4, MAX_BACKOFF, MAX_BACKOFF]
 
 
 @pytest.mark.parametrize("period", [1.0, 5.0, 15.0, 60.0])
-def test_a_target_that_comes_back_is_tried_within_a_scrape_period_and_five_seconds(period: float) -> None:
+def test_a_target_that_recovers_is_retried_within_a_scrape_period_and_five_seconds(period: float) -> None:
     assert max(_gaps(_scraped(15, period), 10)) <= max(period, 5.0)
 
 
-def test_one_success_ends_the_back_off() -> None:
+def test_one_success_ends_the_backoff() -> None:
     run_times = _alone(1)
     _gaps(run_times, 5)
     run_times.ran(0.1, reached=True)
@@ -88,7 +88,7 @@ def test_one_success_ends_the_back_off() -> None:
     assert run_times.gap(1000.0) == 1
 
 
-def test_back_off_never_makes_a_long_interval_shorter() -> None:
+def test_backoff_never_shortens_a_long_interval() -> None:
     assert _gaps(_alone(300), 5)[-1] == 300 > MAX_BACKOFF
 
 
@@ -101,7 +101,7 @@ def test_back_off_never_makes_a_long_interval_shorter() -> None:
     failures=st.integers(0, 20),
     fixed=st.booleans(),
 )
-def test_the_next_run_lies_in_the_near_future_whatever_happened(
+def test_the_next_run_is_always_in_the_near_future(
     interval: float, period: float, phase: float, late: float, duration: float, failures: int, fixed: bool
 ) -> None:
     run_times = _scraped(interval, period, fixed, phase)

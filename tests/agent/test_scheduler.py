@@ -1,4 +1,4 @@
-"""The scheduler: every probe runs at its rhythm, a hung one costs nothing but itself."""
+"""The scheduler runs every collector at its interval, and a hung one does not affect the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Counting:
     def collect(self) -> Iterable[Sample]:
         self.runs += 1
         if self.fail:
-            raise OSError("told to fail")
+            raise OSError("deliberate failure")
         yield RUNS(self.runs, who=self.who)
 
 
@@ -59,7 +59,7 @@ def scheduler(board: Board) -> Iterator[Scheduler]:
 
 
 class Clock:
-    """What a scheduler takes for the time: it stands still until the test moves it."""
+    """The scheduler's clock, which the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -75,7 +75,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def still(board: Board, clock: Clock) -> Iterator[Scheduler]:
-    """A scheduler whose clock stands still."""
+    """A scheduler with a stopped clock."""
     scheduler = Scheduler(board, clock)
     scheduler.start()
     yield scheduler
@@ -83,10 +83,10 @@ def still(board: Board, clock: Clock) -> Iterator[Scheduler]:
 
 
 def _let_look(scheduler: Scheduler, clock: Clock, name: str) -> None:
-    """Have the scheduler look at its clock and start what is due: before this one, which is new."""
+    """Make the scheduler check its clock and start the collectors that are due, by adding a new one."""
     newest = Counting(name)
     _add(scheduler, name, newest, 1e6)
-    clock.now += 1  # jobs do not all begin in the same moment
+    clock.now += 1  # jobs do not all start at the same time
     until(lambda: newest.runs == 1)
 
 
@@ -108,7 +108,7 @@ def _text(board: Board) -> str:
     return board.render(Selection(), openmetrics=False, compress=False).decode()
 
 
-def test_a_collector_runs_at_once_and_then_at_its_interval(still: Scheduler, clock: Clock) -> None:
+def test_a_collector_runs_immediately_and_then_at_its_interval(still: Scheduler, clock: Clock) -> None:
     counting, began = Counting("a"), clock.now
     _add(still, "a", counting, interval=100)
     (job,) = still.jobs()
@@ -124,7 +124,7 @@ def test_a_collector_runs_at_once_and_then_at_its_interval(still: Scheduler, clo
         until(lambda run=run: counting.runs == run + 1)  # type: ignore[misc]
 
 
-def test_a_clock_that_is_set_back_stops_nothing(still: Scheduler, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_does_not_stop_collection(still: Scheduler, clock: Clock) -> None:
     counting = Counting("a")
     _add(still, "a", counting, interval=100)
     (job,) = still.jobs()
@@ -132,14 +132,14 @@ def test_a_clock_that_is_set_back_stops_nothing(still: Scheduler, clock: Clock) 
 
     clock.now -= 3600
 
-    until(lambda: counting.runs == 2)  # the scheduler looks at its clock every few seconds
+    until(lambda: counting.runs == 2)  # the scheduler checks its clock every few seconds
     assert job.next_run == clock.now + 100
     clock.now += 100
     until(lambda: counting.runs == 3)
     until(lambda: job.next_run == clock.now + 100)
 
 
-def test_a_hung_collector_is_never_started_twice_and_the_others_go_on(scheduler: Scheduler, board: Board) -> None:
+def test_a_hung_collector_is_never_started_twice_and_the_others_continue(scheduler: Scheduler, board: Board) -> None:
     hanging, counting = Hanging(), Counting("a")
     _add(scheduler, "hanging", hanging)
     _add(scheduler, "a", counting)
@@ -152,7 +152,7 @@ def test_a_hung_collector_is_never_started_twice_and_the_others_go_on(scheduler:
     hanging.release.set()
 
 
-def test_a_hung_collector_that_comes_back_is_served_again(scheduler: Scheduler, board: Board) -> None:
+def test_a_hung_collector_that_recovers_is_served_again(scheduler: Scheduler, board: Board) -> None:
     hanging = Hanging()
     _add(scheduler, "hanging", hanging)
     until(lambda: 'deckwatch_collector_success{collector="hanging"} 0' in _text(board))
@@ -162,7 +162,7 @@ def test_a_hung_collector_that_comes_back_is_served_again(scheduler: Scheduler, 
     until(lambda: 'runs{who="hanging"} 0' in _text(board))
 
 
-def test_fifty_hung_probes_leave_room_for_the_next(scheduler: Scheduler) -> None:
+def test_fifty_hung_collectors_do_not_block_the_next(scheduler: Scheduler) -> None:
     hung = [Hanging() for _ in range(50)]
     for number, hanging in enumerate(hung):
         _add(scheduler, f"hung{number}", hanging)
@@ -176,7 +176,7 @@ def test_fifty_hung_probes_leave_room_for_the_next(scheduler: Scheduler) -> None
         hanging.release.set()
 
 
-def test_a_change_of_state_is_logged_once(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_change_is_logged_once(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     counting = Counting("a")
     with caplog.at_level("INFO", logger="deckwatch.collector"):
         counting.fail = True
@@ -186,12 +186,12 @@ def test_a_change_of_state_is_logged_once(scheduler: Scheduler, caplog: pytest.L
         until(lambda: any("works again" in record.getMessage() for record in caplog.records))
 
     assert [record.getMessage() for record in caplog.records] == [
-        "a failed: OSError: told to fail",
+        "a failed: OSError: deliberate failure",
         "a works again",
     ]
 
 
-def test_a_removed_collector_is_closed_and_runs_no_more(still: Scheduler, board: Board, clock: Clock) -> None:
+def test_a_removed_collector_is_closed_and_never_runs_again(still: Scheduler, board: Board, clock: Clock) -> None:
     counting = Counting("a")
     _add(still, "a", counting, interval=100)
     until(lambda: counting.runs == 1)
@@ -205,7 +205,7 @@ def test_a_removed_collector_is_closed_and_runs_no_more(still: Scheduler, board:
     assert counting.runs == 1
 
 
-def test_a_collector_removed_while_it_hangs_is_closed_when_it_comes_back(scheduler: Scheduler) -> None:
+def test_a_collector_removed_while_it_hangs_is_closed_when_it_recovers(scheduler: Scheduler) -> None:
     hanging = Hanging()
     _add(scheduler, "hanging", hanging)
     until(lambda: hanging.started == 1)
@@ -217,7 +217,7 @@ def test_a_collector_removed_while_it_hangs_is_closed_when_it_comes_back(schedul
     until(lambda: hasattr(hanging, "closed"))
 
 
-def test_scrapes_of_one_target_set_the_pace_of_that_target_alone(scheduler: Scheduler) -> None:
+def test_scrapes_of_one_target_affect_only_the_collection_of_that_target(scheduler: Scheduler) -> None:
     _add(scheduler, "redis", Counting("cache"), 600, "cache")
     _add(scheduler, "redis", Counting("sessions"), 600, "sessions")
 
@@ -230,7 +230,7 @@ def test_scrapes_of_one_target_set_the_pace_of_that_target_alone(scheduler: Sche
 
 
 class Target:
-    """Collectors of one connection that remember in which order they ran."""
+    """Collectors of one connection that record the order of their runs."""
 
     def __init__(self) -> None:
         self.down = False
@@ -282,7 +282,7 @@ def test_collectors_of_one_connection_never_overlap_whatever_their_intervals(sch
     assert target.runs.count("first") >= target.runs.count("second") >= target.runs.count("third")
 
 
-def test_a_target_that_is_down_is_one_failure_and_its_other_collectors_are_not_run(
+def test_a_down_target_is_one_failure_and_its_other_collectors_are_not_run(
     scheduler: Scheduler, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = Target()
@@ -305,7 +305,7 @@ def test_a_target_that_is_down_is_one_failure_and_its_other_collectors_are_not_r
     ]
 
 
-def test_a_target_that_is_lost_in_the_middle_of_a_run_is_not_up(scheduler: Scheduler, board: Board) -> None:
+def test_a_target_lost_during_a_run_is_reported_as_down(scheduler: Scheduler, board: Board) -> None:
     class Lost:
         def collect(self) -> Iterable[Sample]:
             raise Unreachable("connection reset")

@@ -1,4 +1,4 @@
-"""The period: a scraper is recognised by its regularity, and forgotten when it stays away."""
+"""The scrape period: a scraper is detected by its regular requests, and forgotten when they stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _pace(*clients: tuple[str, list[float]]) -> ScrapePeriod:
     return period
 
 
-def test_nobody_is_expected_before_three_regular_gaps() -> None:
+def test_no_scrape_is_expected_before_three_regular_gaps() -> None:
     assert _pace(("prometheus", [100, 115, 130])).next_scrape(131) is None
 
 
@@ -30,7 +30,7 @@ def test_a_missed_scrape_does_not_lose_the_phase() -> None:
     assert beat == (175, 15)
 
 
-def test_a_scraper_that_stays_away_is_forgotten() -> None:
+def test_a_scraper_that_stops_is_forgotten() -> None:
     assert _pace(("prometheus", [100, 115, 130, 145])).next_scrape(145 + 38) is None
 
 
@@ -43,13 +43,13 @@ def test_jitter_of_a_tenth_is_tolerated() -> None:
     assert abs(beat.at - (100 + 15 * 20)) < 1.0
 
 
-def test_somebody_who_asks_by_hand_changes_nothing() -> None:
+def test_manual_requests_do_not_affect_the_period() -> None:
     period = _pace(("prometheus", [100, 115, 130, 145]), ("curl", [101, 102.7, 131, 144]))
 
     assert period.next_scrape(146) == (160, 15)
 
 
-def test_of_two_scrapers_the_more_frequent_sets_the_pace() -> None:
+def test_collection_follows_the_more_frequent_of_two_scrapers() -> None:
     slow = [100.0 + 60 * n for n in range(5)]
     fast = [103.0 + 15 * n for n in range(17)]
 
@@ -65,7 +65,7 @@ def test_a_pair_of_equal_scrapers_keeps_the_phase_of_the_first() -> None:
     assert _pace(("a", first), ("b", second)).next_scrape(243) == (250, 15)
 
 
-def test_any_number_of_clients_takes_bounded_memory() -> None:
+def test_memory_is_bounded_for_any_number_of_clients() -> None:
     period = ScrapePeriod()
     for n in range(10_000):
         period.arrival(f"client-{n}", float(n))
@@ -73,5 +73,5 @@ def test_any_number_of_clients_takes_bounded_memory() -> None:
     assert len(period._clients) <= 16
 
 
-def test_arrivals_that_come_back_to_back_are_no_scraper() -> None:
+def test_back_to_back_requests_do_not_count_as_a_scraper() -> None:
     assert _pace(("bench", [100 + 0.01 * n for n in range(50)])).next_scrape(101) is None

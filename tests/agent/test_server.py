@@ -1,4 +1,4 @@
-"""The HTTP application: what stands under which path, and what every answer carries."""
+"""The HTTP application: its routes and the headers of every response."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_page_answers_get_and_head_with_the_security_headers(client: httpx.Client, path: str) -> None:
+def test_every_page_supports_get_and_head_with_the_security_headers(client: httpx.Client, path: str) -> None:
     got, head = client.get(path), client.head(path)
     assert got.status_code == head.status_code == 200
     assert got.content
@@ -65,7 +65,7 @@ def test_every_page_answers_get_and_head_with_the_security_headers(client: httpx
     assert got.headers["content-length"] == head.headers["content-length"]
 
 
-def test_metrics_are_what_the_agent_has_for_this_scrape(client: httpx.Client, watch: FakeWatch) -> None:
+def test_metrics_returns_the_agents_exposition_for_the_request(client: httpx.Client, watch: FakeWatch) -> None:
     answer = client.get(
         "/metrics?collect[]=cpu&collect%5B%5D=load&target=cache",
         headers={"accept": "text/plain", "user-agent": "Prometheus/3", "accept-encoding": "gzip"},
@@ -84,7 +84,7 @@ def test_a_scrape_without_gzip_is_not_compressed(client: httpx.Client, watch: Fa
     assert watch.asked[0][:3] == (Selection(), False, False)
 
 
-def test_accept_headers_that_come_in_parts_are_one_list(client: httpx.Client, watch: FakeWatch) -> None:
+def test_repeated_accept_headers_are_combined(client: httpx.Client, watch: FakeWatch) -> None:
     openmetrics = "application/openmetrics-text;version=1.0.0"
     answer = client.get("/metrics", headers=[("accept", "text/plain;q=0.5"), ("accept", openmetrics)])
     assert watch.asked[0][1]
@@ -92,20 +92,20 @@ def test_accept_headers_that_come_in_parts_are_one_list(client: httpx.Client, wa
 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 512 * 1024, 3_000_001])
-def test_an_exposition_of_any_size_arrives_whole(size: int) -> None:
+def test_an_exposition_of_any_size_arrives_complete(size: int) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     with serving(FakeWatch(body)) as server, server.client() as client:
-        for _ in range(2):  # the connection is good for another one
+        for _ in range(2):  # the connection can be reused
             assert client.get("/metrics", headers={"accept-encoding": "identity"}).content == body
 
 
-def test_an_unknown_target_is_refused_in_one_line(client: httpx.Client) -> None:
+def test_an_unknown_target_is_rejected_in_one_line(client: httpx.Client) -> None:
     answer = client.get("/metrics?target=nobody")
     assert (answer.status_code, answer.text) == (400, "unknown target 'nobody'\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
-def test_other_methods_are_refused_in_one_line_that_names_the_right_ones(client: httpx.Client, method: str) -> None:
+def test_other_methods_are_rejected_with_the_allowed_ones(client: httpx.Client, method: str) -> None:
     for path in ("/metrics", "/health"):
         answer = client.request(method, path)
         assert answer.status_code == 405
@@ -115,7 +115,7 @@ def test_other_methods_are_refused_in_one_line_that_names_the_right_ones(client:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/health/", "/metrics/", "/../etc/passwd", "/%00"])
-def test_unknown_paths_are_404_in_one_line_and_never_redirected(client: httpx.Client, path: str) -> None:
+def test_unknown_paths_return_404_in_one_line_and_never_redirect(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
     assert answer.text == "not found; see / for a list of pages\n"
@@ -123,7 +123,7 @@ def test_unknown_paths_are_404_in_one_line_and_never_redirected(client: httpx.Cl
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_sd_gives_each_named_target_an_instance_of_its_own(client: httpx.Client) -> None:
+def test_sd_returns_a_separate_instance_for_each_named_target(client: httpx.Client) -> None:
     address = str(client.base_url).removeprefix("http://").rstrip("/")
     assert client.get("/sd").headers["content-type"] == "application/json"
     assert client.get("/sd").json() == [
@@ -146,13 +146,13 @@ def test_sd_gives_each_named_target_an_instance_of_its_own(client: httpx.Client)
     ]
 
 
-def test_sd_gives_out_the_advertised_address_whatever_was_asked_for() -> None:
+def test_sd_returns_the_advertised_address_for_any_host_header() -> None:
     with serving(FakeWatch(), advertise="host.example:9797") as server, server.client() as client:
         groups = client.get("/sd", headers={"host": "elsewhere.example"}).json()
     assert {target for group in groups for target in group["targets"]} == {"host.example:9797"}
 
 
-def test_health_is_503_until_everything_was_collected_once(client: httpx.Client, watch: FakeWatch) -> None:
+def test_health_is_503_until_the_first_collection_is_complete(client: httpx.Client, watch: FakeWatch) -> None:
     watch.is_ready = False
     assert (client.get("/health").status_code, client.get("/health").json()["status"]) == (503, "starting")
     assert client.get("/health/readiness").status_code == client.get("/-/ready").status_code == 503
@@ -163,21 +163,19 @@ def test_health_is_503_until_everything_was_collected_once(client: httpx.Client,
 
 
 @pytest.mark.parametrize("state", ["failing", "hung"])
-def test_a_target_that_is_down_degrades_health_without_failing_it(
-    client: httpx.Client, watch: FakeWatch, state: State
-) -> None:
+def test_a_down_target_degrades_health_without_failing_it(client: httpx.Client, watch: FakeWatch, state: State) -> None:
     watch.collectors.append(collector("postgres.database", "main", state, "refused"))
     answer = client.get("/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "degraded", "failing": ["postgres.database"]})
 
 
-def test_health_fails_when_the_agent_cannot_watch_itself(client: httpx.Client, watch: FakeWatch) -> None:
+def test_health_fails_if_the_agent_cannot_monitor_itself(client: httpx.Client, watch: FakeWatch) -> None:
     watch.collectors[0] = collector("deckwatch.agent", "", "hung")
     answer = client.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "failing")
 
 
-def test_detailed_health_names_each_target_with_the_worst_state_of_its_collectors(
+def test_detailed_health_lists_each_target_with_the_worst_state_of_its_collectors(
     client: httpx.Client, watch: FakeWatch
 ) -> None:
     watch.collectors.append(collector("redis.clients", "cache", "failing", "timed out"))
@@ -190,7 +188,7 @@ def test_detailed_health_names_each_target_with_the_worst_state_of_its_collector
     assert [target["target"] for target in client.get("/health/dependencies").json()] == ["cache"]
 
 
-def test_the_status_api_is_the_agents_status(client: httpx.Client, watch: FakeWatch) -> None:
+def test_the_status_api_returns_the_agents_status(client: httpx.Client, watch: FakeWatch) -> None:
     assert client.get("/api/v1/status").json() == orjson.loads(orjson.dumps(watch.status()))
 
 
@@ -204,7 +202,7 @@ def test_reload_is_refused_unless_the_lifecycle_is_enabled(client: httpx.Client,
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_an_enabled_reload_reloads_and_says_what_is_wrong(watch: FakeWatch, method: str) -> None:
+def test_an_enabled_reload_reloads_and_returns_errors(watch: FakeWatch, method: str) -> None:
     with serving(watch, lifecycle=True) as server, server.client() as client:
         assert client.request(method, "/-/reload").status_code == 200
         watch.wrong = "deckwatch.yml:3: listn: unknown key"
@@ -213,7 +211,7 @@ def test_an_enabled_reload_reloads_and_says_what_is_wrong(watch: FakeWatch, meth
     assert watch.reloads == 2
 
 
-def test_a_reload_that_takes_long_holds_up_no_scrape(watch: FakeWatch) -> None:
+def test_a_slow_reload_does_not_block_scrapes(watch: FakeWatch) -> None:
     watch.reload_gate = threading.Event()
     answers: list[int] = []
 
@@ -234,7 +232,7 @@ def test_a_reload_that_takes_long_holds_up_no_scrape(watch: FakeWatch) -> None:
     assert answers == [200]
 
 
-def test_a_fault_of_ours_is_a_500_and_the_next_request_is_answered(
+def test_an_internal_error_returns_500_and_the_next_request_succeeds(
     watch: FakeWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> list[tuple[str, str]]:
@@ -251,7 +249,7 @@ def test_a_fault_of_ours_is_a_500_and_the_next_request_is_answered(
             assert client.get("/metrics").status_code == 200
 
 
-def test_the_page_shows_every_collector_and_escapes_all_that_is_not_ours(watch: FakeWatch) -> None:
+def test_the_page_shows_every_collector_and_escapes_untrusted_text(watch: FakeWatch) -> None:
     evil = "<script>alert('1')</script>\"&"
     watch.collectors = [
         collector("redis.server", evil, "failing", evil),
@@ -269,7 +267,7 @@ def test_the_page_shows_every_collector_and_escapes_all_that_is_not_ours(watch: 
         assert f'href="{path}"' in page
 
 
-def test_the_page_needs_nothing_from_outside_and_its_policy_allows_just_its_own_style(client: httpx.Client) -> None:
+def test_the_page_loads_nothing_external_and_its_policy_allows_only_its_own_style(client: httpx.Client) -> None:
     answer = client.get("/")
     policy = answer.headers["content-security-policy"]
     assert policy == CONTENT_SECURITY_POLICY
@@ -284,7 +282,7 @@ def test_the_page_needs_nothing_from_outside_and_its_policy_allows_just_its_own_
     assert "prefers-color-scheme: dark" in answer.text
 
 
-def test_the_page_works_before_anything_is_known() -> None:
+def test_the_page_works_before_the_first_collection() -> None:
     watch = FakeWatch()
     watch.collectors = []
     status = dataclasses.replace(watch.status(), config=None, host=HostStatus())

@@ -1,4 +1,4 @@
-"""The sockets: no client, however it behaves, costs the others their answers or us our memory."""
+"""The sockets: no client can block other clients or exhaust the agent's memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-LARGE = b"x" * 20_000_000  # more than the kernel takes for a client that does not read
+LARGE = b"x" * 20_000_000  # more than the kernel buffers for a client that does not read
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def first_line(connection: socket.socket) -> bytes:
 
 
 def connections() -> list[Connection]:
-    """Those that the server in this process has open."""
+    """Return the open connections of the server in this process."""
     gc.collect()
     found = [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
     return [it for it in found if it.transport is not None and not it.transport.is_closing()]
@@ -69,34 +69,34 @@ def is_closed_while_sending(client: socket.socket, pieces: Iterable[bytes], paus
     return False
 
 
-def test_a_client_that_sends_nothing_is_closed_and_holds_up_nobody() -> None:
+def test_a_silent_client_is_closed_and_does_not_block_others() -> None:
     with serving(FakeWatch(), limits=SHORT) as server, server.connect() as silent:
         assert answers(server)
         assert is_closed(silent)
 
 
-def test_a_client_that_sends_a_byte_now_and_then_is_closed_at_the_same_time() -> None:
+def test_a_client_that_sends_single_bytes_is_closed_after_the_same_time() -> None:
     with serving(FakeWatch(), limits=SHORT) as server, server.connect() as slow:
-        # Many times the limit in all, without a pause that is as long as the limit.
+        # Many times the limit in total, without a pause as long as the limit.
         pieces = (bytes([byte]) for byte in GET[:-4] + b"\r\nX-More: " + b"x" * 1000)
         assert is_closed_while_sending(slow, pieces, pause=0.05)
         assert answers(server)
 
 
-def test_an_idle_connection_is_closed_after_its_answer() -> None:
+def test_an_idle_connection_is_closed_after_a_response() -> None:
     with serving(FakeWatch(), limits=SHORT) as server, server.connect() as idle:
         idle.sendall(GET)
         assert first_line(idle) == b"HTTP/1.1 200 OK\r\n"
         assert is_closed(idle)
 
 
-def test_a_connection_serves_one_scrape_after_the_other() -> None:
+def test_a_connection_serves_consecutive_scrapes() -> None:
     with serving(FakeWatch()) as server, server.client() as client:
         ports = {client.get("/metrics").extensions["network_stream"].get_extra_info("client_addr") for _ in range(20)}
     assert len(ports) == 1
 
 
-def test_no_answer_waits_for_the_acknowledgement_of_its_first_part() -> None:
+def test_responses_are_not_delayed_by_tcp_acknowledgements() -> None:
     with serving(FakeWatch()) as server, server.connect() as client:
         client.sendall(GET)
         assert first_line(client) == b"HTTP/1.1 200 OK\r\n"
@@ -115,7 +115,7 @@ def test_no_answer_waits_for_the_acknowledgement_of_its_first_part() -> None:
     ],
     ids=["endless header", "endless path", "long header", "many headers"],
 )
-def test_a_header_block_above_the_limit_is_refused(request_: bytes) -> None:
+def test_a_header_block_above_the_limit_is_rejected(request_: bytes) -> None:
     watch = FakeWatch()
     with serving(watch) as server, server.connect() as client:
         client.sendall(request_)
@@ -124,19 +124,19 @@ def test_a_header_block_above_the_limit_is_refused(request_: bytes) -> None:
     assert watch.asked == []
 
 
-def test_headers_without_end_are_refused_in_small_pieces_too() -> None:
+def test_endless_headers_are_also_rejected_in_small_pieces() -> None:
     with serving(FakeWatch(), limits=Limits(sweep=0.05)) as server, server.connect() as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert is_closed_while_sending(client, [b"X-Header: y\r\n"] * 2000, pause=0.0005)
         assert answers(server)
 
 
-def test_the_largest_header_block_that_is_allowed_is_answered() -> None:
+def test_the_largest_allowed_header_block_is_accepted() -> None:
     head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 120
     head += b"X: " + b"a" * (16 * 1024 - len(head) - 7) + b"\r\n\r\n"
     assert len(head) == 16 * 1024
     with serving(FakeWatch()) as server, server.connect() as client:
-        for _ in range(3):  # what one request took is not held against the next
+        for _ in range(3):  # the limit applies to each request separately
             client.sendall(head)
             with client.makefile("rb") as stream:
                 assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
@@ -150,7 +150,7 @@ def test_the_largest_header_block_that_is_allowed_is_answered() -> None:
     [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET /metrics HTTP/1.1\r\n\r\n", b"GET / HTTP/x\r\n\r\n"],
     ids=["TLS", "garbage", "no host", "version"],
 )
-def test_what_is_no_request_is_refused_and_not_logged(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_requests_are_rejected_and_not_logged(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), serving(FakeWatch()) as server, server.connect() as client:
         client.sendall(request_ + b"\r\n\r\n")
         with client.makefile("rb") as stream:
@@ -162,7 +162,7 @@ def test_what_is_no_request_is_refused_and_not_logged(request_: bytes, caplog: p
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_a_malformed_body_behind_an_answered_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_malformed_body_after_the_response_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), serving(FakeWatch()) as server, server.connect() as client:
         client.sendall(b"POST /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert first_line(client) == b"HTTP/1.1 405 Method Not Allowed\r\n"
@@ -172,7 +172,7 @@ def test_a_malformed_body_behind_an_answered_request_is_not_logged(caplog: pytes
     assert caplog.records == []
 
 
-def test_a_malformed_body_while_an_answer_is_made_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_malformed_body_before_the_response_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     watch = FakeWatch()
     watch.reload_gate = threading.Event()
     with caplog.at_level(logging.INFO), serving(watch, lifecycle=True) as server, server.connect() as client:
@@ -186,7 +186,7 @@ def test_a_malformed_body_while_an_answer_is_made_is_refused(caplog: pytest.LogC
     assert caplog.records == []
 
 
-def test_requests_in_a_row_without_waiting_get_the_first_answer_and_a_close() -> None:
+def test_pipelined_requests_get_one_response_and_a_closed_connection() -> None:
     watch = FakeWatch()
     with serving(watch) as server, server.connect() as client:
         client.sendall(GET * 50)
@@ -196,7 +196,7 @@ def test_requests_in_a_row_without_waiting_get_the_first_answer_and_a_close() ->
     assert len(watch.asked) == 1
 
 
-def test_a_thousand_idle_connections_lock_no_scraper_out_and_are_all_closed() -> None:
+def test_a_thousand_idle_connections_do_not_lock_out_scrapers_and_are_closed() -> None:
     limits = dataclasses.replace(SHORT, connections=100, idle=3.0)
     with serving(FakeWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
         idle = []
@@ -207,7 +207,7 @@ def test_a_thousand_idle_connections_lock_no_scraper_out_and_are_all_closed() ->
         assert all(is_closed(connection) for connection in idle)
 
 
-def test_the_newcomer_is_served_when_everybody_else_is_being_answered() -> None:
+def test_a_new_client_is_served_while_all_others_receive_responses() -> None:
     limits = dataclasses.replace(SHORT, connections=5, write=30, idle=30)
     with serving(FakeWatch(LARGE), limits=limits) as server, contextlib.ExitStack() as open_ones:
         for _ in range(12):
@@ -232,7 +232,7 @@ def test_a_client_that_never_reads_its_answer_is_closed() -> None:
     with serving(FakeWatch(LARGE), limits=SHORT) as server, server.connect() as reader:
         reader.sendall(GET)
         assert answers(server)
-        until(lambda: not connections(), what="the close")  # nothing is to be seen of it without reading
+        until(lambda: not connections(), what="the close")  # the client cannot notice it without reading
         received = 0
         with contextlib.suppress(ConnectionResetError):
             while chunk := reader.recv(1 << 20):
@@ -256,10 +256,10 @@ def test_a_slow_reader_that_makes_progress_gets_everything(tls: tuple[Authority,
                 received += len(chunk)
                 if received >> 20 > pauses:
                     pauses += 1
-                    time.sleep(0.12)  # 19 of them: more than twice the limit in all
+                    time.sleep(0.12)  # 19 pauses: more than twice the limit in total
 
 
-def test_a_client_that_is_not_read_by_costs_little_memory() -> None:
+def test_clients_that_do_not_read_use_little_memory() -> None:
     limits = dataclasses.replace(SHORT, write=30, idle=30)
     with serving(FakeWatch(LARGE), limits=limits) as server, contextlib.ExitStack() as open_ones:
         assert answers(server)
@@ -269,7 +269,7 @@ def test_a_client_that_is_not_read_by_costs_little_memory() -> None:
             reader.sendall(GET)
             assert reader.recv(1, socket.MSG_PEEK) == b"H"
         assert answers(server)
-        assert resident() - before < 2 * len(LARGE)  # all of them together, with 20 answers of that size
+        assert resident() - before < 2 * len(LARGE)  # for 20 responses of that size
 
 
 def resident() -> int:
@@ -280,7 +280,7 @@ def resident() -> int:
 def test_connections_that_are_reset_leave_nothing_behind() -> None:
     def left() -> int:
         gc.collect()
-        return sum(isinstance(thing, Connection) for thing in gc.get_objects())  # also those that are closed
+        return sum(isinstance(thing, Connection) for thing in gc.get_objects())  # including closed ones
 
     with serving(FakeWatch()) as server:
         for _ in range(200):
@@ -288,10 +288,10 @@ def test_connections_that_are_reset_leave_nothing_behind() -> None:
                 client.sendall(GET)
                 client.recv(1)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        until(lambda: left() <= 5, what="the connections being let go")
+        until(lambda: left() <= 5, what="the release of closed connections")
 
 
-def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tuple[Authority, WebConfigFile]) -> None:
+def test_an_unfinished_tls_handshake_is_closed_and_does_not_block_others(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
     with serving(FakeWatch(), web, limits=SHORT) as server, server.connect() as silent, server.connect() as begun:
         begun.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01")  # the first bytes of a ClientHello
@@ -301,7 +301,7 @@ def test_a_tls_handshake_that_never_ends_is_closed_and_holds_up_nobody(tls: tupl
         assert is_closed(begun)
 
 
-def test_a_tls_client_that_sends_nothing_more_is_closed(tls: tuple[Authority, WebConfigFile]) -> None:
+def test_a_tls_client_that_stops_sending_is_closed(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
     with (
         serving(FakeWatch(), web, limits=SHORT) as server,
@@ -310,7 +310,7 @@ def test_a_tls_client_that_sends_nothing_more_is_closed(tls: tuple[Authority, We
         assert is_closed(silent)
 
 
-def test_handshakes_beyond_the_limit_push_out_the_oldest_ones(tls: tuple[Authority, WebConfigFile]) -> None:
+def test_handshakes_beyond_the_limit_close_the_oldest_ones(tls: tuple[Authority, WebConfigFile]) -> None:
     authority, web = tls
     limits = dataclasses.replace(SHORT, handshakes=10, handshake=60)
     with serving(FakeWatch(), web, limits) as server, contextlib.ExitStack() as open_ones:
@@ -320,7 +320,7 @@ def test_handshakes_beyond_the_limit_push_out_the_oldest_ones(tls: tuple[Authori
         assert all(is_closed(connection) for connection in silent[:40])
 
 
-def test_an_answer_that_is_under_way_is_finished_when_the_agent_stops() -> None:
+def test_a_response_in_progress_is_finished_when_the_agent_stops() -> None:
     watch = FakeWatch()
     gate = watch.reload_gate = threading.Event()
     with contextlib.ExitStack() as open_ones:
@@ -331,7 +331,7 @@ def test_an_answer_that_is_under_way_is_finished_when_the_agent_stops() -> None:
             until(lambda: watch.reloads, what="the reload")
 
             def answer_once_it_stops() -> None:
-                with contextlib.suppress(OSError):  # refused from when the stop has begun
+                with contextlib.suppress(OSError):  # refused once the stop has begun
                     while True:
                         server.connect().close()
                         time.sleep(0.01)
@@ -344,20 +344,20 @@ def test_an_answer_that_is_under_way_is_finished_when_the_agent_stops() -> None:
             server.connect()
 
 
-def test_a_stop_waits_for_no_client_longer_than_its_limit() -> None:
+def test_a_stop_waits_for_clients_only_up_to_its_limit() -> None:
     with contextlib.ExitStack() as open_ones:
         with serving(FakeWatch(LARGE), limits=dataclasses.replace(SHORT, write=3600, stop=0.3)) as server:
             reader = open_ones.enter_context(server.connect())
             reader.sendall(GET)
             assert reader.recv(1, socket.MSG_PEEK) == b"H"
-        received = 0  # it has stopped, and this client has not read anything yet
+        received = 0  # the server has stopped before this client reads anything
         with contextlib.suppress(ConnectionResetError):
             while chunk := reader.recv(1 << 20):
                 received += len(chunk)
         assert received < len(LARGE)
 
 
-def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_once(
+def test_running_out_of_file_descriptors_closes_idle_connections_and_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([OSError(24, "Too many open files")] * 3)
@@ -379,7 +379,7 @@ def test_running_out_of_file_descriptors_closes_idle_connections_and_says_so_onc
     ]
 
 
-def test_an_address_that_cannot_be_listened_on_is_one_clear_line() -> None:
+def test_a_listen_error_is_one_clear_line() -> None:
     with bind("127.0.0.1:0") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port}: the port is in use\. .*[^\n]$"):
@@ -392,7 +392,7 @@ def test_an_address_that_cannot_be_listened_on_is_one_clear_line() -> None:
         bind("nowhere.invalid:1")
 
 
-def test_a_privileged_port_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_privileged_port_is_rejected_with_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unprivileged(socket.socket):
         def bind(self, _address: Any) -> None:
             raise PermissionError(13, "Permission denied")
@@ -406,14 +406,14 @@ def test_a_privileged_port_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) 
     ("listen", "shown"),
     [("127.0.0.1:0", "127.0.0.1:"), (":0", "localhost:"), ("0.0.0.0:0", "localhost:"), ("localhost:0", "")],
 )
-def test_the_address_is_shown_as_a_url_has_it(listen: str, shown: str) -> None:
+def test_the_address_is_shown_in_url_form(listen: str, shown: str) -> None:
     with bind(listen) as listening:
         assert address_of(listening).startswith(shown)
         with socket.create_connection(("localhost", listening.getsockname()[1]), timeout=60):
             pass
 
 
-def test_an_application_that_fails_is_logged_and_answered_with_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_error_is_logged_and_returns_500(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise RuntimeError("a fault")
 
@@ -422,7 +422,7 @@ def test_an_application_that_fails_is_logged_and_answered_with_500(caplog: pytes
     assert [record.name for record in caplog.records] == ["deckwatch.http.protocol"]
 
 
-def test_nobody_is_logged_for_asking(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_requests_are_not_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.INFO), serving(FakeWatch()) as server, server.client() as client:
         for path in ("/", "/metrics", "/nothing"):
             client.get(path)

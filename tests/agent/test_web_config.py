@@ -1,4 +1,4 @@
-"""The exporter-toolkit's file: it does what it does for the Go exporters, or says clearly that it cannot."""
+"""The web configuration file works as for the Go exporters, or reports clearly what is not supported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: "secret", as htpasswd writes it ($2y$), at the lowest cost.
+#: The hash of "secret" in htpasswd's form ($2y$), at the lowest cost.
 SECRET = "$2y$" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()[4:]
 TLS = "cert_file: web.crt, key_file: web.key"
 
@@ -54,7 +54,7 @@ def web(tmp_path: Path) -> Callable[[str], WebConfigFile]:
 
 
 def wrong(path: Path, text: str) -> list[str]:
-    """What is wrong with a file, without the folder's name."""
+    """Return the errors of an invalid file, without the folder name."""
     (path / "web.yml").write_text(text)
     with pytest.raises(ConfigError) as error:
         WebConfigFile(path / "web.yml")
@@ -80,7 +80,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 # Users
 
 
-def test_users_come_in_with_their_password_only(web: Callable[[str], WebConfigFile]) -> None:
+def test_users_need_their_password(web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web(f"basic_auth_users: {{alice: '{SECRET}'}}")) as server:
         for path in ("/metrics", "/", "/health"):
             refused = get(server, path=path)
@@ -89,7 +89,7 @@ def test_users_come_in_with_their_password_only(web: Callable[[str], WebConfigFi
             assert refused.headers["x-content-type-options"] == "nosniff"
             assert refused.text == "unauthorized\n"
         for auth in (("alice", "wrong"), ("bob", "secret"), ("alice", ""), ("", ""), ("alice", "secret" + "x" * 100)):
-            for _ in range(2):  # the second time from memory
+            for _ in range(2):  # the second time from the cache
                 assert get(server, auth=auth).status_code == 401
         for _ in range(2):
             assert get(server, auth=("alice", "secret")).status_code == 200
@@ -98,7 +98,7 @@ def test_users_come_in_with_their_password_only(web: Callable[[str], WebConfigFi
 @pytest.mark.parametrize(
     "header", ["Basic", "Basic !!!", "Basic YWxpY2U=", "Bearer x", "Basic /////w==", "Basic YWxpY2U6AA==", "basic"]
 )
-def test_a_malformed_authorization_is_refused(web: Callable[[str], WebConfigFile], header: str) -> None:
+def test_a_malformed_authorization_is_rejected(web: Callable[[str], WebConfigFile], header: str) -> None:
     with serving(FakeWatch(), web(f"basic_auth_users: {{alice: '{SECRET}'}}")) as server, server.client() as client:
         assert client.get("/metrics", headers={"authorization": header}).status_code == 401
 
@@ -111,7 +111,7 @@ def test_a_password_of_72_bytes_works_and_one_byte_more_does_not(web: Callable[[
         assert get(server, auth=("alice", password + "x")).status_code == 401
 
 
-def test_what_is_remembered_of_passwords_is_bounded_and_keeps_the_right_one(
+def test_the_password_cache_is_bounded_and_keeps_the_right_password(
     web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[bytes] = []
@@ -150,7 +150,7 @@ def test_a_password_in_place_of_the_users_is_not_shown(tmp_path: Path) -> None:
 # TLS
 
 
-def test_tls_is_spoken_with_certificates_from_files_relative_to_the_config(
+def test_certificate_files_are_relative_to_the_web_config(
     authority: Authority, web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
@@ -162,7 +162,7 @@ def test_tls_is_spoken_with_certificates_from_files_relative_to_the_config(
         assert {group["labels"]["__scheme__"] for group in groups} == {"https"}
 
 
-def test_certificate_and_key_may_stand_in_the_file(
+def test_certificate_and_key_can_be_inline(
     authority: Authority, tmp_path: Path, web: Callable[[str], WebConfigFile]
 ) -> None:
     inline = "".join(
@@ -187,7 +187,7 @@ def test_client_certificates_are_required_and_verified(
                 get(server, verify=context)
 
 
-def test_a_client_certificate_that_may_be_left_out_is_verified_when_given(
+def test_an_optional_client_certificate_is_verified_when_given(
     authority: Authority, tmp_path: Path, web: Callable[[str], WebConfigFile]
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -210,7 +210,7 @@ def test_a_client_certificate_that_may_be_left_out_is_verified_when_given(
         x509.UniformResourceIdentifier("spiffe://example/prometheus"),
     ],
 )
-def test_only_clients_with_an_allowed_name_come_in(
+def test_only_clients_with_an_allowed_name_are_admitted(
     authority: Authority, web: Callable[[str], WebConfigFile], name: x509.GeneralName
 ) -> None:
     allowed, other = authority.issue("allowed", name), authority.issue("other", x509.DNSName("other.example"))
@@ -226,7 +226,7 @@ def test_only_clients_with_an_allowed_name_come_in(
 
 
 def handshake(server: Server, authority: Authority, prepare: Callable[[ssl.SSLContext], None]) -> tuple[str, str]:
-    """Protocol and cipher suite that a client with a prepared context gets."""
+    """Return the protocol and cipher suite that a client with this context negotiates."""
     context = authority.trusting()
     prepare(context)
     with context.wrap_socket(server.connect(), server_hostname="127.0.0.1") as client:
@@ -245,9 +245,7 @@ def at_most(version: ssl.TLSVersion) -> Callable[[ssl.SSLContext], None]:
 
 
 @pytest.mark.filterwarnings("ignore:.*TLSVersion:DeprecationWarning")
-def test_the_versions_of_tls_are_those_that_are_allowed(
-    authority: Authority, web: Callable[[str], WebConfigFile]
-) -> None:
+def test_only_allowed_tls_versions_are_accepted(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web(f"tls_server_config: {{{TLS}}}")) as server:
         assert handshake(server, authority, at_most(ssl.TLSVersion.TLSv1_2))[0] == "TLSv1.2"
         with pytest.raises(OSError, match=r"(?i)version|reset|eof"):
@@ -259,9 +257,7 @@ def test_the_versions_of_tls_are_those_that_are_allowed(
         assert handshake(server, authority, at_most(ssl.TLSVersion.TLSv1_3))[0] == "TLSv1.1"
 
 
-def test_the_cipher_suites_are_those_that_are_allowed(
-    authority: Authority, web: Callable[[str], WebConfigFile]
-) -> None:
+def test_only_allowed_cipher_suites_are_accepted(authority: Authority, web: Callable[[str], WebConfigFile]) -> None:
     suites = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]"
     older = at_most(ssl.TLSVersion.TLSv1_2)
 
@@ -280,7 +276,7 @@ def test_the_cipher_suites_are_those_that_are_allowed(
 
 
 @pytest.mark.parametrize("curve", ["CurveP256", "CurveP384", "CurveP521", "X25519"])
-def test_a_curve_is_honoured(authority: Authority, web: Callable[[str], WebConfigFile], curve: str) -> None:
+def test_a_curve_preference_is_applied(authority: Authority, web: Callable[[str], WebConfigFile], curve: str) -> None:
     names = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
     with serving(FakeWatch(), web(f"tls_server_config: {{{TLS}, curve_preferences: [{curve}]}}")) as server:
         handshake(server, authority, lambda context: context.set_ecdh_curve(names[curve]))
@@ -299,7 +295,7 @@ def test_plain_http_on_a_tls_port_gets_a_message(authority: Authority, web: Call
         assert get(server, verify=authority.trusting()).status_code == 200
 
 
-def test_versions_alone_do_not_switch_tls_on(web: Callable[[str], WebConfigFile]) -> None:
+def test_versions_alone_do_not_enable_tls(web: Callable[[str], WebConfigFile]) -> None:
     assert not web("tls_server_config: {min_version: TLS13}").uses_tls
     assert not web("").uses_tls
 
@@ -307,7 +303,7 @@ def test_versions_alone_do_not_switch_tls_on(web: Callable[[str], WebConfigFile]
 # Headers, HTTP/2 and the rate limit
 
 
-def test_headers_are_added_and_take_the_place_of_our_own(web: Callable[[str], WebConfigFile]) -> None:
+def test_headers_are_added_and_replace_the_default_ones(web: Callable[[str], WebConfigFile]) -> None:
     text = """http_server_config:
   http2: false
   headers:
@@ -324,14 +320,14 @@ def test_headers_are_added_and_take_the_place_of_our_own(web: Callable[[str], We
             assert "x-xss-protection" not in answer.headers
 
 
-def test_requests_above_the_rate_get_429(web: Callable[[str], WebConfigFile]) -> None:
+def test_requests_above_the_rate_limit_get_429(web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web("rate_limit: {interval: 1h, burst: 3}")) as server, server.client() as client:
         answers = [client.get("/metrics") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[-1].text == "too many requests\n"
 
 
-def test_an_interval_of_0_limits_nothing(web: Callable[[str], WebConfigFile]) -> None:
+def test_an_interval_of_0_disables_the_rate_limit(web: Callable[[str], WebConfigFile]) -> None:
     with serving(FakeWatch(), web("rate_limit: {interval: 0, burst: 0}")) as server, server.client() as client:
         assert {client.get("/metrics").status_code for _ in range(10)} == {200}
 
@@ -349,7 +345,7 @@ def test_a_token_bucket_fills_with_time_up_to_its_burst() -> None:
 # Changes
 
 
-def test_a_changed_file_is_in_force_for_the_next_request(web: Callable[[str], WebConfigFile], tmp_path: Path) -> None:
+def test_a_changed_file_applies_to_the_next_request(web: Callable[[str], WebConfigFile], tmp_path: Path) -> None:
     with serving(FakeWatch(), web("")) as server, server.client() as client:
         assert client.get("/metrics").status_code == 200
         rewrite(tmp_path / "web.yml", f"basic_auth_users: {{alice: '{SECRET}'}}")
@@ -361,7 +357,7 @@ def test_a_changed_file_is_in_force_for_the_next_request(web: Callable[[str], We
         assert client.get("/metrics", auth=("alice", "other")).status_code == 200
 
 
-def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
+def test_an_invalid_change_is_ignored_and_logged_once(
     web: Callable[[str], WebConfigFile], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = web(f"basic_auth_users: {{alice: '{SECRET}'}}")
@@ -385,24 +381,24 @@ def test_a_file_that_became_wrong_changes_nothing_and_is_logged_once(
 
 
 def serial(server: Server) -> str:
-    """The certificate that a new connection is shown."""
+    """Return the certificate that a new connection receives."""
     return ssl.get_server_certificate(("127.0.0.1", server.port))
 
 
-def test_a_renewed_certificate_is_shown_even_when_its_key_comes_later(
+def test_a_renewed_certificate_is_used_even_if_its_key_is_replaced_later(
     authority: Authority, web: Callable[[str], WebConfigFile], tmp_path: Path
 ) -> None:
     with serving(FakeWatch(), web(f"tls_server_config: {{{TLS}}}")) as server:
         old = serial(server)
         new_certificate, new_key = authority.issue("renewed")
         new_certificate.replace(tmp_path / "web.crt")
-        assert serial(server) == old  # the new certificate does not fit the old key
+        assert serial(server) == old  # the new certificate does not match the old key
         new_key.replace(tmp_path / "web.key")
         assert serial(server) == (tmp_path / "web.crt").read_text() != old
         assert get(server, verify=authority.trusting()).status_code == 200
 
 
-def test_tls_can_be_switched_on_while_running(
+def test_tls_can_be_enabled_at_run_time(
     authority: Authority, web: Callable[[str], WebConfigFile], tmp_path: Path
 ) -> None:
     with serving(FakeWatch(), web("")) as server:
@@ -412,7 +408,7 @@ def test_tls_can_be_switched_on_while_running(
         assert get(server, verify=authority.trusting()).status_code == 200
 
 
-def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all(
+def test_a_hung_disk_delays_only_one_request(
     web: Callable[[str], WebConfigFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = web("")
@@ -436,7 +432,7 @@ def test_a_disk_that_hangs_delays_one_request_a_little_and_the_others_not_at_all
         release.set()
 
 
-# What is wrong
+# Errors
 
 KEYS = (
     *("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "headers", "key", "cert_file"),
@@ -479,7 +475,7 @@ KEYS = (
         ("a: [", "is not valid YAML: "),
     ],
 )
-def test_a_wrong_file_says_where_and_what_would_be_right(
+def test_errors_contain_the_location_and_the_valid_values(
     authority: Authority, tmp_path: Path, text: str, message: str
 ) -> None:
     authority.issue("locked", password=b"secret")
@@ -488,7 +484,7 @@ def test_a_wrong_file_says_where_and_what_would_be_right(
     assert all(line.startswith("web.yml:") for line in messages)
 
 
-def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     text = "rate_limit: {burst: x}\nbasic_auth_users: {alice: x}\nnope: 1\nhttp_server_config: {http2: maybe}\n"
     assert [line.split(": ")[1] for line in wrong(tmp_path, text)] == [
         "rate_limit.burst",
@@ -498,7 +494,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"web\.yml: no such file"):
         WebConfigFile(tmp_path / "web.yml")
 
@@ -527,12 +523,12 @@ def test_any_text_is_a_config_or_a_config_error(tmp_path: Path, text: str) -> No
         WebConfigFile(tmp_path / "any.yml")
 
 
-def test_bcrypt_is_loaded_by_those_who_have_users_only() -> None:
+def test_bcrypt_is_loaded_only_if_users_are_configured() -> None:
     code = "import sys, deckwatch.http.web_config as w; w.WebConfigFile(None); print('bcrypt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_without_a_file_nothing_stands_between_the_client_and_the_application() -> None:
+def test_without_a_file_the_application_is_not_wrapped() -> None:
     async def application(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
     assert guarded(application, WebConfigFile(None)) is application

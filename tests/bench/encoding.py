@@ -1,4 +1,4 @@
-"""What a sample costs from the collector to the wire, beside prometheus_client on the same figures."""
+"""The cost of a sample from the collector to the response, compared with prometheus_client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 class Figures:
-    """Counters that have all moved whenever they are looked at: none may be served as it was rendered before."""
+    """Counters that all change between runs, so that no rendered sample can be reused."""
 
     def __init__(self, size: int) -> None:
         self._first = [(f"/path/{number}", number * 0.37) for number in range(size)]
@@ -58,7 +58,7 @@ class Theirs:
 
 
 def encoding(_folder: Path) -> list[tuple[str, ...]]:
-    """Microseconds a sample: collected, encoded and put together as text, on series whose values have all moved."""
+    """Return the microseconds per sample to collect, encode and join as text, when all values have changed."""
     rows: list[tuple[str, ...]] = []
     for size in SIZES:
         ours, of_which = _ours(size)

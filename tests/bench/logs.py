@@ -1,4 +1,4 @@
-"""Log lines for each CPU-second and memory, beside the figures of Promtail, which no distribution packages any more."""
+"""Log lines per CPU-second and memory, compared with recorded figures of Promtail, which is no longer packaged."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINES = 1_000_000
-#: Promtail 3.4.6 on a machine of this kind: JSON parsed, level as label, timestamp read.
+#: Promtail 3.4.6 on a similar host: JSON parsed, level as label, timestamp parsed.
 PROMTAIL_LINES, PROMTAIL_MEGABYTES = 46_000.0, 99.0
 _BEGAN = int(time.time()) - 3600
 
 
 def line(number: int, random: random.Random) -> str:
-    """As python-json-logger writes it, 217 bytes on average."""
+    """Return a line in the format of python-json-logger, 217 bytes on average."""
     second, microsecond = divmod(number * 50, 1_000_000)
     fields = {
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(_BEGAN + second)) + f".{microsecond:06d}+00:00",
@@ -61,7 +61,7 @@ def sent(program: Program) -> float:
 
 
 def measured(folder: Path, pattern: Path, lines: int, **loki: object) -> tuple[float, float, float]:
-    """Lines for each CPU-second, megabytes for each, and resident megabytes, with all lines there from the start."""
+    """Return lines and megabytes per CPU-second, and resident megabytes. All lines exist before the start."""
     size = sum(path.stat().st_size for path in pattern.parent.glob(pattern.name))
     (folder / "state").mkdir(parents=True)
     with sink() as url, agent(folder, config(url, str(pattern), **loki), STATE_DIRECTORY=str(folder / "state")) as ours:
@@ -102,7 +102,7 @@ def logs(folder: Path) -> list[tuple[str, ...]]:
 
 
 def _quiet(folder: Path) -> float:
-    """The share of a CPU that 1000 files take in which nothing happens."""
+    """Return the CPU share used for 1000 idle files."""
     (folder / "quiet").mkdir()
     for number in range(1000):
         (folder / "quiet" / f"{number}.json").write_text(line(number, random.Random(number)) + "\n")
@@ -112,7 +112,7 @@ def _quiet(folder: Path) -> float:
         agent(folder / "idle", config(url, f"{folder}/quiet/*.json"), STATE_DIRECTORY=f"{folder}/idle/state") as ours,
     ):
         until(lambda: sent(ours) >= 1000, 60)
-        time.sleep(70)  # until files count as quiet
+        time.sleep(70)  # until files count as idle
         before = cpu_seconds(ours.process.pid)
         time.sleep(20)
         return (cpu_seconds(ours.process.pid) - before) / 20

@@ -1,4 +1,4 @@
-"""A Loki that takes everything and keeps nothing: `python loki_sink.py PORT`."""
+"""A Loki that accepts everything and stores nothing: `python loki_sink.py PORT`."""
 
 from __future__ import annotations
 

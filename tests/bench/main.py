@@ -1,4 +1,4 @@
-"""Figures beside the peers', in one run: `make bench`. Read the ratios: machines differ."""
+"""Benchmarks of Deckwatch and its peers in one run: `make bench`. Compare the ratios, because hosts differ."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CYCLES = 60
-PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
+PERIOD = 1.0  # seconds; a cycle does the same work at 15
 SCRAPES = 200
-PAUSE = 0.6  # seconds between scrapes: the agent keeps up, and none of them finds what another one has found
+PAUSE = 0.6  # seconds between scrapes: the agent can keep up, and no two scrapes get the same snapshot
 
 HANGS = """
 exporters:
@@ -53,7 +53,7 @@ def cpu(program: Program, scrapers: int) -> float:
 
 
 def latencies(program: Program) -> tuple[float, float]:
-    """Median and 99th percentile of a scrape, in milliseconds."""
+    """Return the median and 99th percentile duration of scrapes, in milliseconds."""
     scraper = Scraper(port_of(program))
     for _ in range(int(SETTLE / PAUSE)):
         scraper.scrape()
@@ -68,7 +68,7 @@ def latencies(program: Program) -> tuple[float, float]:
 
 
 def age(program: Program) -> float:
-    """The 95th percentile of how old the snapshots are that scrapes find, in seconds."""
+    """Return the 95th percentile age of scraped snapshots, in seconds."""
     found: list[float] = []
     settled = int(SETTLE / PERIOD)
     for number in range(settled + 20):
@@ -80,7 +80,7 @@ def age(program: Program) -> float:
 
 
 def start(folder: Path) -> tuple[str, ...]:
-    """How long it takes from the start of the program until its first metrics are there."""
+    """Return the time from the start of the program to its first metrics."""
     (folder / "start").mkdir()
     began = time.perf_counter()
     with agent(folder / "start", "interval: 15s\n"):

@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: CPU and memory of a process, and a scraper that costs little itself."""
+"""Measurement tools of the benchmarks: CPU time and memory of a process, and a low-overhead scraper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Seconds in which an agent with an interval of 15 s has learned its scraper's period, and taken it up.
+#: Seconds until an agent with an interval of 15 s has adapted to the scraper's period.
 SETTLE = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 PROMETHEUS_ACCEPT = (
@@ -23,7 +23,7 @@ PROMETHEUS_ACCEPT = (
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all its threads together."""
+    """Return the user and system time of all threads of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -37,7 +37,7 @@ def open_files(pid: int) -> int:
 
 
 class Scraper:
-    """A keep-alive connection that asks for /metrics as Prometheus does, and takes no answer apart."""
+    """A keep-alive connection that scrapes /metrics like Prometheus, but does not parse responses."""
 
     def __init__(self, port: int, accept: str = PROMETHEUS_ACCEPT, name: str = "bench") -> None:
         self._port = port
@@ -48,7 +48,7 @@ class Scraper:
         self._socket: socket.socket | None = None
 
     def scrape(self) -> int:
-        """The length of the body. Connects anew where the server closed meanwhile."""
+        """Scrape and return the length of the body. Reconnects if the server closed the connection."""
         for _ in range(2):
             if self._socket is None:
                 self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=10)
@@ -74,7 +74,7 @@ class Scraper:
             while len(body) < length:
                 body += self._receive()
             return length
-        while not body.endswith(b"0\r\n\r\n"):  # chunked, as Go sends what it compresses
+        while not body.endswith(b"0\r\n\r\n"):  # Go sends compressed responses chunked
             body += self._receive()
         return len(body)
 
@@ -87,7 +87,7 @@ class Scraper:
 
 
 class Scraping:
-    """Scrapers at work: each asks each program once in each period, at phases of their own, until the block ends."""
+    """Run scrapers until the block ends. Each scrapes every program once per period, at its own phase."""
 
     def __init__(self, ports: Sequence[int], period: float, scrapers: int = 1) -> None:
         self._clients = [Scraper(port, name=str(number)) for port in ports for number in range(scrapers)]
@@ -114,7 +114,7 @@ class Scraping:
 
 
 def cpu_of_a_cycle(pids: Sequence[int], ports: Sequence[int], period: float, cycles: int, scrapers: int = 1) -> float:
-    """Milliseconds of CPU of the programs together, in which everything is collected once and scraped by each."""
+    """Return the programs' total CPU milliseconds to collect everything once and serve each scraper."""
     with Scraping(ports, period, scrapers):
         time.sleep(SETTLE)
         before = sum(map(cpu_seconds, pids))

@@ -1,4 +1,4 @@
-"""Scrapes of an authenticated client while others try passwords without a pause."""
+"""Scrape durations of an authenticated client while other clients guess passwords continuously."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def passwords(folder: Path) -> list[tuple[str, ...]]:
     hashes = {name: bcrypt.hashpw(word.encode(), bcrypt.gensalt(10)).decode() for name, word in users.items()}
     (folder / "web.yml").write_text("")
     with agent(folder, "interval: 15s\nweb_config: web.yml\n") as ours:
-        (folder / "web.yml").write_text(  # only now: the agent counts as ready when it answers without a password
+        (folder / "web.yml").write_text(  # only now, because the readiness check sends no password
             "basic_auth_users:\n" + "".join(f"  {name}: '{value}'\n" for name, value in hashes.items())
         )
-        time.sleep(1.5)  # the file is looked at once a second
+        time.sleep(1.5)  # the file is checked once per second
         port = int(ours.url.rpartition(":")[2])
         _latencies(port, users["alice"])
         quiet = _latencies(port, users["alice"])
@@ -88,7 +88,7 @@ def _latencies(port: int, password: str) -> list[float]:
 
 
 def _scrape(connection: HTTPConnection, user: str, password: str) -> tuple[int, float]:
-    """Status, and milliseconds until the whole answer was read."""
+    """Return the status and the milliseconds until the whole response was read."""
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     began = time.perf_counter()
     connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}", "Accept-Encoding": "gzip"})

@@ -1,4 +1,4 @@
-"""A million scrapes, and what they leave behind: `make soak`."""
+"""Checks memory and file descriptors over a million scrapes: `make soak`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host, Redis and PostgreSQL beside the three Go exporters, on the same servers in one run."""
+"""Compares Deckwatch for the host, Redis and PostgreSQL with the three Go exporters on the same servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CYCLES = 60
-PERIOD = 1.0  # seconds; the work of a cycle is the same at 15
+PERIOD = 1.0  # seconds; a cycle does the same work at 15
 REDIS_TARGETS = 200
 
 CONFIG = """\
@@ -38,14 +38,14 @@ exporters:
   postgres:
     - {{name: main, dsn: "{postgres}"{more}}}
 """
-#: What node_exporter has and leaves out by default, and Deckwatch gives.
+#: Collectors that are off by default in node_exporter and on in Deckwatch.
 BEYOND_DEFAULT = ("processes", "interrupts", "tcpstat", "meminfo_numa", "softirqs")
-#: What postgres_exporter gives by default, and no more.
+#: Deckwatch settings with the same coverage as postgres_exporter's defaults.
 SAME_COVERAGE = ", tables: {enabled: false}, statements: {enabled: false}, slow_queries: {enabled: false}"
 
 
 def same_coverage(folder: Path) -> list[str]:
-    """Those of the collectors that this version of the peer has."""
+    """Return the collectors that this version of the peer supports."""
     known = subprocess.run(
         ["prometheus-node-exporter", "--help"], capture_output=True, text=True, check=False, cwd=folder
     )
@@ -72,7 +72,7 @@ def servers(folder: Path) -> Iterator[tuple[RedisServer, PostgresServer]]:
 
 @contextlib.contextmanager
 def at_work(redis: Sequence[RedisServer], postgres: PostgresServer | None = None) -> Iterator[None]:
-    """The servers have something to do, so that their figures move from one cycle to the next."""
+    """Run a load on the servers, so that their values change between cycles."""
     over = threading.Event()
 
     def work() -> None:
@@ -100,7 +100,7 @@ def at_work(redis: Sequence[RedisServer], postgres: PostgresServer | None = None
 
 
 def cpu(programs: Sequence[Program], scrapers: int = 1) -> float:
-    """Milliseconds of CPU of the programs together in which everything is collected once, and scraped."""
+    """Return the programs' total CPU milliseconds to collect and serve everything once."""
     pids = [program.process.pid for program in programs]
     return cpu_of_a_cycle(pids, [port_of(program) for program in programs], PERIOD, CYCLES, scrapers)
 
@@ -110,7 +110,7 @@ def megabytes(programs: Sequence[Program]) -> float:
 
 
 def asked_in_a_cycle(program: Program, redis: RedisServer, postgres: PostgresServer) -> tuple[float, float]:
-    """How many Redis commands and PostgreSQL statements one cycle takes."""
+    """Return the number of Redis commands and PostgreSQL statements per cycle."""
     with Scraping([port_of(program)], PERIOD):
         time.sleep(SETTLE)
         before = _asked(redis, postgres)
@@ -154,7 +154,7 @@ def stack(folder: Path) -> list[tuple[str, ...]]:
 
 
 def many_redis(folder: Path) -> list[tuple[str, ...]]:
-    """200 Redis targets in one agent. The servers are few: to the agent, each target is a server."""
+    """Measure 200 Redis targets in one agent. Targets share servers, which makes no difference to the agent."""
     with contextlib.ExitStack() as running:
         servers = [running.enter_context(redis_server(folder)) for _ in range(4)]
         targets = "".join(

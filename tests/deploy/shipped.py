@@ -1,4 +1,4 @@
-"""The files in deploy/ as the tests read them: YAML, with the variables of compose filled in as compose does."""
+"""Parses the files in deploy/ for the tests: YAML, with variables substituted as Docker Compose does."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.monitoring.yml"
 
-# Escaped dollars, and ${NAME}, ${NAME:-default}, ${NAME:?message}: what the file makes use of.
+# The syntax that the file uses: escaped dollars, ${NAME}, ${NAME:-default} and ${NAME:?message}.
 # https://docs.docker.com/reference/compose-file/interpolation/
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\})")
 
 
 class MissingVariableError(Exception):
-    """A variable without a default that is not set; the message is the file's own."""
+    """A variable without a default is not set. The message comes from the file."""
 
 
 def documents(file: Path) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def document(file: Path) -> dict[str, Any]:
 
 
 def compose_text(environ: Mapping[str, str]) -> str:
-    """docker-compose.monitoring.yml with its variables filled in. Raises MissingVariableError."""
+    """Return docker-compose.monitoring.yml with substituted variables. Raises MissingVariableError."""
 
     def value(match: re.Match[str]) -> str:
         if match["escaped"]:

@@ -1,4 +1,4 @@
-"""Every config in deploy/ is one that the agent takes."""
+"""The agent accepts every config in deploy/."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 CONFIGS = sorted(
     {*DEPLOY.rglob("deckwatch*.yml"), DEPLOY / "compose/demo.yml"} - {*(DEPLOY / "grafana").rglob("*.yml")}
 )
-# What the unit, the manifests and the compose file set.
+# The variables that the unit, the manifests and the compose file set.
 ENVIRON = {"NODE_NAME": "node-1", "HOSTNAME": "web-1"}
 
 
-def test_there_are_configs_for_each_way_to_run() -> None:
+def test_there_are_configs_for_each_deployment() -> None:
     assert {file.parent.name for file in CONFIGS} == {"deploy", "compose", "kubernetes", "scale"}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(DEPLOY)))
-def test_the_agent_takes_the_config(file: Path, tmp_path: Path) -> None:
+def test_the_agent_accepts_the_config(file: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("of-the-test\n")
     text = re.sub(r"(_file:) (/run/[\w./-]+)", rf"\1 {secret}", file.read_text())
@@ -40,12 +40,12 @@ def test_the_agent_takes_the_config(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(DEPLOY)))
-def test_no_password_stands_in_the_config(file: Path) -> None:
+def test_no_config_contains_a_password(file: Path) -> None:
     assert not re.search(r"\bpassword:", file.read_text())
     assert not re.search(r"://\w*:\w+@", file.read_text())
 
 
-def test_agents_that_share_databases_have_each_in_one_file_only() -> None:
+def test_each_shared_database_is_in_one_config_only() -> None:
     def targets(name: str) -> set[str]:
         exporters = document(DEPLOY / "scale" / name)["exporters"]
         return {target.get("url") or target["dsn"] for of_one in exporters.values() for target in of_one}

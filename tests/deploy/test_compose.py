@@ -1,4 +1,4 @@
-"""docker-compose.monitoring.yml: valid, pinned, limited, and without a password that everybody knows."""
+"""docker-compose.monitoring.yml is valid and has pinned images, limits and no default passwords."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY_SERVICE = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
 def _mounts(name: str) -> list[tuple[str, str, bool]]:
-    """Source, target and whether it is read-only, of a service's volumes in either form."""
+    """Return source, target and read-only flag of a service's volumes in either syntax."""
     found = []
     for volume in SERVICES[name].get("volumes", []):
         if isinstance(volume, dict):
@@ -32,14 +32,14 @@ def _mounts(name: str) -> list[tuple[str, str, bool]]:
     return found
 
 
-def test_the_file_is_what_the_compose_specification_says() -> None:
+def test_the_file_conforms_to_the_compose_specification() -> None:
     parser = pytest.importorskip("compose_spec", reason="pip install compose-spec: a parser of the specification")
-    # The parser follows YAML 1.2 without merge keys: it is given what they come to.
+    # The parser follows YAML 1.2, which has no merge keys, so they are resolved first.
     services = parser.PyCompose.from_yaml(json.dumps({key: it for key, it in FILE.items() if not key.startswith("x-")}))
     assert sorted(services.service_names()) == sorted(SERVICES)
 
 
-def test_the_parser_would_notice_a_wrong_key() -> None:
+def test_the_parser_rejects_a_wrong_key() -> None:
     parser = pytest.importorskip("compose_spec", reason="pip install compose-spec: a parser of the specification")
     with pytest.raises(ValueError, match="memroy"):
         parser.PyCompose.from_yaml(
@@ -47,7 +47,7 @@ def test_the_parser_would_notice_a_wrong_key() -> None:
         )
 
 
-def test_the_stack_is_agent_prometheus_alertmanager_loki_grafana_and_a_demo_on_demand() -> None:
+def test_the_stack_has_agent_prometheus_alertmanager_loki_grafana_and_an_optional_demo() -> None:
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert always == {"agent", "prometheus", "alertmanager", "loki", "grafana"}
     on_demand = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
@@ -55,12 +55,12 @@ def test_the_stack_is_agent_prometheus_alertmanager_loki_grafana_and_a_demo_on_d
     assert always | on_demand == set(SERVICES)
 
 
-def test_nothing_starts_without_a_password_for_grafana_and_the_message_says_which() -> None:
+def test_a_missing_grafana_password_prevents_the_start_and_is_named() -> None:
     with pytest.raises(MissingVariableError, match="set GRAFANA_ADMIN_PASSWORD"):
         compose_text({})
 
 
-def test_no_password_stands_in_the_file() -> None:
+def test_the_file_contains_no_password() -> None:
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN", key):
@@ -74,7 +74,7 @@ def test_no_password_stands_in_the_file() -> None:
 def test_the_image_is_pinned_to_a_version(name: str) -> None:
     repository, _, tag = SERVICES[name]["image"].rpartition(":")
     assert repository, "the image has no tag"
-    assert re.match(r"v?\d+\.\d+", tag), f"{tag} is no version"
+    assert re.match(r"v?\d+\.\d+", tag), f"{tag} is not a version"
     assert repository.count("/") <= 1, f"{repository} names a registry"
     if repository == "deckwatch":
         assert tag == __version__
@@ -90,7 +90,7 @@ def test_the_service_has_limits(name: str) -> None:
 
 
 @EVERY_SERVICE
-def test_the_service_may_do_nothing_that_it_need_not(name: str) -> None:
+def test_the_service_has_no_unnecessary_privileges(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -101,7 +101,7 @@ def test_the_service_may_do_nothing_that_it_need_not(name: str) -> None:
 
 
 @EVERY_SERVICE
-def test_the_service_is_started_again_and_its_health_looked_at_unless_it_runs_once(name: str) -> None:
+def test_every_long_running_service_is_restarted_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
     if service["restart"] == "no":
         waiting = [other["depends_on"].get(name) for other in SERVICES.values() if name in other.get("depends_on", {})]
@@ -115,21 +115,21 @@ def test_the_service_is_started_again_and_its_health_looked_at_unless_it_runs_on
 
 
 @EVERY_SERVICE
-def test_published_ports_are_on_loopback_unless_somebody_says_otherwise(name: str) -> None:
+def test_published_ports_are_on_loopback_by_default(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
-def test_loki_and_the_databases_are_never_published_to_others() -> None:
+def test_loki_and_the_databases_publish_no_external_ports() -> None:
     others = compose({**ENVIRON, "BIND_ADDRESS": "0.0.0.0"})["services"]
     for name in ("loki", "demo-redis", "demo-postgres"):
         assert all(port.startswith("127.0.0.1:") for port in others[name]["ports"])
 
 
 @EVERY_SERVICE
-def test_what_the_service_mounts_is_there_and_cannot_be_written_unless_it_is_a_named_volume(name: str) -> None:
+def test_mounts_exist_and_are_read_only_unless_they_are_named_volumes(name: str) -> None:
     for source, target, read_only in _mounts(name):
         if not source.startswith((".", "/")):
-            assert source in FILE["volumes"], f"{source} is no named volume of the file"
+            assert source in FILE["volumes"], f"{source} is not a named volume in the file"
             continue
         assert read_only, f"{target} can be written to"
         assert source.startswith("/") or (ROOT / source).exists(), f"{source} is not there"
@@ -160,7 +160,7 @@ def test_every_named_volume_is_used() -> None:
     assert set(FILE["volumes"]) <= used
 
 
-def test_who_is_depended_on_is_there_and_tells_its_health_where_that_is_waited_for() -> None:
+def test_dependencies_exist_and_have_a_health_check_if_a_service_waits_for_it() -> None:
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             assert other in SERVICES, f"{name} waits for {other}"
@@ -170,7 +170,7 @@ def test_who_is_depended_on_is_there_and_tells_its_health_where_that_is_waited_f
                 assert how["required"] is False, f"{name} would not start without the profile of {other}"
 
 
-def test_the_agent_is_reached_by_prometheus_and_by_nobody_outside() -> None:
+def test_prometheus_can_reach_the_agent_and_external_clients_cannot() -> None:
     (network,) = FILE["networks"]["monitoring"]["ipam"]["config"]
     command = SERVICES["agent"]["command"]
     assert command[command.index("--listen") + 1] == f"{network['gateway']}:9797"
@@ -178,7 +178,7 @@ def test_the_agent_is_reached_by_prometheus_and_by_nobody_outside() -> None:
     assert SERVICES["agent"]["environment"]["DECKWATCH_ADDRESS"] == f"{network['gateway']}:9797"
 
 
-def test_the_configs_name_the_places_where_the_stack_mounts_things() -> None:
+def test_the_configs_refer_to_the_stacks_mount_points() -> None:
     demo = document(DEPLOY / "compose/demo.yml")
     system = demo["exporters"]["system"]
     mounts = {target for _source, target, _read_only in _mounts("agent")}
@@ -189,7 +189,7 @@ def test_the_configs_name_the_places_where_the_stack_mounts_things() -> None:
     assert {re.findall(r"127\.0\.0\.1:\d+", url)[0] for url in (cache["url"], shop["dsn"])} == ports
 
 
-def test_the_demo_is_one_file_of_variables_away() -> None:
+def test_one_env_file_enables_the_demo() -> None:
     lines = (DEPLOY / "compose/demo.env").read_text().splitlines()
     variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert variables["COMPOSE_PROFILES"] == "demo"
@@ -198,7 +198,7 @@ def test_the_demo_is_one_file_of_variables_away() -> None:
     assert (ROOT / Path(config.split(":")[0])).samefile(DEPLOY / "compose/demo.yml")
 
 
-def test_every_variable_is_explained() -> None:
+def test_every_variable_is_documented() -> None:
     named = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     readme = (DEPLOY / "README.md").read_text()
     assert {name for name in named if f"`{name}`" not in readme} == set()

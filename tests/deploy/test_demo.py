@@ -1,4 +1,4 @@
-"""The demo's own programs, tried with a real Redis and a real PostgreSQL."""
+"""The compose demo's programs, tested with a real Redis and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _prepare(secrets: Path, logs: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in secrets.iterdir()}
 
 
-def test_passwords_are_made_once_and_differ_between_users_and_installations(tmp_path: Path) -> None:
+def test_passwords_are_created_once_and_differ_between_users_and_installations(tmp_path: Path) -> None:
     one, other, logs = tmp_path / "one", tmp_path / "other", tmp_path / "logs"
     for folder in (one, other, logs):
         folder.mkdir()
@@ -34,7 +34,7 @@ def test_passwords_are_made_once_and_differ_between_users_and_installations(tmp_
     assert _prepare(one, logs) == made
 
 
-def test_the_load_fills_redis_postgresql_and_a_log_as_the_roles_that_the_script_makes(tmp_path: Path) -> None:
+def test_the_load_writes_to_redis_postgresql_and_a_log_with_the_roles_of_the_script(tmp_path: Path) -> None:
     secrets, logs = tmp_path / "secrets", tmp_path / "logs"
     secrets.mkdir()
     logs.mkdir()

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile: small, pinned, without root; and the image's steps, walked through without Docker."""
+"""deploy/Dockerfile is small, pinned and runs without root. Its steps are checked without Docker."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def test_each_stage_is_the_same_pinned_slim_python() -> None:
 
 def test_the_agent_runs_without_root() -> None:
     user = _of("USER")[-1].split(":")[0]
-    assert user.isdecimal(), "Kubernetes can tell that a number is not root, and not that a name is not"
+    assert user.isdecimal(), "Kubernetes can verify only numeric user IDs as non-root"
     assert int(user) > 0
     assert INSTRUCTIONS.index("USER " + _of("USER")[-1]) > INSTRUCTIONS.index("FROM " + _of("FROM")[-1])
 
 
-def test_versions_come_from_the_constraints_and_from_no_registry_named_here() -> None:
+def test_versions_come_from_the_constraints_and_no_registry_is_configured() -> None:
     assert "PIP_CONSTRAINT=/source/constraints.txt" in DOCKERFILE
     assert not re.search(r"index-url|https?://|trusted-host", "\n".join(INSTRUCTIONS))
 
 
-def test_the_image_says_how_its_health_is_looked_at() -> None:
+def test_the_image_defines_a_health_check() -> None:
     (check,) = _of("HEALTHCHECK")
     program = shlex.split(check.partition("CMD ")[2].strip("[]"))[-1]
     compile(program, "the health check", "exec")
     assert "/health" in program
 
 
-def test_the_build_is_given_what_it_needs_and_nothing_else() -> None:
+def test_the_build_context_contains_only_the_required_files() -> None:
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
     assert "*" in lines
     given = {line.removeprefix("!") for line in lines if line.startswith("!")}

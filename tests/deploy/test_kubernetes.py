@@ -1,4 +1,4 @@
-"""deploy/kubernetes: valid by Kubernetes' own schema, no more rights than needed, rules and dashboards unabridged."""
+"""deploy/kubernetes matches Kubernetes' schema, grants minimal rights, and contains all rules and dashboards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = DEPLOY / "kubernetes"
 KUSTOMIZATION = document(FOLDER / "kustomization.yaml")
 MANIFESTS = [it for name in KUSTOMIZATION["resources"] for it in documents(FOLDER / name)]
 MONITORS = documents(FOLDER / "prometheus-operator.yml")
-VERSION = "1.30"  # the oldest that is tried; what is used here has been there since 1.21
+VERSION = "1.30"  # the oldest tested version; the manifests use only features available since 1.21
 
 RULES = """groups:
   - name: host
@@ -53,11 +53,11 @@ def _validate(manifest: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda it: f"{it['kind']}-{it['metadata']['name']}")
-def test_the_manifest_is_what_the_api_takes(manifest: dict[str, Any]) -> None:
+def test_the_manifest_matches_the_api_schema(manifest: dict[str, Any]) -> None:
     _validate(manifest)
 
 
-def test_there_is_an_agent_on_each_node_and_one_for_the_databases() -> None:
+def test_an_agent_runs_on_each_node_and_one_for_the_databases() -> None:
     assert [(kind, it["metadata"]["name"]) for kind in WORKLOADS for it in _named(kind)] == [
         ("DaemonSet", "deckwatch-hosts"),
         ("Deployment", "deckwatch-databases"),
@@ -66,7 +66,7 @@ def test_there_is_an_agent_on_each_node_and_one_for_the_databases() -> None:
     assert databases["spec"]["replicas"] == 1
 
 
-def test_kustomize_is_given_files_that_are_there() -> None:
+def test_kustomize_refers_to_existing_files() -> None:
     for generated in KUSTOMIZATION["configMapGenerator"]:
         for file in generated["files"]:
             assert (FOLDER / file.split("=")[1]).is_file()
@@ -76,7 +76,7 @@ def test_kustomize_is_given_files_that_are_there() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
-def test_what_kustomize_makes_of_them_is_what_the_api_takes() -> None:
+def test_the_output_of_kustomize_matches_the_api_schema() -> None:
     made = subprocess.run(
         [installed("kubectl"), "kustomize", str(FOLDER)], capture_output=True, text=True, check=True
     ).stdout
@@ -99,7 +99,7 @@ def test_the_agents_have_no_rights_in_the_api_and_no_token() -> None:
 
 
 @pytest.mark.parametrize("pod", _pods(), ids=lambda pod: pod["containers"][0]["args"][-1])
-def test_the_pod_writes_nothing_but_its_state_and_has_limits_and_probes(pod: dict[str, Any]) -> None:
+def test_the_pod_can_write_only_its_state_and_has_limits_and_probes(pod: dict[str, Any]) -> None:
     (container,) = pod["containers"]
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"] is True
@@ -113,7 +113,7 @@ def test_the_pod_writes_nothing_but_its_state_and_has_limits_and_probes(pod: dic
     assert writable == {"/var/lib/deckwatch", "/tmp"}
 
 
-def test_who_watches_databases_is_not_root_and_who_reads_the_pods_logs_may_do_no_more_than_read() -> None:
+def test_the_database_agent_is_not_root_and_the_log_reader_can_only_read() -> None:
     hosts, databases = _pods()
     assert databases["securityContext"]["runAsNonRoot"] is True
     assert hosts["containers"][0]["securityContext"]["capabilities"]["add"] == ["DAC_READ_SEARCH"]
@@ -137,7 +137,7 @@ def _build(root: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_rules_and_dashboards_become_objects_without_a_change_to_them(tmp_path: Path) -> None:
+def test_rules_and_dashboards_are_embedded_unchanged(tmp_path: Path) -> None:
     (tmp_path / "alerts").mkdir()
     (tmp_path / "dashboards").mkdir()
     (tmp_path / "alerts/host.rules.yml").write_text(RULES)
@@ -155,7 +155,7 @@ def test_rules_and_dashboards_become_objects_without_a_change_to_them(tmp_path: 
     _validate(board)
 
 
-def test_nothing_to_build_from_is_said_and_is_a_failure(tmp_path: Path) -> None:
+def test_missing_input_files_are_reported_as_an_error(tmp_path: Path) -> None:
     built = _build(tmp_path)
     assert (built.returncode, built.stdout) == (1, "")
     assert "no rules and no dashboards" in built.stderr

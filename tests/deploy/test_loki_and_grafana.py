@@ -1,4 +1,4 @@
-"""deploy/loki takes what the agent sends; deploy/grafana finds the dashboards and asks the right places."""
+"""deploy/loki accepts what the agent sends; deploy/grafana finds the dashboards and data sources."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SERVICES = compose({"GRAFANA_ADMIN_PASSWORD": "x"})["services"]
 
 
 def _bytes(text: str) -> int:
-    """Loki's sizes: powers of 1024, whatever the unit is called (github.com/c2h5oh/datasize)."""
+    """Parse a size as Loki does: powers of 1024 for all unit names (github.com/c2h5oh/datasize)."""
     return parse_size(re.sub(r"([KMG])B", r"\1iB", text))
 
 
 @EVERY_LOKI
-def test_a_line_as_long_as_the_agent_sends_them_is_taken(file: Path) -> None:
+def test_loki_accepts_the_longest_line_that_the_agent_sends(file: Path) -> None:
     limits = yaml.safe_load(file.read_text())["limits_config"]
     assert _bytes(limits["max_line_size"]) >= FileSettings(path="/x").max_line_bytes
     assert limits["max_line_size_truncate"] is False
 
 
 @EVERY_LOKI
-def test_a_push_is_taken_in_one_piece(file: Path) -> None:
+def test_loki_accepts_the_largest_push(file: Path) -> None:
     limits = yaml.safe_load(file.read_text())["limits_config"]
     push = LokiSettings(url="http://x").batch_bytes
     assert limits["ingestion_burst_size_mb"] * 2**20 >= 2 * push
@@ -42,7 +42,7 @@ def test_a_push_is_taken_in_one_piece(file: Path) -> None:
 
 
 @EVERY_LOKI
-def test_structured_metadata_and_lines_out_of_order_are_taken(file: Path) -> None:
+def test_loki_accepts_structured_metadata_and_out_of_order_lines(file: Path) -> None:
     loki = yaml.safe_load(file.read_text())
     limits = loki["limits_config"]
     assert limits["allow_structured_metadata"] is True
@@ -51,7 +51,7 @@ def test_structured_metadata_and_lines_out_of_order_are_taken(file: Path) -> Non
 
 
 @EVERY_LOKI
-def test_what_is_kept_is_deleted_in_the_end_and_days_without_loki_are_taken_afterwards(file: Path) -> None:
+def test_retention_deletes_old_logs_and_loki_accepts_a_backlog_of_days(file: Path) -> None:
     loki = yaml.safe_load(file.read_text())
     limits = loki["limits_config"]
     assert loki["compactor"]["retention_enabled"] is True
@@ -61,7 +61,7 @@ def test_what_is_kept_is_deleted_in_the_end_and_days_without_loki_are_taken_afte
     assert loki["analytics"]["reporting_enabled"] is False
 
 
-def test_loki_writes_nowhere_but_into_its_volume() -> None:
+def test_loki_writes_only_to_its_volume() -> None:
     text = LOKIS[0].read_text()
     folders = re.findall(r": (/\S+)", text)
     assert folders
@@ -83,12 +83,12 @@ def test_the_datasources_have_fixed_uids_and_are_services_of_the_stack() -> None
         assert source["editable"] is False
 
 
-def test_grafana_looks_for_dashboards_where_they_are_mounted() -> None:
+def test_grafana_finds_dashboards_at_their_mount_point() -> None:
     (provider,) = document(DEPLOY / "grafana/provisioning/dashboards/deckwatch.yml")["providers"]
     assert f"./dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
 
 
-def test_grafana_knows_how_often_prometheus_scrapes() -> None:
+def test_grafanas_scrape_interval_matches_prometheus() -> None:
     sources = document(DEPLOY / "grafana/provisioning/datasources/deckwatch.yml")["datasources"]
     (prometheus,) = [source for source in sources if source["type"] == "prometheus"]
     interval = document(DEPLOY / "prometheus/prometheus.yml")["global"]["scrape_interval"]

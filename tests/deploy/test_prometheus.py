@@ -1,4 +1,4 @@
-"""deploy/prometheus and deploy/scale, tried with the real Prometheus, a live agent and the real VictoriaMetrics."""
+"""deploy/prometheus and deploy/scale, tested with a real Prometheus, a live agent and a real VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _promtool(*arguments: str) -> str:
     return checked.stdout
 
 
-def test_promtool_takes_the_config_and_every_rule_that_it_names(tmp_path: Path) -> None:
+def test_promtool_accepts_the_config_and_its_rules(tmp_path: Path) -> None:
     shutil.copy(CONFIG, tmp_path)
     rules = sorted((ROOT / "alerts").glob("*.rules.yml"))
     (tmp_path / "alerts").mkdir()
@@ -43,7 +43,7 @@ def test_promtool_takes_the_config_and_every_rule_that_it_names(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("file", SCALE, ids=lambda file: file.stem)
-def test_promtool_takes_the_configs_that_only_scrape_and_send(file: Path, tmp_path: Path) -> None:
+def test_promtool_accepts_the_agent_mode_configs(file: Path, tmp_path: Path) -> None:
     shutil.copy(file, tmp_path)
     (tmp_path / "hosts").mkdir()
     shutil.copy(DEPLOY / "scale/hosts-example.yml", tmp_path / "hosts")
@@ -57,7 +57,7 @@ def _agent_of(folder: Path, redis: int) -> contextlib.AbstractContextManager[Pro
 
 
 def _adapted(file: Path, addresses: dict[str, str]) -> dict[str, Any]:
-    """The shipped config with these addresses in place of the shipped ones, and seconds for what takes minutes."""
+    """Return the shipped config with other addresses and with intervals of seconds instead of minutes."""
     text = file.read_text()
     for shipped, here in addresses.items():
         assert shipped in text
@@ -87,7 +87,7 @@ def _query(url: str, query: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_each_target_of_a_live_agent_is_up_and_an_instance_of_its_own(tmp_path: Path) -> None:
+def test_each_target_of_a_live_agent_is_up_and_has_its_own_instance(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis, _agent_of(tmp_path, redis.port) as watched:
         address = watched.url.removeprefix("http://")
         config = _adapted(CONFIG, {"deckwatch:9797": address})
@@ -105,7 +105,7 @@ def test_each_target_of_a_live_agent_is_up_and_an_instance_of_its_own(tmp_path: 
             assert host["metric"]["instance"] == address
             assert not _query(prometheus.url, f'{{__name__=~"redis_.+", instance="{address}"}}'), "they come twice"
 
-            # What is added to the agent is found, without a word to Prometheus.
+            # Prometheus discovers new targets without a change to its config.
             file = tmp_path / "deckwatch.yml"
             watched_config = json.loads(file.read_text())
             watched_config["exporters"]["redis"].append({"name": "late", "url": f"redis://127.0.0.1:{redis.port}/0"})
@@ -121,7 +121,7 @@ def test_a_real_victoria_metrics_gets_every_target_through_remote_write(tmp_path
         installed("victoria-metrics"),
         f"-storageDataPath={tmp_path / 'victoria'}",
         f"-httpListenAddr=127.0.0.1:{port}",
-        "-search.latencyOffset=0s",  # what has just come is asked for at once here
+        "-search.latencyOffset=0s",  # make the newest samples visible to queries immediately
         "-memory.allowedBytes=256MB",
     ]
     (tmp_path / "hosts").mkdir()
@@ -135,7 +135,7 @@ def test_a_real_victoria_metrics_gets_every_target_through_remote_write(tmp_path
             DEPLOY / "scale/prometheus-victoria-metrics.yml",
             {"deckwatch-a:9797": address, "http://victoria-metrics:8428": victoria.url},
         )
-        # Only one of the two agents is here.
+        # Only one of the two agents is running.
         (job,) = config["scrape_configs"]
         job["http_sd_configs"] = [it for it in job["http_sd_configs"] if address in it["url"]]
         version = subprocess.run([installed("prometheus"), "--version"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""deploy/deckwatch.service: systemd takes it, and finds it locked up; what the agent needs is left open."""
+"""deploy/deckwatch.service is valid and hardened, and permits what the agent needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNIT = (DEPLOY / "deckwatch.service").read_text()
-EXPOSURE = 2.5  # of 10; a service without any directive has 9.6
+EXPOSURE = 2.5  # out of 10; a service without any hardening has 9.6
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 
@@ -28,9 +28,9 @@ def _setting(name: str) -> str:
 
 
 @needs_systemd
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     copy = tmp_path / "deckwatch.service"
-    copy.write_text(UNIT.replace("/opt/deckwatch/bin/deckwatch", "/bin/true"))  # it has to be there
+    copy.write_text(UNIT.replace("/opt/deckwatch/bin/deckwatch", "/bin/true"))  # the program must exist
     checked = subprocess.run(
         [installed("systemd-analyze"), "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
@@ -38,7 +38,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 @needs_systemd
-def test_what_an_intruder_could_do_is_little(tmp_path: Path) -> None:
+def test_the_exposure_score_is_low(tmp_path: Path) -> None:
     copy = tmp_path / "deckwatch.service"
     copy.write_text(UNIT)
     checked = subprocess.run(
@@ -51,7 +51,7 @@ def test_what_an_intruder_could_do_is_little(tmp_path: Path) -> None:
     assert float(re.findall(r"exposure level for \S+ (\d+\.\d+)", checked.stdout)[0]) <= EXPOSURE
 
 
-def test_what_is_watched_stays_visible() -> None:
+def test_monitored_resources_stay_visible() -> None:
     assert (_setting("ProtectProc"), _setting("ProcSubset")) == ("default", "all")
     assert _setting("ProtectHome") == "read-only", "an empty /home would be taken for the host's"
     assert "ProtectClock=yes" not in UNIT, "adjtimex(2) would be refused, and node_timex_* be absent"

@@ -1,4 +1,4 @@
-"""The whole agent as a process: it starts, survives what hangs and raises, reloads, and stops."""
+"""The whole agent as a process: start, collectors that hang or raise, reload and stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services import Program, agent, deckwatch_command, fetch, free_port, promet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Exporters of a third party, published through the entry point group as any distribution would.
+#: Third-party exporters, registered through the entry point group like those of any distribution.
 THIRD_PARTY = """
 import os, time
 from deckwatch.exporter import Exporter, Gauge, Settings, Target
@@ -37,7 +37,7 @@ class Trouble:
         if self.kind == "sleeps":
             time.sleep(3600)
         if self.kind == "raises":
-            raise RuntimeError("told to raise")
+            raise RuntimeError("deliberate error")
         if self.kind == "label":
             yield VALUE(1, wrong="x")
         for n in range(1100 if self.kind == "floods" else 1):
@@ -56,7 +56,7 @@ class Client:
 
 @pytest.fixture
 def third_party(tmp_path: Path) -> dict[str, str]:
-    """The environment of an agent that has that distribution installed."""
+    """Return the environment of an agent with that distribution installed."""
     folder = tmp_path / "site"
     (folder / "trouble-1.0.dist-info").mkdir(parents=True)
     (folder / "trouble_exporter.py").write_text(THIRD_PARTY)
@@ -78,12 +78,14 @@ def series(program: Program, path: str = "/metrics") -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def test_an_agent_that_is_ready_has_its_first_metrics_and_waited_for_no_interval(tmp_path: Path) -> None:
+def test_a_ready_agent_has_its_first_metrics_without_waiting_for_an_interval(tmp_path: Path) -> None:
     with agent(tmp_path, "interval: 1h\n") as program:
         assert "node_load1" in series(program)
 
 
-def test_what_hangs_raises_floods_or_mislabels_harms_nobody_else(tmp_path: Path, third_party: dict[str, str]) -> None:
+def test_collectors_that_hang_raise_flood_or_mislabel_affect_no_others(
+    tmp_path: Path, third_party: dict[str, str]
+) -> None:
     kinds = ("good", "sleeps", "raises", "floods", "label")
     targets = "".join(f"    - {{name: {kind}, kind: {kind}}}\n" for kind in kinds)
     config = f"interval: 2s\nexporters:\n  system: {{}}\n  client: {{}}\n  trouble:\n{targets}"
@@ -93,7 +95,7 @@ def test_what_hangs_raises_floods_or_mislabels_harms_nobody_else(tmp_path: Path,
             return series(program).get(f'deckwatch_collector_success{{target="{kind}",collector="trouble"}}')
 
         until(lambda: success("sleeps") == 0, what="the hung collector being reported")
-        # All this is answered while one collector sleeps for an hour; how quickly is a figure of the bench.
+        # All this is served while one collector sleeps for an hour. The benchmarks measure the response time.
         found = series(program)
         status = json.loads(fetch(program.url + "/api/v1/status")[1])
 
@@ -109,14 +111,14 @@ def test_what_hangs_raises_floods_or_mislabels_harms_nobody_else(tmp_path: Path,
     assert found["from_client"] == 42
     assert "node_load1" in found
     errors = {entry["target"]: entry["error"] for entry in status["collectors"] if entry["name"] == "trouble"}
-    assert errors["raises"] == "RuntimeError: told to raise"
+    assert errors["raises"] == "RuntimeError: deliberate error"
     assert "takes the labels (n)" in errors["label"]
     states = {entry["target"]: entry["state"] for entry in status["collectors"] if entry["name"] == "trouble"}
     assert (states["sleeps"], states["raises"], states["good"]) == ("hung", "failing", "ok")
     assert program.printed.count(r"trouble \"raises\" failed") == 1
 
 
-def test_a_real_prometheus_sets_the_pace_and_finds_snapshots_that_were_taken_for_it(tmp_path: Path) -> None:
+def test_collection_follows_a_real_prometheus_and_finishes_before_its_scrapes(tmp_path: Path) -> None:
     (tmp_path / "agent").mkdir()
     with agent(tmp_path / "agent", "interval: 15s\n") as program, prometheus(tmp_path, {"d": program}, "6s") as server:
 
@@ -125,8 +127,8 @@ def test_a_real_prometheus_sets_the_pace_and_finds_snapshots_that_were_taken_for
             found: list[dict[str, list[str]]] = json.loads(fetch(url)[1])["data"]["result"]
             return found
 
-        # Younger than half a period at each of three scrapes in a row: at their own interval, or taken right after a
-        # scrape, they would be older at one of them at least. How old they are is a figure of the bench.
+        # Younger than half a period at three consecutive scrapes. If they ran at their own interval or right after a
+        # scrape, at least one would be older. The benchmarks measure the exact age.
         ages = "deckwatch_snapshot_age_seconds[20s]"
         until(
             lambda: query(f"max(max_over_time({ages})) < 3 and min(count_over_time({ages})) >= 3"),
@@ -138,11 +140,11 @@ def test_a_real_prometheus_sets_the_pace_and_finds_snapshots_that_were_taken_for
     assert failed == []
 
 
-def test_without_a_scraper_collection_goes_on_at_its_interval(tmp_path: Path) -> None:
+def test_without_a_scraper_collection_continues_at_its_interval(tmp_path: Path) -> None:
     with agent(tmp_path, "interval: 500ms\n") as program:
 
         def run() -> tuple[float, float]:
-            """When the last run of a collector ended, and for when the next one is planned."""
+            """Return when the last run of a collector ended and when the next one is scheduled."""
             collectors = json.loads(fetch(program.url + "/api/v1/status")[1])["collectors"]
             (it,) = (it for it in collectors if it["name"] == "system.cpu")
             return it["last_run"], it["next_run"]
@@ -160,10 +162,10 @@ def test_without_a_scraper_collection_goes_on_at_its_interval(tmp_path: Path) ->
 
         until(seen, what="five runs")
 
-    assert min(gaps()) == 0.5  # longer where a plan was not seen, or a run was late
+    assert min(gaps()) == 0.5  # longer if a schedule was not observed or a run was late
 
 
-def test_a_reload_takes_over_a_good_file_and_keeps_the_old_one_for_a_bad_one(tmp_path: Path) -> None:
+def test_a_reload_applies_a_valid_config_and_keeps_the_old_one_for_an_invalid_one(tmp_path: Path) -> None:
     config = tmp_path / "deckwatch.yml"
     reloaded = "deckwatch_config_last_reload_successful"
     with agent(tmp_path, "interval: 200ms\nthresholds: {cpu_ratio: 0.5}\n") as program:
@@ -171,7 +173,7 @@ def test_a_reload_takes_over_a_good_file_and_keeps_the_old_one_for_a_bad_one(tmp
 
         config.write_text("interval: 200ms\nthresholds: {cpu_ratio: much}\n")
         program.process.send_signal(signal.SIGHUP)
-        until(lambda: series(program)[reloaded] == 0, what="the failed reload being told")
+        until(lambda: series(program)[reloaded] == 0, what="the metric of the failed reload")
         assert series(program)["deckwatch_threshold_cpu_ratio"] == 0.5
         assert "deckwatch.yml:2: thresholds.cpu_ratio: found 'much'; expected a number" in program.printed
 
@@ -183,7 +185,7 @@ def test_a_reload_takes_over_a_good_file_and_keeps_the_old_one_for_a_bad_one(tmp
         until(lambda: "node_memory_MemTotal_bytes" in series(program))
 
 
-def test_an_unchanged_target_keeps_its_samples_over_a_reload(tmp_path: Path, third_party: dict[str, str]) -> None:
+def test_an_unchanged_target_keeps_its_samples_across_a_reload(tmp_path: Path, third_party: dict[str, str]) -> None:
     config = "interval: 300s\nenable_lifecycle: true\nexporters: {trouble: [{name: a}, {name: b, kind: raises}]}\n"
     stamp = 'deckwatch_collector_last_success_timestamp_seconds{target="a",collector="trouble"}'
     with agent(tmp_path, config, **third_party) as program:
@@ -208,14 +210,14 @@ def fetch_post(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def test_reloading_over_http_is_refused_unless_it_was_allowed(plain: Program) -> None:
+def test_reloading_over_http_is_rejected_unless_enabled(plain: Program) -> None:
     status, text = fetch_post(plain.url + "/-/reload")
 
     assert status == 403
     assert "enable_lifecycle" in text
 
 
-def test_a_hundred_reloads_leave_memory_and_file_descriptors_as_they_were(tmp_path: Path) -> None:
+def test_a_hundred_reloads_leak_no_memory_or_file_descriptors(tmp_path: Path) -> None:
     config = tmp_path / "deckwatch.yml"
     text = "enable_lifecycle: true\nexporters: {system: {disable: [%s]}}\n"
     with agent(tmp_path, text % "arp") as program:
@@ -236,10 +238,10 @@ def test_a_hundred_reloads_leave_memory_and_file_descriptors_as_they_were(tmp_pa
         resident_after, files_after = weight()
 
     assert resident_after - resident < 3000  # kB
-    assert files_after - files <= 3  # a connection or two may be open
+    assert files_after - files <= 3  # one or two connections may be open
 
 
-def test_openmetrics_of_the_live_agent_parses_strictly(plain: Program) -> None:
+def test_the_openmetrics_exposition_passes_a_strict_parser(plain: Program) -> None:
     status, text = fetch(plain.url + "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
 
     assert status == 200
@@ -263,7 +265,7 @@ def test_every_series_of_the_live_agent_is_in_the_catalogue(plain: Program) -> N
     assert unknown == set()
 
 
-def test_the_agent_stops_in_good_order_though_a_collector_hangs(tmp_path: Path, third_party: dict[str, str]) -> None:
+def test_the_agent_stops_cleanly_while_a_collector_hangs(tmp_path: Path, third_party: dict[str, str]) -> None:
     config = "exporters: {trouble: [{name: a, kind: sleeps}]}\n"
     port = free_port()
     (tmp_path / "deckwatch.yml").write_text(config)

@@ -1,4 +1,4 @@
-"""The command line: what works prints what was asked for, what is wrong gives one clear line and exit code 2."""
+"""The command line: valid commands print their result; invalid ones print one clear line and exit with 2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def deckwatch(*arguments: str, cwd: Path, **environ: str) -> subprocess.Complete
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line on stderr of a command that was refused."""
+    """Assert that a command was rejected with one line on stderr, and return that line."""
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -60,13 +60,13 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         ("a: [", "deckwatch.yml:"),
     ],
 )
-def test_a_wrong_config_is_refused_with_its_place(tmp_path: Path, content: str, line: str) -> None:
+def test_an_invalid_config_is_rejected_with_the_location(tmp_path: Path, content: str, line: str) -> None:
     (tmp_path / "deckwatch.yml").write_text(content)
 
     assert line in refused(deckwatch("run", cwd=tmp_path))
 
 
-def test_a_missing_config_a_directory_and_a_binary_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_config_a_directory_and_a_binary_have_different_errors(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(bytes(range(256)))
 
@@ -87,23 +87,23 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["nowhere", "1.2.3.4:http", "127.0.0.1:99999"])
-def test_an_address_that_cannot_be_listened_on_is_told_in_one_line(tmp_path: Path, address: str) -> None:
+def test_a_listen_error_is_one_line(tmp_path: Path, address: str) -> None:
     assert refused(deckwatch("run", "--listen", address, cwd=tmp_path))
 
 
-def test_once_prints_an_exposition_that_promtool_reads(tmp_path: Path) -> None:
+def test_once_prints_an_exposition_that_promtool_accepts(tmp_path: Path) -> None:
     done = deckwatch("once", "system", cwd=tmp_path)
     checked = subprocess.run(
         [installed("promtool"), "check", "metrics"], input=done.stdout, capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0
-    # Exit code 3 stands for opinions about names, 1 for what cannot be parsed. The names are node_exporter's own.
+    # Exit code 3 is for naming conventions, 1 for parse errors. The names are node_exporter's.
     assert checked.returncode in (0, 3), checked.stderr
     assert all(line.startswith(("node_", "process_")) for line in checked.stderr.splitlines() if line.strip())
 
 
-def test_once_with_an_unknown_name_says_what_there_is(tmp_path: Path) -> None:
+def test_once_with_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     line = refused(deckwatch("once", "system.cpuu", cwd=tmp_path))
 
     assert "unknown collector 'system.cpuu'" in line
@@ -117,7 +117,7 @@ def test_check_prints_a_table_and_succeeds_on_this_host(tmp_path: Path) -> None:
     assert any(line.split()[:3] == ["system.cpu", "-", "ok"] for line in done.stdout.splitlines())
 
 
-def test_check_names_what_fails_and_exits_with_2(tmp_path: Path) -> None:
+def test_check_lists_failures_and_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "deckwatch.yml").write_text(f"exporters: {{system: {{procfs: {tmp_path}}}}}\n")
 
     done = deckwatch("check", cwd=tmp_path)
@@ -128,7 +128,7 @@ def test_check_names_what_fails_and_exits_with_2(tmp_path: Path) -> None:
     assert "FileNotFoundError" in row
 
 
-def test_the_catalogue_is_a_list_of_what_design_promises(tmp_path: Path) -> None:
+def test_the_catalogue_has_the_documented_json_format(tmp_path: Path) -> None:
     done = deckwatch("metrics", "--format", "json", cwd=tmp_path)
 
     entries = json.loads(done.stdout)
@@ -143,14 +143,14 @@ def test_the_catalogue_is_a_list_of_what_design_promises(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("format", ["table", "markdown"])
-def test_the_catalogue_is_readable_too(tmp_path: Path, format: str) -> None:
+def test_the_catalogue_is_also_printed_as_text(tmp_path: Path, format: str) -> None:
     assert "node_load1" in deckwatch("metrics", "--format", format, cwd=tmp_path).stdout
 
 
 def _examples(readme: str) -> list[str]:
-    """The config files, and parts of one, that a README shows."""
+    """Return the config files and excerpts in a README."""
     blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
-    # The exporter `well` is the example of a third party's; test_third_party_exporter.py runs it.
+    # The exporter `well` is the third-party example; test_third_party_exporter.py runs it.
     return [block for block in blocks if "scrape_configs" not in block and "well:" not in block]
 
 
@@ -168,7 +168,7 @@ def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str,
     assert config.targets or config.logs
 
 
-def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
+def test_every_command_in_the_readme_exists(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     rows = "".join(line for line in readme.splitlines() if line.startswith("| `deckwatch "))
 
@@ -177,7 +177,7 @@ def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
         assert deckwatch(*words, "--help", cwd=tmp_path).returncode == 0, command
 
 
-def test_an_unknown_command_is_refused_without_a_traceback(tmp_path: Path) -> None:
+def test_an_unknown_command_is_rejected_without_a_traceback(tmp_path: Path) -> None:
     done = deckwatch("walk", cwd=tmp_path)
 
     assert done.returncode == 2
@@ -188,7 +188,7 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
     assert deckwatch("version", cwd=tmp_path).stdout.startswith("deckwatch 0.")
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
     command = " ".join([*deckwatch_command("metrics"), "| head -1"])
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
 

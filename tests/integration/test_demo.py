@@ -1,4 +1,4 @@
-"""`make demo` as its user has it: a command that prints, is interrupted, and leaves nothing."""
+"""`make demo` as users run it: it prints messages, can be interrupted, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(*arguments: str) -> Sequence[str]:
 
 
 def ended(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """One that says something and ends."""
+    """Run the demo with arguments that make it print something and exit."""
     return subprocess.run(
         command(*arguments),
         cwd=ROOT,
@@ -59,7 +59,7 @@ class Demo:
         return next(word for word in line.split() if word.startswith("http://"))
 
     def left(self) -> list[str]:
-        """Folders of the demo, and processes that were started in them or name them."""
+        """Return the demo's folders, and processes that run in them or refer to them."""
         folders = [str(path) for path in self.temporary.iterdir()]
         processes = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -72,7 +72,7 @@ class Demo:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A temporary folder of its own which, unlike pytest's, the user of PostgreSQL may enter."""
+    """A temporary folder that, unlike pytest's, PostgreSQL's user can access."""
     with tempfile.TemporaryDirectory(prefix="dw-test-demo-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
@@ -97,35 +97,33 @@ def demo(place: Path, output: Path, *arguments: str) -> Iterator[Demo]:
         process.wait()
 
 
-def test_a_dead_redis_is_told_of_and_an_interrupt_ends_everything_and_leaves_nothing(
-    place: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_redis_is_reported_and_an_interrupt_leaves_nothing_behind(place: Path, tmp_path: Path) -> None:
     with demo(place, tmp_path / "output", "--fault", "redis-down") as it:
         it.says("FAULT=redis-down")
         assert fetch(it.url("status page"))[0] == 200
         assert fetch(it.url("Prometheus"))[0] == 200
         assert "redis_up" in fetch(it.url("metrics"))[1]
         it.says("FIRING    RedisDown (critical")
-        it.says("That was expected")
-        assert "what to do: alerts/runbooks/RedisDown.md" in it.printed
-        assert "Logs are off: the distribution has no Loki" in it.printed
+        it.says("This is the expected alert")
+        assert "runbook: alerts/runbooks/RedisDown.md" in it.printed
+        assert "Logs are off because the distribution has no Loki" in it.printed
         assert "DeckwatchCollectorFailing" not in it.printed  # inhibited
         assert len(it.left()) >= 6
         it.process.send_signal(signal.SIGINT)
         assert it.process.wait(60) == 0
-        assert it.printed.endswith("Stopped; nothing is left.\n")
+        assert it.printed.endswith("Stopped. All programs have ended and their data was deleted.\n")
         assert it.left() == []
 
 
-def test_a_killed_demo_takes_its_programs_and_its_folder_along(place: Path, tmp_path: Path) -> None:
+def test_killing_the_demo_ends_its_programs_and_removes_its_folder(place: Path, tmp_path: Path) -> None:
     with demo(place, tmp_path / "output") as it:
-        it.says("Ctrl-C ends everything")
+        it.says("Press Ctrl-C to stop the demo")
         assert len(it.left()) >= 7
         it.process.kill()
         until(lambda: it.left() == [], what="everything gone")
 
 
-def test_an_interrupt_during_the_start_leaves_nothing_either(place: Path, tmp_path: Path) -> None:
+def test_an_interrupt_during_the_start_leaves_nothing_behind(place: Path, tmp_path: Path) -> None:
     with demo(place, tmp_path / "output") as it:
         it.says("Starting Redis")
         it.process.send_signal(signal.SIGTERM)
@@ -133,7 +131,7 @@ def test_an_interrupt_during_the_start_leaves_nothing_either(place: Path, tmp_pa
         assert it.left() == []
 
 
-def test_the_faults_are_listed_with_the_alert_of_each() -> None:
+def test_the_faults_are_listed_with_their_alerts() -> None:
     done = ended("--fault", "help")
     assert done.returncode == 0
     for name, alert in (
@@ -144,14 +142,14 @@ def test_the_faults_are_listed_with_the_alert_of_each() -> None:
         assert any(name in line and alert in line for line in done.stdout.splitlines())
 
 
-def test_a_fault_that_there_is_not_gets_the_list() -> None:
+def test_an_unknown_fault_prints_the_list() -> None:
     done = ended("--fault", "redis-dwon")
     assert done.returncode == 2
-    assert "There is no FAULT=redis-dwon" in done.stderr
+    assert "Unknown fault: FAULT=redis-dwon" in done.stderr
     assert "redis-down" in done.stderr
 
 
-def test_a_missing_program_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_program_is_a_one_line_error_with_the_package_to_install(tmp_path: Path) -> None:
     for name in ("prometheus", "prometheus-alertmanager"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
@@ -159,12 +157,12 @@ def test_a_missing_program_is_one_line_that_says_what_to_install(tmp_path: Path)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        "The demo needs redis-server, not found on the PATH;"
-        " on Debian and Ubuntu: apt-get install --no-install-recommends redis-server\n"
+        "The demo requires programs that are not in PATH: redis-server."
+        " On Debian and Ubuntu, run: apt-get install --no-install-recommends redis-server\n"
     )
 
 
-def test_errors_in_logs_need_a_loki_and_say_so() -> None:
+def test_the_log_errors_fault_requires_a_loki() -> None:
     done = ended("--fault", "log-errors", LOKI_URL="")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

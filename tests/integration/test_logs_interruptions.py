@@ -1,6 +1,6 @@
-"""The agent is killed, stopped and held up while a program writes and rotates: every line arrives exactly once.
+"""The agent is killed, stopped and paused while a program writes and rotates: every line arrives exactly once.
 
-DECKWATCH_SOAK=1 kills it a hundred times, not 25.
+With DECKWATCH_SOAK=1, it is killed 100 times instead of 25.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KILLS = 100 if os.environ.get("DECKWATCH_SOAK") else 25
 
 
 class Writer:
-    """A program that writes numbered lines; `end()` gives all of them."""
+    """A program that writes numbered lines. `end()` stops it and returns all of them."""
 
     def __init__(self, path: Path, rate: int, period: float, backups: int) -> None:
         self.numbered = Numbered("w", time.time_ns(), int(1e9 / rate))
@@ -62,16 +62,16 @@ def destination() -> Iterator[Loki]:
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destination: Loki, tmp_path: Path) -> None:
+def test_kills_at_random_times_under_load_lose_and_duplicate_nothing(destination: Loki, tmp_path: Path) -> None:
     alone, many, random_moments = new_job(), new_job(), random.Random(4)
-    files = [  # the file itself, and a pattern that its rotated ones match too, all of them one stream
+    files = [  # the file alone, and a pattern that also matches the rotated files, all in one stream
         following(tmp_path / "alone.log", alone),
         following(tmp_path / "many.log*", many, filename_label=False),
     ]
     text = config(destination, files, poll_interval="20ms")
     command = deckwatch_command("run", "--listen", f"127.0.0.1:{free_port()}", "--state-dir", str(tmp_path / "state"))
     with contextlib.ExitStack() as writers:
-        with shipper(tmp_path, text) as program:  # what was rotated away before it came for the first time is not its
+        with shipper(tmp_path, text) as program:  # files rotated before the agent's first start are not read
             first = writers.enter_context(writing(tmp_path / "alone.log", 10_000))
             second = writers.enter_context(writing(tmp_path / "many.log", 10_000))
             until(lambda: stored(destination, alone) and stored(destination, many), what="the first lines")
@@ -80,7 +80,7 @@ def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destin
             for turn in range(_KILLS - 1):
                 before = len(stored(destination, alone))
                 agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
-                if turn % 2:  # within its work, and elsewhere within its start or when that is done
+                if turn % 2:  # while it works; otherwise during or right after its start
                     until(lambda before=before: len(stored(destination, alone)) > before, what="new lines")  # type: ignore[misc]
                 time.sleep(random_moments.uniform(0, 0.3 if turn % 2 else 1.2))
                 agent.kill()
@@ -95,7 +95,9 @@ def test_killed_at_random_moments_under_load_it_loses_and_doubles_nothing(destin
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_away_for_some_rotations_it_takes_up_where_it_was(how: str, destination: Loki, tmp_path: Path) -> None:
+def test_after_several_missed_rotations_reading_resumes_at_the_saved_position(
+    how: str, destination: Loki, tmp_path: Path
+) -> None:
     job = new_job()
     text = config(destination, [following(tmp_path / "app.log", job)])
     with contextlib.ExitStack() as stack:
@@ -118,41 +120,41 @@ def test_away_for_some_rotations_it_takes_up_where_it_was(how: str, destination:
 
 
 def rotations(folder: Path, number: int) -> None:
-    """Wait for so many."""
+    """Wait for this number of lines."""
     before = len(list(folder.glob("app.log.*")))
     until(lambda: len(list(folder.glob("app.log.*"))) >= before + number, what="rotations")
 
 
-def test_an_orderly_stop_has_shipped_or_spooled_all_that_was_written(destination: Loki, tmp_path: Path) -> None:
+def test_an_orderly_stop_ships_or_spools_all_written_lines(destination: Loki, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     text = config(destination, [following(log.path, job)])
     for _ in range(3):
         with shipper(tmp_path, text):
             log.write(300)
         log.write(50)
-    log.path.unlink()  # what was there while no agent was running is lost with it
+    log.path.unlink()  # the last 50 lines, written while no agent was running, are lost with it
     with shipper(tmp_path, text):
         await_lines(destination, job, log.lines[:-50])
 
 
 @pytest.mark.parametrize("way", ["copytruncate", "deletion"])
-def test_each_way_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_path: Path) -> None:
+def test_every_kind_of_rotation_keeps_every_line(way: str, destination: Loki, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(1000)
     with shipper(tmp_path, config(destination, [following(tmp_path / "app.log", job)])) as program:
         for turn in range(4 if way == "copytruncate" else 2):
             if way == "copytruncate":
-                log.write(random.randrange(1, 100))  # unread for the most part, when they are moved
+                log.write(random.randrange(1, 100))  # mostly unread when they are rotated
                 (tmp_path / f"app.log.{turn + 1}").write_bytes(log.path.read_bytes())
                 os.truncate(log.path, 0)
             else:
-                # What is deleted unread is lost to everybody; what the agent has open is not.
+                # Unread deleted files are lost, unless the agent has them open.
                 await_lines(destination, job, log.lines)
                 with log.path.open("a") as file:
                     log.path.unlink()
                     file.writelines(f"{line}\n" for line in log.numbered.lines(log.written, log.written + 100))
                 log.written += 100
             log.write(random.randrange(1, 1500))
-            await_lines(destination, job, log.lines)  # the rotation was noticed
+            await_lines(destination, job, log.lines)  # the rotation was detected
         await_empty_spool(program)
     assert_exactly_once(log.lines, stored(destination, job))

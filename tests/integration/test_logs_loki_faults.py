@@ -1,4 +1,4 @@
-"""Whatever a Loki does, it has every line exactly once in the end."""
+"""Whatever errors Loki returns, every line is eventually stored exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services import free_port, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Faults, and the reason under which the metric has them.
+#: Faults and the value of the metric's label `reason`.
 FAULTS = {
     "answers 500": (Fault("status", 500), "server_error"),
     "answers 503 with a page": (Fault("status", 503, "<html>", content_type="text/html"), "server_error"),
@@ -56,13 +56,13 @@ def test_every_line_arrives_once_though_loki(name: str, tmp_path: Path) -> None:
             assert total(program, "deckwatch_log_push_failures_total", f'reason="{reason}"') >= 1
             assert total(program, "deckwatch_log_lines_dropped_total") == 0
             assert figures(program)['deckwatch_log_shipping{destination="127.0.0.1"}'] == 1
-            # What was stored without an answer is sent again to the byte, which is how Loki knows it.
+            # Entries stored without a response are sent again, identical to the byte, so Loki stores them once.
             assert (double.sent_again > 0) == (fault.kind in ("store_and_close", "slow"))
         await_lines(double, job, log.lines)
         assert not +double.discarded
 
 
-def test_retry_after_is_waited_for(tmp_path: Path) -> None:
+def test_retry_after_is_honored(tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.json")
     log.write(10)
     with loki() as double:
@@ -73,7 +73,7 @@ def test_retry_after_is_waited_for(tmp_path: Path) -> None:
         assert second.at - first.at >= 1.95
 
 
-def test_what_is_written_while_loki_is_down_arrives_once_it_is_there(tmp_path: Path) -> None:
+def test_lines_written_while_loki_is_down_arrive_when_it_is_up(tmp_path: Path) -> None:
     port, job, log = free_port(), new_job(), Log(tmp_path / "app.json")
     log.write(1000)
     with shipper(tmp_path, config(f"http://127.0.0.1:{port}", [following(log.path, job)])) as program:
@@ -89,15 +89,15 @@ def test_what_is_written_while_loki_is_down_arrives_once_it_is_there(tmp_path: P
             await_lines(double, job, log.lines)
             await_empty_spool(program)
             assert "deckwatch_log_spool_oldest_timestamp_seconds" not in figures(program)
-        with loki(port=port) as double:  # it went, and comes again without what it had
+        with loki(port=port) as double:  # it is stopped and restarted without its data
             log.write(500)
             await_lines(double, job, log.lines[-500:])
     events = [record.get("event") for record in log_records(program)]
     assert events.count("loki.failing") == events.count("loki.recovered")
-    assert events.count("loki.failing") in (1, 2)  # a change is told, not each failure
+    assert events.count("loki.failing") in (1, 2)  # state changes are logged, not each failure
 
 
-def test_a_destination_that_is_down_does_not_hold_up_the_other(tmp_path: Path) -> None:
+def test_a_destination_that_is_down_does_not_delay_the_other(tmp_path: Path) -> None:
     port, job, log = free_port(), new_job(), Log(tmp_path / "app.json")
     log.write(2000)
     with loki() as first:
@@ -123,7 +123,7 @@ def test_a_destination_that_is_down_does_not_hold_up_the_other(tmp_path: Path) -
         assert len(stored(first, job)) == 3000
 
 
-def test_entries_that_loki_refuses_are_set_aside_and_all_others_arrive(tmp_path: Path) -> None:
+def test_entries_that_loki_rejects_are_quarantined_and_all_others_arrive(tmp_path: Path) -> None:
     job, good = new_job(), Log(tmp_path / "app.json")
     week = 7 * 24 * 3600 * 10**9
     old = Log(tmp_path / "app.json", "old", begin=time.time_ns() - 2 * week)

@@ -1,4 +1,4 @@
-"""Times that go back, repeat or lie a day behind: every line exactly once, and none refused."""
+"""Timestamps that go back, repeat or are a day old: every line arrives exactly once."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def assert_nothing_refused(destination: Loki) -> None:
         assert not +destination.discarded
 
 
-def test_a_backlog_of_a_day_goes_out_oldest_first_beside_what_is_written_now(destination: Loki, tmp_path: Path) -> None:
+def test_a_backlog_of_a_day_is_sent_oldest_first_while_new_lines_are_written(destination: Loki, tmp_path: Path) -> None:
     job, now = new_job(), time.time_ns()
     day = 24 * _HOUR
-    # Rotated files, each over some hours; they overlap, and are longer than what is read of one at once.
+    # Rotated files that each cover some hours, overlap, and are longer than one read.
     old = [
         Log(tmp_path / f"app-{turn}.log", begin=now - day + turn * 5 * _HOUR, step=6 * _HOUR // 5000)
         for turn in (3, 0, 2, 1)
@@ -42,14 +42,14 @@ def test_a_backlog_of_a_day_goes_out_oldest_first_beside_what_is_written_now(des
     live = Log(tmp_path / "app.log", begin=now)
     for log in (live, *old):
         log.write(5000 if log is not live else 10)
-        with log.path.open() as file:  # a line without a time has that of its reading, which is the newest of all
+        with log.path.open() as file:  # a line without a timestamp gets the time when it is read, which is the newest
             lines = [line for line in file if "timestamp" in line]
         log.path.write_text("".join(lines))
     expected = [line for log in (*old, live) for line in log.lines if "timestamp" in line]
     text = config(destination, [following(tmp_path / "app*.log", job, filename_label=False)])
     with shipper(tmp_path, text) as program:
         for _ in range(10):
-            live.write(9)  # those with a time
+            live.write(9)  # those with a timestamp
             live.written += 1
             time.sleep(0.1)
         expected += [line for line in live.lines[10:] if "timestamp" in line]
@@ -69,11 +69,11 @@ def running_maximum(times: list[int]) -> Iterator[int]:
         yield newest
 
 
-def test_a_clock_that_is_set_back_by_minutes_costs_no_line(destination: Loki, tmp_path: Path) -> None:
+def test_a_clock_set_back_by_minutes_loses_no_line(destination: Loki, tmp_path: Path) -> None:
     job, now = new_job(), time.time_ns()
     text = config(destination, [following(tmp_path / "app.log", job)])
     first = Log(tmp_path / "app.log", "before", begin=now)
-    # The same times and more of them, from ten minutes before to after it.
+    # The same times and further ones, from ten minutes earlier until after them.
     then = Log(tmp_path / "app.log", "then", begin=now - _HOUR // 6, step=_HOUR // 6 // 1000)
     with shipper(tmp_path, text):
         first.write(1000)
@@ -88,8 +88,8 @@ def test_a_clock_that_is_set_back_by_minutes_costs_no_line(destination: Loki, tm
     assert_nothing_refused(destination)
 
 
-def test_a_clock_that_is_set_back_by_a_day_loses_no_line_unseen(tmp_path: Path) -> None:
-    """Loki takes none of them into that stream: they are set aside, and everything else arrives."""
+def test_with_a_clock_set_back_by_a_day_every_rejected_line_is_quarantined(tmp_path: Path) -> None:
+    """Loki accepts none of them in that stream: they are quarantined, and all other lines arrive."""
     job, now = new_job(), time.time_ns()
     log, back = Log(tmp_path / "app.log", begin=now), Log(tmp_path / "app.log", "back", begin=now - 24 * _HOUR)
     with loki_under_test() as destination, shipper(tmp_path, config(destination, [following(log.path, job)])):
@@ -98,16 +98,18 @@ def test_a_clock_that_is_set_back_by_a_day_loses_no_line_unseen(tmp_path: Path) 
         back.write(100)
         log.write(100)
         quarantine = tmp_path / "state/logs/quarantine.jsonl"
-        until(lambda: quarantine.exists() and len(quarantine.read_text().splitlines()) == 90, what="90 set aside")
-        aside = [json.loads(line) for line in quarantine.read_text().splitlines()]
-        assert {entry["reason"] for entry in aside} == {"too_far_behind"}
+        until(
+            lambda: quarantine.exists() and len(quarantine.read_text().splitlines()) == 90, what="90 quarantined lines"
+        )
+        rejected = [json.loads(line) for line in quarantine.read_text().splitlines()]
+        assert {entry["reason"] for entry in rejected} == {"too_far_behind"}
         untimed = [line for line in back.lines if "timestamp" not in line]
         await_lines(destination, job, log.lines + untimed)
-        assert_exactly_once(log.lines + back.lines, stored(destination, job) + [entry["line"] for entry in aside])
+        assert_exactly_once(log.lines + back.lines, stored(destination, job) + [entry["line"] for entry in rejected])
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["forwards", "with the clock set back"])
-def test_equal_lines_of_the_same_time_are_all_stored_also_over_restarts(
+def test_equal_lines_with_equal_times_are_all_stored_even_across_restarts(
     back: bool, destination: Loki, tmp_path: Path
 ) -> None:
     job, log = new_job(), tmp_path / "app.log"
@@ -119,7 +121,7 @@ def test_equal_lines_of_the_same_time_are_all_stored_also_over_restarts(
     lines = [later] if back else []
     log.write_text("".join(f"{one}\n" for one in lines))
     for _ in range(2):
-        # A kill leaves what was written last in the spool; an end lets it go.
+        # A kill leaves the last lines in the spool; an orderly stop ships them.
         with shipper(tmp_path, config(destination, [following(log, job)])) as program:
             for _ in range(2):
                 with log.open("a") as file:

@@ -1,4 +1,4 @@
-"""The agent's own log, reloads, and what the metrics say at the end."""
+"""The agent's own log, reloads, and the metrics at the end."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_agents_own_log_arrives_and_nothing_of_what_ships_it(tmp_path: Path) -> None:
+def test_the_agents_own_log_is_shipped_except_messages_about_shipping(tmp_path: Path) -> None:
     with loki() as double:
         double.next_faults = [Fault("status", 500)] * 3
         text = config(double, [following(tmp_path / "none-*.log", "app")], own=True)
         with shipper(tmp_path, text) as program:
             await_record(program, "matches no file")
-            await_record(program, "is failing")
-            await_record(program, "works again")
+            await_record(program, "are failing")
+            await_record(program, "succeed again")
             reload(program, tmp_path, text.replace('"250ms"', '"300ms"'), 1)
             text = config(double, [following(tmp_path / "none-*.log", "app")], own=True, own_labels={"job": "watch"})
             reload(program, tmp_path, text, 2)
             reload(program, tmp_path, text.replace('"own": true', '"own": false'), 3)
             own = [record for record in log_records(program) if not record["logger"].startswith("deckwatch.logs")]
-            expected = [json.dumps(record) for record in own][:-1]  # of the last moment of all it was told not to
+            expected = [json.dumps(record) for record in own][:-1]  # the last record was logged after own: false
 
             def arrived() -> list[str]:
                 return [json.dumps(json.loads(line)) for line in double.stored_lines]
@@ -52,10 +52,10 @@ def test_the_agents_own_log_arrives_and_nothing_of_what_ships_it(tmp_path: Path)
             assert not [line for line in arrived() if "deckwatch.logs" in line]
         labels = {(name, value) for stream in double.stored for name, value in stream if name != "level"}
         assert labels == {("job", "deckwatch"), ("job", "watch")}
-        assert len(double.requests) < 30  # no push makes another one
+        assert len(double.requests) < 30  # no push causes another push
 
 
-def test_a_reload_loses_and_doubles_nothing_and_no_counter_falls(tmp_path: Path) -> None:
+def test_a_reload_loses_and_duplicates_nothing_and_no_counter_decreases(tmp_path: Path) -> None:
     first, second, third = (Log(tmp_path / f"{name}.log", name) for name in ("first", "second", "third"))
     logs = (first, second, third)
     jobs = [new_job() for _ in logs]
@@ -82,7 +82,7 @@ def test_a_reload_loses_and_doubles_nothing_and_no_counter_falls(tmp_path: Path)
         assert_exactly_once(log.lines, stored(double, job))
 
 
-def test_two_rules_of_the_same_pattern_each_have_a_position_of_their_own(tmp_path: Path) -> None:
+def test_two_rules_with_the_same_pattern_have_separate_positions(tmp_path: Path) -> None:
     one, other, log = new_job(), new_job(), Log(tmp_path / "app.log")
     errors = following(log.path, other, keep=[{"field": "level", "matches": "^error$"}])
     with loki() as double:
@@ -98,7 +98,7 @@ def test_two_rules_of_the_same_pattern_each_have_a_position_of_their_own(tmp_pat
         await_lines(double, other, failed)
 
 
-def test_a_destination_that_is_added_or_renamed_by_a_reload_gets_all_that_it_lacks(tmp_path: Path) -> None:
+def test_a_destination_added_or_renamed_by_a_reload_gets_all_missing_entries(tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     files = [following(log.path, job)]
     with loki() as first, loki() as second, shipper(tmp_path, config(first, files)) as program:
@@ -109,14 +109,14 @@ def test_a_destination_that_is_added_or_renamed_by_a_reload_gets_all_that_it_lac
         before = log.written
         log.write(500)
         await_lines(first, job, log.lines)
-        # The one that is left has no name: it must not pass for the one that went and had everything.
+        # The remaining destination has no name. It must not be mistaken for the removed one, which had everything.
         reload(program, tmp_path, config(second, files), 2)
         second.fault = None
         until(lambda: set(log.lines[before:]) <= set(stored(second, job)), what="what it lacks")
         assert len(set(stored(second, job))) == len(stored(second, job))
 
 
-def test_the_metrics_are_right_at_the_end(tmp_path: Path) -> None:
+def test_the_metrics_match_the_shipped_lines(tmp_path: Path) -> None:
     job = new_job()
     good, debug = Log(tmp_path / "app.log"), Log(tmp_path / "app.log", "debug", level="DEBUG")
     bad = Log(tmp_path / "app.log", "bad", level="ERROR")
@@ -162,13 +162,15 @@ def test_the_metrics_are_right_at_the_end(tmp_path: Path) -> None:
                 f'log_messages_total{{job="{job}",level="error"}}': 20,
             }
             assert {name: found.get(name) for name in expected} == expected
-            assert found["deckwatch_log_lines_unparsed_total"] == pytest.approx(2, abs=1)  # a cut line is no JSON
+            assert found["deckwatch_log_lines_unparsed_total"] == pytest.approx(
+                2, abs=1
+            )  # a truncated line is not valid JSON
             pushes = found['deckwatch_log_push_duration_seconds_count{destination="127.0.0.1"}']
             assert pushes == len(double.requests)
         assert "ann@example.com" not in "".join(double.stored_lines)
 
 
-def test_the_scrape_answers_while_loki_hangs(tmp_path: Path) -> None:
+def test_metrics_are_served_while_loki_hangs(tmp_path: Path) -> None:
     log = Log(tmp_path / "app.log")
     log.write(5000)
     with loki() as double:

@@ -1,4 +1,4 @@
-"""Where there is no room: a full spool drops and counts, or waits; a full disk is waited for."""
+"""Without free space: a full spool drops and counts lines or blocks, and a full disk pauses reading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_full_spool_drops_and_counts_each_line(when_full: str, tmp_path: Path)
     spool = {"max_bytes": "1MiB", "when_full": when_full}
     with shipper(tmp_path, config([destination], [following(log.path, job)], spool=spool)) as program:
         log.write(3000)
-        # One batch is on its way from now on, and counts as sent even where its place in the spool is taken.
+        # One batch is now in flight and counts as sent, even if its records are dropped from the spool.
         until(lambda: total(program, "deckwatch_log_push_failures_total") > 0, what="a push that fails")
         log.write(37_000)
         until(lambda: total(program, "deckwatch_log_lines_read_total") == log.written, what="reading")
@@ -54,7 +54,7 @@ def test_a_full_spool_drops_and_counts_each_line(when_full: str, tmp_path: Path)
             assert_each_at_most_once(arrived, log.lines)
             assert log.lines[-1 if when_full == "drop_oldest" else 0] in arrived
             before = log.written
-            log.write(100)  # there is room again
+            log.write(100)  # there is space again
             await_lines(double, job, arrived + log.numbered.lines(before, log.written))
 
 
@@ -71,7 +71,7 @@ def test_a_full_spool_that_blocks_drops_nothing(tmp_path: Path) -> None:
         log.write(10_000)
         until(lambda: figures(program)["deckwatch_log_spool_bytes"] > 200_000)
         until(lambda: total(program, "deckwatch_log_lag_bytes") > 100_000, what="the lag")
-    with shipper(tmp_path, text) as program, loki(port=port) as double:  # a stop does not wait for room for ever
+    with shipper(tmp_path, text) as program, loki(port=port) as double:  # a stop does not wait indefinitely for space
         log.write(1000)
         await_lines(double, job, log.lines)
         await_empty_spool(program)
@@ -109,7 +109,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running on", "restarted while it is full"])
-def test_a_full_disk_is_waited_for_and_costs_no_line(restarted: bool, tmp_path: Path) -> None:
+def test_a_full_disk_pauses_reading_and_loses_no_line(restarted: bool, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     with small_disk(tmp_path) as disk, loki_under_test() as destination:
         (tmp_path / "state").symlink_to(disk)
@@ -119,7 +119,7 @@ def test_a_full_disk_is_waited_for_and_costs_no_line(restarted: bool, tmp_path: 
             await_lines(destination, job, log.lines)
             fill(disk / "full")
             log.write(20_000)
-            await_record(program, "the spool cannot be written", "No space left")
+            await_record(program, "cannot write to the spool", "No space left")
             until(lambda: figures(program)["deckwatch_log_spool_write_failures_total"] > 0, what="the metric")
             log.write(5000)
             if not restarted:
@@ -127,7 +127,7 @@ def test_a_full_disk_is_waited_for_and_costs_no_line(restarted: bool, tmp_path: 
                 await_lines(destination, job, log.lines)
         with shipper(tmp_path, text) as program:
             if restarted:
-                await_record(program, "the spool cannot be written")
+                await_record(program, "cannot write to the spool")
                 (disk / "full").unlink()
             await_lines(destination, job, log.lines)
             log.write(100)

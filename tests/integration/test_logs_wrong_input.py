@@ -1,4 +1,4 @@
-"""What cannot be followed or spooled gets one clear message in the agent's log; the rest goes on."""
+"""Files and spools that cannot be used are reported in one clear log message and affect no others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def link_to(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target or path)
 
 
-#: What lies at a path by its name, and what is said about it.
+#: Invalid paths by kind, and their log messages.
 WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "folder.log": (Path.mkdir, "is a directory, not a file"),
     "fifo.log": (os.mkfifo, "is a FIFO, not a file"),
@@ -50,7 +50,9 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("by_name", [True, False], ids=["by their names", "by a pattern"])
-def test_what_is_no_file_is_named_once_and_the_rest_goes_on(by_name: bool, double: Double, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_reported_once_and_others_are_followed(
+    by_name: bool, double: Double, tmp_path: Path
+) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     for name, (make, _) in WRONG.items():
@@ -68,7 +70,7 @@ def test_what_is_no_file_is_named_once_and_the_rest_goes_on(by_name: bool, doubl
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_a_file_that_must_not_be_read_is_named_and_read_once_it_may_be(double: Double, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_and_read_when_it_becomes_readable(double: Double, tmp_path: Path) -> None:
     job, log, good = new_job(), Log(tmp_path / "closed.log"), Log(tmp_path / "good.log")
     log.write(100)
     good.write(100)
@@ -81,9 +83,7 @@ def test_a_file_that_must_not_be_read_is_named_and_read_once_it_may_be(double: D
         await_lines(double, job, good.lines + log.lines)
 
 
-def test_a_pattern_that_matches_nothing_is_named_and_followed_when_something_comes(
-    double: Double, tmp_path: Path
-) -> None:
+def test_a_pattern_that_matches_nothing_is_reported_and_matches_later_files(double: Double, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "later" / "app.log")
     with shipper(tmp_path, config(double, [following(tmp_path / "later" / "*.log", job)])) as program:
         await_record(program, f"{tmp_path}/later/*.log: matches no file")
@@ -91,7 +91,7 @@ def test_a_pattern_that_matches_nothing_is_named_and_followed_when_something_com
         await_lines(double, job, log.lines)
 
 
-def test_a_loop_of_folders_is_gone_through_once(double: Double, tmp_path: Path) -> None:
+def test_a_loop_of_folders_is_walked_once(double: Double, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "logs" / "app.log")
     log.write(100)
     (tmp_path / "logs" / "loop").symlink_to(tmp_path / "logs")
@@ -101,7 +101,7 @@ def test_a_loop_of_folders_is_gone_through_once(double: Double, tmp_path: Path) 
     assert_exactly_once(log.lines, stored(double, job))
 
 
-def test_more_labels_than_loki_takes_are_left_out_with_a_message(double: Double, tmp_path: Path) -> None:
+def test_labels_beyond_lokis_limit_are_dropped_with_a_message(double: Double, tmp_path: Path) -> None:
     log = Log(tmp_path / "app.log")
     log.write(10)
     labels = {f"label_{number:02}": "x" for number in range(17)}
@@ -111,7 +111,7 @@ def test_more_labels_than_loki_takes_are_left_out_with_a_message(double: Double,
         assert not +double.discarded
 
 
-def test_too_many_labels_with_those_of_the_destination_are_set_aside_with_a_message(
+def test_entries_with_too_many_labels_including_the_destinations_are_quarantined(
     double: Double, tmp_path: Path
 ) -> None:
     job, log, good = new_job(), Log(tmp_path / "app.log"), Log(tmp_path / "good.log")
@@ -122,12 +122,12 @@ def test_too_many_labels_with_those_of_the_destination_are_set_aside_with_a_mess
     text = config([{"url": double.url, "labels": {"env": "test", "host": "here"}}], files)
     with shipper(tmp_path, text) as program:
         await_lines(double, job, good.lines)
-        await_record(program, "refused log lines", "max_label_names_per_series", "quarantine.jsonl")
+        await_record(program, "rejected log lines", "max_label_names_per_series", "quarantine.jsonl")
         reason = 'reason="max_label_names_per_series"'
         until(lambda: total(program, "deckwatch_log_lines_dropped_total", reason) == 10, what="the count")
 
 
-def test_a_label_value_that_is_too_long_is_cut_to_loki_s_limit(double: Double, tmp_path: Path) -> None:
+def test_a_label_value_that_is_too_long_is_truncated_to_lokis_limit(double: Double, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(10)
     with shipper(tmp_path, config(double, [{"path": str(log.path), "labels": {"job": job, "long": "ä" * 3000}}])):
@@ -136,24 +136,24 @@ def test_a_label_value_that_is_too_long_is_cut_to_loki_s_limit(double: Double, t
 
 
 @pytest.mark.parametrize("kind", ["with a file in its place", "of another version"])
-def test_a_spool_that_cannot_be_used_is_named_and_used_once_it_can(kind: str, double: Double, tmp_path: Path) -> None:
+def test_an_unusable_spool_is_reported_and_used_when_it_is_fixed(kind: str, double: Double, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(100)
-    wrong, said = tmp_path / "spool", "a file is in its way"
+    wrong, said = tmp_path / "spool", "a file has that name"
     if kind == "of another version":
         wrong.mkdir()
-        wrong, said = wrong / "0001700000000000.log", "was written by another version of deckwatch"
+        wrong, said = wrong / "0001700000000000.log", "was written by another version of Deckwatch"
     wrong.write_bytes(b"DWSPOOL9 of the future\n" * 3)
     content = wrong.read_bytes()
     text = config(double, [following(log.path, job)], spool={"dir": str(tmp_path / "spool")})
     with shipper(tmp_path, text) as program:
-        record = await_record(program, "logs wait, they cannot be spooled", str(wrong), said)
+        record = await_record(program, "log reading is paused because the spool cannot be used", str(wrong), said)
         assert record["level"] == "ERROR"
         until(lambda: figures(program).get(SUCCESS) == 0, what="the metric")
-        assert wrong.read_bytes() == content  # it is refused, not eaten
+        assert wrong.read_bytes() == content  # it is rejected, not overwritten
         wrong.unlink()
         await_lines(double, job, log.lines)
-        await_record(program, "logs can be spooled again")
+        await_record(program, "log reading has resumed")
         until(lambda: figures(program).get(SUCCESS) == 1, what="the metric")
         assert sum(it.get("event") == "logs.failing" for it in log_records(program)) == 1
 
@@ -161,9 +161,7 @@ def test_a_spool_that_cannot_be_used_is_named_and_used_once_it_can(kind: str, do
 SUCCESS = 'deckwatch_collector_success{collector="deckwatch.logs"}'
 
 
-def test_a_spool_that_another_agent_uses_is_left_to_it_and_taken_over_when_it_ends(
-    double: Double, tmp_path: Path
-) -> None:
+def test_a_spool_in_use_by_another_agent_is_used_after_that_agent_ends(double: Double, tmp_path: Path) -> None:
     job, log, other = new_job(), Log(tmp_path / "app.log"), tmp_path / "other"
     log.write(100)
     other.mkdir()
@@ -176,7 +174,7 @@ def test_a_spool_that_another_agent_uses_is_left_to_it_and_taken_over_when_it_en
             await_lines(double, job, log.lines)
 
 
-def test_a_state_folder_that_is_missing_is_made(double: Double, tmp_path: Path) -> None:
+def test_a_missing_state_folder_is_created(double: Double, tmp_path: Path) -> None:
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(100)
     text = config(double, [following(log.path, job)], spool={"dir": str(tmp_path / "elsewhere" / "spool")})

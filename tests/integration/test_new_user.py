@@ -1,4 +1,4 @@
-"""What a new user tries first: wrong or unusual input, each answered by a clear message and the right exit code."""
+"""Common mistakes and unusual input of new users: a clear message and the right exit code for each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check(folder: Path, config: str, *arguments: str) -> subprocess.CompletedPro
     return deckwatch(folder, "check", *arguments)
 
 
-def test_the_version_is_an_option_too(tmp_path: Path) -> None:
+def test_the_version_is_also_an_option(tmp_path: Path) -> None:
     assert deckwatch(tmp_path, "--version").stdout == deckwatch(tmp_path, "version").stdout
 
 
@@ -45,7 +45,7 @@ def test_a_port_in_use_is_a_failure_that_a_supervisor_may_retry(tmp_path: Path) 
     assert "the port is in use" in refused.stderr
 
 
-def test_an_address_that_this_machine_does_not_have_yet_is_a_failure_that_a_supervisor_may_retry(
+def test_an_address_that_the_host_does_not_have_is_a_failure_that_a_supervisor_may_retry(
     tmp_path: Path,
 ) -> None:
     refused = deckwatch(tmp_path, "run", "--listen", "192.0.2.1:9797")
@@ -54,7 +54,7 @@ def test_an_address_that_this_machine_does_not_have_yet_is_a_failure_that_a_supe
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
-def test_an_ipv6_address_without_brackets_is_taken_and_printed_with_them(tmp_path: Path) -> None:
+def test_an_ipv6_address_without_brackets_is_accepted_and_printed_with_them(tmp_path: Path) -> None:
     port = free_port()
     command = deckwatch_command("run", "--listen", f"::1:{port}")
     with running(command, f"http://[::1]:{port}", "/-/ready", tmp_path / "log", cwd=tmp_path) as program:
@@ -77,7 +77,7 @@ def test_an_ipv6_address_without_brackets_is_taken_and_printed_with_them(tmp_pat
         ),
     ],
 )
-def test_check_refuses_what_run_refuses_and_names_the_value(tmp_path: Path, config: str, says: str) -> None:
+def test_check_rejects_what_run_rejects_and_shows_the_value(tmp_path: Path, config: str, says: str) -> None:
     for command in (["check"], ["run", "--listen", f"127.0.0.1:{free_port()}"]):
         (tmp_path / "deckwatch.yml").write_text(config)
         refused = deckwatch(tmp_path, *command)
@@ -85,7 +85,7 @@ def test_check_refuses_what_run_refuses_and_names_the_value(tmp_path: Path, conf
         assert says in refused.stderr
 
 
-def test_a_directory_as_a_log_file_is_told_by_check(tmp_path: Path) -> None:
+def test_check_reports_a_directory_as_a_log_file(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     config = f"exporters: {{}}\nlogs: {{loki: {{url: 'http://127.0.0.1:9'}}, files: [{{path: {tmp_path}/app}}]}}\n"
     checked = check(tmp_path, config)
@@ -94,12 +94,12 @@ def test_a_directory_as_a_log_file_is_told_by_check(tmp_path: Path) -> None:
     assert f"name files: {tmp_path}/app/*.log" in checked.stdout
 
 
-def test_keys_for_yaml_anchors_are_ignored_at_the_top(tmp_path: Path) -> None:
+def test_top_level_keys_for_yaml_anchors_are_ignored(tmp_path: Path) -> None:
     checked = check(tmp_path, "x-common: &common {interval: 30s}\nexporters: {system: {<<: *common}}\n")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_secret_files_that_do_not_exist_yet_are_accepted_on_demand(tmp_path: Path) -> None:
+def test_missing_secret_files_are_accepted_with_an_option(tmp_path: Path) -> None:
     config = "exporters:\n  redis: [{name: cache, url: 'redis://127.0.0.1:1', password_file: /nowhere/redis}]\n"
     refused = check(tmp_path, config)
     assert refused.returncode == 2
@@ -109,7 +109,7 @@ def test_secret_files_that_do_not_exist_yet_are_accepted_on_demand(tmp_path: Pat
     assert "/nowhere/redis does not exist yet" in accepted.stdout
 
 
-def test_a_missing_client_library_costs_its_target_only(tmp_path: Path) -> None:
+def test_a_missing_client_library_affects_only_its_target(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['psycopg'] = None\n")
     config = "exporters:\n  system: {}\n  postgres: [{name: main, dsn: 'postgresql://127.0.0.1:1/app'}]\n"
@@ -123,7 +123,7 @@ def test_a_missing_client_library_costs_its_target_only(tmp_path: Path) -> None:
     assert "pip install 'deckwatch[postgres]'" in errors[0]
 
 
-def test_one_dead_server_is_one_log_line_and_one_failing_collector(tmp_path: Path) -> None:
+def test_one_unreachable_server_is_one_log_line_and_one_failing_collector(tmp_path: Path) -> None:
     config = "exporters:\n  postgres: [{name: main, dsn: 'postgresql://127.0.0.1:1/app'}]\n"
     with agent(tmp_path, config) as program:
         status = json.loads(fetch(program.url + "/api/v1/status")[1])
@@ -139,7 +139,7 @@ def test_one_dead_server_is_one_log_line_and_one_failing_collector(tmp_path: Pat
     assert "more collectors" in checked.stdout
 
 
-def test_a_config_file_that_was_loaded_and_is_gone_is_not_taken_for_no_config(tmp_path: Path) -> None:
+def test_deleting_the_loaded_config_file_does_not_reset_to_the_defaults(tmp_path: Path) -> None:
     with agent(tmp_path, "exporters: {system: {}}\n") as program:
         (tmp_path / "deckwatch.yml").unlink()
         program.process.send_signal(signal.SIGHUP)
@@ -148,7 +148,7 @@ def test_a_config_file_that_was_loaded_and_is_gone_is_not_taken_for_no_config(tm
         assert "node_load1" in fetch(program.url + "/metrics")[1]
 
 
-def test_a_loki_that_refuses_is_seen_in_health_and_status(tmp_path: Path) -> None:
+def test_a_loki_that_rejects_pushes_is_shown_in_health_and_status(tmp_path: Path) -> None:
     config = f"exporters: {{}}\nlogs: {{loki: {{url: 'http://127.0.0.1:{free_port()}', name: main}}}}\n"
     with agent(tmp_path, config) as program:
 

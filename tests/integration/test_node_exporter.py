@@ -1,4 +1,4 @@
-"""Beside the real node_exporter: every name it has we have, with its type, its labels and its value."""
+"""Compared with a real node_exporter: all its metric names with the same types, labels and values."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Collectors that node_exporter has off and Deckwatch on.
+#: Collectors that are off by default in node_exporter and on in Deckwatch.
 ALSO_ON = ("processes", "interrupts", "tcpstat", "meminfo_numa", "systemd")
 
-#: About the peer's own program, not about the host.
+#: Metrics about the peer's process, not the host.
 OF_THE_PEER = ("node_exporter_build_info", "go_", "promhttp_", "node_scrape_collector_")
 
 
@@ -59,23 +59,23 @@ def _ours(program: Program, peer: Exposed) -> Exposed:
     return as_release(exposed(program.metrics()), peer, MAIN)
 
 
-def test_every_metric_of_node_exporter_is_there_with_its_type_and_label_names(both: tuple[Program, Program]) -> None:
+def test_every_metric_of_node_exporter_is_exported_with_its_type_and_label_names(both: tuple[Program, Program]) -> None:
     peer, ours = both
     theirs = exposed(peer.metrics())
     problems = differences(theirs, _ours(ours, theirs), named(BEGINNINGS, OF_THE_PEER))
     assert not problems, "\n".join(problems)
 
 
-def test_every_series_of_node_exporter_is_there(both: tuple[Program, Program]) -> None:
+def test_every_series_of_node_exporter_is_exported(both: tuple[Program, Program]) -> None:
     peer, ours = both
     theirs = exposed(peer.metrics())
-    # Interfaces, processes and the like may come and go between two scrapes; here none does, but states of threads do.
+    # Series can appear and disappear between two scrapes. In these tests, only thread states do.
     moving = ("node_processes_state", "node_processes_threads_state", "node_tcp_connection_states")
     missing = missing_series(theirs, _ours(ours, theirs), named(BEGINNINGS, (*OF_THE_PEER, *moving)))
     assert not missing, "\n".join(missing)
 
 
-#: Figures that go up and down: equal before and after says nothing of what was between.
+#: Values that go up and down: they may have differed between two equal readings.
 RESTLESS = dict.fromkeys(
     ("node_memory_", "node_procs_", "node_processes_", "node_sockstat_", "node_filefd_", "node_tcp_",
      "node_disk_io_now", "node_filesystem_", "node_timex_", "node_netstat_Tcp_CurrEstab", "node_textfile_mtime"),
@@ -83,8 +83,8 @@ RESTLESS = dict.fromkeys(
 )  # fmt: skip
 
 
-def test_what_does_not_move_has_the_value_that_node_exporter_gives(both: tuple[Program, Program]) -> None:
-    """A figure that moved and came back between two looks is different once, one that is wrong each time."""
+def test_constant_values_equal_those_of_node_exporter(both: tuple[Program, Program]) -> None:
+    """Compare several times: a value that changed and returned differs once, a wrong one differs each time."""
     compared, different = _compared(*both)
     for _ in range(2):
         if different:
@@ -98,11 +98,11 @@ def _compared(peer: Program, ours: Program) -> tuple[int, dict[tuple[str, Labels
     before = exposed(peer.metrics())
     mine = collected_since(time.time(), lambda: _ours(ours, before))
     after = exposed(peer.metrics())
-    # `process_` is about each one's own process.
+    # `process_` metrics describe each exporter's own process.
     return different_values(before, after, mine, named(("node_", "backup_"), OF_THE_PEER), RESTLESS)
 
 
-def test_everything_the_dashboards_select_has_data_wherever_node_exporter_has_it(
+def test_every_dashboard_selector_with_node_exporter_data_has_our_data(
     both: tuple[Program, Program], tmp_path: Path
 ) -> None:
     filled, missing = filled_by_the_peer_alone(tmp_path, *both, selectors("host.txt"))

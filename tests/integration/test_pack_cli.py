@@ -1,4 +1,4 @@
-"""The gate and the check against a real Prometheus, and the commands from an installed wheel."""
+"""`gate` and `alerts check` with a real Prometheus, and the commands of an installed wheel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def deckwatch(folder: Path, *arguments: str, **environ: str) -> subprocess.Compl
 
 @contextlib.contextmanager
 def prometheus_with_past(folder: Path, series: Mapping[str, list[tuple[float, float]]]) -> Iterator[str]:
-    """The URL of a Prometheus that has scraped every 15 s for two hours; each series by its values from some ages on
+    """Run a Prometheus with two hours of scrapes every 15 s, and yield its URL. Each series changes at some ages
     (seconds ago)."""
     now = time.time() // 15 * 15
     lines = []
@@ -75,13 +75,13 @@ MEMORY, REDIS = list(HEALTHY)[3:]
 
 
 def fired(printed: str) -> list[str]:
-    """The rows of the table of what fired."""
+    """Return the rows of the table of fired alerts."""
     rows = printed.splitlines()[1:]
     end = next(index for index, row in enumerate(rows) if row.startswith("ALERT ") or " alerts fired" in row)
     return rows[:end]
 
 
-def test_the_gate_is_open_when_nothing_would_fire(tmp_path: Path) -> None:
+def test_the_gate_passes_if_no_alert_would_fire(tmp_path: Path) -> None:
     with prometheus_with_past(tmp_path, HEALTHY) as url:
         done = deckwatch(tmp_path, "gate", "--prometheus", url, "--alert", "RedisDown", "HostMemoryExhausted")
         lenient = deckwatch(tmp_path, "gate", "--prometheus", url, "--allow-missing")
@@ -91,7 +91,7 @@ def test_the_gate_is_open_when_nothing_would_fire(tmp_path: Path) -> None:
     assert lenient.stdout.startswith("none of ")
 
 
-def test_the_gate_is_no_all_clear_for_alerts_whose_metrics_have_no_series(tmp_path: Path) -> None:
+def test_the_gate_fails_for_alerts_whose_metrics_have_no_series(tmp_path: Path) -> None:
     asked = ("--alert", "RedisDown", "PostgresDown")
     with prometheus_with_past(tmp_path, HEALTHY) as url:
         done = deckwatch(tmp_path, "gate", "--prometheus", url, *asked)
@@ -112,8 +112,8 @@ def test_the_gate_is_no_all_clear_for_alerts_whose_metrics_have_no_series(tmp_pa
     assert not {"RedisDown", "HostMemoryLow", "DeckwatchAbsent"} & rows
 
 
-def test_the_gate_shows_what_would_fire_in_each_window_and_honours_for_and_recorded_series(tmp_path: Path) -> None:
-    # Memory ran out 8 minutes ago (`for: 5m`, by way of a recorded series); Redis was gone from 40 to 30 minutes ago.
+def test_the_gate_shows_alerts_in_each_window_and_evaluates_for_and_recorded_series(tmp_path: Path) -> None:
+    # Memory ran out 8 minutes ago (`for: 5m`, with a recorded series). Redis was down from 40 to 30 minutes ago.
     past = {**HEALTHY, MEMORY: [(7200.0, 500.0), (480.0, 10.0)], REDIS: [(7200.0, 1.0), (2400.0, 0.0), (1800.0, 1.0)]}
     with prometheus_with_past(tmp_path, past) as url:
         short = deckwatch(tmp_path, "gate", "--prometheus", url)
@@ -130,7 +130,7 @@ def test_the_gate_shows_what_would_fire_in_each_window_and_honours_for_and_recor
     assert (other.returncode, other.stdout) == (0, "none of 2 alerts fired in the last 10m\n")
 
 
-def test_the_gate_sees_what_a_live_agent_sees(tmp_path: Path) -> None:
+def test_the_gate_evaluates_metrics_of_a_live_agent(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis:
         config = f"interval: 1s\nexporters: {{redis: [{{name: cache, url: '{redis.url}'}}]}}\n"
         with agent(tmp_path, config) as watched, prometheus(tmp_path, {"deckwatch": watched}) as seen:
@@ -159,7 +159,7 @@ def test_the_gate_sees_what_a_live_agent_sees(tmp_path: Path) -> None:
     assert "RedisRejectedConnections" not in rows
 
 
-def test_a_check_is_strict_when_asked_and_always_where_no_alert_has_data(tmp_path: Path) -> None:
+def test_a_check_fails_with_strict_or_if_no_alert_has_data(tmp_path: Path) -> None:
     with prometheus_with_past(tmp_path, HEALTHY) as url:
         lenient = deckwatch(tmp_path, "alerts", "check", "--prometheus", url)
         strict = deckwatch(tmp_path, "alerts", "check", "--prometheus", url, "--strict")
@@ -173,7 +173,7 @@ def test_a_check_is_strict_when_asked_and_always_where_no_alert_has_data(tmp_pat
     assert "\n0 of " in nothing.stdout
 
 
-def test_a_prometheus_that_is_not_there_or_has_nothing_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_or_empty_prometheus_is_a_one_line_error(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     for code, command in ((2, ["gate"]), (1, ["alerts", "check"])):
         done = deckwatch(tmp_path, *command, "--prometheus", url)
@@ -203,7 +203,7 @@ def test_a_prometheus_that_is_not_there_or_has_nothing_is_one_line(tmp_path: Pat
         (["alerts", "check", "--strict"], "--strict needs --prometheus"),
     ],
 )
-def test_a_wrong_command_line_is_refused(tmp_path: Path, arguments: list[str], line: str) -> None:
+def test_an_invalid_command_line_is_rejected(tmp_path: Path, arguments: list[str], line: str) -> None:
     done = deckwatch(tmp_path, *arguments)
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -213,7 +213,7 @@ def test_a_wrong_command_line_is_refused(tmp_path: Path, arguments: list[str], l
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the source distribution."""
+    """Build the wheel and the source distribution, and return their folder."""
     if not importlib.util.find_spec("hatchling"):
         pytest.skip("hatchling is not installed, and a build may not download it")
     folder = tmp_path_factory.mktemp("built")
@@ -225,7 +225,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_has_the_pack_and_nothing_else_of_those_folders(built: Path) -> None:
+def test_the_wheel_contains_only_the_pack_of_those_folders(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = [name for name in wheel.namelist() if not name.endswith("/")]
 
@@ -237,7 +237,7 @@ def test_the_wheel_has_the_pack_and_nothing_else_of_those_folders(built: Path) -
     assert {top for top in tops if not top.endswith(".dist-info")} == {"deckwatch", "deckwatch_exporters"}
 
 
-def test_the_source_distribution_has_the_pack(built: Path) -> None:
+def test_the_source_distribution_contains_the_pack(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as source:
         names = {name.partition("/")[2] for name in source.getnames()}
 

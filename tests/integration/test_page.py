@@ -1,4 +1,4 @@
-"""The page for people, in a real browser."""
+"""The status page in a real browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(tmp_path: Path) -> Iterator[tuple[Page, Program]]:
         browser.close()
 
 
-def test_the_page_shows_every_collector_and_loads_nothing_from_elsewhere(page: tuple[Page, Program]) -> None:
+def test_the_page_shows_every_collector_and_loads_nothing_external(page: tuple[Page, Program]) -> None:
     browser, program = page
     complaints: list[str] = []
     requested: list[str] = []
@@ -43,9 +43,9 @@ def test_the_page_shows_every_collector_and_loads_nothing_from_elsewhere(page: t
     assert "All" in browser.inner_text("p strong")
     assert browser.locator("tbody tr").count() > 40
     assert "system.cpu" in browser.inner_text("table")
-    # The browser asks for an icon of its own accord; everything else is the page.
+    # The browser requests an icon by itself; there must be no other request besides the page.
     assert [url for url in requested if not url.endswith("/favicon.ico")] == [program.url + "/"]
-    # A style that the content security policy refuses would be told here.
+    # The browser logs styles that the content security policy blocks.
     assert not [text for text in complaints if "favicon" not in text and "404" not in text]
     assert browser.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
 
@@ -59,7 +59,7 @@ def test_the_page_fits_a_phone(page: tuple[Page, Program]) -> None:
     assert browser.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_every_link_of_the_page_leads_somewhere(page: tuple[Page, Program]) -> None:
+def test_every_link_on_the_page_resolves(page: tuple[Page, Program]) -> None:
     browser, program = page
     browser.goto(program.url + "/")
 

@@ -1,4 +1,4 @@
-"""Servers behind a private authority: the same ones are trusted with every client and on every Python version."""
+"""Servers with a private CA: all clients trust the same ones on every Python version."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from loki import loki
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    #: Connects to a host and trusts the authorities in a file. Returns the error, or nothing.
+    #: Connects to a host, trusting the authorities in a file. Returns the error or an empty string.
     Connect = Callable[[str, Path], str]
 
 
 class Client(NamedTuple):
-    """A client of Deckwatch: its server with a certificate and key, and the settings that its errors name."""
+    """A client of Deckwatch: its server with a certificate and key, and the settings that its errors mention."""
 
     serve: Callable[[Path, Path], contextlib.AbstractContextManager[Connect]]
     authority: str
@@ -103,7 +103,7 @@ class _Grafana(http.server.BaseHTTPRequestHandler):
 def _grafana(certificate: Path, key: Path) -> Iterator[Connect]:
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """The handshakes that a test makes fail are not errors of the server."""
+            """Ignore handshake errors, which the tests cause deliberately."""
 
     with Server(("127.0.0.1", 0), _Grafana) as server, pytest.MonkeyPatch.context() as environment:
         server.socket = _context(certificate, key).wrap_socket(server.socket, server_side=True)
@@ -140,7 +140,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter, unlike those that pytest makes."""
+    """A folder that PostgreSQL's user can access, unlike pytest's."""
     path = Path(tempfile.mkdtemp(prefix="deckwatch-tls-"))
     path.chmod(0o755)
     yield path
@@ -152,7 +152,7 @@ def _key_only_for_its_owner(files: tuple[Path, Path]) -> tuple[Path, Path]:
     return files
 
 
-def test_an_authority_without_key_identifiers_is_trusted_and_no_other(client: Client, folder: Path) -> None:
+def test_an_authority_without_key_identifiers_is_trusted_and_others_are_not(client: Client, folder: Path) -> None:
     bare, other = Authority(folder, "bare", identified=False), Authority(folder, "other", identified=False)
     with client.serve(*_key_only_for_its_owner(bare.issue("server"))) as connect:
         assert connect("127.0.0.1", bare.file) == ""
@@ -168,7 +168,7 @@ def test_an_intermediate_authority_alone_is_trusted(client: Client, folder: Path
         assert connect("127.0.0.1", intermediate.file) == ""
 
 
-def test_an_expired_certificate_is_refused(client: Client, folder: Path) -> None:
+def test_an_expired_certificate_is_rejected(client: Client, folder: Path) -> None:
     bare = Authority(folder, identified=False)
     with client.serve(*_key_only_for_its_owner(bare.issue("server", days=-1))) as connect:
         error = connect("127.0.0.1", bare.file)
@@ -176,7 +176,7 @@ def test_an_expired_certificate_is_refused(client: Client, folder: Path) -> None
         assert client.authority in error
 
 
-def test_a_certificate_for_another_name_is_refused(client: Client, folder: Path) -> None:
+def test_a_certificate_for_another_name_is_rejected(client: Client, folder: Path) -> None:
     bare = Authority(folder, identified=False)
     with client.serve(*_key_only_for_its_owner(bare.issue("server"))) as connect:
         assert connect("127.0.0.1", bare.file) == ""

@@ -1,4 +1,4 @@
-"""The PromQL parser beside Prometheus' own: every shipped expression means the same after it was printed."""
+"""The PromQL parser compared with Prometheus: every shipped expression keeps its meaning when printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: What neither takes.
+#: Expressions that both reject.
 WRONG = (
     "{}", 'x{a="b"', "x[5m", "x[5m:1m", "a + bool b", "a and on (x) group_left b", "rate(x)[5m]",
     "x offset 1m offset 2m", "x @ 1 @ 2", "1h", "x[1m1h]", 'x["5m"]', '"a" "b"', "max(a, b)", "topk(3)", "bool",
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def formatted(url: str, expr: str) -> str:
-    """The expression as Prometheus prints it; empty if it refuses it."""
+    """Return the expression as printed by Prometheus, or an empty string if it is rejected."""
     body = urllib.parse.urlencode({"query": expr}).encode()
     try:
         with urllib.request.urlopen(f"{url}/api/v1/format_query", body, timeout=30) as answer:
@@ -46,7 +46,7 @@ def formatted(url: str, expr: str) -> str:
         return ""
 
 
-def test_every_rule_and_panel_means_the_same_after_it_was_parsed_and_printed(server: str) -> None:
+def test_every_rule_and_panel_keeps_its_meaning_when_parsed_and_printed(server: str) -> None:
     rules = shipped_rules()
     panels = [query.filled for query in every_query() if not query.is_loki]
     expressions = [*(alert.expr for alert in rules.alerts), *rules.recorded.values(), *panels]
@@ -57,14 +57,14 @@ def test_every_rule_and_panel_means_the_same_after_it_was_parsed_and_printed(ser
         assert formatted(server, ours) == formatted(server, expr) != "", expr
 
 
-def test_prometheus_takes_every_alert_without_recorded_series(server: str) -> None:
+def test_prometheus_accepts_every_alert_without_recorded_series(server: str) -> None:
     rules = shipped_rules()
     for alert in rules.alerts:
         assert formatted(server, without_recorded(alert.expr, rules.recorded, "15s")), alert.name
 
 
 @pytest.mark.parametrize("expr", WRONG)
-def test_what_prometheus_refuses_is_refused(server: str, expr: str) -> None:
+def test_expressions_that_prometheus_rejects_are_rejected(server: str, expr: str) -> None:
     assert formatted(server, expr) == ""
     with pytest.raises(PromqlError):
         parse(expr)

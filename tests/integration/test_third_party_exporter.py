@@ -1,4 +1,4 @@
-"""The exporter in exporters/README.md, installed as a third party's distribution and run by a real agent."""
+"""The exporter in exporters/README.md, installed as a third-party distribution and run by a real agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
 
 @pytest.fixture
 def site(tmp_path: Path) -> dict[str, str]:
-    """The environment in which the example is installed."""
+    """Return an environment with the example installed."""
     folder = tmp_path / "site"
     info = folder / "well-1.0.dist-info"
     info.mkdir(parents=True)
@@ -62,7 +62,7 @@ def series(program: Program) -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def test_the_example_has_25_lines_and_imports_one_module_of_ours() -> None:
+def test_the_example_has_25_lines_and_imports_one_module_of_deckwatch() -> None:
     lines = [line for line in EXAMPLE.splitlines() if line.strip()]
     assert len(lines) <= 25
     assert [line.split()[1] for line in lines if line.startswith("from deckwatch")] == ["deckwatch.exporter"]
@@ -78,7 +78,7 @@ def test_the_test_kit_runs_it_without_an_agent(tmp_path: Path, well: Path) -> No
         assert collected.value("well_pump_running", pump="north") == 1
 
 
-def test_check_metrics_and_once_know_it(tmp_path: Path, site: dict[str, str], well: Path) -> None:
+def test_check_metrics_and_once_include_it(tmp_path: Path, site: dict[str, str], well: Path) -> None:
     write_config(tmp_path, well)
     checked = command(tmp_path, site, "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -104,7 +104,7 @@ def test_a_collector_is_disabled_by_name_and_a_wrong_name_is_an_error(
     assert not [name for name in found if name.startswith("well_pump_running")]
 
 
-def test_a_malformed_value_a_crash_and_a_repair_touch_one_collector_only(
+def test_a_malformed_value_a_crash_and_a_recovery_affect_one_collector_only(
     tmp_path: Path, site: dict[str, str], well: Path
 ) -> None:
     depth, pump = 'well_depth_meters{target="garden"}', 'well_pump_running{target="garden",pump="north"}'

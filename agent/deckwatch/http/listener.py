@@ -1,9 +1,14 @@
 """The HTTP server's sockets: an accept loop that hands each connection to uvicorn's protocol.
 
-uvicorn's own server is not used: it keeps the TLS settings it was started with, accepts its whole backlog before it
-serves a request, stops accepting for a second when file descriptors run out, limits neither handshakes nor idle
-clients, and wakes up ten times a second. Here each new connection gets the current TLS context, and a sweep once a
-second closes idle and slow connections.
+uvicorn's own server is not used, because it:
+
+- keeps the TLS settings it was started with,
+- accepts its whole backlog before it serves a request,
+- stops accepting for a second when file descriptors run out,
+- limits neither handshakes nor idle clients,
+- wakes up ten times a second.
+
+Here each new connection gets the current TLS context, and a sweep once a second closes idle and slow connections.
 """
 
 from __future__ import annotations

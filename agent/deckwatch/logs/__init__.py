@@ -1,1 +1,1 @@
-"""Logs: files and own events, through a spool on disk, to Loki."""
+"""Log shipping: reads log files and the agent's own log, spools entries on disk and pushes them to Loki."""

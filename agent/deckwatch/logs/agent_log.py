@@ -1,4 +1,4 @@
-"""The agent's own log: JSON on stdout (one object a line), text when stdout is a terminal."""
+"""The agent's own log: one JSON object per line on stdout, or text if stdout is a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send everything that is logged to `stream` (stdout), replacing what was configured before."""
+    """Write all log records to `stream` (default: stdout), replacing the previous configuration."""
     stream = stream or sys.stdout
     handler = logging.StreamHandler(stream)
     if stream.isatty():
@@ -23,7 +23,7 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
 
 
 def json_formatter() -> logging.Formatter:
-    """A record as one JSON object in a line: level, logger, message, timestamp (RFC 3339), what it has `extra`."""
+    """Format a record as one JSON line: level, logger, message, timestamp (RFC 3339) and its `extra` fields."""
     return JsonFormatter(
         "%(levelname)s %(name)s %(message)s",
         rename_fields={"levelname": "level", "name": "logger"},

@@ -1,4 +1,4 @@
-"""The checkpoint on disk: how far each file was read, for payloads that the spool has already deleted."""
+"""The checkpoint on disk: the read position of each file. Outlives the payloads that the spool deletes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ _VERSION = 1
 
 
 def position_as_list(position: Position) -> list[str | int]:
-    """The form of a position in the checkpoint and in payloads."""
+    """Return a position in the form used in the checkpoint and in payloads."""
     return [position.path, *position.identity, position.offset]
 
 
 def position_from_list(values: list[str | int]) -> Position:
-    """The reverse of `position_as_list`. Raises ValueError and TypeError for anything else."""
+    """Return the position that `position_as_list` encoded. Raises ValueError or TypeError for anything else."""
     path, device, inode, length, fingerprint, offset = values
     return Position(str(path), Identity(int(device), int(inode), int(length), str(fingerprint)), int(offset))
 
 
 class Checkpoint:
-    """`positions.json`: positions by rule and file, and the place in the spool that they belong to.
+    """`positions.json`: positions by rule and file, and the spool cursor at which they were saved.
 
-    Payloads after that place hold later positions. The newest times (Unix nanoseconds) of the streams are saved too.
+    Payloads after that cursor contain later positions. The newest timestamp of each stream (Unix nanoseconds) is saved
+    too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +42,7 @@ class Checkpoint:
         self._saved = b""
 
     def load(self) -> tuple[Cursor | None, dict[str, Position], dict[Labels, int]]:
-        """Load it; nothing if it is missing or damaged: the payloads in the spool hold positions too."""
+        """Load the checkpoint. If it is missing or damaged, return nothing: spooled payloads have positions too."""
         try:
             stored = orjson.loads(self._path.read_bytes())
             if stored["version"] != _VERSION:
@@ -54,7 +55,7 @@ class Checkpoint:
             return None, {}, {}
 
     def save(self, place: Cursor, positions: Mapping[str, Position], newest: Mapping[Labels, int]) -> None:
-        """Save it durably. Raises OSError, and then the previous one is still there."""
+        """Save the checkpoint durably. Raises OSError and keeps the previous checkpoint."""
         files = {key: position_as_list(position) for key, position in positions.items()}
         times = [(dict(labels), time) for labels, time in newest.items()]
         data = orjson.dumps({"version": _VERSION, "place": list(place), "files": files, "newest": times})

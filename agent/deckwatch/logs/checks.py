@@ -1,4 +1,4 @@
-"""The checks of `deckwatch check` for logs: an empty push to each Loki, each file pattern, the spool's folder."""
+"""Log checks of `deckwatch check`: an empty push to each Loki, each file pattern and the spool folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from deckwatch.config.log_settings import FileSettings, LogsSettings, LokiSettings
 
-# Loki's answer to a push without streams. To get it, a client must be allowed to push.
-_WANTS_STREAMS = "status_422"
+# Loki's response to a push without streams. It proves that the client is authorized to push.
+_NO_STREAMS = "status_422"
 
 
 def check_logs(settings: LogsSettings, state: Path) -> Iterator[tuple[str, Finding]]:
-    """Yield the subject and the result of each check. Writes nothing."""
+    """Yield the subject and the result of each check. Read-only."""
     for destination in settings.destinations:
         yield f"logs.loki {destination.name or urlsplit(destination.url).hostname}", _loki(destination)
     for rule in settings.files:
@@ -40,7 +40,7 @@ def _loki(settings: LokiSettings) -> Finding:
         result = pusher.push([])
     finally:
         pusher.close()
-    if isinstance(result, Accepted | Rejected) or getattr(result, "reason", "") == _WANTS_STREAMS:
+    if isinstance(result, Accepted | Rejected) or getattr(result, "reason", "") == _NO_STREAMS:
         return Finding("ok", "accepts logs")
     return Finding("failed", result.text)
 
@@ -50,7 +50,7 @@ def _files(rule: FileSettings) -> Finding:
         return Finding("failed", f"{rule.path} is a directory", f"name files: {rule.path.rstrip('/')}/*.log")
     problems: list[str] = []
     found = Discovery(rule.path, rule.exclude, lambda _path, message: problems.append(message)).find(0.0) or []
-    unreadable = [path for path in found if os.path.isfile(path) and not os.access(path, os.R_OK)]  # noqa: PTH113  as many paths as there are
+    unreadable = [path for path in found if os.path.isfile(path) and not os.access(path, os.R_OK)]  # noqa: PTH113  there can be many paths
     if unreadable:
         return Finding(
             "failed", f"{len(unreadable)} of {len(found)} files cannot be read, for example {unreadable[0]}",

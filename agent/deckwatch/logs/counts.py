@@ -1,4 +1,4 @@
-"""The counters of the log pipeline, and its metrics."""
+"""Counters and metrics of the log pipeline."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ MESSAGES = Counter("log_messages_total", "Number of log messages by job and leve
 
 @dataclass
 class Destination:
-    """One Loki. Its name identifies it in metrics, and its acknowledged position in the spool."""
+    """A Loki server. Its name identifies it in metrics and in the spool's acknowledgements."""
 
     name: str
     settings: LokiSettings
@@ -72,16 +72,16 @@ class Destination:
 
 
 class LogCounts:
-    """Counters that survive a reload. Each has one writer."""
+    """Counters that survive a reload. Each is written by one thread."""
 
     def __init__(self) -> None:
         self.parsed = Counts()
         self.dropped: collections.Counter[str] = collections.Counter()
-        self.own_dropped = 0  # lines of the agent's own log, dropped because too many were waiting
+        self.own_dropped = 0  # lines of the agent's own log that were dropped because its queue was full
         self.spooled_bytes = 0
         self.write_failures = 0
         self._is_writing = True
-        self.lags: Mapping[str, int] = {}  # bytes by path; replaced as a whole
+        self.lags: Mapping[str, int] = {}  # bytes by path; always replaced, never modified
         self._destinations: dict[str, Destination] = {}
         self._damaged = 0
         self._spool: Spool | None = None
@@ -89,13 +89,13 @@ class LogCounts:
         self._log = logging.getLogger("deckwatch.logs")
 
     def destinations(self, settings: Iterable[LokiSettings]) -> list[Destination]:
-        """The destinations of the settings, with their previous counters. Names are made unique."""
+        """Return the configured destinations with unique names. Known ones keep their counters."""
         found: dict[str, Destination] = {}
         settings = list(settings)
         hosts = collections.Counter(urlsplit(one.url).hostname for one in settings if not one.name)
         for one in settings:
             url = urlsplit(one.url)
-            # Acknowledgements are stored by name: after a reload it must not be the name of another destination.
+            # Acknowledgements are stored by name, so after a reload a name must not refer to another destination.
             alone = hosts[url.hostname] == 1
             name = base = one.name or (url.hostname if alone else url.netloc.rpartition("@")[2]) or "loki"
             number = 2
@@ -107,7 +107,7 @@ class LogCounts:
         return list(found.values())
 
     def failing(self) -> dict[str, tuple[float | None, str]]:
-        """By destination since when it fails (Unix seconds, None while it works), and why."""
+        """Return the start of the failure (Unix seconds; None if it works) and the error, by destination."""
         return {
             name: (destination.counts.failing_since, destination.counts.failure)
             for name, destination in dict(self._destinations).items()
@@ -124,14 +124,15 @@ class LogCounts:
         self.spooled_bytes += size
         if not self._is_writing:
             self._is_writing = True
-            self._log.info("the spool can be written again", extra={"event": "logs.spool_recovered"})
+            self._log.info("the spool is writable again", extra={"event": "logs.spool_recovered"})
 
     def write_failed(self, failure: OSError) -> None:
         self.write_failures += 1
         if self._is_writing:
             self._is_writing = False
             self._log.error(
-                "the spool cannot be written: %s. Logs stay in their files until it can.",
+                "cannot write to the spool: %s. Reading of log files is paused; it resumes when the spool is writable. "
+                "Check the disk of logs.spool.dir.",
                 failure.strerror or failure,
                 extra={"event": "logs.spool_failing"},
             )

@@ -1,4 +1,4 @@
-"""What flows through the log pipeline: lines of files, entries of streams."""
+"""The data types of the log pipeline: lines, entries and file positions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The labels of a stream as sorted pairs: what Loki knows it by.
+#: The labels that identify a stream in Loki, as sorted pairs.
 Labels = tuple[tuple[str, str], ...]
 
 
 class Line(NamedTuple):
-    """One line of a file, without its line end, and the offset in the file right after it (and its line end).
+    """One line of a file without its line ending. `end` is the file offset after the line ending.
 
-    `cut` is how many bytes of a line that was too long are missing at its end.
+    `cut` is the number of bytes that were truncated from the end of a line that was too long.
     """
 
     data: bytes
@@ -23,7 +23,7 @@ class Line(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry for Loki. `time` is in Unix nanoseconds; `end` is where its file goes on after it."""
+    """One entry for Loki. `time` is in Unix nanoseconds; `end` is the file offset after the entry."""
 
     labels: Labels
     time: int
@@ -33,9 +33,9 @@ class Entry(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What a file is known by through renames: a number that is used again begins with other bytes.
+    """Identifies a file across renames. The fingerprint distinguishes files that reuse an inode number.
 
-    `fingerprint` is of the first `length` bytes (up to 1024; fewer where the file was shorter).
+    `fingerprint` covers the first `length` bytes (up to 1024; fewer if the file was shorter).
     """
 
     device: int
@@ -45,7 +45,7 @@ class Identity(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a file was read: everything before `offset` is in the spool."""
+    """The read position of a file: everything before `offset` is in the spool."""
 
     path: str
     identity: Identity

@@ -1,7 +1,7 @@
-"""The order in which the entries of several files go into one stream.
+"""Merges the entries of several files that share a stream.
 
-Loki refuses an entry that is an hour older than the newest of its stream. So files that share a stream and have a
-backlog are taken together in the order of time; as long as all are close to each other, each is taken as it comes.
+Loki rejects an entry that is an hour older than the newest entry of its stream. Files that share a stream and have a
+backlog are therefore merged by time. If all entries are close in time, they are not sorted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.entry import Entry
 
-#: How far apart the entries of one go may be without being sorted (nanoseconds).
+#: Maximum time span of entries that are sent without sorting, in nanoseconds.
 _CLOSE = 30 * 60 * 10**9
 
 
 class Source(NamedTuple):
-    """What was read of one file, in its order; `more` where there is more to read at once."""
+    """The entries read from one file, in file order. `more` means that more can be read immediately."""
 
     key: str
     entries: Sequence[Entry]
@@ -27,12 +27,12 @@ class Source(NamedTuple):
 
 
 def in_order(sources: Sequence[Source]) -> list[tuple[str, Sequence[Entry]]]:
-    """What may go out now: runs of entries, each with its file's key, in the order in which they are to go.
+    """Return the entries that can be sent now: runs of entries with their file's key, in sending order.
 
-    What is missing of a source has to wait: a file that has more to read may still bring older ones.
+    Entries left out must wait, because a file that has more to read may still contain older entries.
     """
     filled = [source for source in sources if source.entries]
-    # Of one that gave nothing yet (its lines were dropped) it is not known how old the next are.
+    # If a source returned no entries yet (all its lines were dropped), the age of its next entries is unknown.
     if any(source.more and not source.entries for source in sources):
         return []
     if len(filled) < 2:
@@ -41,7 +41,7 @@ def in_order(sources: Sequence[Source]) -> list[tuple[str, Sequence[Entry]]]:
     last = max(source.entries[-1].time for source in filled)
     if last - first < _CLOSE and not any(source.more for source in filled):
         return [(source.key, source.entries) for source in filled]
-    # Within a file the order stays, whatever the times say: each entry counts as the newest so far.
+    # The order within a file never changes, even if its timestamps do: the sort key is the newest time so far.
     keyed = {source.key: list(_rising(source.entries)) for source in filled}
     newest = max(keys[-1] for keys in keyed.values())
     bound = min((keyed[source.key][-1] for source in filled if source.more), default=newest)

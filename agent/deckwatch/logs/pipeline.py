@@ -1,15 +1,15 @@
-"""From files and the agent's own log through the spool to Loki: the threads, and the order in which state is saved.
+"""The log pipeline from files and the agent's own log through the spool to Loki: threads and saved state.
 
-The way of a line:
+The path of a line:
 
     RuleReader.take         read (tailing/) and parse (parsing/) the files of a rule, ordered by time (merge.py)
     Batcher.add, take       collect entries and the file positions after them into a payload (loki/batch.py)
     Spool.append            write the payload to disk (spool/)
-    RuleReader.commit       the positions count from here on
-    Shipper                 push the spool's payloads, one thread for each destination (loki/ship.py)
+    RuleReader.commit       advance the file positions
+    Shipper                 push the spool's payloads, one thread per destination (loki/ship.py)
 
-A payload is in the spool completely or not at all, so after a crash each file is read on from where it was spooled.
-Before the spool deletes payloads, the checkpoint saves the positions that they hold.
+A payload is written to the spool completely or not at all, so after a crash each file is read from the last spooled
+position. Before the spool deletes payloads, the checkpoint saves their positions.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from deckwatch.logs.sources.own_log import OwnLog
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-# A payload is spooled when it has this many lines or bytes, even if there is more to read.
+# A payload is spooled when it reaches either limit, even if there is more to read.
 _MAX_PAYLOAD_LINES = 2000
-_MAX_PAYLOAD_BYTES = 1024 * 1024  # of the files
+_MAX_PAYLOAD_BYTES = 1024 * 1024  # as read from the files
 _SYNC_EVERY = 1.0  # seconds
 _RETRY_AFTER = 2.0  # seconds, if the spool cannot be opened
-_FULL_RETRY_AFTER = 0.1  # seconds, if it has no room
+_FULL_RETRY_AFTER = 0.1  # seconds, if the spool is full
 _LAG_EVERY = 5.0  # seconds
 _MAX_LAG_FILES = 50
-# Streams whose newest times are known after a restart: those that were written to last.
+# Number of streams, most recently used first, for which the newest timestamp survives a restart.
 _MAX_STREAM_TIMES = 1000
 
 
 class Pipeline:
-    """Runs from `start()` to `stop()`, and starts again after a failure.
+    """Runs from `start()` to `stop()`. Restarts after a failure.
 
-    `folder` holds the checkpoint and the quarantine; `own` is the agent's own log.
+    `folder` is where the checkpoint and the quarantine are stored; `own` is the agent's own log.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Pipeline:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deckwatch-logs", daemon=True)
         self._own = own
-        #: Why nothing can be spooled; empty while it can.
+        #: Why spooling fails; empty while it works.
         self.error = ""
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Read and spool what is there, and stop; wait at most `timeout` seconds for it."""
+        """Spool what can be read, then stop. Wait at most `timeout` seconds."""
         self._stop.set()
         self._thread.join(timeout)
 
@@ -96,7 +96,7 @@ class Pipeline:
                 return
             except (SpoolError, OSError, ValueError) as failure:
                 self._set_error(str(failure))
-            except Exception as failure:  # noqa: BLE001  what was not spooled is read again by the next one
+            except Exception as failure:  # noqa: BLE001  the next run reads again what was not spooled
                 error = f"{type(failure).__name__}: {failure}"
                 if error != self.error:
                     self._log.exception("reading logs", extra={"event": "logs.failed"})
@@ -107,13 +107,15 @@ class Pipeline:
     def _set_error(self, error: str) -> None:
         before, self.error = self.error, error
         if error and error != before:
-            self._log.error("logs wait, they cannot be spooled: %s", error, extra={"event": "logs.failing"})
+            self._log.error(
+                "log reading is paused because the spool cannot be used: %s", error, extra={"event": "logs.failing"}
+            )
         elif before and not error:
-            self._log.info("logs can be spooled again", extra={"event": "logs.recovered"})
+            self._log.info("log reading has resumed", extra={"event": "logs.recovered"})
 
 
 class _PipelineRun:
-    """One run of the pipeline, from an opened spool to a closed one."""
+    """One run of the pipeline, from opening the spool to closing it."""
 
     def __init__(
         self,
@@ -130,15 +132,15 @@ class _PipelineRun:
         self._clock = clock
         self._log = logging.getLogger("deckwatch.logs")
         self._batcher = Batcher()
-        # The offset of each file up to which its entries are in the batcher, by number of the rule and key.
+        # The offset up to which each file's entries are in the batcher, by rule number and file key.
         self._batched: dict[tuple[int, str], tuple[FollowedFile, int]] = {}
-        self._payload: bytes | None = None  # one that the spool had no room for
-        self._newest: dict[Labels, int] = {}  # Unix nanoseconds, of streams; those written to last at the end
+        self._payload: bytes | None = None  # a payload that did not fit into the spool
+        self._newest: dict[Labels, int] = {}  # newest Unix nanoseconds by stream, most recently used last
         self._synced = clock()
         self._lag_due = 0.0
         self._stopping = threading.Event()
         spool = settings.spool
-        # A payload has to fit into the spool, which may be small.
+        # A payload must fit into the spool, which may be small.
         self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, spool.max_bytes // 8)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
@@ -150,7 +152,7 @@ class _PipelineRun:
                 RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
-            # Positions of files that no rule follows any more: the rule may come back with the next reload.
+            # Positions of files that no rule follows any more. The next reload may restore the rule.
             self._orphaned = {
                 key: position
                 for key, position in positions.items()
@@ -181,7 +183,7 @@ class _PipelineRun:
         self._spool.close()
 
     def _recovered(self) -> dict[str, Position]:
-        """How far the files are in the spool: from the checkpoint, and from what was spooled after it."""
+        """Return the file positions from the checkpoint and from the payloads that were spooled after it."""
         place, positions, newest = self._checkpoint.load()
         if newest:
             self._batcher.resume(join([Part(dict(labels), b"", 0, time, time) for labels, time in newest.items()], {}))
@@ -214,7 +216,7 @@ class _PipelineRun:
             if now - self._synced >= _SYNC_EVERY or stopping:
                 self._sync()
             if self._payload is not None:
-                self._sync()  # room comes of what is acknowledged and released
+                self._sync()  # frees payloads that all destinations have acknowledged
                 if stop.wait(_FULL_RETRY_AFTER):
                     return
             elif stopping and not moved:
@@ -224,7 +226,7 @@ class _PipelineRun:
                 stop.wait(max(0.0, due - self._clock()))
 
     def _read(self) -> bool:
-        """Fill the batcher. Whether there was anything to read."""
+        """Fill the batcher. Return whether there was anything to read."""
         moved, size = False, 0
         if entries := self._own.take():
             self._batcher.add(entries)
@@ -248,7 +250,7 @@ class _PipelineRun:
         return moved
 
     def _write(self) -> bool:
-        """Spool what the batcher has. Whether that moved anything."""
+        """Spool the contents of the batcher. Return whether any position advanced."""
         if self._payload is None:
             if not self._batched and not self._batcher.lines:
                 return False
@@ -267,7 +269,7 @@ class _PipelineRun:
         return True
 
     def _append(self, payload: bytes) -> bool:
-        """Whether the payload is done with: in the spool, or dropped. A full disk is waited for."""
+        """Spool or drop a payload. Return False if it must be retried: the spool or the disk is full."""
         try:
             self._spool.append(payload)
         except SpoolFull:
@@ -311,7 +313,7 @@ class _PipelineRun:
 
 
 def _names(files: Iterable[FileSettings]) -> list[str]:
-    """What positions are kept under for each rule: its pattern, and a number where several have the same."""
+    """Return the name of each rule in the checkpoint: its pattern, numbered if several rules share it."""
     names: list[str] = []
     for one in files:
         number = sum(name.partition("\n")[0] == one.path for name in names)
@@ -320,7 +322,7 @@ def _names(files: Iterable[FileSettings]) -> list[str]:
 
 
 def _key(rule: str, file: str) -> str:
-    """Files by the rule that follows them: two rules may follow the same file. The key of a file has no blank."""
+    """Return the checkpoint key of a file and a rule: two rules may follow one file. File keys contain no space."""
     return f"{file} {rule}"
 
 

@@ -1,4 +1,4 @@
-"""`deckwatch logs`: what would be sent of some files, and what was set aside."""
+"""`deckwatch logs`: preview the entries of a file, and list quarantined entries."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ _POLL = 0.25  # seconds
 
 
 class PreviewError(Exception):
-    """Nothing can be shown; the message says why."""
+    """The preview is not possible. The message gives the reason."""
 
 
 def preview(settings: LogsSettings, pattern: str, lines: int, follow: bool, out: TextIO) -> None:
-    """Print the last `lines` entries of each file that matches `pattern` as they would be sent, and go on if asked to.
+    """Print the last `lines` entries of each file that matches `pattern` as they would be sent.
 
-    Sends nothing, and changes no position. Raises PreviewError.
+    With `follow`, print new entries until interrupted. Sends nothing and changes no position. Raises PreviewError.
     """
     rules = {path: _rule_of(path, settings.files) for path in _files(pattern)}
     unruled = sorted(path for path, rule in rules.items() if rule is None)
     if unruled:
-        out.write("".join(f"{path}: no entry of logs.files matches it\n" for path in unruled))
+        out.write("".join(f"{path}: not matched by any entry of logs.files\n" for path in unruled))
     views = [_View(path, rule, settings) for path, rule in sorted(rules.items()) if rule is not None]
     if not views:
-        raise PreviewError(f"no file that matches {pattern} is followed" if rules else f"no file matches {pattern}")
+        raise PreviewError(
+            f"no entry of logs.files matches {pattern}. Add one to the config."
+            if rules
+            else f"no file matches {pattern}. Check the path."
+        )
     for view in views:
         for entry in view.read(final=not follow)[-lines:]:
             out.write(_shown(entry))
@@ -63,11 +67,11 @@ def _rule_of(path: str, rules: Iterable[FileSettings]) -> FileSettings | None:
 
 
 def _ignore(_path: str, _message: str) -> None:
-    """Paths that cannot be followed are not what is asked for here."""
+    """Ignore paths that cannot be followed: the preview does not report them."""
 
 
 class _View:
-    """One file, read from its beginning: a record may begin anywhere."""
+    """One file, read from its beginning because a multi-line record may begin anywhere."""
 
     def __init__(self, path: str, rule: FileSettings, settings: LogsSettings) -> None:
         self.path = path
@@ -76,7 +80,7 @@ class _View:
         self._offset = 0
 
     def read(self, final: bool) -> list[Entry]:
-        """The entries since the last time; with what waits for more lines, if `final`."""
+        """Return the entries since the last call. If `final`, include a record that still waits for more lines."""
         try:
             fd = open_regular(self.path)
         except OSError as failure:
@@ -112,15 +116,16 @@ def _pairs(values: Mapping[str, str]) -> str:
 
 
 def show_quarantine(folder: Path, out: TextIO) -> int:
-    """Print what Loki refused, oldest first, and a summary. How many there are."""
+    """Print quarantined entries, oldest first, and a summary. Return the number of entries."""
     number = 0
     reasons: dict[str, int] = {}
     for it in quarantined(folder):
         number += 1
         reasons[it["reason"]] = reasons.get(it["reason"], 0) + 1
-        aside = datetime.fromtimestamp(it["set_aside"], UTC).isoformat(timespec="seconds")
+        quarantined_at = datetime.fromtimestamp(it["set_aside"], UTC).isoformat(timespec="seconds")
         moment = datetime.fromtimestamp(it["time"] / 10**9, UTC).isoformat(timespec="microseconds")
-        out.write(f"{aside} {it['destination']} {it['reason']}: {moment} {_pairs(it['labels'])}\n    {it['line']}\n")
+        labels = _pairs(it["labels"])
+        out.write(f"{quarantined_at} {it['destination']} {it['reason']}: {moment} {labels}\n    {it['line']}\n")
     summary = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    out.write(f"{number} lines set aside ({summary})\n" if number else "nothing was set aside\n")
+    out.write(f"{number} lines quarantined ({summary})\n" if number else "no lines are quarantined\n")
     return number

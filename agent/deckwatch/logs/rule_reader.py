@@ -1,4 +1,4 @@
-"""The files of one rule of the config: read, parsed, and handed out in the order in which they have to be sent."""
+"""Reads and parses the files of one `logs.files` entry and returns their entries in sending order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from deckwatch.logs.parsing.parser import Counts
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-_READ_BYTES = 256 * 1024  # in one read of one file
-_READ_BYTES_MERGED = 8 * 1024 * 1024  # in one read of all files that have to be merged
+_READ_BYTES = 256 * 1024  # per file and read
+_READ_BYTES_MERGED = 8 * 1024 * 1024  # per read of all files that are merged
 _MIN_READ_BYTES = 16 * 1024
 _MAX_FILES_MERGED = 1000
 _MAX_IDLE_PARSERS = 500
 
 
 class FileEntries(NamedTuple):
-    """Entries of one file that may be spooled now. They and earlier ones are all there is before `offset`."""
+    """Entries of one file that can be spooled now. Together with earlier ones, they cover the file up to `offset`."""
 
     file: FollowedFile
     entries: Sequence[Entry]
@@ -34,16 +34,16 @@ class FileEntries(NamedTuple):
 
 @dataclass
 class _Pending:
-    """What was read of a file and is not handed out yet."""
+    """Entries that were read from a file but not returned yet."""
 
     file: FollowedFile
     entries: Sequence[Entry] = field(default_factory=list)
-    end: int = 0  # the file's offset after all of them
+    end: int = 0  # the file offset after all of them
     more: bool = False
 
 
 class RuleReader:
-    """Reads what one entry of `logs.files` names. One thread calls it."""
+    """Reads the files of one `logs.files` entry. Used by one thread."""
 
     def __init__(
         self,
@@ -57,22 +57,22 @@ class RuleReader:
         self._labels = labels
         self._counts = counts
         self._problem = problem
-        self._reported: set[str] = set()  # problems of lines and labels, once for all files of the rule
+        self._reported: set[str] = set()  # problems of lines and labels, reported once per rule
         self._tail = Tail(settings, positions, problem)
-        self._parsers: dict[str, tuple[str, Parser]] = {}  # with the path, by the file's key
+        self._parsers: dict[str, tuple[str, Parser]] = {}  # path and parser by file key
         self._pending: dict[str, _Pending] = {}
-        # With the file's name among the labels, each file is a stream of its own.
+        # With the file name as a label, each file has its own stream.
         self._has_to_merge = not settings.filename_label
 
     def poll(self) -> None:
         """Look for new, rotated and grown files."""
         self._tail.poll()
-        if len(self._parsers) > _MAX_IDLE_PARSERS:  # of thousands of files most are quiet
+        if len(self._parsers) > _MAX_IDLE_PARSERS:  # most of thousands of files are idle
             for key in [key for key, (_, parser) in self._parsers.items() if parser.pending_start is None]:
                 del self._parsers[key]
 
     def take(self) -> Iterable[FileEntries]:
-        """The entries that may be spooled now. Empty when there is nothing to read."""
+        """Return the entries that can be spooled now. Empty if there is nothing to read."""
         return self._take_merged() if self._has_to_merge else self._take_each()
 
     def _take_each(self) -> Iterable[FileEntries]:
@@ -83,7 +83,7 @@ class RuleReader:
             yield FileEntries(read.file, read.entries, read.end)
 
     def _take_merged(self) -> Iterable[FileEntries]:
-        # The last call may have been abandoned. What it left goes first: what is read from now on may be newer.
+        # The caller may not have consumed the last call's entries. Return them first: entries read now may be newer.
         yield from self._complete()
         ready = [file for file in self._tail.ready() if file.key not in self._pending][:_MAX_FILES_MERGED]
         size = max(_MIN_READ_BYTES, min(_READ_BYTES, _READ_BYTES_MERGED // max(1, len(ready))))
@@ -103,7 +103,7 @@ class RuleReader:
         yield from self._complete()
 
     def _complete(self) -> Iterable[FileEntries]:
-        """Remove what was handed out completely; its offset is now after all lines, also after dropped ones."""
+        """Remove files whose entries were all returned. Their offset is now after all lines, including dropped ones."""
         for key in [key for key, pending in self._pending.items() if not pending.entries]:
             pending = self._pending.pop(key)
             yield FileEntries(pending.file, (), pending.end)
@@ -111,7 +111,7 @@ class RuleReader:
     def _read(self, file: FollowedFile, size: int) -> _Pending:
         chunk = self._tail.read(file, size)
         path, parser = self._parsers.get(file.key, ("", None))
-        if parser is None or path != file.path:  # a key is used again when its file is gone
+        if parser is None or path != file.path:  # the key of a deleted file can be reused
             parser = Parser(self._settings, file.path, self._labels, self._counts)
             self._parsers[file.key] = file.path, parser
         entries = parser.feed(chunk.lines, chunk.start, chunk.cut)
@@ -126,7 +126,7 @@ class RuleReader:
                 self._problem(path, problem)
 
     def _overdue(self) -> Iterable[_Pending]:
-        """Records of several lines that have waited long enough for their next line."""
+        """Yield multi-line records that have waited long enough for another line."""
         for file in self._tail.files():
             _, parser = self._parsers.get(file.key, ("", None))
             if parser is not None and parser.pending_start is not None:
@@ -135,15 +135,15 @@ class RuleReader:
                     yield _Pending(file, entries, _resume_offset(parser, entries[-1].end))
 
     def commit(self, file: FollowedFile, offset: int) -> None:
-        """Everything before `offset` is in the spool."""
+        """Record that everything before `offset` is in the spool."""
         self._tail.commit(file, offset)
 
     def positions(self) -> Mapping[str, Position]:
-        """How far each file was committed, by the file's key."""
+        """Return the committed position of each file by its key."""
         return self._tail.positions()
 
     def lag(self) -> Iterable[tuple[str, int]]:
-        """For each path the bytes that are not committed yet."""
+        """Return the number of uncommitted bytes of each path."""
         return self._tail.lag()
 
     def close(self) -> None:
@@ -151,5 +151,5 @@ class RuleReader:
 
 
 def _resume_offset(parser: Parser, end: int) -> int:
-    """Where to read on after a restart: an incomplete record is read again."""
+    """Return where to resume after a restart: at the beginning of an incomplete record, if there is one."""
     return end if parser.pending_start is None else parser.pending_start

@@ -1,4 +1,4 @@
-"""The logs as the agent has them: a pipeline that a reload replaces, and a collector of what it counts."""
+"""The agent's log service: a pipeline that is replaced on reload, and a collector for its counters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LogService:
-    """`folder` is the agent's state folder. Counters go on through a reload."""
+    """Runs the log pipeline. `folder` is the agent's state folder. Counters survive a reload."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "logs"
@@ -27,7 +27,7 @@ class LogService:
         self._pipeline: Pipeline | None = None
 
     def use(self, settings: LogsSettings | None) -> None:
-        """Run with these settings from now on; None is not at all."""
+        """Restart the pipeline with these settings, or stop it if they are None."""
         if settings is None or not settings.own:
             self._own.use(None)
         if self._pipeline is not None:
@@ -41,7 +41,7 @@ class LogService:
             self._pipeline.start()
 
     def failing(self) -> dict[str, tuple[float | None, str]]:
-        """By destination since when it fails (Unix seconds, None while it works), and why; empty without logs."""
+        """Return the start of the failure (Unix seconds; None if it works) and the error, by destination."""
         return {} if self._pipeline is None else self._counts.failing()
 
     def collect(self) -> Iterable[Sample]:
@@ -53,5 +53,5 @@ class LogService:
 
 
 def spool_folder(settings: LogsSettings, folder: Path) -> Path:
-    """Where the spool is: what the settings say, or in `folder`."""
+    """Return the spool's folder: the configured one, or `folder`/spool."""
     return Path(settings.spool.dir) if settings.spool.dir else folder / "spool"

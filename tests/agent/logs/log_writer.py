@@ -1,7 +1,8 @@
-"""A program that writes numbered lines to a log and rotates it: `log_writer.py MODE PATH SECONDS PERIOD BACKUPS`.
+"""A program that writes numbered lines to a log file and rotates it: `log_writer.py MODE PATH SECONDS PERIOD BACKUPS`.
 
-Line n is `{"n": n, "pad": ...}`. MODE is how each PERIOD seconds end: `rename` (as Python's RotatingFileHandler, with
-BACKUPS files kept), `copy` (as logrotate's copytruncate) or `delete`. Prints how many lines it wrote.
+Line n is `{"n": n, "pad": ...}`. MODE is the rotation after each PERIOD seconds: `rename` (like Python's
+RotatingFileHandler, keeping BACKUPS files), `copy` (like logrotate's copytruncate) or `delete`. Prints the number of
+lines written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A shipper in its thread, with the real spool before it."""
+"""A shipper in its own thread, reading from a real spool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings(url: str, **options: Any) -> LokiSettings:
 
 
 class Shipping:
-    """A spool, what fills it, and a shipper for each `start()`."""
+    """A spool with test lines, and a new shipper on each `start()`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Shipping:
         at: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """Spool lines as one payload, a microsecond apart from `at` (ns) or from the last of them on."""
+        """Spool lines as one payload, a microsecond apart, starting at `at` (ns) or after the last line."""
         if at is None:
             at, self.now = self.now, self.now + 1000 * len(lines)
         made = [Entry(labels, at + 1000 * n, line, metadata or {}, 0) for n, line in enumerate(lines)]
@@ -64,7 +64,7 @@ class Shipping:
         return self.shipper
 
     def halt(self) -> None:
-        """Stop the shipper, which is to end whatever it waits for."""
+        """Stop the shipper, which must end any wait."""
         self.stop.set()
         if self.shipper is not None:
             self.shipper.join(60)

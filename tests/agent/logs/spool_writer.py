@@ -1,8 +1,8 @@
-"""A process of its own that writes to a spool, to be killed or to run into a limit.
+"""A separate process that writes to a spool until it is killed or reaches a limit.
 
-`spool_writer.py FOLDER append` goes on after the last record with numbered ones, as fast as it can, until 4 MiB wait.
-`spool_writer.py FOLDER ship` reads and acknowledges them too, in a second thread, and releases.
-`spool_writer.py FOLDER limited BYTES` may write files of so many bytes only, and prints what came of it.
+`spool_writer.py FOLDER append` appends numbered records as fast as it can, until 4 MiB are pending.
+`spool_writer.py FOLDER ship` also reads, acknowledges and releases them in a second thread.
+`spool_writer.py FOLDER limited BYTES` limits the file size to BYTES, and prints the result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deckwatch.logs.spool.spool import Cursor, Reader, Spool
 
 
 def payload(number: int) -> bytes:
-    """Of a number, with a length of its own."""
+    """Return the payload of a number. Its length depends on the number."""
     return b"%d " % number + b"x" * (number * 7919 % 3000)
 
 
@@ -45,7 +45,7 @@ def append(folder: Path, ships: bool) -> None:
             spool.sync()
             if ships:
                 spool.release(place)
-            while spool.bytes > 4 * 1024**2:  # enough for one who comes to look
+            while spool.bytes > 4 * 1024**2:  # enough for a reader
                 spool.wait(0.1)
 
 

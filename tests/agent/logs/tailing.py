@@ -1,4 +1,4 @@
-"""A reader of a tail, as the pipeline is one: what it keeps and the positions after it change together."""
+"""A reader of a tail that, like the pipeline, saves lines and positions together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands until it is told to go on."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -52,7 +52,7 @@ class Reader:
         return [line for _, line in self.kept]
 
     def poll(self, seconds: float = 0.25, max_bytes: int = 256 * 1024, commit: bool = True) -> list[bytes]:
-        """Let time go by, read all there is, and keep it."""
+        """Advance the clock, read all available lines and save them."""
         self.clock.now += seconds
         self.tail.poll()
         new: list[bytes] = []
@@ -73,7 +73,7 @@ class Reader:
             self.poll()
 
     def restart(self) -> None:
-        """What was not committed is forgotten, as after a kill."""
+        """Discard uncommitted lines, as after a kill."""
         self.tail.close()
         self.tail = self._tail()
 

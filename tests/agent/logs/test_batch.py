@@ -1,4 +1,4 @@
-"""Payloads: whole again on the other side, and with nanoseconds that are unique in a stream."""
+"""Payloads decode to what was encoded, and their timestamps are unique within a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def times(batcher: Batcher) -> list[int]:
     return [int(value[0]) - T for value in taken(batcher)["app"]]
 
 
-def test_a_payload_is_a_header_line_and_the_inside_of_each_values_array() -> None:
+def test_a_payload_is_a_header_line_and_the_content_of_each_values_array() -> None:
     payload = encode([(APP, [(str(T), 'a "b"'), (str(T + 5), "c", {"k": "v"})])], {"f": [1, "x"]})
     header, _, rest = payload.partition(b"\n")
     values = b'["1700000000000000000","a \\"b\\""],["1700000000000000005","c",{"k":"v"}]'
@@ -49,7 +49,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES)
-def test_what_goes_in_comes_out_by_stream_in_order(entries: list[Any]) -> None:
+def test_entries_are_grouped_by_stream_in_order(entries: list[Any]) -> None:
     batcher = Batcher()
     batcher.add([Entry(*parts) for parts in entries])
     payload = batcher.take({"file": [7]})
@@ -66,7 +66,7 @@ def test_what_goes_in_comes_out_by_stream_in_order(entries: list[Any]) -> None:
     assert decode_header(payload)["p"] == {"file": [7]}
 
 
-def test_equal_times_become_a_nanosecond_later_each() -> None:
+def test_equal_times_are_moved_by_one_nanosecond_each() -> None:
     batcher = Batcher()
     batcher.add([entry(T), entry(T), entry(T), entry(T + 1)])
     assert times(batcher) == [0, 1, 2, 3]
@@ -74,13 +74,13 @@ def test_equal_times_become_a_nanosecond_later_each() -> None:
     assert times(batcher) == [4, 10]
 
 
-def test_a_time_slightly_back_follows_the_newest_one() -> None:
+def test_a_time_slightly_before_the_newest_is_moved_after_it() -> None:
     batcher = Batcher()
     batcher.add([entry(T + 999_999), entry(T)])
     assert times(batcher) == [999_999, 1_000_000]
 
 
-def test_a_time_further_back_stays_but_for_a_running_number() -> None:
+def test_an_earlier_time_changes_only_by_a_running_number() -> None:
     batcher = Batcher()
     batcher.add([entry(T + 10**9), *[entry(T, "same")] * 3, entry(T + 2 * 10**9)])
     first, *back, last = times(batcher)
@@ -89,7 +89,7 @@ def test_a_time_further_back_stays_but_for_a_running_number() -> None:
     assert all(0 <= time < 10**6 for time in back)
 
 
-def test_streams_have_their_own_times() -> None:
+def test_times_are_unique_per_stream() -> None:
     batcher = Batcher()
     batcher.add([entry(T), entry(T, labels=WEB), entry(T)])
     assert {job: [int(v[0]) - T for v in values] for job, values in taken(batcher).items()} == {
@@ -98,14 +98,14 @@ def test_streams_have_their_own_times() -> None:
     }
 
 
-def test_equal_labels_are_one_stream_whatever_objects_they_are() -> None:
+def test_equal_labels_in_different_objects_are_one_stream() -> None:
     batcher = Batcher(max_streams=3)
     for number in range(100):
         batcher.add([entry(T, str(number), labels=tuple([("job", "app")]))])  # noqa: C409
     assert times(batcher) == list(range(100))
 
 
-def test_streams_unused_for_longest_are_forgotten() -> None:
+def test_the_least_recently_used_streams_are_forgotten() -> None:
     batcher = Batcher(max_streams=2)
     names: list[Labels] = [(("job", str(number)),) for number in range(3)]
     for labels in (*names[:2], names[0], names[2]):
@@ -115,7 +115,7 @@ def test_streams_unused_for_longest_are_forgotten() -> None:
     assert {job: int(values[0][0]) - T for job, values in taken(batcher).items()} == {"0": 2, "1": 0, "2": 1}
 
 
-def test_a_next_run_goes_on_after_the_last_payload() -> None:
+def test_the_next_run_continues_after_the_last_payload() -> None:
     first = Batcher()
     first.add([entry(T), entry(T)])
     payload = first.take({})
@@ -125,13 +125,13 @@ def test_a_next_run_goes_on_after_the_last_payload() -> None:
     assert times(second) == [2]
 
 
-def test_text_that_utf8_cannot_carry_is_replaced() -> None:
+def test_text_that_utf8_cannot_encode_is_replaced() -> None:
     batcher = Batcher()
     batcher.add([entry(T, "a\ud800b", metadata={"k\udfff": "\ud800"})])
     assert taken(batcher)["app"][0][1:] == ["a?b", {"k?": "?"}]
 
 
-def test_an_empty_payload_carries_positions() -> None:
+def test_a_payload_without_entries_contains_positions() -> None:
     payload = Batcher().take({"f": [3]})
     assert (decode(payload), counts(payload), decode_header(payload)["p"]) == ([], (0, 0), {"f": [3]})
 
@@ -140,6 +140,6 @@ def test_an_empty_payload_carries_positions() -> None:
     "payload",
     [b"", b"\n", b"{}\n", b"[]\n", b"x", b'{"p":{},"s":[{"l":{}}]}\n', b'{"p":{},"s":3}\n', encode([], {}) + b"x"],
 )
-def test_what_is_no_payload_is_refused(payload: bytes) -> None:
+def test_an_invalid_payload_is_rejected(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode(payload)

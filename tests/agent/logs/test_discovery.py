@@ -1,4 +1,4 @@
-"""Which files a pattern stands for."""
+"""The files that a pattern matches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_exclude_takes_names_and_whole_paths(tmp_path: Path) -> None:
     assert found(f"{tmp_path}/**/*.log", "a.*", f"{tmp_path}/x/*") == [f"{tmp_path}/b.log"]
 
 
-def test_a_folder_is_listed_again_only_when_it_changed(tmp_path: Path) -> None:
+def test_a_folder_is_listed_again_only_after_a_change(tmp_path: Path) -> None:
     tree(tmp_path, "a.log")
     os.utime(tmp_path, (1, 1))
     discovery = Discovery(f"{tmp_path}/*.log", (), lambda *_: None)
@@ -62,7 +62,7 @@ def test_a_folder_is_listed_again_only_when_it_changed(tmp_path: Path) -> None:
     assert discovery.find(0.5) == [f"{tmp_path}/a.log", f"{tmp_path}/b.log"]
 
 
-def test_open_folders_are_walked_every_ten_seconds(tmp_path: Path) -> None:
+def test_recursive_patterns_are_walked_every_ten_seconds(tmp_path: Path) -> None:
     tree(tmp_path, "x/a.log")
     discovery = Discovery(f"{tmp_path}/*/a.log", (), lambda *_: None)
     assert discovery.find(0.0) == [f"{tmp_path}/x/a.log"]
@@ -71,7 +71,7 @@ def test_open_folders_are_walked_every_ten_seconds(tmp_path: Path) -> None:
     assert discovery.find(10.0) == [f"{tmp_path}/x/a.log", f"{tmp_path}/y/a.log"]
 
 
-def test_a_link_to_its_own_folder_does_not_lead_in_circles(tmp_path: Path) -> None:
+def test_a_link_to_its_own_folder_causes_no_endless_walk(tmp_path: Path) -> None:
     tree(tmp_path, "x/a.log")
     (tmp_path / "x" / "again").symlink_to(tmp_path / "x")
     assert found(f"{tmp_path}/**/a.log") == [f"{tmp_path}/x/a.log"]

@@ -1,4 +1,4 @@
-"""Lines and offsets of one file, however it is cut into reads."""
+"""Lines and offsets of one file for any sequence of read sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def opened(path: Path, max_line: int = 1000) -> FollowedFile:
 
 
 def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int, int]]:
-    """The lines, and what is missing of each; checks that offsets go on without a gap."""
+    """Return the lines and how much of each was cut. Checks that offsets have no gaps."""
     lines: list[bytes] = []
     cut: dict[int, int] = {}
     end = file.nothing_to_read().start
@@ -43,12 +43,10 @@ def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int,
 
 @settings(max_examples=200)
 @given(LINES, st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"")), st.integers(1, 20), st.integers(1, 50))
-def test_lines_are_those_of_the_file_whatever_the_sizes(
-    written: list[bytes], rest: bytes, max_line: int, max_bytes: int
-) -> None:
+def test_lines_do_not_depend_on_read_sizes(written: list[bytes], rest: bytes, max_line: int, max_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "log")
-        # Not the first bytes of a compressed file.
+        # Avoid the first bytes of a compressed file.
         written = [b"", *written]
         path.write_bytes(b"".join(line + b"\n" for line in written) + rest)
         file = opened(path, max_line)
@@ -80,7 +78,7 @@ def test_a_long_line_without_newline_does_not_grow_memory(tmp_path: Path) -> Non
     file.close()
 
 
-def test_carriage_returns_stay_with_their_lines(tmp_path: Path) -> None:
+def test_carriage_returns_are_kept_in_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a\r\nb\n\r\n")
     file = opened(path)
@@ -88,7 +86,7 @@ def test_carriage_returns_stay_with_their_lines(tmp_path: Path) -> None:
     file.close()
 
 
-def test_a_fingerprint_grows_with_the_file_and_still_knows_it() -> None:
+def test_a_fingerprint_grows_with_the_file_and_still_matches_it() -> None:
     short = identity_of(1, 2, b"abc")
     assert starts_as(b"abcdef", short)
     assert not starts_as(b"abX", short)
@@ -96,7 +94,7 @@ def test_a_fingerprint_grows_with_the_file_and_still_knows_it() -> None:
     assert starts_as(b"", Identity(1, 2, 0, ""))
 
 
-def test_the_stages_of_a_file_follow_each_other_in_one_order_only(tmp_path: Path) -> None:
+def test_a_file_goes_through_its_stages_in_one_order_only(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a\nrest")
     file = opened(path)
@@ -119,7 +117,7 @@ def test_the_stages_of_a_file_follow_each_other_in_one_order_only(tmp_path: Path
     assert (file.is_finished, file.is_ready, file.is_open, file.is_deleted) == (True, False, False, True)
 
 
-def test_a_commit_never_goes_back_nor_beyond_what_was_read(tmp_path: Path) -> None:
+def test_a_commit_never_moves_backwards_or_beyond_the_read_offset(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\n")
     file = opened(path)

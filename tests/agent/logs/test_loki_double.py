@@ -1,4 +1,4 @@
-"""The double of Loki is as strict as Loki: what it stores, refuses and says."""
+"""The Loki double is as strict as Loki in what it stores, rejects and reports."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_entries_are_stored_by_stream_and_read_back() -> None:
         ]
 
 
-def test_more_than_a_page_is_read() -> None:
+def test_results_of_several_pages_are_read() -> None:
     with loki() as double:
         lines = [str(number) for number in range(12_000)]
         push(double.url, (APP, [(NOW + number // 3, line) for number, line in enumerate(lines)]))
         assert_exactly_once(lines, double.lines('{job="app"}'))
 
 
-def test_the_same_entry_is_stored_once_and_another_line_of_the_same_time_as_well() -> None:
+def test_a_repeated_entry_is_stored_once_and_another_line_at_the_same_time_is_kept() -> None:
     with loki() as double:
         for _ in range(2):
             push(double.url, (APP, [(NOW, "a"), (NOW, "b"), (NOW, "a", {"k": "v"})]))
@@ -72,7 +72,7 @@ def test_the_same_entry_is_stored_once_and_another_line_of_the_same_time_as_well
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", ""])
-def test_json_is_read_in_each_encoding(encoding: str) -> None:
+def test_json_is_read_in_every_encoding(encoding: str) -> None:
     body = json.dumps({"streams": [{"stream": APP, "values": [[str(NOW), "x"]]}]}).encode()
     packer = zlib.compressobj(wbits=-15)
     packed = {"gzip": gzip.compress(body), "deflate": packer.compress(body) + packer.flush(), "": body}[encoding]
@@ -98,14 +98,14 @@ def test_json_is_read_in_each_encoding(encoding: str) -> None:
         b'{"streams":[{"stream":{"a":"\xff"},"values":[["1","x"]]}]}',
     ],
 )
-def test_what_cannot_be_parsed_is_refused_whole(body: bytes) -> None:
+def test_a_body_that_cannot_be_parsed_is_rejected_as_a_whole(body: bytes) -> None:
     with loki() as double:
         assert send(double.url, body)[0] == 400
         assert double.stored == {}
 
 
-def test_a_snappy_block_with_copies_is_read() -> None:
-    assert unsnappy(b"\x0a\x04ab\x11\x02") == b"ababababab"  # a copy of 8 that overlaps itself
+def test_a_snappy_block_with_copies_is_decompressed() -> None:
+    assert unsnappy(b"\x0a\x04ab\x11\x02") == b"ababababab"  # a copy of 8 bytes that overlaps itself
     assert unsnappy(b"\x06\x08abc\x0a\x03\x00") == b"abcabc"
     for broken in (b"\x03\x08ab", b"\x0a\x04ab\x11\x03", b"\x05\x04ab"):
         with pytest.raises(ValueError, match="corrupt"):
@@ -127,68 +127,68 @@ def test_a_snappy_block_with_copies_is_read() -> None:
         ({"a": ""}, (NOW, "x"), "at least one label pair is required"),
     ],
 )
-def test_each_limit_refuses_the_entry_and_stores_the_others(
+def test_each_limit_rejects_only_the_entry_that_exceeds_it(
     labels: dict[str, str], value: tuple[Any, ...], text: str
 ) -> None:
     with loki() as double:
-        status, told = push(double.url, (labels, [value]), ({"job": "fine"}, [(NOW, "fine")]))
+        status, message = push(double.url, (labels, [value]), ({"job": "fine"}, [(NOW, "fine")]))
         assert status == 400
-        assert text in told
+        assert text in message
         assert double.stored_lines == ["fine"]
         assert double.discarded.total() == 1
 
 
-def test_what_is_just_within_the_limits_is_stored() -> None:
+def test_entries_just_within_the_limits_are_stored() -> None:
     labels = {f"l{n}": "x" * 2048 for n in range(15)}
     metadata = {f"k{n:03}": "v" * 508 for n in range(128)}
     with loki() as double:
         assert push(double.url, (labels, [(NOW, "é" * 131_072, metadata)])) == (204, "")
 
 
-def test_an_entry_more_than_an_hour_behind_its_stream_is_refused_with_its_time() -> None:
+def test_an_entry_more_than_an_hour_behind_its_stream_is_rejected_with_its_time() -> None:
     with loki() as double:
         behind = NOW - HOUR - 10**9
-        status, told = push(double.url, (APP, [(NOW, "a"), (behind, "b"), (NOW - HOUR + 10**9, "c")]))
+        status, message = push(double.url, (APP, [(NOW, "a"), (behind, "b"), (NOW - HOUR + 10**9, "c")]))
         assert status == 400
-        assert "reason: 'entry too far behind, entry timestamp is: " in told
-        assert "user 'fake', total ignored: 1 out of 3 for stream: {job=\"app\"}" in told
+        assert "reason: 'entry too far behind, entry timestamp is: " in message
+        assert "user 'fake', total ignored: 1 out of 3 for stream: {job=\"app\"}" in message
         assert double.stored_lines == ["a", "c"]
         assert push(double.url, ({"job": "web"}, [(behind, "d")])) == (204, "")
 
 
-def test_at_most_ten_entries_are_named() -> None:
+def test_an_error_lists_at_most_ten_entries() -> None:
     with loki() as double:
-        _, told = push(double.url, (APP, [(NOW, "a"), *((NOW - 2 * HOUR + n, "b") for n in range(25))]))
-    assert told.count("entry with timestamp") == 10
-    assert "total ignored: 25 out of 26" in told
+        _, message = push(double.url, (APP, [(NOW, "a"), *((NOW - 2 * HOUR + n, "b") for n in range(25))]))
+    assert message.count("entry with timestamp") == 10
+    assert "total ignored: 25 out of 26" in message
 
 
-def test_the_last_stream_of_a_push_hides_what_befell_the_others() -> None:
+def test_the_result_of_the_last_stream_hides_errors_of_the_others() -> None:
     with loki() as double:
         push(double.url, (APP, [(NOW, "a")]))
         assert push(double.url, (APP, [(NOW - 2 * HOUR, "b")]), ({"job": "web"}, [(NOW, "c")])) == (204, "")
         assert sorted(double.stored_lines) == ["a", "c"]
 
 
-def test_too_many_bytes_a_second_are_refused_whole() -> None:
+def test_a_push_above_the_byte_rate_is_rejected_as_a_whole() -> None:
     with loki(rate=1000, burst=100) as double:
         double.retry_after = "3"
         assert push(double.url, (APP, [(NOW, "x" * 90)]))[0] == 204
         body = json.dumps({"streams": [{"stream": APP, "values": [[str(NOW), "y" * 90]]}]}).encode()
-        status, told, headers = answer(double.url, body, {})
+        status, message, headers = answer(double.url, body, {})
         assert (status, headers["Retry-After"]) == (429, "3")
-        assert "ingestion rate limit exceeded for user fake (limit: 1000 bytes/sec)" in told
+        assert "ingestion rate limit exceeded for user fake (limit: 1000 bytes/sec)" in message
         assert len(double.stored_lines) == 1
 
 
-def test_too_large_a_body_is_refused_packed_or_not() -> None:
+def test_a_body_that_is_too_large_is_rejected_compressed_or_not() -> None:
     with loki(body=1000) as double:
         body = json.dumps({"streams": [{"stream": APP, "values": [[str(NOW), "x" * 2000]]}]}).encode()
         assert send(double.url, body)[0] == 413
         assert send(double.url, gzip.compress(body), Content_Encoding="gzip")[0] == 413
 
 
-def test_tenants_are_apart_and_wanted() -> None:
+def test_tenants_are_separate_and_required() -> None:
     with loki(tenant="a") as double:
         assert push(double.url, (APP, [(NOW, "x")])) == (401, "no org id\n")
         assert push(double.url, (APP, [(NOW, "x")]), X_Scope_OrgID="b")[0] == 204
@@ -196,7 +196,7 @@ def test_tenants_are_apart_and_wanted() -> None:
         assert Loki(double.url, "b").lines('{job="app"}') == ["x"]
 
 
-def test_faults_come_one_after_the_other_and_end() -> None:
+def test_faults_occur_in_order_and_then_end() -> None:
     with loki() as double:
         double.next_faults = [Fault("status", 503, retry_after="2"), Fault("store_and_close")]
         assert push(double.url, (APP, [(NOW, "x")]))[0] == 503
@@ -207,7 +207,7 @@ def test_faults_come_one_after_the_other_and_end() -> None:
         assert (double.statuses(), double.stored_lines, double.sent_again) == ([503, 0, 204], ["x"], 1)
 
 
-def test_a_missing_line_and_one_too_many_are_told() -> None:
+def test_missing_and_duplicate_lines_are_reported() -> None:
     assert_exactly_once(["a", "a", "b"], ["b", "a", "a"])
     with pytest.raises(AssertionError, match="1 of 2 lines are missing"):
         assert_exactly_once(["a", "b"], ["a"])

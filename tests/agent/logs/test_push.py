@@ -1,4 +1,4 @@
-"""One push: what is sent, over which connection, and what the answer means."""
+"""Pushes to Loki: the request, the connection and the interpretation of the response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from certificates import Authority
 from deckwatch import __version__
 from deckwatch.logs.loki.batch import Part, decode, encode
 from deckwatch.logs.loki.protobuf import label_text, literals
-from deckwatch.logs.loki.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, json_pieces, meaning
+from deckwatch.logs.loki.push import Accepted, Pusher, Rejected, Result, Retry, TooLarge, group, interpret, json_pieces
 from loki import Fault, loki
 from loki_wire import unsnappy
 from services import free_port, until
@@ -52,7 +52,7 @@ def test_parts_of_a_stream_are_joined_in_order_without_being_parsed() -> None:
     }
 
 
-def test_a_push_says_who_it_is_and_what_it_carries() -> None:
+def test_a_push_has_headers_for_client_content_tenant_and_credentials() -> None:
     with loki(tenant="team", basic=("me", "päss:word")) as double:
         assert push(double.url, "x", tenant="team", username="me", password="päss:word") == Accepted()
         headers = double.requests[0].headers
@@ -76,15 +76,15 @@ def test_protobuf_is_sent_in_a_snappy_block() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 65536, 65537, 200_000])
-def test_literals_are_a_snappy_block(size: int) -> None:
+def test_uncompressed_literals_are_a_valid_snappy_block(size: int) -> None:
     assert unsnappy(literals(b"ab" * size)) == b"ab" * size
 
 
-def test_labels_are_written_as_go_reads_them() -> None:
+def test_labels_are_formatted_so_that_go_can_parse_them() -> None:
     assert label_text({"b": 'x"\\\n\x01é', "a": ""}) == '{a="", b="x\\"\\\\\\n\\u0001é"}'
 
 
-def test_a_url_may_name_the_whole_path_or_a_prefix() -> None:
+def test_a_url_may_contain_the_whole_path_or_a_prefix() -> None:
     with loki() as double:
         assert push(double.url + "/", "x") == Accepted()
         assert push(double.url + "/loki/api/v1/push", "y") == Accepted()
@@ -98,7 +98,7 @@ def test_credentials_in_the_url_are_used() -> None:
         assert push(double.url.replace("//", "//me:p%40ss@"), "x") == Accepted()
 
 
-def test_the_connection_is_kept_and_renewed_when_the_other_side_closed_it() -> None:
+def test_the_connection_is_reused_and_replaced_after_the_server_closed_it() -> None:
     port = free_port()
     with loki(port=port) as double:
         pusher = Pusher(settings(double.url), threading.Event())
@@ -109,14 +109,14 @@ def test_the_connection_is_kept_and_renewed_when_the_other_side_closed_it() -> N
     pusher.close()
 
 
-def test_a_wrong_token_is_retried_and_never_told() -> None:
+def test_a_wrong_token_is_retried_and_never_shown() -> None:
     with loki(bearer="right") as double:
         assert push(double.url, "x", bearer_token="right\n") == Accepted()
         result = push(double.url, "x", bearer_token="wr0ng-s3cret")
     assert result == Retry("unauthorized", "status 401")
 
 
-def test_a_secret_that_an_answer_repeats_is_not_told() -> None:
+def test_a_secret_that_a_response_echoes_is_not_shown() -> None:
     with loki() as double:
         double.fault = Fault("status", 500, "cannot do: Basic bWU6czNjcmV0 of me with s3cret")
         result = push(double.url, "x", username="me", password="s3cret")
@@ -124,8 +124,8 @@ def test_a_secret_that_an_answer_repeats_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("secret", ["two\nlines", "töken"])
-def test_a_secret_that_no_header_can_carry_is_refused_unnamed(secret: str) -> None:
-    with pytest.raises(ValueError, match=r"bearer_token: a header can carry") as error:
+def test_a_secret_that_is_invalid_in_a_header_is_rejected_without_showing_it(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"bearer_token: contains characters") as error:
         Pusher(settings("http://127.0.0.1:1", bearer_token=secret), threading.Event())
     assert secret not in str(error.value)
 
@@ -150,14 +150,14 @@ def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
     assert result.reason == "connection"
 
 
-def test_an_answer_that_trickles_ends_at_the_time_out() -> None:
+def test_a_response_that_arrives_slowly_times_out() -> None:
     with loki() as double:
-        double.fault = Fault("slow", seconds=0.1)  # an answer, but after almost 5 s
+        double.fault = Fault("slow", seconds=0.1)  # the response takes almost 5 s
         result = push(double.url, "x", timeout="500ms")
-    assert result == Retry("timeout", "no answer in 0.5 s")
+    assert result == Retry("timeout", "timed out after 0.5 s")
 
 
-def test_a_stop_gives_a_push_under_way_a_second() -> None:
+def test_a_stop_gives_a_push_in_progress_one_second() -> None:
     stop = threading.Event()
     with loki() as double:
         double.fault = Fault("hang")
@@ -172,16 +172,16 @@ def test_a_stop_gives_a_push_under_way_a_second() -> None:
         pusher.close()
 
 
-def test_no_http_at_all_is_told() -> None:
+def test_a_server_that_does_not_speak_http_is_reported() -> None:
     with loki() as double:
         result = push(double.url.replace("http:", "https:"), "x", tls={"insecure_skip_verify": True})
     assert isinstance(result, Retry)
     assert result.reason in ("tls", "connection")
 
 
-def test_what_each_answer_means() -> None:
+def test_each_response_is_interpreted() -> None:
     def of(status: int, text: str = "", **headers: str) -> Result:
-        return meaning(status, text, {name.replace("_", "-"): value for name, value in headers.items()})
+        return interpret(status, text, {name.replace("_", "-"): value for name, value in headers.items()})
 
     assert of(204) == of(200) == Accepted()
     assert of(413, "request body\n too large") == TooLarge("request body too large")
@@ -203,7 +203,7 @@ def test_what_each_answer_means() -> None:
 # TLS
 
 
-def test_a_server_of_an_own_authority_is_trusted_and_no_other(tmp_path: Path) -> None:
+def test_only_servers_of_the_configured_authority_are_trusted(tmp_path: Path) -> None:
     ours, other = Authority(tmp_path), Authority(tmp_path, "other")
     with loki(tls=ours.serving()) as double:
         assert push(double.url, "x", tls={"ca_file": str(ours.file)}) == Accepted()
@@ -214,7 +214,7 @@ def test_a_server_of_an_own_authority_is_trusted_and_no_other(tmp_path: Path) ->
             assert (result.reason, "certificate" in result.text.lower()) == ("tls", True)
 
 
-def test_the_server_name_is_what_the_certificate_is_checked_for(tmp_path: Path) -> None:
+def test_the_certificate_is_checked_for_the_server_name(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
     context = ours.serving(x509.DNSName("loki.example"))
     with loki(tls=context) as double:
@@ -225,7 +225,7 @@ def test_the_server_name_is_what_the_certificate_is_checked_for(tmp_path: Path) 
         assert result.reason == "tls"
 
 
-def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
+def test_a_client_certificate_is_presented(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
     context = ours.serving()
     context.verify_mode = ssl.CERT_REQUIRED

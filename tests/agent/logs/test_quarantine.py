@@ -1,4 +1,4 @@
-"""The quarantine: what is set aside is on the disk, one JSON object a line."""
+"""The quarantine stores rejected entries on disk, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LABELS = {"job": "app"}
 
 
-def test_entries_are_kept_with_their_reason(tmp_path: Path) -> None:
+def test_entries_are_stored_with_their_reason(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     Quarantine(folder).add(
         "eu", [("too_old", LABELS, ["5", "line\n", {"k": "v"}]), ("too_new", LABELS, ["6", "b"])], now=1.5
@@ -29,11 +29,11 @@ def test_entries_are_kept_with_their_reason(tmp_path: Path) -> None:
     assert (folder / "quarantine.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_set_aside_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_quarantine_has_no_entries(tmp_path: Path) -> None:
     assert list(entries(tmp_path)) == []
 
 
-def test_a_full_file_makes_room_and_the_one_before_is_kept(tmp_path: Path) -> None:
+def test_a_full_file_is_rotated_and_the_previous_one_is_kept(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path, max_bytes=1000)
     for number in range(20):
         quarantine.add("eu", [("r", LABELS, [str(number), "x" * 300])])
@@ -43,7 +43,7 @@ def test_a_full_file_makes_room_and_the_one_before_is_kept(tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path)) == ["quarantine.jsonl", "quarantine.jsonl.1"]
 
 
-def test_half_a_line_of_a_crash_spoils_no_other(tmp_path: Path) -> None:
+def test_an_incomplete_line_after_a_crash_affects_no_other_line(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     quarantine.add("eu", [("r", LABELS, ["1", "a"])])
     with quarantine.path.open("ab") as file:
@@ -52,7 +52,7 @@ def test_half_a_line_of_a_crash_spoils_no_other(tmp_path: Path) -> None:
     assert [entry["time"] for entry in entries(tmp_path)] == [1, 2]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
     with pytest.raises(OSError, match=r"exists|directory"):
         Quarantine(tmp_path / "logs").add("eu", [("r", LABELS, ["1", "a"])])

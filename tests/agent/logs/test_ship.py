@@ -1,4 +1,4 @@
-"""The shipper: every line exactly once in what Loki stores, whatever Loki does."""
+"""The shipper: Loki stores every line exactly once, whatever errors it returns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def numbered(count: int, text: str = "line") -> list[str]:
 
 
 @pytest.mark.parametrize("encoding", ["json", "protobuf"])
-def test_lines_arrive_once_each_in_order_with_their_metadata(ship: Shipping, encoding: str) -> None:
+def test_each_line_arrives_once_in_order_with_its_metadata(ship: Shipping, encoding: str) -> None:
     job = f"once-{time.time_ns()}"
     labels = (("job", job), ("level", "info"))
     with loki_under_test() as store:
@@ -49,7 +49,7 @@ def test_lines_arrive_once_each_in_order_with_their_metadata(ship: Shipping, enc
     assert (ship.counts.lines, ship.counts.dropped) == (len(lines), {})
 
 
-def test_what_came_while_loki_was_down_arrives_when_it_is_up(ship: Shipping) -> None:
+def test_lines_spooled_while_loki_is_down_arrive_when_it_is_up(ship: Shipping) -> None:
     port = free_port()
     lines = ship.add(numbered(500))
     ship.start(f"http://127.0.0.1:{port}")
@@ -95,9 +95,9 @@ def test_every_line_arrives_once_when_pushes_fail(ship: Shipping, name: str) -> 
     assert ship.set_aside() == []
 
 
-def test_a_hanging_loki_costs_the_time_out_and_no_line(ship: Shipping) -> None:
+def test_a_hanging_loki_causes_a_timeout_and_loses_no_line(ship: Shipping) -> None:
     with loki() as double:
-        double.next_faults = [Fault("hang"), Fault("slow", seconds=0.2)]  # almost 10 s for the answer
+        double.next_faults = [Fault("hang"), Fault("slow", seconds=0.2)]  # the response takes almost 10 s
         lines = ship.add(numbered(100))
         ship.start(double.url, timeout="2s")
         until(lambda: ship.done)
@@ -106,7 +106,7 @@ def test_a_hanging_loki_costs_the_time_out_and_no_line(ship: Shipping) -> None:
     assert ship.counts.failures == {"timeout": 2}
 
 
-def test_what_is_sent_again_is_the_same_to_the_byte(ship: Shipping) -> None:
+def test_a_repeated_push_is_identical_to_the_byte(ship: Shipping) -> None:
     with loki() as double:
         double.next_faults = [Fault("status", 500), Fault("store_and_close"), Fault("hang")]
         ship.add(["a", "a", "b"])
@@ -141,7 +141,7 @@ def test_a_stop_ends_every_wait(ship: Shipping, fault: Fault | None) -> None:
         ship.start(double.url, timeout="1h", max_backoff="1h")
         if fault:
             until(lambda: double.requests)
-        ship.halt()  # each of the waits is for almost an hour
+        ship.halt()  # each wait is almost an hour
 
 
 def test_retry_after_is_honoured(ship: Shipping) -> None:
@@ -155,7 +155,7 @@ def test_retry_after_is_honoured(ship: Shipping) -> None:
     assert ship.counts.failures == {"rate_limited": 1}
 
 
-def test_a_backlog_passes_the_rate_limit_in_time(ship: Shipping) -> None:
+def test_a_backlog_is_sent_within_the_rate_limit(ship: Shipping) -> None:
     with loki(rate=400_000, burst=100_000) as double:
         lines = [line for part in range(4) for line in ship.add([f"{part} {n} {'x' * 100}" for n in range(800)])]
         ship.start(double.url, batch_bytes="64KiB")
@@ -172,7 +172,7 @@ def test_a_push_larger_than_the_burst_is_split(ship: Shipping) -> None:
         assert_exactly_once(lines, double.stored_lines)
 
 
-def test_a_stream_that_comes_too_fast_is_not_hidden_by_another(ship: Shipping) -> None:
+def test_a_rate_limited_stream_is_not_hidden_by_another(ship: Shipping) -> None:
     with loki(stream_rate=200_000, stream_burst=120_000) as double:
         fast, slow = (("job", "fast"),), (("job", "slow"),)
         lines = []
@@ -195,7 +195,7 @@ def test_a_body_too_large_is_split(ship: Shipping) -> None:
     assert ship.set_aside() == []
 
 
-def test_one_entry_that_no_body_can_carry_is_set_aside(ship: Shipping) -> None:
+def test_a_single_entry_that_is_too_large_for_a_body_is_quarantined(ship: Shipping) -> None:
     with loki(body=20_000) as double:
         ship.add(["before", "x" * 30_000, "after"])
         ship.start(double.url)
@@ -205,7 +205,7 @@ def test_one_entry_that_no_body_can_carry_is_set_aside(ship: Shipping) -> None:
     assert (entry["reason"], len(entry["line"])) == ("body_too_large", 30_000)
 
 
-def test_entries_too_old_are_set_aside_and_the_others_stored(ship: Shipping) -> None:
+def test_entries_that_are_too_old_are_quarantined_and_the_others_stored(ship: Shipping) -> None:
     old = time.time_ns() - 8 * 24 * HOUR
     with loki() as double:
         gone = ship.add(numbered(50, "old"), at=old)
@@ -213,7 +213,7 @@ def test_entries_too_old_are_set_aside_and_the_others_stored(ship: Shipping) -> 
         ship.start(double.url)
         until(lambda: ship.done)
         assert_exactly_once(lines, double.stored_lines)
-        assert double.statuses() == [400]  # and not sent again: all is told
+        assert double.statuses() == [400]  # not sent again, because the response lists every rejected entry
     assert [entry["line"] for entry in ship.set_aside()] == gone
     assert ship.set_aside()[0] | {"set_aside": 0} == {
         "set_aside": 0,
@@ -228,7 +228,7 @@ def test_entries_too_old_are_set_aside_and_the_others_stored(ship: Shipping) -> 
     assert ship.counts.lines == 100
 
 
-def test_the_very_entries_beyond_the_limit_are_picked_in_its_second(ship: Shipping) -> None:
+def test_entries_beyond_the_limit_are_identified_within_its_second(ship: Shipping) -> None:
     with loki() as double:
         now = time.time()
         double.now = lambda: now
@@ -242,7 +242,7 @@ def test_the_very_entries_beyond_the_limit_are_picked_in_its_second(ship: Shippi
     assert sorted(entry["line"] for entry in ship.set_aside()) == sorted(beyond)
 
 
-def test_entries_too_far_behind_are_set_aside_however_many(ship: Shipping) -> None:
+def test_any_number_of_entries_too_far_behind_is_quarantined(ship: Shipping) -> None:
     with loki() as double:
         lines = ship.add(["newest"])
         gone = ship.add(numbered(40, "behind"), at=ship.now - 2 * HOUR)
@@ -255,7 +255,7 @@ def test_entries_too_far_behind_are_set_aside_however_many(ship: Shipping) -> No
     assert ship.counts.dropped == {"too_far_behind": 40}
 
 
-def test_what_an_ingester_refuses_does_not_hide_what_the_distributor_refuses(ship: Shipping) -> None:
+def test_errors_of_an_ingester_do_not_hide_errors_of_the_distributor(ship: Shipping) -> None:
     with loki(line=1000) as double:
         lines = ship.add(["newest"])
         ship.add(["behind"], at=ship.now - 2 * HOUR)
@@ -268,7 +268,7 @@ def test_what_an_ingester_refuses_does_not_hide_what_the_distributor_refuses(shi
 
 
 @pytest.mark.parametrize("service_name", [False, True])
-def test_each_kind_of_refused_entry_is_set_aside_under_its_reason(ship: Shipping, service_name: bool) -> None:
+def test_each_kind_of_rejected_entry_is_quarantined_with_its_reason(ship: Shipping, service_name: bool) -> None:
     many = {f"k{number}": "v" for number in range(129)}
     with loki(service_name=service_name) as double:
         lines = ship.add(["é" * 100, "z" * 299_999])
@@ -293,7 +293,7 @@ def test_each_kind_of_refused_entry_is_set_aside_under_its_reason(ship: Shipping
     }
 
 
-def test_one_entry_that_cannot_be_parsed_is_found_and_set_aside(ship: Shipping) -> None:
+def test_a_single_entry_that_cannot_be_parsed_is_found_and_quarantined(ship: Shipping) -> None:
     with loki() as double:
         lines = ship.add(numbered(500))
         ship.add(["bad"], (("not a label name", "x"),))
@@ -304,7 +304,7 @@ def test_one_entry_that_cannot_be_parsed_is_found_and_set_aside(ship: Shipping) 
     assert [(entry["line"], entry["reason"]) for entry in ship.set_aside()] == [("bad", "rejected")]
 
 
-def test_a_destination_that_has_accepted_nothing_yet_is_not_believed_about_entries(ship: Shipping) -> None:
+def test_entries_are_not_quarantined_before_the_destination_accepted_any(ship: Shipping) -> None:
     with loki() as double:
         double.fault = Fault("status", 400, "Client sent an HTTP request to an HTTPS server.")
         lines = ship.add(numbered(1000))
@@ -316,7 +316,7 @@ def test_a_destination_that_has_accepted_nothing_yet_is_not_believed_about_entri
         assert_exactly_once(lines, double.stored_lines)
 
 
-def test_a_full_quarantine_folder_holds_the_batch(ship: Shipping, tmp_path: Path) -> None:
+def test_a_batch_stays_in_the_spool_while_the_quarantine_folder_is_full(ship: Shipping, tmp_path: Path) -> None:
     (tmp_path / "quarantine.jsonl").mkdir()
     with loki(line=100) as double:
         ship.add(["x" * 101, "fine"])
@@ -330,7 +330,7 @@ def test_a_full_quarantine_folder_holds_the_batch(ship: Shipping, tmp_path: Path
     assert ship.counts.lines == 1
 
 
-def test_labels_of_the_destination_are_added_where_an_entry_has_none(ship: Shipping) -> None:
+def test_labels_of_the_destination_are_added_unless_an_entry_has_them(ship: Shipping) -> None:
     with loki() as double:
         ship.add(["x"])
         ship.start(double.url, labels={"env": "prod", "level": "none"})
@@ -350,7 +350,7 @@ def test_payloads_are_gathered_into_batches(ship: Shipping) -> None:
     assert len(body["streams"]) == 1
 
 
-def test_only_a_change_of_state_is_logged(ship: Shipping, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_state_changes_are_logged(ship: Shipping, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "deckwatch.logs.ship")
     with loki(bearer="s3cret") as double:
         ship.add(["x"])

@@ -1,4 +1,4 @@
-"""The spool in quiet times: order, acknowledgements, room, several readers, threads."""
+"""The spool in normal operation: order, acknowledgements, size limits, several readers and threads."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def numbered(count: int, size: int = 100) -> list[bytes]:
 
 
 def fill(spool: Spool, payloads: list[bytes]) -> list[Cursor]:
-    """The places of those that went in."""
+    """Append the payloads and return their cursors."""
     places: list[Cursor] = []
     with contextlib.suppress(SpoolFull):
         places.extend(spool.append(payload) for payload in payloads)
     return places
 
 
-def test_payloads_come_back_in_order_over_segments_and_restarts(tmp_path: Path) -> None:
+def test_payloads_are_read_in_order_across_segments_and_restarts(tmp_path: Path) -> None:
     payloads = [*numbered(100), b"", os.urandom(10_000), b"\0" * 5000]
     spool = opened(tmp_path)
     for payload in payloads[:50]:
@@ -66,7 +66,7 @@ def test_payloads_come_back_in_order_over_segments_and_restarts(tmp_path: Path) 
     again.close()
 
 
-def test_places_are_ordered_and_lead_on_from_where_they_were_given(tmp_path: Path) -> None:
+def test_cursors_are_ordered_and_reading_continues_from_them(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     payloads = numbered(100)
     places = [spool.append(payload) for payload in payloads]
@@ -78,7 +78,7 @@ def test_places_are_ordered_and_lead_on_from_where_they_were_given(tmp_path: Pat
     spool.close()
 
 
-def test_records_from_the_end_of_an_empty_spool_are_those_that_come(tmp_path: Path) -> None:
+def test_records_from_the_end_of_an_empty_spool_are_the_new_ones(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     end = spool.end
     spool.append(b"first")
@@ -86,7 +86,7 @@ def test_records_from_the_end_of_an_empty_spool_are_those_that_come(tmp_path: Pa
     spool.close()
 
 
-def test_no_place_is_given_twice_even_where_all_files_are_gone(tmp_path: Path) -> None:
+def test_no_cursor_is_reused_even_if_all_files_were_deleted(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     last = spool.append(b"first")
     spool.close()
@@ -97,7 +97,7 @@ def test_no_place_is_given_twice_even_where_all_files_are_gone(tmp_path: Path) -
     spool.close()
 
 
-def test_a_read_gives_up_to_max_bytes_but_one_payload_at_least(tmp_path: Path) -> None:
+def test_a_read_returns_up_to_max_bytes_but_at_least_one_payload(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     payloads = numbered(10)
@@ -111,7 +111,7 @@ def test_a_read_gives_up_to_max_bytes_but_one_payload_at_least(tmp_path: Path) -
     spool.close()
 
 
-def test_a_reader_goes_on_after_what_it_acknowledged(tmp_path: Path) -> None:
+def test_a_reader_continues_after_its_acknowledged_cursor(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     payloads = numbered(100)
@@ -119,7 +119,7 @@ def test_a_reader_goes_on_after_what_it_acknowledged(tmp_path: Path) -> None:
         spool.append(payload)
     read = reader.read(5000)
     reader.acknowledge(read[29][0])
-    reader.acknowledge(read[9][0])  # an older one takes nothing back
+    reader.acknowledge(read[9][0])  # an older cursor has no effect
     assert reader.read(100)[0][1] == payloads[50]
     reader.rewind()
     assert reader.read(100)[0][1] == payloads[30]
@@ -130,7 +130,7 @@ def test_a_reader_goes_on_after_what_it_acknowledged(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_names_of_readers_may_hold_anything(tmp_path: Path) -> None:
+def test_names_of_readers_may_contain_any_character(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     names = ["127.0.0.1:3100", "../a/b", "", "ä ö", "%2F"]
     place = spool.append(b"first")
@@ -141,15 +141,15 @@ def test_names_of_readers_may_hold_anything(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/*.tmp"))
 
 
-def test_two_readers_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_readers_with_one_name_are_rejected(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.reader("loki")
-    with pytest.raises(SpoolError, match="two destinations are called 'loki': give each a name"):
+    with pytest.raises(SpoolError, match="two destinations are named 'loki': give each a unique name"):
         spool.reader("loki")
     spool.close()
 
 
-def test_what_was_not_written_cannot_be_acknowledged(tmp_path: Path) -> None:
+def test_a_cursor_beyond_the_end_cannot_be_acknowledged(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     segment, offset = spool.append(b"first")
     with pytest.raises(ValueError, match="beyond the end"):
@@ -157,7 +157,7 @@ def test_what_was_not_written_cannot_be_acknowledged(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_segment_goes_when_it_is_released_and_all_acknowledged_it(tmp_path: Path) -> None:
+def test_a_segment_is_deleted_when_it_is_released_and_all_readers_acknowledged_it(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     one, two = spool.reader("one"), spool.reader("two")
     places = [spool.append(payload) for payload in numbered(200)]
@@ -173,7 +173,7 @@ def test_a_segment_goes_when_it_is_released_and_all_acknowledged_it(tmp_path: Pa
     spool.close()
 
 
-def test_an_unreleased_segment_stays_though_all_acknowledged_it(tmp_path: Path) -> None:
+def test_an_unreleased_segment_is_kept_even_if_all_readers_acknowledged_it(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     places = [spool.append(payload) for payload in numbered(200)]
@@ -185,7 +185,7 @@ def test_an_unreleased_segment_stays_though_all_acknowledged_it(tmp_path: Path) 
     spool.close()
 
 
-def test_its_sizes_are_those_on_disk_and_of_the_slowest_reader(tmp_path: Path) -> None:
+def test_sizes_are_reported_for_the_disk_and_the_slowest_reader(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     one, two = spool.reader("one"), spool.reader("two")
     assert (spool.bytes, spool.disk_bytes) == (0, 0)
@@ -201,11 +201,11 @@ def test_its_sizes_are_those_on_disk_and_of_the_slowest_reader(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("when_full", ["block", "drop_newest"])
-def test_a_full_spool_refuses_until_something_is_done_with(tmp_path: Path, when_full: str) -> None:
+def test_a_full_spool_rejects_payloads_until_space_is_freed(tmp_path: Path, when_full: str) -> None:
     spool = opened(tmp_path, 20_000, when_full)
     reader = spool.reader("loki")
     places = fill(spool, numbered(1000))
-    with pytest.raises(SpoolFull, match="holds"):
+    with pytest.raises(SpoolFull, match="is full: it contains"):
         spool.append(numbered(1)[0])
     assert 15_000 < on_disk(tmp_path) <= 20_000
     assert all_of(spool) == numbered(1000)[: len(places)]
@@ -219,7 +219,7 @@ def test_a_full_spool_refuses_until_something_is_done_with(tmp_path: Path, when_
     spool.close()
 
 
-def test_a_full_spool_drops_its_oldest_segments_and_tells_each_payload(tmp_path: Path) -> None:
+def test_a_full_spool_drops_its_oldest_segments_and_reports_each_payload(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
     reader = spool.reader("loki")
@@ -233,7 +233,7 @@ def test_a_full_spool_drops_its_oldest_segments_and_tells_each_payload(tmp_path:
     spool.close()
 
 
-def test_what_all_acknowledged_is_not_dropped_but_gone(tmp_path: Path) -> None:
+def test_payloads_acknowledged_by_all_are_deleted_without_being_reported_as_dropped(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
     one, two = spool.reader("one"), spool.reader("two")
@@ -248,7 +248,7 @@ def test_what_all_acknowledged_is_not_dropped_but_gone(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_reader_in_the_middle_of_what_was_dropped_goes_on_with_the_oldest_left(tmp_path: Path) -> None:
+def test_a_reader_within_a_dropped_segment_continues_with_the_oldest_remaining_record(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
     reader = spool.reader("loki")
@@ -258,7 +258,7 @@ def test_a_reader_in_the_middle_of_what_was_dropped_goes_on_with_the_oldest_left
     read = reader.read(500)
     for payload in payloads[100:]:
         spool.append(payload)
-    reader.acknowledge(read[-1][0])  # its place was taken meanwhile, and it arrived all the same
+    reader.acknowledge(read[-1][0])  # it was dropped in the meantime, but arrived nevertheless
     left = [payload for _, payload in reader.read(MIB)]
     assert left == payloads[-len(left) :]
     spool.sync()
@@ -266,7 +266,7 @@ def test_a_reader_in_the_middle_of_what_was_dropped_goes_on_with_the_oldest_left
     spool.close()
 
 
-def test_what_was_dropped_on_its_way_counts_when_it_has_to_be_read_again(tmp_path: Path) -> None:
+def test_payloads_dropped_in_flight_are_reported_when_they_must_be_read_again(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
     reader = spool.reader("loki")
@@ -283,7 +283,7 @@ def test_what_was_dropped_on_its_way_counts_when_it_has_to_be_read_again(tmp_pat
     spool.close()
 
 
-def test_the_segment_being_written_is_dropped_where_it_is_the_only_one(tmp_path: Path) -> None:
+def test_the_current_segment_is_dropped_if_it_is_the_only_one(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 1000, "drop_oldest", MIB, dropped)
     for size in (900, 950, 10, 970):
@@ -295,16 +295,16 @@ def test_the_segment_being_written_is_dropped_where_it_is_the_only_one(tmp_path:
 
 
 @pytest.mark.parametrize("when_full", ["block", "drop_newest", "drop_oldest"])
-def test_a_payload_larger_than_the_spool_is_refused_and_drops_nothing(tmp_path: Path, when_full: str) -> None:
+def test_a_payload_larger_than_the_spool_is_rejected_and_drops_nothing(tmp_path: Path, when_full: str) -> None:
     spool = opened(tmp_path, 1000, when_full)
     spool.append(b"first")
-    with pytest.raises(SpoolFull, match="a payload of 1000 bytes is larger than the spool"):
+    with pytest.raises(SpoolFull, match="a payload of 1000 bytes exceeds the spool's limit"):
         spool.append(b"x" * 1000)
     assert all_of(spool) == [b"first"]
     spool.close()
 
 
-def test_a_spool_that_is_made_smaller_drops_down_to_its_size(tmp_path: Path) -> None:
+def test_a_spool_with_a_reduced_limit_drops_down_to_it(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     for payload in numbered(1000):
         spool.append(payload)
@@ -317,7 +317,7 @@ def test_a_spool_that_is_made_smaller_drops_down_to_its_size(tmp_path: Path) -> 
     spool.close()
 
 
-def test_a_read_waits_for_what_is_appended(tmp_path: Path) -> None:
+def test_a_read_waits_for_an_append(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     read: list[bytes] = []
@@ -329,7 +329,7 @@ def test_a_read_waits_for_what_is_appended(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_read_that_waits_ends_with_nothing_after_max_wait_and_on_close(tmp_path: Path) -> None:
+def test_a_waiting_read_returns_nothing_after_max_wait_or_close(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     assert reader.read(MIB, 0.01) == []
@@ -344,7 +344,7 @@ def test_a_read_that_waits_ends_with_nothing_after_max_wait_and_on_close(tmp_pat
         spool.append(b"late")
 
 
-def test_a_writer_that_waits_for_room_gets_it_from_an_acknowledgement(tmp_path: Path) -> None:
+def test_an_acknowledgement_frees_space_for_a_waiting_writer(tmp_path: Path) -> None:
     spool = opened(tmp_path, 20_000)
     reader = spool.reader("loki")
     read: list[bytes] = []
@@ -373,7 +373,7 @@ def test_a_writer_that_waits_for_room_gets_it_from_an_acknowledgement(tmp_path: 
     spool.close()
 
 
-def test_readers_in_threads_of_their_own_see_everything_once_and_in_order(tmp_path: Path) -> None:
+def test_readers_in_separate_threads_get_every_payload_once_and_in_order(tmp_path: Path) -> None:
     spool = opened(tmp_path, 64 * MIB, segment_bytes=20_000)
     count = 20_000
     seen: dict[str, list[int]] = {"one": [], "two": []}
@@ -399,7 +399,7 @@ def test_readers_in_threads_of_their_own_see_everything_once_and_in_order(tmp_pa
     spool.close()
 
 
-def test_dropping_under_readers_loses_count_of_nothing(tmp_path: Path) -> None:
+def test_dropping_while_readers_read_counts_every_payload(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, 20_000, "drop_oldest", 4096, dropped)
     reader = spool.reader("loki")
@@ -423,11 +423,11 @@ def test_dropping_under_readers_loses_count_of_nothing(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_an_append_leaves_no_file_descriptors_behind(tmp_path: Path) -> None:
+def test_appends_leak_no_file_descriptors(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     before = len(os.listdir("/proc/self/fd"))
-    for payload in numbered(5000):  # 130 segments, and nobody syncs
+    for payload in numbered(5000):  # 130 segments without a sync
         spool.append(payload)
     while read := reader.read(1000):
         reader.acknowledge(read[-1][0])
@@ -438,7 +438,7 @@ def test_an_append_leaves_no_file_descriptors_behind(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) < before
 
 
-def test_only_the_owner_may_read_the_spool(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_spool(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool")
     spool.reader("loki").acknowledge(spool.append(b"secret"))
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
@@ -446,7 +446,7 @@ def test_only_the_owner_may_read_the_spool(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_spool_in_use_is_refused_with_the_process_that_has_it(tmp_path: Path) -> None:
+def test_a_spool_in_use_is_rejected_with_the_process_that_uses_it(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     with pytest.raises(SpoolError, match=rf"{tmp_path} is in use by another agent \(process {os.getpid()}\): stop"):
         opened(tmp_path)
@@ -464,29 +464,29 @@ def test_a_killed_agent_leaves_no_lock(tmp_path: Path) -> None:
     opened(tmp_path).close()
 
 
-def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("mine")
     for folder in (tmp_path / "logs", tmp_path / "logs" / "spool"):
-        with pytest.raises(SpoolError, match=rf"{folder} cannot be made: a file is in its way"):
+        with pytest.raises(SpoolError, match=rf"cannot create the spool {folder}: a file has that name"):
             opened(folder)
     assert (tmp_path / "logs").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(SpoolError, match="cannot be written by user"):
+    with pytest.raises(SpoolError, match=r"cannot write to the spool .* as user"):
         opened(tmp_path)
-    with pytest.raises(SpoolError, match="cannot be written"):
+    with pytest.raises(SpoolError, match="cannot write to the spool"):
         opened(tmp_path / "logs")
 
 
-def test_a_folder_where_none_can_be_made_is_told() -> None:
-    with pytest.raises(SpoolError, match=r"/proc/logs cannot be written .*: give the agent a folder"):
+def test_a_folder_that_cannot_be_created_is_reported() -> None:
+    with pytest.raises(SpoolError, match=r"cannot write to the spool /proc/logs .*: set --state-dir or"):
         opened(Path("/proc/logs"))
 
 
-def test_a_folder_or_a_fifo_in_place_of_a_segment_is_told(tmp_path: Path) -> None:
+def test_a_folder_or_a_fifo_in_place_of_a_segment_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "0000000000000001.log"
     path.mkdir()
     with pytest.raises(SpoolError, match=f"{path} is not a file"):

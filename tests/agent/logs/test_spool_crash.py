@@ -1,4 +1,4 @@
-"""The spool through SIGKILL and full disks, with real ones."""
+"""The spool after real SIGKILLs and on real full disks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 WRITER = Path(__file__).with_name("spool_writer.py")
 KILLS = 100 if os.environ.get("DECKWATCH_SOAK") else 30
-SPREAD = 0.03  # seconds after the first write, within which it is killed
+SPREAD = 0.03  # maximum seconds between the first write and the kill
 
 
 def killed_at_a_random_moment(folder: Path, mode: str, moment: random.Random) -> None:
-    """Runs a writer until it has written something, and a bit longer; now and then not even so long."""
+    """Run a writer for a short time after its first write, or sometimes kill it even earlier."""
     end = max(folder.glob("*.log"), default=None)
     early = moment.random() < 0.1
     deadline = time.monotonic() + (moment.uniform(0, 0.2) if early else 60)
@@ -46,7 +46,7 @@ def killed_at_a_random_moment(folder: Path, mode: str, moment: random.Random) ->
         writer.wait()
 
 
-def test_a_writer_killed_again_and_again_leaves_every_number_once_and_in_order(tmp_path: Path) -> None:
+def test_repeated_kills_of_the_writer_leave_every_number_once_and_in_order(tmp_path: Path) -> None:
     moment = random.Random(20)
     seen = kills = 0
     while kills < KILLS or seen <= KILLS * 10:
@@ -58,13 +58,13 @@ def test_a_writer_killed_again_and_again_leaves_every_number_once_and_in_order(t
             numbers = [number_in(data) for _, data in read]
             assert numbers == list(range(seen, seen + len(read)))
             seen += len(read)
-            spool.release(reader.acknowledged)  # not the last ones: the next writer goes on from them
+            spool.release(reader.acknowledged)  # not the last ones: the next writer continues from them
             reader.acknowledge(read[-1][0])
         assert spool.damaged == 0
         spool.close()
 
 
-def test_a_writer_and_reader_killed_again_and_again_leave_no_gap(tmp_path: Path) -> None:
+def test_repeated_kills_of_writer_and_reader_leave_no_gap(tmp_path: Path) -> None:
     moment = random.Random(21)
     newest = -1
     acknowledged = -1
@@ -86,15 +86,15 @@ def test_a_writer_and_reader_killed_again_and_again_leave_no_gap(tmp_path: Path)
 
 
 @pytest.mark.parametrize("limit", [20, 5000, 5001, 30_000])
-def test_a_write_that_the_system_cuts_short_leaves_nothing_of_its_record(tmp_path: Path, limit: int) -> None:
+def test_a_short_write_leaves_nothing_of_its_record(tmp_path: Path, limit: int) -> None:
     command = [sys.executable, str(WRITER), str(tmp_path), "limited", str(limit)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
-    assert told["errno"] == errno.EFBIG
-    assert told["size"] == told["end"][1] <= limit
-    assert told["last"] in (told["end"], None)
-    assert told["numbers"] == list(range(len(told["numbers"])))
+    result = json.loads(ran.stdout)
+    assert result["errno"] == errno.EFBIG
+    assert result["size"] == result["end"][1] <= limit
+    assert result["last"] in (result["end"], None)
+    assert result["numbers"] == list(range(len(result["numbers"])))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(spool: Spool, first: int) -> int:
-    """Append numbers until the disk is full; the next number."""
+    """Append numbers until the disk is full. Return the next number."""
     error: int | None = None
     while error is None:
         try:
@@ -126,12 +126,12 @@ def numbers_in(spool: Spool) -> list[int]:
     return [number_in(data) for _, data in spool.records()]
 
 
-def test_a_full_disk_keeps_whole_records_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_keeps_complete_records_and_writing_resumes_when_there_is_space(small_disk: Path) -> None:
     (small_disk / "other").write_bytes(bytes(300_000))
     spool = opened(small_disk / "spool")
     count = fill(spool, 0)
     for _ in range(3):
-        assert fill(spool, count) >= count  # a smaller one may still go in
+        assert fill(spool, count) >= count  # a smaller record may still fit
         count = len(numbers_in(spool))
     assert numbers_in(spool) == list(range(count))
     on_disk = sum(path.stat().st_size for path in (small_disk / "spool").glob("*.log"))
@@ -147,7 +147,7 @@ def test_a_full_disk_keeps_whole_records_and_goes_on_when_there_is_room(small_di
     spool.close()
 
 
-def test_a_disk_that_the_spool_itself_filled_is_freed_by_what_arrives(small_disk: Path) -> None:
+def test_acknowledgements_free_a_disk_that_the_spool_filled(small_disk: Path) -> None:
     spool = opened(small_disk)
     reader = spool.reader("loki")
     count = fill(spool, 0)
@@ -161,22 +161,22 @@ def test_a_disk_that_the_spool_itself_filled_is_freed_by_what_arrives(small_disk
     spool.close()
 
 
-def test_a_disk_filled_by_one_segment_is_freed_when_that_has_arrived(small_disk: Path) -> None:
+def test_the_acknowledgement_of_a_single_segment_frees_a_full_disk(small_disk: Path) -> None:
     spool = Spool(small_disk, 64 * 1024**2, "block", 8 * 1024**2, lambda *_: None)
     reader = spool.reader("loki")
     count = fill(spool, 0)
     assert len(list(small_disk.glob("*.log"))) == 1
     place = reader.read(10**9)[-1][0]
     with pytest.raises(OSError, match="No space left"):
-        reader.acknowledge(place)  # its file has no room
+        reader.acknowledge(place)  # no space for the acknowledgement file
     spool.release(place)
     with pytest.raises(OSError, match="No space left"):
-        spool.append(payload(count))  # it finds out, and lets the segment go
+        spool.append(payload(count))  # it notices, and deletes the segment
     assert fill(spool, count) > count + count // 2
     spool.close()
 
 
-def test_a_full_disk_at_the_start_is_no_reason_not_to_read(small_disk: Path) -> None:
+def test_a_spool_on_a_full_disk_can_be_read(small_disk: Path) -> None:
     spool = opened(small_disk / "spool")
     spool.append(payload(0))
     spool.close()
@@ -191,9 +191,9 @@ def test_a_full_disk_at_the_start_is_no_reason_not_to_read(small_disk: Path) -> 
     spool.close()
 
 
-def test_a_folder_that_is_read_only_is_told(small_disk: Path) -> None:
+def test_a_read_only_folder_is_reported(small_disk: Path) -> None:
     opened(small_disk).close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for folder in (small_disk, small_disk / "new"):
-        with pytest.raises(SpoolError, match=rf"{folder} cannot be written .*give the agent a folder"):
+        with pytest.raises(SpoolError, match=rf"cannot write to the spool {folder} .*: set --state-dir or"):
             opened(folder)

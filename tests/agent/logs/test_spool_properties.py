@@ -1,4 +1,4 @@
-"""The spool against a list: whatever is appended, acknowledged, reopened and torn off."""
+"""The spool behaves like a list under random appends, acknowledgements, restarts and truncations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("one", "two")
 
 
 class SpoolAndList(RuleBasedStateMachine):
-    """`kept` is what the spool must give; each reader's index in it is where its acknowledgement ends."""
+    """`kept` are the payloads that the spool must return; each reader has its acknowledged index in it."""
 
     @initialize(
         when_full=st.sampled_from(["drop_oldest", "drop_newest", "block"]),
@@ -43,7 +43,7 @@ class SpoolAndList(RuleBasedStateMachine):
         self.readers: dict[str, Reader] = {name: self.spool.reader(name) for name in NAMES}
         self.cursor = dict(self.acknowledged)
         self.released = Cursor(0, 0)
-        # Dropped after it was read, by the reader that is furthest behind; and what of that was given up since.
+        # Payloads dropped after the slowest reader read them, and those of them reported lost since.
         self.in_flight: dict[str, list[tuple[Cursor, bytes]]] = {name: [] for name in NAMES}
         self.lost: list[bytes] = []
 
@@ -54,7 +54,7 @@ class SpoolAndList(RuleBasedStateMachine):
         return sum(path.stat().st_size for path in self.folder.glob("*.log"))
 
     def gone(self) -> None:
-        """Take from the model what the spool deleted, of which all is done with."""
+        """Remove the payloads from the model that the spool deleted after all readers finished them."""
         left = list(self.spool.records())
         deleted = self.kept[: len(self.kept) - len(left)]
         done = min(*self.acknowledged.values(), self.released)
@@ -132,7 +132,7 @@ class SpoolAndList(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 1))
     def tear(self, share: float) -> None:
-        """What a power cut may do to what was not synced."""
+        """Damage unsynced data as a power failure may."""
         self.spool.close()
         newest = max(self.folder.glob("*.log"), default=None)
         if newest is not None:

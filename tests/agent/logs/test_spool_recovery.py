@@ -1,4 +1,4 @@
-"""The spool after a crash, a power cut, a bad disk, and hands that were in its folder."""
+"""The spool after a crash, a power failure, disk errors and manual changes to its folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def opened(folder: Path, segment_bytes: int = 1024**2) -> Spool:
 
 
 def written(folder: Path, *sessions: list[bytes], segment_bytes: int = 1024**2) -> list[Path]:
-    """The segments, after these payloads were appended, in so many starts."""
+    """Append the payloads over several starts. Return the segments."""
     for payloads in sessions:
         spool = opened(folder, segment_bytes)
         for payload in payloads:
@@ -32,7 +32,7 @@ def written(folder: Path, *sessions: list[bytes], segment_bytes: int = 1024**2) 
 
 
 def left(folder: Path) -> tuple[list[bytes], int]:
-    """What can be read, and what was lost to damage."""
+    """Return the readable payloads and the number of damaged records."""
     spool = opened(folder)
     payloads = [payload for _, payload in spool.records()]
     damaged = spool.damaged
@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
 
 
-def test_a_file_cut_at_any_byte_keeps_its_whole_records(tmp_path: Path) -> None:
+def test_a_file_truncated_at_any_byte_keeps_its_complete_records(tmp_path: Path) -> None:
     (path,) = written(tmp_path, PAYLOADS)
     data = path.read_bytes()
     ends = [len(HEADER)]
@@ -59,7 +59,7 @@ def test_a_file_cut_at_any_byte_keeps_its_whole_records(tmp_path: Path) -> None:
         assert (path.stat().st_size if path.exists() else 0) == (ends[whole] if whole else 0)
 
 
-def test_a_flipped_bit_anywhere_loses_one_record_at_most_and_counts_it(tmp_path: Path) -> None:
+def test_a_flipped_bit_loses_and_counts_at_most_one_record(tmp_path: Path) -> None:
     newest_too = tmp_path / "newest"
     for folder, sessions in ((tmp_path, [PAYLOADS, [b"later"]]), (newest_too, [PAYLOADS])):
         path = written(folder, *sessions)[0]
@@ -77,7 +77,7 @@ def test_a_flipped_bit_anywhere_loses_one_record_at_most_and_counts_it(tmp_path:
                 assert left(folder) == ([*kept, *later], 0 if index < 0 else 1), bit
 
 
-def test_damaged_records_side_by_side_are_counted_each(tmp_path: Path) -> None:
+def test_adjacent_damaged_records_are_counted_separately(tmp_path: Path) -> None:
     path = written(tmp_path, [b"x" * 100] * 10, [b"later"])[0]
     data = bytearray(path.read_bytes())
     for index in (3, 4, 5, 8):
@@ -86,7 +86,7 @@ def test_damaged_records_side_by_side_are_counted_each(tmp_path: Path) -> None:
     assert left(tmp_path) == ([b"x" * 100] * 6 + [b"later"], 4)
 
 
-def test_a_damaged_length_does_not_jump_over_whole_records(tmp_path: Path) -> None:
+def test_a_damaged_length_does_not_skip_intact_records(tmp_path: Path) -> None:
     path = written(tmp_path, [b"%06d" % number for number in range(10)], [b"later"])[0]
     data = bytearray(path.read_bytes())
     data[len(HEADER) + 2] ^= 16  # a length that ends where another record begins
@@ -95,7 +95,7 @@ def test_a_damaged_length_does_not_jump_over_whole_records(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("zeros", [1, 9, 10, 4096, 200_000])
-def test_zeros_after_a_power_cut_are_cut_off_and_are_no_loss(tmp_path: Path, zeros: int) -> None:
+def test_zeros_after_a_power_failure_are_truncated_and_not_counted_as_loss(tmp_path: Path, zeros: int) -> None:
     (path,) = written(tmp_path, PAYLOADS)
     size = path.stat().st_size
     with path.open("ab") as file:
@@ -104,7 +104,7 @@ def test_zeros_after_a_power_cut_are_cut_off_and_are_no_loss(tmp_path: Path, zer
     assert path.stat().st_size == size
 
 
-def test_zeros_at_the_end_of_an_older_segment_are_no_loss_either(tmp_path: Path) -> None:
+def test_zeros_at_the_end_of_an_older_segment_are_not_counted_as_loss(tmp_path: Path) -> None:
     path = written(tmp_path, PAYLOADS, [b"later"])[0]
     with path.open("ab") as file:
         file.write(bytes(100_000))
@@ -115,7 +115,7 @@ def test_zeros_at_the_end_of_an_older_segment_are_no_loss_either(tmp_path: Path)
     payloads=st.lists(st.binary(max_size=200), min_size=1, max_size=30),
     overwrites=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=300)), max_size=4),
 )
-def test_whatever_is_written_over_records_the_others_come_back(
+def test_overwriting_records_does_not_affect_the_others(
     payloads: list[bytes], overwrites: list[tuple[float, bytes]]
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
@@ -137,7 +137,7 @@ def test_whatever_is_written_over_records_the_others_come_back(
         assert left(folder)[0] == intact
 
 
-def test_garbage_between_records_is_passed_over(tmp_path: Path) -> None:
+def test_garbage_between_records_is_skipped(tmp_path: Path) -> None:
     first, second = written(tmp_path, PAYLOADS, [b"later"])
     garbage = random.Random(5).randbytes(300_000)
     first.write_bytes(first.read_bytes() + garbage + head_of(b"after") + b"after")
@@ -145,7 +145,7 @@ def test_garbage_between_records_is_passed_over(tmp_path: Path) -> None:
     assert left(tmp_path) == ([*PAYLOADS, b"after", b"later"], 2)
 
 
-def test_a_segment_of_nothing_but_zeros_or_garbage_loses_only_itself(tmp_path: Path) -> None:
+def test_a_segment_of_zeros_or_garbage_affects_no_other_segment(tmp_path: Path) -> None:
     paths = written(tmp_path, [b"one"], [b"two"], [b"three"], [b"four"])
     paths[1].write_bytes(bytes(1000))
     paths[3].write_bytes(random.Random(5).randbytes(1000))
@@ -153,7 +153,7 @@ def test_a_segment_of_nothing_but_zeros_or_garbage_loses_only_itself(tmp_path: P
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, len(HEADER)])
-def test_segments_without_records_are_cleared_away(tmp_path: Path, size: int) -> None:
+def test_segments_without_records_are_deleted(tmp_path: Path, size: int) -> None:
     paths = written(tmp_path, [b"one"], [b"two"], [b"three"])
     for path in paths[1:]:
         path.write_bytes(HEADER[:size])
@@ -161,14 +161,14 @@ def test_segments_without_records_are_cleared_away(tmp_path: Path, size: int) ->
     assert sorted(tmp_path.glob("*.log")) == paths[:1]
 
 
-def test_missing_segments_are_passed_over(tmp_path: Path) -> None:
+def test_missing_segments_are_skipped(tmp_path: Path) -> None:
     paths = written(tmp_path, [b"one"], [b"two"], [b"three"], [b"four"])
     paths[1].unlink()
     paths[2].unlink()
     assert left(tmp_path) == ([b"one", b"four"], 0)
 
 
-def test_segments_that_go_while_it_runs_are_passed_over_and_counted(tmp_path: Path) -> None:
+def test_segments_deleted_at_run_time_are_skipped_and_counted(tmp_path: Path) -> None:
     paths = written(tmp_path, [b"one"], [b"two"], [b"three"])
     spool = opened(tmp_path)
     reader = spool.reader("loki")
@@ -186,7 +186,7 @@ def test_segments_that_go_while_it_runs_are_passed_over_and_counted(tmp_path: Pa
     spool.close()
 
 
-def test_damage_that_is_read_by_all_and_then_dropped_is_counted_once(tmp_path: Path) -> None:
+def test_damage_read_by_all_readers_and_then_dropped_is_counted_once(tmp_path: Path) -> None:
     path = written(tmp_path, [b"x" * 100] * 10, [b"later"])[0]
     data = bytearray(path.read_bytes())
     data[300] ^= 1
@@ -205,7 +205,7 @@ def test_damage_that_is_read_by_all_and_then_dropped_is_counted_once(tmp_path: P
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"DWACK1 1 12 00000000\n", b"DWACK2 future\n", b"\xff\xfe"])
-def test_a_damaged_acknowledgement_starts_with_the_oldest(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_acknowledgement_restarts_from_the_oldest_record(tmp_path: Path, damage: bytes) -> None:
     spool = opened(tmp_path)
     reader = spool.reader("loki")
     reader.acknowledge([spool.append(payload) for payload in PAYLOADS][2])
@@ -216,23 +216,25 @@ def test_a_damaged_acknowledgement_starts_with_the_oldest(tmp_path: Path, damage
     spool.close()
 
 
-def test_an_acknowledgement_beyond_the_end_starts_with_the_oldest_and_never_covers_new_ones(tmp_path: Path) -> None:
+def test_an_acknowledgement_beyond_the_end_restarts_from_the_oldest_record_and_never_covers_new_ones(
+    tmp_path: Path,
+) -> None:
     spool = opened(tmp_path)
     spool.reader("loki").acknowledge([spool.append(payload) for payload in PAYLOADS][-1])
     spool.close()
     (path,) = tmp_path.glob("*.log")
-    os.truncate(path, len(HEADER) + HEAD_BYTES + len(PAYLOADS[0]))  # a power cut before the sync
+    os.truncate(path, len(HEADER) + HEAD_BYTES + len(PAYLOADS[0]))  # a power failure before the sync
     spool = opened(tmp_path)
     spool.reader("loki")
     for payload in PAYLOADS:
         spool.append(payload)
-    spool.close()  # killed before it acknowledged any
+    spool.close()  # killed before any acknowledgement
     spool = opened(tmp_path)
     assert [payload for _, payload in spool.reader("loki").read(10**6)] == [PAYLOADS[0], *PAYLOADS]
     spool.close()
 
 
-def test_an_acknowledgement_that_outlived_all_segments_covers_no_new_ones(tmp_path: Path) -> None:
+def test_an_acknowledgement_that_outlives_all_segments_does_not_cover_new_ones(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.reader("loki").acknowledge([spool.append(payload) for payload in PAYLOADS][-1])
     spool.close()
@@ -246,7 +248,7 @@ def test_an_acknowledgement_that_outlived_all_segments_covers_no_new_ones(tmp_pa
         spool.close()
 
 
-def test_an_acknowledgement_in_a_segment_that_is_gone_goes_on_with_the_next(tmp_path: Path) -> None:
+def test_an_acknowledgement_in_a_deleted_segment_continues_with_the_next(tmp_path: Path) -> None:
     spool = opened(tmp_path, segment_bytes=50)
     places = [spool.append(b"x" * 10 + b"%d" % number) for number in range(20)]
     spool.reader("loki").acknowledge(places[9])
@@ -260,7 +262,7 @@ def test_an_acknowledgement_in_a_segment_that_is_gone_goes_on_with_the_next(tmp_
     spool.close()
 
 
-def test_what_a_checkpoint_does_not_cover_is_read_again_after_it(tmp_path: Path) -> None:
+def test_records_after_a_checkpoint_are_read_again(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     place = [spool.append(payload) for payload in PAYLOADS][2]
     spool.close()
@@ -272,19 +274,19 @@ def test_what_a_checkpoint_does_not_cover_is_read_again_after_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("begins", [b"DWSPOOL2", b"DWSPOOL2" + bytes(100), b"DWSPOOLX\xfe\xd1"])
-def test_a_spool_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, begins: bytes) -> None:
+def test_a_spool_of_another_version_is_rejected_and_not_changed(tmp_path: Path, begins: bytes) -> None:
     first, second = written(tmp_path, PAYLOADS, [b"later"])
     second.write_bytes(second.read_bytes() + b"torn")
     first.write_bytes(begins)
     (tmp_path / "loki.ack").write_bytes(b"DWACK2 future\n")
     before = contents(tmp_path)
     for _ in range(2):
-        with pytest.raises(SpoolError, match=rf"another version of deckwatch \({first} begins with .*move the folder"):
+        with pytest.raises(SpoolError, match=rf"another version of Deckwatch \({first} begins with .*move the folder"):
             opened(tmp_path)
     assert contents(tmp_path) == before
 
 
-def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_not_changed(tmp_path: Path) -> None:
     names = ["README", "1.log", "00000000000000001.log", "0000000000000001.log.gz", "positions.json"]
     for name in names:
         (tmp_path / name).write_text("mine")

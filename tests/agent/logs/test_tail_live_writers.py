@@ -1,4 +1,4 @@
-"""Child processes that write and rotate as fast as they can, and a reader that dies at random moments."""
+"""Child processes that write and rotate as fast as possible, and a reader that is killed at random times."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def numbers(reader: Reader) -> list[int]:
 @pytest.mark.parametrize("pattern", ["app.log", "app.log*"])
 @pytest.mark.parametrize("dies", [False, True], ids=["one run", "many restarts"])
 @pytest.mark.parametrize(("mode", "period"), [("rename", 0.07), ("copy", 0.1), ("delete", 0.3)])
-def test_each_line_comes_once(tmp_path: Path, mode: str, period: float, dies: bool, pattern: str) -> None:
+def test_each_line_is_read_once(tmp_path: Path, mode: str, period: float, dies: bool, pattern: str) -> None:
     if mode == "delete" and dies:
-        pytest.skip("a file that is deleted while nobody holds it is lost")
+        pytest.skip("a file that is deleted while no process has it open is lost")
     log = tmp_path / "app.log"
     log.touch()
     reader = Reader(tmp_path / pattern, clock=RealClock())

@@ -1,4 +1,4 @@
-"""What cannot be followed is told once, and the rest goes on."""
+"""Files that cannot be followed are reported once and do not affect the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything: nobody may not."""
+    """Run as the user `nobody`, because root can read every file."""
     if os.geteuid():
         yield
         return
@@ -29,14 +29,14 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def let_everybody_in(folder: Path) -> None:
-    """Into this folder of pytest's, which keeps its folders to itself."""
+def make_accessible(folder: Path) -> None:
+    """Give other users access to pytest's folder, which is private by default."""
     while folder != Path(tempfile.gettempdir()):
         folder.chmod(0o755)
         folder = folder.parent
 
 
-def test_what_is_no_file_is_told_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_reported_once_and_others_are_followed(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("a\n")
     (tmp_path / "folder.log").mkdir()
     os.mkfifo(tmp_path / "fifo.log")
@@ -64,7 +64,7 @@ def test_a_folder_named_without_wildcards_is_reported_once(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("pattern", ["*.log", "app.log", "missing/*.log", "*/app.log", "**/app.log"])
-def test_a_pattern_that_matches_nothing_is_told_once(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_that_matches_nothing_is_reported_once(tmp_path: Path, pattern: str) -> None:
     reader = Reader(tmp_path / pattern)
     reader.poll_for(30)
     assert reader.problems == [(f"{tmp_path}/{pattern}", "matches no file")]
@@ -75,8 +75,8 @@ def test_a_pattern_that_matches_nothing_is_told_once(tmp_path: Path, pattern: st
     assert reader.lines == [b"a"]
 
 
-def test_an_unreadable_file_is_told_once_and_read_when_it_can_be(tmp_path: Path) -> None:
-    let_everybody_in(tmp_path)
+def test_an_unreadable_file_is_reported_once_and_read_when_it_becomes_readable(tmp_path: Path) -> None:
+    make_accessible(tmp_path)
     secret, plain = tmp_path / "secret.log", tmp_path / "plain.log"
     secret.write_text("s\n")
     secret.chmod(0)
@@ -92,8 +92,8 @@ def test_an_unreadable_file_is_told_once_and_read_when_it_can_be(tmp_path: Path)
     assert reader.lines == [b"p", b"s"]
 
 
-def test_a_folder_that_cannot_be_entered_for_a_while_loses_no_position(tmp_path: Path) -> None:
-    let_everybody_in(tmp_path)
+def test_a_folder_that_is_temporarily_inaccessible_loses_no_position(tmp_path: Path) -> None:
+    make_accessible(tmp_path)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "app.log").write_text("a\n")
@@ -137,7 +137,7 @@ def test_no_path_is_followed_twice(tmp_path: Path) -> None:
     assert reader.lines == [b"a"]
 
 
-def test_positions_of_other_patterns_are_left_alone(tmp_path: Path) -> None:
+def test_positions_of_other_patterns_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("a\n")
     (tmp_path / "b.txt").write_text("b\n")
     other = Reader(tmp_path / "*.txt")

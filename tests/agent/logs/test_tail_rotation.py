@@ -1,4 +1,4 @@
-"""Rotation, with files rotated step by step: each line once, the old file's before the new one's."""
+"""Rotation step by step: each line is read once, and the old file's lines come first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def test_a_file_is_read_from_its_beginning_and_goes_on(tmp_path: Path) -> None:
+def test_a_file_is_read_from_its_beginning_and_followed(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\nb\n")
     reader = Reader(log)
@@ -39,14 +39,14 @@ def test_a_renamed_file_is_read_to_its_end_before_the_new_one(tmp_path: Path) ->
     log.rename(tmp_path / "app.log.1")
     write(log, "d\n")
     assert reader.poll() == [b"b"]
-    write(tmp_path / "app.log.1", "c\nc2")  # by a writer that was not told yet
+    write(tmp_path / "app.log.1", "c\nc2")  # by a writer that has not reopened the file yet
     assert reader.poll() == [b"c"]
     reader.poll_for(4)
     assert reader.lines == [b"a", b"b", b"c", b"c2", b"d"]
     assert {path for path, _ in reader.kept} == {str(log)}
 
 
-def test_what_is_written_late_to_a_renamed_file_is_read(tmp_path: Path) -> None:
+def test_late_writes_to_a_renamed_file_are_read(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -59,7 +59,7 @@ def test_what_is_written_late_to_a_renamed_file_is_read(tmp_path: Path) -> None:
     assert reader.lines == [b"a", b"b", b"late"]
 
 
-def test_what_is_written_late_is_read_also_when_another_rotation_comes_first(tmp_path: Path) -> None:
+def test_late_writes_are_read_even_after_another_rotation(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -75,7 +75,7 @@ def test_what_is_written_late_is_read_also_when_another_rotation_comes_first(tmp
     assert sorted(reader.lines) == [b"a", b"b", b"c", b"late"]
 
 
-def test_a_writer_that_holds_on_to_the_old_file_does_not_hold_up_the_new_one(tmp_path: Path) -> None:
+def test_a_writer_that_keeps_the_old_file_open_does_not_delay_the_new_one(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "0\n")
     reader = Reader(log)
@@ -114,7 +114,7 @@ def test_a_truncated_file_is_read_from_its_beginning(tmp_path: Path) -> None:
     assert reader.lines == [b"a long line", b"b", b"c"]
 
 
-def test_truncation_is_seen_when_the_file_is_longer_than_before(tmp_path: Path) -> None:
+def test_truncation_is_detected_if_the_file_is_longer_than_before(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -124,7 +124,7 @@ def test_truncation_is_seen_when_the_file_is_longer_than_before(tmp_path: Path) 
     assert reader.lines == [b"a", b"other", b"lines"]
 
 
-def test_truncation_is_seen_when_the_file_has_the_same_size(tmp_path: Path) -> None:
+def test_truncation_is_detected_if_the_file_has_the_same_size(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -148,7 +148,7 @@ def test_the_rest_of_a_truncated_file_is_read_from_its_copy(tmp_path: Path) -> N
     assert reader.lines == [b"a", b"b", b"c"]
 
 
-def test_a_truncation_while_the_agent_is_stopped(tmp_path: Path) -> None:
+def test_a_truncation_while_the_agent_is_stopped_is_detected(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -192,7 +192,7 @@ def test_rotations_while_the_agent_is_stopped_are_read_oldest_first(tmp_path: Pa
     assert len(reader.lines) == 5
 
 
-def test_dated_names_are_rotations_too(tmp_path: Path) -> None:
+def test_files_with_dated_names_are_recognized_as_rotated(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
@@ -206,7 +206,7 @@ def test_dated_names_are_rotations_too(tmp_path: Path) -> None:
     assert reader.lines == [b"a", b"b", b"c", b"d"]
 
 
-def test_a_path_that_was_never_seen_brings_no_rotated_files(tmp_path: Path) -> None:
+def test_rotated_files_of_a_new_path_are_not_read(tmp_path: Path) -> None:
     write(tmp_path / "app.log.1", "old\n")
     write(tmp_path / "app.log", "a\n")
     reader = Reader(tmp_path / "app.log")
@@ -250,7 +250,7 @@ def test_a_copy_that_the_pattern_matches_is_not_read_before_its_original_is_trun
     assert reader.lines == [b"a", b"b", b"c"]
 
 
-def test_compressed_files_are_left_out_by_name_and_by_content(tmp_path: Path) -> None:
+def test_compressed_files_are_skipped_by_name_and_by_content(tmp_path: Path) -> None:
     (tmp_path / "a.log.gz").write_bytes(b"text\n")
     (tmp_path / "b.log").write_bytes(gzip.compress(b"text\n" * 100))
     write(tmp_path / "c.log", "c\n")
@@ -260,14 +260,14 @@ def test_compressed_files_are_left_out_by_name_and_by_content(tmp_path: Path) ->
     assert reader.problems == []
 
 
-def test_an_inode_that_is_used_again_is_another_file(tmp_path: Path) -> None:
+def test_a_file_with_a_reused_inode_number_is_a_different_file(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\n")
     reader = Reader(log)
     reader.poll()
     log.rename(tmp_path / "old")
     write(log, "other\n")
-    # Which numbers are used again is up to the file system: the position is made to be of the same one.
+    # The file system decides which inode numbers are reused, so set the position's inode to this one.
     ((key, position),) = reader.positions.items()
     reader.positions = {key: position._replace(identity=position.identity._replace(inode=log.stat().st_ino))}
     reader.restart()
@@ -275,7 +275,7 @@ def test_an_inode_that_is_used_again_is_another_file(tmp_path: Path) -> None:
     assert reader.lines == [b"a", b"other"]
 
 
-def test_a_file_that_was_renamed_without_a_successor_is_followed_on(tmp_path: Path) -> None:
+def test_a_file_renamed_without_a_successor_is_still_followed(tmp_path: Path) -> None:
     write(tmp_path / "a.log", "a\n")
     reader = Reader(tmp_path / "*.log")
     reader.poll()
@@ -287,7 +287,7 @@ def test_a_file_that_was_renamed_without_a_successor_is_followed_on(tmp_path: Pa
     assert reader.lines == [b"a", b"b", b"c"]
 
 
-def test_what_was_not_committed_is_read_again_and_only_that(tmp_path: Path) -> None:
+def test_only_uncommitted_lines_are_read_again(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "a\nb\nc\n")
     reader = Reader(log)

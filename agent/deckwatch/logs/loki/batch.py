@@ -1,12 +1,12 @@
-"""Entries of streams as payloads of the spool, and payloads as parts of a push.
+"""Encodes entries as spool payloads, and decodes payloads into the parts of a push.
 
-A payload is one line of JSON, then for each stream the inside of the `values` array of Loki's push API:
+A payload is one line of JSON, then for each stream the content of the `values` array of Loki's push API:
 
     {"p": {file: position}, "s": [{"l": {labels}, "n": entries, "b": bytes, "t": [oldest ns, newest ns]}, ...]}\n
     ["<ns>","line"],["<ns>","line",{metadata}]...
 
-so that what goes to Loki is joined from slices, without being parsed or written again. Nanoseconds are settled
-before an entry is spooled: what is sent twice is the same to the byte, and Loki keeps it once.
+A push is assembled from slices of payloads without parsing or encoding them again. Timestamps are final before an
+entry is spooled: an entry that is sent twice is identical to the byte, so Loki stores it once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.entry import Entry, Labels
 
-#: An entry as Loki's API has it: nanoseconds as text, line, and structured metadata where there is some.
+#: An entry in the form of Loki's API: nanoseconds as text, line, and structured metadata if there is any.
 Value = tuple[str, str] | tuple[str, str, "Mapping[str, str]"]
 
 _MILLISECOND = 1_000_000
@@ -30,7 +30,7 @@ _MAX_STREAMS = 10_000
 
 
 class Part(NamedTuple):
-    """One stream's share of a payload: `values` is the inside of a JSON array; times are Unix nanoseconds."""
+    """The entries of one stream in a payload: `values` is the content of a JSON array; times are Unix nanoseconds."""
 
     labels: dict[str, str]
     values: bytes | memoryview
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 def encode(streams: Iterable[tuple[Labels, Sequence[Value]]], positions: Mapping[str, Sequence[Any]]) -> bytes:
-    """A payload of these entries, and of the file positions after them."""
+    """Encode entries and the file positions after them as a payload."""
     parts = []
     for labels, values in streams:
         if values:
@@ -50,7 +50,7 @@ def encode(streams: Iterable[tuple[Labels, Sequence[Value]]], positions: Mapping
 
 
 def join(parts: Sequence[Part], positions: Mapping[str, Sequence[Any]]) -> bytes:
-    """A payload of parts that are encoded already."""
+    """Join encoded parts and file positions into a payload."""
     header = {
         "p": positions,
         "s": [
@@ -62,7 +62,7 @@ def join(parts: Sequence[Part], positions: Mapping[str, Sequence[Any]]) -> bytes
 
 
 def decode_header(payload: bytes) -> dict[str, Any]:
-    """The first line of a payload. Raises ValueError where there is none."""
+    """Decode the first line of a payload. Raises ValueError if it is not valid."""
     end = payload.find(b"\n")
     header = orjson.loads(payload[: max(end, 0)])
     if not isinstance(header, dict) or "p" not in header or "s" not in header:
@@ -71,19 +71,19 @@ def decode_header(payload: bytes) -> dict[str, Any]:
 
 
 def counts(payload: bytes) -> tuple[int, int]:
-    """Entries, and bytes of their values, in a payload."""
+    """Return the number of entries in a payload and the size of their values in bytes."""
     streams = decode_header(payload)["s"]
     return sum(stream["n"] for stream in streams), sum(stream["b"] for stream in streams)
 
 
 def decode(payload: bytes) -> list[Part]:
-    """The parts of a payload, as views of it. Raises ValueError for what is not one, or is not whole."""
+    """Return the parts of a payload as views of it. Raises ValueError if it is invalid or truncated."""
     try:
         streams = decode_header(payload)["s"]
         begin = payload.index(b"\n") + 1
         ends = list(accumulate((stream["b"] for stream in streams), initial=begin))
         if ends[-1] != len(payload):
-            raise ValueError(f"a payload of {len(payload)} bytes where {ends[-1]} were announced")
+            raise ValueError(f"payload has {len(payload)} bytes, but its header declares {ends[-1]}")
         view = memoryview(payload)
         return [
             Part(stream["l"], view[start:end], stream["n"], *stream["t"])
@@ -94,13 +94,13 @@ def decode(payload: bytes) -> list[Part]:
 
 
 def values_of(part: Part) -> list[list[Any]]:
-    """The entries of a part: `[ns as text, line]` or `[ns as text, line, metadata]` each."""
+    """Return the entries of a part, each as `[ns as text, line]` or `[ns as text, line, metadata]`."""
     values: list[list[Any]] = orjson.loads(b"".join((b"[", part.values, b"]")))
     return values
 
 
 def part_of(labels: dict[str, str], values: Sequence[Sequence[Any]]) -> Part:
-    """A part of some of the (at least one) entries of another; the same entry becomes the same bytes again."""
+    """Encode entries (at least one) that were decoded from a part. Each is encoded to the same bytes as before."""
     times = [int(value[0]) for value in values]
     return Part(labels, orjson.dumps(values)[1:-1], len(values), min(times), max(times))
 
@@ -108,7 +108,7 @@ def part_of(labels: dict[str, str], values: Sequence[Sequence[Any]]) -> Part:
 def _values(values: Sequence[Value]) -> bytes:
     try:
         return orjson.dumps(values)[1:-1]
-    except TypeError:  # text that UTF-8 cannot carry: half of a surrogate pair
+    except TypeError:  # text that UTF-8 cannot encode: a lone surrogate
         return orjson.dumps([_valid_utf8(value) for value in values])[1:-1]
 
 
@@ -128,33 +128,33 @@ def _valid_utf8_text(text: str) -> str:
 
 
 class _Stream:
-    """A stream, its entries since the last payload, and the time of its newest entry ever."""
+    """A stream: its entries since the last payload and the newest time of all its entries."""
 
     __slots__ = ("label_sets", "labels", "newest", "oldest", "values")
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
-        self.label_sets: list[Labels] = []  # equal tuples; held so that their ids stay theirs
+        self.label_sets: list[Labels] = []  # equal tuples, referenced so that their id() is not reused
         self.values: list[Value] = []
         self.newest = -1
         self.oldest = 0  # of `values`
 
 
 class Batcher:
-    """Groups entries by stream and makes their nanoseconds unique in it. Of one thread.
+    """Groups entries by stream and makes their timestamps unique within it. Used by one thread.
 
-    Equal times of a stream become a nanosecond later each, in order, and so does a time less than a millisecond
-    before the newest. One further back (a clock that was set, two files in one stream) stays where it is but for
-    a running number below a millisecond. Both keep real repeats of a line apart, which Loki would store once.
+    A time that equals the newest time of the stream, or is less than a millisecond before it, is set to one nanosecond
+    after the newest. An earlier time (after a clock change, or with two files in one stream) is moved by a
+    running number below one millisecond. Both keep repeated lines distinct; Loki would store them once otherwise.
     """
 
     def __init__(self, max_streams: int = _MAX_STREAMS) -> None:
         self.lines = 0  # since the last payload
         self._max_streams = max_streams
-        self._streams: dict[Labels, _Stream] = {}  # those used last at the end
-        self._by_id: dict[int, _Stream] = {}  # label sets are mostly the same objects: a look-up without hashing
+        self._streams: dict[Labels, _Stream] = {}  # most recently used last
+        self._by_id: dict[int, _Stream] = {}  # avoids hashing label sets, which are mostly the same objects
         self._used: list[_Stream] = []
-        # Not from 0: what went back in time before a restart began there too.
+        # Random, so that times moved after a restart do not collide with those moved before it.
         self._repeats = random.randrange(_MILLISECOND)
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -175,7 +175,7 @@ class Batcher:
         self.lines += len(entries)
 
     def take(self, positions: Mapping[str, Sequence[Any]]) -> bytes:
-        """A payload of all that was added since the last one (perhaps nothing), and of these positions."""
+        """Return a payload of these positions and the entries added since the last payload, if any."""
         parts = []
         for stream in self._used:
             labels, values = stream.labels, stream.values
@@ -188,7 +188,7 @@ class Batcher:
         return join(parts, positions)
 
     def resume(self, payload: bytes) -> None:
-        """Go on after a payload of an earlier run: no entry gets a time that its streams had in it."""
+        """Account for a payload of an earlier run, so that no new entry gets a time that is used in it."""
         for part in decode(payload):
             stream = self._find(tuple(sorted(part.labels.items())))
             stream.newest = max(stream.newest, part.newest)
@@ -208,7 +208,7 @@ class Batcher:
     @staticmethod
     def _newest_of(stream: _Stream) -> int:
         last = int(stream.values[-1][0])
-        if last == stream.newest:  # always, but where a clock went back
+        if last == stream.newest:  # always, unless the clock went backwards
             return last
         return max(int(value[0]) for value in stream.values)
 
@@ -216,7 +216,7 @@ class Batcher:
         stream = self._streams.get(labels)
         if stream is None:
             stream = self._streams[labels] = _Stream(labels)
-        if len(self._by_id) > 4 * self._max_streams:  # a caller that makes a new tuple for each entry
+        if len(self._by_id) > 4 * self._max_streams:  # the caller creates a new tuple for each entry
             for known in self._streams.values():
                 known.label_sets = []
             self._by_id.clear()

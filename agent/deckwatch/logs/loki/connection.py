@@ -1,6 +1,6 @@
-"""A kept-open HTTP connection with a deadline over all of a request, which a stop brings near.
+"""A persistent HTTP connection with a deadline for each request as a whole. A stop request shortens it.
 
-`http.client` has a time-out for each read only: a server that trickles could hold a push for ever.
+`http.client` only has a timeout per read, so a server that sends slowly could block a push indefinitely.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
-_STEP = 0.2  # seconds between looks at whether a stop was asked for
-_STOP_GRACE = 1.0  # seconds that a request under way may still take after that
+_STEP = 0.2  # seconds between checks for a stop request
+_STOP_GRACE = 1.0  # seconds that a request in progress may still take after a stop request
 _SLICE = 256 * 1024
 
 
 class Deadline:
-    """When a request is to have ended."""
+    """The time by which a request must finish."""
 
     def __init__(self, seconds: float, stop: Event) -> None:
         self._end = time.monotonic() + seconds
@@ -32,22 +32,22 @@ class Deadline:
         self._stopping = False
 
     def left(self) -> float:
-        """Seconds. Raises TimeoutError when there are none."""
+        """Return the remaining seconds. Raises TimeoutError when the deadline has passed."""
         if not self._stopping and self._stop.is_set():
             self._stopping = True
             self._end = min(self._end, time.monotonic() + _STOP_GRACE)
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError("stopped" if self._stopping else f"no answer in {self._seconds:g} s")
+            raise TimeoutError("stopped" if self._stopping else f"timed out after {self._seconds:g} s")
         return left
 
     def step(self) -> float:
-        """Seconds to wait at most before the next look at what is left."""
+        """Return the maximum number of seconds to wait before the next check of the deadline."""
         return min(self.left(), _STEP)
 
 
 class _Socket:
-    """As much of a connected socket as http.client uses, with a deadline."""
+    """The parts of a connected socket that http.client uses, with a deadline."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -57,13 +57,13 @@ class _Socket:
         view = memoryview(data)
         while view:
             piece = view[:_SLICE]
-            view = view[self._within(lambda: self._socket.send(piece)) :]  # noqa: B023  called before the next turn
+            view = view[self._within(lambda: self._socket.send(piece)) :]  # noqa: B023  called before the next iteration
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Reader(self), 65536)
 
     def close(self) -> None:
-        """http.client closes before the answer is read, where it is the last one: `end` is the end."""
+        """Do nothing: http.client calls this before it reads the last response. `end` closes the socket."""
 
     def end(self) -> None:
         self._socket.close()
@@ -80,7 +80,7 @@ class _Socket:
 
 
 class _Reader(io.RawIOBase):
-    """Reads from a socket that stays open when an answer is done with."""
+    """Reads from a socket without closing it after each response."""
 
     def __init__(self, source: _Socket) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class _Reader(io.RawIOBase):
 
 
 class Connection:
-    """To `address`, with TLS where there is a context for it. Raises OSError and http.client.HTTPException."""
+    """An HTTP connection to `address`, with TLS if `context` is set. Raises OSError and http.client.HTTPException."""
 
     def __init__(
         self, address: tuple[str, int], context: ssl.SSLContext | None, server_name: str, deadline: Deadline
@@ -102,7 +102,7 @@ class Connection:
         self._http = http.client.HTTPConnection(*address)
         self._http.auto_open = 0
         if context is not None:
-            self._http.default_port = 443  # which the Host header leaves out
+            self._http.default_port = 443  # omitted from the Host header
         connected = socket.create_connection(address, timeout=deadline.left())
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -118,9 +118,9 @@ class Connection:
     def post(
         self, target: str, body: bytes, headers: dict[str, str], deadline: Deadline, most: int
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """The answer, and at most `most` bytes of its body."""
+        """Send a POST request. Return the response and at most `most` bytes of its body."""
         self._socket.deadline = deadline
-        # A server may answer before it has read all, and close: the answer counts.
+        # A server may respond and close before it has read the whole request. Use that response.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             self._http.request("POST", target, body, headers)
         answer = self._http.getresponse()

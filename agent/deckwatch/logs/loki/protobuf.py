@@ -1,4 +1,4 @@
-"""Loki's push request in protobuf (pkg/push/push.proto), in a raw snappy block.
+"""Encodes Loki's push request as protobuf (pkg/push/push.proto) in a raw snappy block.
 
     PushRequest { repeated Stream streams = 1; }
     Stream { string labels = 1; repeated Entry entries = 2; }
@@ -6,7 +6,7 @@
     Timestamp { int64 seconds = 1; int32 nanos = 2; }
     Pair { string name = 1; string value = 2; }
 
-The block is compressed where cramjam is installed, and made of literals (a little larger than its content) otherwise.
+The block is compressed if cramjam is installed. Otherwise it consists of literals (slightly larger than its content).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.loki.batch import Part
 
-_LITERAL = 65536  # the most bytes of a literal whose length takes two bytes
+_LITERAL = 65536  # maximum size of a literal with a two-byte length
 
 
 def push_request(streams: Iterable[tuple[dict[str, str], Iterable[Part]]]) -> bytes:
-    """The message for streams and their parts, in order; not compressed."""
+    """Encode streams and their parts, in order, without compression."""
     message = []
     for labels, parts in streams:
         entries = [_field(1, label_text(labels).encode())]
@@ -49,14 +49,14 @@ def push_request(streams: Iterable[tuple[dict[str, str], Iterable[Part]]]) -> by
 
 
 def label_text(labels: dict[str, str]) -> str:
-    """Labels as PromQL writes them: `{job="app", level="info"}`."""
-    # What JSON escapes in a string, Go does in the same way.
+    """Format labels in PromQL syntax: `{job="app", level="info"}`."""
+    # Go accepts JSON's escape sequences in strings.
     pairs = ", ".join(f"{name}={orjson.dumps(labels[name]).decode()}" for name in sorted(labels))
     return "{" + pairs + "}"
 
 
 def snappy() -> Callable[[bytes], bytes]:
-    """What makes a raw snappy block of bytes."""
+    """Return a function that encodes bytes as a raw snappy block."""
     try:
         compress = importlib.import_module("cramjam").snappy.compress_raw
     except ImportError:
@@ -65,11 +65,11 @@ def snappy() -> Callable[[bytes], bytes]:
 
 
 def literals(content: bytes) -> bytes:
-    """A raw snappy block without any compression."""
+    """Encode bytes as a raw snappy block without compression."""
     block = [_varint(len(content))]
     for begin in range(0, len(content), _LITERAL):
         literal = content[begin : begin + _LITERAL]
-        # The tag of a literal with its length less one in the next two bytes.
+        # The tag of a literal; the next two bytes are its length minus one.
         block += (b"\xf4", (len(literal) - 1).to_bytes(2, "little"), literal)
     return b"".join(block)
 
@@ -79,7 +79,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    value &= 0xFFFF_FFFF_FFFF_FFFF  # a negative number is its two's complement
+    value &= 0xFFFF_FFFF_FFFF_FFFF  # negative numbers are encoded in two's complement
     if value < 128:
         return b"%c" % value
     written = bytearray()

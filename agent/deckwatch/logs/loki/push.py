@@ -1,7 +1,7 @@
-"""One push to Loki over HTTP, and what its answer means.
+"""Pushes to Loki over HTTP and interprets the response.
 
-`POST /loki/api/v1/push` (https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs). A connection is
-kept open from push to push. What an answer means for the entries is all that leaves this module: no secret does.
+`POST /loki/api/v1/push` (https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs). The connection
+stays open between pushes. Results contain no secrets.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from deckwatch.logs.loki.batch import Part
 
 _PATH = "/loki/api/v1/push"
-_MAX_ANSWER = 8 * 1024 * 1024  # a 400 names each second of a backlog that is too old
-_MAX_TEXT = 500  # of an answer, in an error
+_MAX_RESPONSE = 8 * 1024 * 1024  # a 400 lists each second of a backlog that is too old
+_MAX_TEXT = 500  # characters of a response that an error quotes
 
-#: Streams of a push: labels, and the parts of each in order.
+#: The streams of a push: labels and parts in order.
 Streams = list[tuple[dict[str, str], list["Part"]]]
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """All of it is stored."""
+    """Loki stored the whole push."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Perhaps later, the same bytes. `after` is in seconds, where the answer says; `reason` is fit for a label."""
+    """The same push may succeed later: in `after` seconds, if given. `reason` is used as a label value."""
 
     reason: str
     text: str
@@ -55,9 +55,9 @@ class Retry:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A 400: stored but for `refusals`, or not stored at all where these are empty.
+    """A 400 response: Loki stored everything except `refusals`, or nothing if these are empty.
 
-    `plain` tells an answer in plain text, as Loki's own are, from the page of a proxy.
+    `plain` is whether the response is plain text, as Loki's own are, and not a proxy's page.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class TooLarge:
-    """Nothing is stored; a smaller push may be."""
+    """Loki stored nothing. A smaller push may succeed."""
 
     text: str
 
@@ -76,7 +76,7 @@ Result = Accepted | Retry | Rejected | TooLarge
 
 
 def json_pieces(streams: Streams) -> Iterator[bytes | memoryview]:
-    """The body of a push, from parts as they were spooled."""
+    """Yield the body of a push, assembled from spooled parts."""
     if not streams:
         yield b'{"streams":[]}'
         return
@@ -92,22 +92,22 @@ def json_pieces(streams: Streams) -> Iterator[bytes | memoryview]:
 
 
 def _gzipped(pieces: Iterable[bytes | memoryview]) -> bytes:
-    # Piece by piece: a body in one would be copied twice. 31: a gzip member, by zlib's convention.
+    # In pieces, because a single body would be copied twice. 31 selects the gzip format, as in zlib.
     packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
     packed = [packer.compress(piece) for piece in pieces]
     return b"".join((*packed, packer.flush()))
 
 
 class Pusher:
-    """Pushes to one destination, over one connection. Of one thread.
+    """Pushes to one destination over one connection. Used by one thread.
 
-    Raises ValueError for settings that no request can be made of, OSError for TLS files that cannot be read.
+    Raises ValueError for invalid settings and OSError for TLS files that cannot be read.
     """
 
     def __init__(self, settings: LokiSettings, stop: Event) -> None:
         url = urlsplit(settings.url)
         if not url.hostname:
-            raise ValueError("url: it names no host")
+            raise ValueError("url: the host name is missing. Use a URL such as http://127.0.0.1:3100.")
         path = url.path.rstrip("/")
         self._target = path if path.endswith("/push") else path + _PATH
         if url.query:
@@ -142,15 +142,15 @@ class Pusher:
             self._secrets = tuple(filter(None, (*known, unquote(url.password or ""), authorization.partition(" ")[2])))
 
     def push(self, streams: Streams) -> Result:
-        """Send, and wait for the answer: at most the time-out for all of it, and a second after a stop."""
+        """Push and wait for the response: at most the configured timeout, or one second after a stop request."""
         body = self._encode(streams)
         deadline = Deadline(self._timeout, self._stop)
         fresh = self._connection is None
         result = self._exchange(body, deadline)
         if result is None and not fresh:
-            # The other side had closed it since the last push: that says nothing about this one.
+            # The server closed the idle connection, which says nothing about this push. Try a new connection.
             result = self._exchange(body, deadline)
-        return result or Retry("connection", "the connection was closed without an answer")
+        return result or Retry("connection", "the server closed the connection without a response")
 
     def close(self) -> None:
         if self._connection is not None:
@@ -158,14 +158,14 @@ class Pusher:
             self._connection = None
 
     def _exchange(self, body: bytes, deadline: Deadline) -> Result | None:
-        """What came of it; None for a connection that ended without an answer."""
+        """Send the request once. Return None if the connection closed without a response."""
         try:
             if self._connection is None:
                 self._connection = Connection(self._address, self._context, self._server_name, deadline)
-            answer, text = self._connection.post(self._target, body, self._headers, deadline, _MAX_ANSWER + 1)
+            response, raw = self._connection.post(self._target, body, self._headers, deadline, _MAX_RESPONSE + 1)
         except TimeoutError as error:
             self.close()
-            return Retry("timeout", str(error) or f"no answer in {self._timeout:g} s")
+            return Retry("timeout", str(error) or f"timed out after {self._timeout:g} s")
         except (
             http.client.RemoteDisconnected,
             ConnectionResetError,
@@ -183,17 +183,17 @@ class Pusher:
             return Retry("connection", error.strerror or str(error))
         except http.client.HTTPException as error:
             self.close()
-            return Retry("protocol", f"not an HTTP answer ({type(error).__name__})")
-        if answer.will_close or len(text) > _MAX_ANSWER:
+            return Retry("protocol", f"invalid HTTP response ({type(error).__name__})")
+        if response.will_close or len(raw) > _MAX_RESPONSE:
             self.close()
-        told = text[:_MAX_ANSWER].decode("utf-8", "replace")
-        for secret in self._secrets:  # a proxy may repeat what it was sent
-            told = told.replace(secret, "***")
-        return meaning(answer.status, told, answer.headers)
+        text = raw[:_MAX_RESPONSE].decode("utf-8", "replace")
+        for secret in self._secrets:  # a proxy may echo request headers
+            text = text.replace(secret, "***")
+        return interpret(response.status, text, response.headers)
 
 
-def meaning(status: int, text: str, headers: Any) -> Result:
-    """What an answer says. `headers` has a `get(name)` that does not mind case."""
+def interpret(status: int, text: str, headers: Any) -> Result:
+    """Interpret a response. `headers.get(name)` must be case-insensitive."""
     brief = " ".join(text[:_MAX_TEXT].split())
     if status in (200, 201, 202, 204):
         return Accepted()
@@ -201,22 +201,23 @@ def meaning(status: int, text: str, headers: Any) -> Result:
         return TooLarge(brief)
     if status == 400:
         if "rate limit exceeded" in text.lower():
-            # Both kinds in one answer: what came too fast can still be stored, and what is stored is not twice.
+            # The response may also list refusals. Retry all: rate-limited entries can still be stored, and Loki
+            # stores repeated entries once.
             return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
         refusals = parse(text)
         return Rejected(brief, refusals, str(headers.get("Content-Type", "")).startswith("text/plain"))
     if status == 429:
         return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
     if status in (401, 403):
-        return Retry("unauthorized", f"status {status}")  # such a text may repeat what was sent
+        return Retry("unauthorized", f"status {status}")  # the text may echo credentials
     if 300 <= status < 400:
-        return Retry("redirect", f"status {status}: redirects are not followed; `url` is to be where it leads")
+        return Retry("redirect", f"status {status}: redirects are not followed. Set url to the redirect's target.")
     reason = "server_error" if status >= 500 else f"status_{status}"
     return Retry(reason, f"status {status}: {brief}", retry_after(headers.get("Retry-After")))
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
     if not value:
         return None
     value = value.strip()
@@ -242,12 +243,13 @@ def _authorization(settings: LokiSettings, url_user: str | None, url_password: s
 
 def _header_value(name: str, value: str) -> str:
     if not value.isascii() or not value.isprintable():
-        raise ValueError(f"{name}: a header can carry printable ASCII only")  # and not the value, which may be secret
+        # The value may be a secret, so the message does not contain it.
+        raise ValueError(f"{name}: contains characters that are not printable ASCII. HTTP headers do not allow them.")
     return value
 
 
 def group(parts: Sequence[Part], extra: dict[str, str]) -> Streams:
-    """Parts by stream, in order, with the labels of the destination where an entry has none of that name."""
+    """Group parts by stream, in order. `extra` labels are added unless the part has a label with that name."""
     streams: dict[bytes, tuple[dict[str, str], list[Part]]] = {}
     for part in parts:
         labels = dict(sorted((extra | part.labels).items())) if extra else part.labels

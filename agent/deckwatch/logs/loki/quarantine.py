@@ -1,4 +1,4 @@
-"""Entries that Loki will never take, kept in a file with the reason: one JSON object a line.
+"""The quarantine: a file of entries that Loki permanently rejects, one JSON object with the reason per line.
 
 {"set_aside": Unix seconds, "destination": ..., "reason": ..., "time": Unix ns, "labels": {...}, "line": ...,
  "metadata": {...}}
@@ -23,7 +23,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 
 class Quarantine:
-    """The file in a folder, which is made; the one before it is kept when it is full. For any thread."""
+    """The quarantine file in `folder`, which is created. A full file is kept as `.1`. Thread-safe."""
 
     def __init__(self, folder: Path, max_bytes: int = _MAX_BYTES) -> None:
         self.path = folder / FILE_NAME
@@ -36,9 +36,9 @@ class Quarantine:
         entries: Sequence[tuple[str, Mapping[str, str], Sequence[Any]]],
         now: float | None = None,
     ) -> None:
-        """Set aside entries: reason, labels and `[ns as text, line, metadata?]` of each. On the disk when it returns.
+        """Append entries durably: reason, labels and `[ns as text, line, metadata?]` of each.
 
-        Raises OSError with the file as it was.
+        Raises OSError and leaves the file unchanged.
         """
         moment = round(time.time() if now is None else now, 3)
         written = b"".join(
@@ -71,7 +71,7 @@ class Quarantine:
                 size = 0
             try:
                 if size and os.pread(fd, 1, size - 1) != b"\n":
-                    written = b"\n" + written  # a crash left half a line
+                    written = b"\n" + written  # a crash left an incomplete line
                 view = memoryview(written)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -84,7 +84,7 @@ class Quarantine:
 
 
 def entries(folder: Path) -> Iterator[dict[str, Any]]:
-    """What was set aside, oldest first. Half a line that a crash left is passed over."""
+    """Yield the quarantined entries, oldest first. Incomplete lines left by a crash are skipped."""
     for path in (folder / f"{FILE_NAME}.1", folder / FILE_NAME):
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             for line in file:

@@ -1,13 +1,12 @@
-"""What Loki's answer 400 says about entries: which of a push it has not stored, and why.
+"""Parses Loki's 400 responses: which entries of a push were rejected, and why.
 
-Loki stores the valid entries of a push, and names the others in text, from two places:
+Loki stores the valid entries of a push and describes the rejected ones in text. The text comes from one of two places:
 
-- its distributor (pkg/validation/validate.go), entry by entry, the same texts counted together:
+- the distributor (pkg/validation/validate.go), entry by entry, with identical texts counted together:
   "2 errors like: entry for stream '{job="app"}' has timestamp too old: <RFC 3339>, oldest acceptable ...";
-- its ingester (pkg/ingester/stream.go), stream by stream, at most ten entries of it by their time:
+- the ingester (pkg/ingester/stream.go), stream by stream, with the timestamps of at most ten entries:
   "entry with timestamp <Go's text> ignored, reason: 'entry too far behind, ...',\\n... user 'fake', total ignored: 12
-  out of 400 for stream: {job="app"}". This text stands alone: what the distributor refused of the same push is not
-  told then.
+  out of 400 for stream: {job="app"}". A response with this text omits what the distributor rejected of the same push.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def _text(reason: str, pattern: str) -> tuple[str, re.Pattern[str]]:
     return reason, re.compile(_COUNT + pattern, re.IGNORECASE)
 
 
-# Reasons as in Loki's own `loki_discarded_samples_total`.
+# Reasons as in Loki's `loki_discarded_samples_total`.
 _DISTRIBUTOR = (
     _text(
         "greater_than_max_sample_age",
@@ -80,10 +79,10 @@ _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Refusal:
-    """Entries of a stream that were refused for one reason, by whatever the text tells of them.
+    """Entries of a stream that were rejected for one reason, as described by the response.
 
-    `labels` is None where the text names no stream; `count` None where it is all of the stream. `times` are exact;
-    `within` is a range of times [from, to). All in Unix nanoseconds.
+    `labels` is None if the text names no stream; `count` is None if the whole stream was rejected. `times` are exact;
+    `within` is a time range [from, to). All times are in Unix nanoseconds.
     """
 
     reason: str
@@ -98,7 +97,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Everything a text tells. `final`: all else of the push was stored."""
+    """The rejected entries of a push. `final` means that everything else was stored."""
 
     items: tuple[Refusal, ...] = ()
     final: bool = False
@@ -106,35 +105,35 @@ class Refusals:
 
 @dataclass
 class Picked:
-    """Entries of streams that are meant: `(stream, entry)` by their indexes, with the reason of each."""
+    """The rejected entries of a push: the reason by `(stream index, entry index)`."""
 
     reasons: dict[tuple[int, int], str] = field(default_factory=dict)
-    missing: int = 0  # that the text counts, but that could not be told from the others
+    missing: int = 0  # entries that the text counts but that could not be identified
 
 
 def parse(text: str) -> Refusals:
-    """What an answer's text tells of refused entries: nothing, where it is about the push as a whole."""
+    """Parse the text of a 400 response. Return no items if the error concerns the whole push."""
     ingester = _ingester(text)
     if ingester is not None:
         return Refusals((ingester,))
     items = []
     for reason, pattern in _DISTRIBUTOR:
         for match in pattern.finditer(text):
-            items.append(_refusal(reason, match))  # noqa: PERF401  a comprehension of this is no reading
+            items.append(_refusal(reason, match))  # noqa: PERF401  a comprehension would be hard to read
     return Refusals(tuple(items), final=bool(items))
 
 
 def _refusal(reason: str, match: re.Match[str]) -> Refusal:
-    told = match.groupdict()
+    fields = match.groupdict()
     within = None
-    if told.get("time"):
-        second = _nanoseconds(told["time"])
+    if fields.get("time"):
+        second = _nanoseconds(fields["time"])
         within = second, second + _SECOND
-    count = None if reason in _WHOLE_STREAM else int(told["count"] or 1)
+    count = None if reason in _WHOLE_STREAM else int(fields["count"] or 1)
     length, size, entries = (
-        int(told[name]) if told.get(name) else None for name in ("length", "metadata_bytes", "metadata_entries")
+        int(fields[name]) if fields.get(name) else None for name in ("length", "metadata_bytes", "metadata_entries")
     )
-    return Refusal(reason, _labels(told["labels"]), count, within, (), length, size, entries)
+    return Refusal(reason, _labels(fields["labels"]), count, within, (), length, size, entries)
 
 
 def _ingester(text: str) -> Refusal | None:
@@ -156,9 +155,9 @@ def _ingester(text: str) -> Refusal | None:
 
 
 def pick(refusals: Sequence[Refusal], streams: Sequence[tuple[Mapping[str, str], Sequence[Sequence[Any]]]]) -> Picked:
-    """The entries `[ns, line, metadata?]` of `streams` that are meant: never more than the text counts."""
+    """Identify the rejected entries `[ns, line, metadata?]` of `streams`: never more than the response counts."""
     picked = Picked()
-    # Of a backlog that is too old, each second is told by itself: found by the second, not by looking through all.
+    # For a backlog that is too old, the response lists each second. An index by second avoids a scan for each.
     seconds: dict[int, list[tuple[int, int]]] = {}
     if any(refusal.within for refusal in refusals):
         for index, (_, values) in enumerate(streams):
@@ -182,7 +181,7 @@ def pick(refusals: Sequence[Refusal], streams: Sequence[tuple[Mapping[str, str],
                 if entry[0] in indexes and entry not in picked.reasons and wanted(streams[entry[0]][1][entry[1]])
             ]
             if refusal.within is not None:
-                # In the second of the limit, those beyond it are refused.
+                # Within the second that contains the limit, Loki rejects the entries beyond it.
                 meant.sort(key=time_of, reverse=refusal.reason == "too_far_in_future")
             meant = meant[:left]
             picked.reasons.update(dict.fromkeys(meant, refusal.reason))
@@ -192,7 +191,7 @@ def pick(refusals: Sequence[Refusal], streams: Sequence[tuple[Mapping[str, str],
 
 
 def _narrowing(refusal: Refusal) -> list[Callable[[Sequence[Any]], bool]]:
-    """What an entry that is meant must fulfil: the surest first."""
+    """Return predicates for the rejected entries, most specific first."""
     tests: list[Callable[[Sequence[Any]], bool]] = []
     if refusal.times:
         times = frozenset(refusal.times)
@@ -218,13 +217,13 @@ def _metadata_bytes(value: Sequence[Any]) -> int:
     return sum(len(name.encode()) + len(text.encode()) for name, text in pairs)
 
 
-def _is_stream(told: Mapping[str, str] | None, ours: Mapping[str, str]) -> bool:
-    """Loki adds labels of its own: `service_name`, `__stream_shard__`."""
-    if told is None:
+def _is_stream(reported: Mapping[str, str] | None, pushed: Mapping[str, str]) -> bool:
+    """Return whether the labels match, ignoring those that Loki adds (`service_name`, `__stream_shard__`)."""
+    if reported is None:
         return True
-    own = {name: text for name, text in ours.items() if text}  # Loki leaves out a label without a value
-    added = told.keys() - own.keys()
-    return all(told.get(name) == text for name, text in own.items()) and all(
+    own = {name: text for name, text in pushed.items() if text}  # Loki omits labels with an empty value
+    added = reported.keys() - own.keys()
+    return all(reported.get(name) == text for name, text in own.items()) and all(
         name == "service_name" or name.startswith("__") for name in added
     )
 
@@ -234,7 +233,7 @@ def _labels(text: str) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    """Text as Go's %q writes it. JSON knows most of its escapes."""
+    """Decode text in the form of Go's %q. JSON supports most of its escapes."""
     if "\\" not in value:
         return value
     value = _GO_ESCAPE.sub(_json_escape, value)
@@ -256,7 +255,7 @@ def _json_escape(match: re.Match[str]) -> str:
 
 
 def _nanoseconds(stamp: str) -> int:
-    """Of an RFC 3339 time of whole seconds; a fraction is left out."""
+    """Convert an RFC 3339 time, rounded down to whole seconds."""
     numbers = [int(stamp[begin:end]) for begin, end in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))]
     seconds = calendar.timegm((*numbers, 0, 0, 0))
     zone = re.search(r"([+-])(\d\d):(\d\d)$", stamp)

@@ -1,6 +1,7 @@
-"""From the spool to Loki: one thread for each destination, oldest first, until each entry is stored or set aside.
+"""Ships entries from the spool to Loki: one thread per destination, oldest first, until stored or quarantined.
 
-What is sent again is the same to the byte, and Loki stores it once: so whatever is in doubt is sent again.
+Whenever it is uncertain whether Loki stored an entry, the entry is sent again. It is identical to the byte, so Loki
+stores it once.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ if TYPE_CHECKING:
 _FIRST_BACKOFF = 0.5  # seconds
 _MAX_RETRY_AFTER = 300.0
 _IDLE_WAIT = 0.5
-# An ingester tells of the last stream of a push only: if another one of it came too fast or too late, its entries are
-# gone without a word (Loki's pkg/ingester/instance.go). So what may be refused goes alone: a stream of many bytes...
+# Loki's ingester reports errors only for the last stream of a push: rate-limited or late entries of other streams are
+# lost silently (pkg/ingester/instance.go). Streams that may be rejected are therefore pushed alone: large ones...
 _ALONE_BYTES = 64 * 1024
-# ...or one that goes back in time (Loki refuses at one hour).
+# ...and those that go back in time (Loki rejects entries that are one hour late).
 _ALONE_BEHIND = 30 * 60 * 1_000_000_000
 _KNOWN_STREAMS = 10_000
-# After so many 429 in a row, half of the push is tried: it may be more than Loki ever takes at once.
+# Number of consecutive 429 responses after which the push is halved: it may exceed what Loki accepts at once.
 _RATE_LIMITED_TO_SPLIT = 3
 _MIN_SPLIT_BYTES = 64 * 1024
-# Pushes that are refused as a whole, and none accepted, until the search for the bad entry ends.
+# Number of pushes rejected as a whole, with none accepted, after which the search for the invalid entry ends.
 _MAX_SEARCH_PUSHES = 64
-# Batches of which nothing was accepted, until that is held to be the destination's fault and not the entries'.
+# Number of consecutive batches without an accepted entry after which the destination is considered faulty, not the
+# entries.
 _REFUSED_BATCHES = 3
 
 #: Upper bounds of the buckets of push durations, in seconds.
@@ -48,7 +50,7 @@ DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class Source(Protocol):
-    """What is shipped: the spool's reader of one destination."""
+    """The source of payloads: the spool's reader for one destination."""
 
     def read(self, max_bytes: int, max_wait: float = 0.0) -> Sequence[tuple[Any, bytes]]: ...
     def acknowledge(self, cursor: Any) -> None: ...
@@ -57,19 +59,19 @@ class Source(Protocol):
 
 @dataclass
 class ShipCounts:
-    """What one shipper did so far. It alone writes; whoever reads gets numbers that are a moment old."""
+    """The counters of one shipper. Written only by its thread; other threads may read slightly old values."""
 
-    lines: int = 0  # that Loki has
-    bytes: int = 0  # of their values, as JSON
+    lines: int = 0  # stored by Loki
+    bytes: int = 0  # size of their values as JSON
     pushes: int = 0
     retries: int = 0
     failures: Counter[str] = field(default_factory=Counter)  # pushes by reason
-    dropped: Counter[str] = field(default_factory=Counter)  # lines by reason: set aside
-    oldest: float | None = None  # Unix seconds of the oldest line that is on its way
+    dropped: Counter[str] = field(default_factory=Counter)  # quarantined lines by reason
+    oldest: float | None = None  # Unix seconds of the oldest line being sent
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))  # pushes by bucket
     duration_sum: float = 0.0  # seconds
     failing_since: float | None = None  # Unix seconds
-    failure: str = ""  # why, while it is failing
+    failure: str = ""  # the error, while it is failing
 
     def observe(self, seconds: float) -> None:
         self.pushes += 1
@@ -77,18 +79,18 @@ class ShipCounts:
         self.duration_sum += seconds
 
 
-#: Entries of a push, opened: labels, and `[ns as text, line, metadata?]` of each.
-_Opened = list[tuple[dict[str, str], list[list[Any]]]]
-#: An entry with the reason why it was refused.
+#: The decoded entries of a push: labels, and `[ns as text, line, metadata?]` of each entry.
+_Decoded = list[tuple[dict[str, str], list[list[Any]]]]
+#: A rejected entry: reason, labels and `[ns as text, line, metadata?]`.
 _Refused = tuple[str, dict[str, str], list[Any]]
 
 
 class _Stopped(Exception):
-    """A stop was asked for before the batch was through."""
+    """A stop was requested before the batch was finished."""
 
 
 class _Suspended(Exception):
-    """The batch is to be tried again later, from the beginning."""
+    """The batch must be retried later from the beginning."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -96,7 +98,7 @@ class _Suspended(Exception):
 
 
 class Shipper(threading.Thread):
-    """Ships what `source` gives until `stop` is set. Raises as Pusher does."""
+    """Ships the payloads of `source` until `stop` is set. Raises the same errors as Pusher."""
 
     def __init__(
         self, source: Source, settings: LokiSettings, quarantine: Quarantine, counts: ShipCounts, stop: threading.Event
@@ -110,11 +112,11 @@ class Shipper(threading.Thread):
         self._stop_asked = stop
         self._pusher = Pusher(settings, stop)
         self._log = logging.getLogger("deckwatch.logs.ship")
-        self._lines = self._bytes = 0  # of this batch, that Loki has
-        self._failures = 0  # in a row
-        self._refused_batches = _REFUSED_BATCHES  # in a row; nothing is known of a destination at first
-        self._reported: frozenset[str] = frozenset()  # reasons of what the last batch had set aside
-        self._newest: dict[tuple[tuple[str, str], ...], int] = {}  # nanoseconds, of streams
+        self._lines = self._bytes = 0  # of the current batch, stored by Loki
+        self._failures = 0  # consecutive
+        self._refused_batches = _REFUSED_BATCHES  # consecutive; a destination must first prove that it works
+        self._reported: frozenset[str] = frozenset()  # reasons of the last batch's quarantined entries
+        self._newest: dict[tuple[tuple[str, str], ...], int] = {}  # newest Unix nanoseconds by stream
 
     def run(self) -> None:
         try:
@@ -132,7 +134,7 @@ class Shipper(threading.Thread):
             self._retry_batch(suspended.reason, str(suspended))
         except OSError as error:
             self._retry_batch("disk", error.strerror or str(error))
-        except Exception as error:  # noqa: BLE001  the loop that must not end while there are logs
+        except Exception as error:  # noqa: BLE001  an unexpected error must not end the shipping loop
             self._log.exception("shipping to %s", self.destination)
             self._retry_batch("internal", type(error).__name__)
 
@@ -153,7 +155,7 @@ class Shipper(threading.Thread):
         for _, payload in records:
             try:
                 parts += decode(payload)
-            except ValueError as wrong:  # whole, says its checksum: so it was written wrong
+            except ValueError as wrong:  # its checksum was valid, so it was written incorrectly
                 refused.append(("unreadable", {}, ["0", f"{wrong}: {payload[:1024]!r}"]))
         self.counts.oldest = min((part.oldest for part in parts), default=0) / 1e9 or None
         suspects: list[_Refused] = []
@@ -170,7 +172,7 @@ class Shipper(threading.Thread):
         self.counts.oldest = None
 
     def _next_records(self) -> list[tuple[Any, bytes]]:
-        """Payloads of `batch_bytes`, or what comes in `batch_wait` from the first one on."""
+        """Return payloads up to `batch_bytes`, or those that arrive within `batch_wait` of the first."""
         most = self._settings.batch_bytes
         records = list(self._source.read(most, _IDLE_WAIT))
         size = sum(len(payload) for _, payload in records)
@@ -185,7 +187,7 @@ class Shipper(threading.Thread):
         return records
 
     def _plan(self, streams: Streams) -> list[Streams]:
-        """The pushes of a batch: streams of which Loki may refuse a part each alone, the others together."""
+        """Split a batch into pushes: one for each stream that Loki may partly reject, and one for all others."""
         alone: Streams = []
         together: Streams = []
         for labels, parts in streams:
@@ -203,7 +205,10 @@ class Shipper(threading.Thread):
         return [[stream] for stream in alone] + ([together] if together else [])
 
     def _deliver(self, streams: Streams, refused: list[_Refused], suspects: list[_Refused]) -> bool:
-        """Push until each entry is stored, `refused`, or a suspect: refused with nothing that says why. Any stored?"""
+        """Push until each entry is stored, in `refused`, or in `suspects`. Return whether any was stored.
+
+        Suspects are entries that were rejected without a reason.
+        """
         accepted, search = False, _MAX_SEARCH_PUSHES
         pushes = [streams]
         while pushes:
@@ -213,7 +218,7 @@ class Shipper(threading.Thread):
                 accepted = True
                 self._stored(streams)
                 continue
-            opened = _open(streams)
+            opened = _decoded(streams)
             if isinstance(result, Rejected) and result.refusals.items:
                 picked = pick(result.refusals.items, opened)
                 if picked.reasons:
@@ -222,7 +227,7 @@ class Shipper(threading.Thread):
                         accepted = True
                         self._stored(rest)
                     elif rest:
-                        pushes.append(rest)  # what is stored is not stored twice, and what else is wrong comes to light
+                        pushes.append(rest)  # stored entries are not stored twice, and other errors are reported
                     continue
             entries = sum(len(values) for _, values in opened)
             search -= isinstance(result, Rejected)
@@ -235,20 +240,20 @@ class Shipper(threading.Thread):
             reason = "body_too_large" if isinstance(result, TooLarge) else "rejected"
             suspects += ((reason, labels, value) for labels, values in opened for value in values)
             if not accepted and not getattr(result, "plain", True):
-                # The page of a proxy: it is not about the entries.
+                # A proxy's error page says nothing about the entries.
                 raise _Suspended("bad_request", result.text)
         return accepted
 
     def _check_destination(self, suspects: list[_Refused]) -> None:
-        """Nothing of a batch was accepted: its entries' fault, or that of the destination (a wrong URL, say)?"""
+        """Suspend the batch if too many batches in a row had no accepted entry (for example, if the URL is wrong)."""
         if self._refused_batches >= _REFUSED_BATCHES:
-            raise _Suspended("bad_request", f"none of the last {len(suspects)} entries was accepted")
+            raise _Suspended("bad_request", f"none of the last {len(suspects)} entries was accepted; check the url")
         self._refused_batches += 1
 
     # A push
 
     def _push_until_answered(self, streams: Streams) -> Result:
-        """Try until there is an answer about the entries; a 429 that stays is one, of a push that can be split."""
+        """Push until the response is about the entries. If 429 persists, return it for a push that can be split."""
         limited = 0
         while True:
             if self._stop_asked.is_set():
@@ -260,7 +265,7 @@ class Shipper(threading.Thread):
                 self._answered(result)
                 return result
             if self._stop_asked.is_set():
-                raise _Stopped  # which may be why there was no answer
+                raise _Stopped  # the stop may have caused the failure
             self._failed(result.reason, result.text)
             wait = self._backoff()
             if result.after is not None:
@@ -273,7 +278,7 @@ class Shipper(threading.Thread):
             self.counts.retries += 1
 
     def _backoff(self) -> float:
-        """Seconds, with full jitter: destinations that come back are not met by all agents at once."""
+        """Return the wait in seconds, with full jitter so that not all agents retry at the same time."""
         most = min(self._settings.max_backoff, _FIRST_BACKOFF * 2 ** min(self._failures - 1, 32))
         return random.uniform(0, most)
 
@@ -284,7 +289,7 @@ class Shipper(threading.Thread):
         if self.counts.failing_since is None:
             self.counts.failing_since = time.time()
             self._log.warning(
-                "Loki %s is failing (%s): %s. Logs stay in the spool until it works again.",
+                "pushes to Loki %s are failing (%s): %s. Lines stay in the spool and are retried.",
                 self.destination,
                 reason,
                 text,
@@ -301,7 +306,7 @@ class Shipper(threading.Thread):
             seconds = round(time.time() - self.counts.failing_since, 1)
             self.counts.failing_since, self.counts.failure = None, ""
             self._log.info(
-                "Loki %s works again after %s s",
+                "pushes to Loki %s succeed again after %s s",
                 self.destination,
                 seconds,
                 extra={"event": "loki.recovered", "destination": self.destination, "seconds": seconds},
@@ -314,7 +319,7 @@ class Shipper(threading.Thread):
                 self._bytes += len(part.values)
 
     def _set_aside(self, refused: list[_Refused]) -> None:
-        """Into the quarantine: only then are they out of the spool."""
+        """Write rejected entries to the quarantine. Must happen before the batch is acknowledged."""
         if not refused:
             self._reported = frozenset()
             return
@@ -324,7 +329,7 @@ class Shipper(threading.Thread):
         if not reasons.keys() <= self._reported:
             summary = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
             self._log.warning(
-                "Loki %s refused log lines: %s; they are in %s",
+                "Loki %s rejected log lines: %s. They are stored in %s; list them with: deckwatch logs quarantine",
                 self.destination,
                 summary,
                 self._quarantine.path,
@@ -337,12 +342,12 @@ def _size(streams: Streams) -> int:
     return sum(len(part.values) for _, parts in streams for part in parts)
 
 
-def _open(streams: Streams) -> _Opened:
+def _decoded(streams: Streams) -> _Decoded:
     return [(labels, [value for part in parts for value in values_of(part)]) for labels, parts in streams]
 
 
-def _without(opened: _Opened, reasons: dict[tuple[int, int], str], refused: list[_Refused]) -> Streams:
-    """The streams without the entries that have a reason, which go to `refused`."""
+def _without(opened: _Decoded, reasons: dict[tuple[int, int], str], refused: list[_Refused]) -> Streams:
+    """Move entries that have a reason to `refused`, and return the streams without them."""
     rest: Streams = []
     for index, (labels, values) in enumerate(opened):
         kept = []
@@ -357,8 +362,8 @@ def _without(opened: _Opened, reasons: dict[tuple[int, int], str], refused: list
     return rest
 
 
-def _halves(opened: _Opened) -> list[Streams]:
-    """Two pushes for one of several entries: half of its streams each, or half of the entries of its only one."""
+def _halves(opened: _Decoded) -> list[Streams]:
+    """Split a push in two: by streams, or by entries if it has only one stream."""
     if len(opened) > 1:
         middle = len(opened) // 2
         halves = [opened[:middle], opened[middle:]]

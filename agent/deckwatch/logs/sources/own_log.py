@@ -1,4 +1,4 @@
-"""The agent's own log and events on their way to Loki."""
+"""The agent's own log and events as a log source."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deckwatch.logs.parsing.levels import normalized
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What these say would go round in circles: each message about a failed push would be pushed.
+#: These loggers are not shipped, because each message about a failed push would cause another push.
 _SHIPPING = "deckwatch.logs"
 _MAX_WAITING = 10_000
 
 
 class OwnLog(logging.Handler):
-    """Takes what is logged until the pipeline fetches it. Never waits, and never raises into whoever logs.
+    """Buffers log records until the pipeline takes them. Never blocks the logging code or raises into it.
 
-    It outlives a reload, so that nothing is missed between two pipelines.
+    Survives a reload, so that no record is lost between two pipelines.
     """
 
     def __init__(self) -> None:
@@ -30,15 +30,15 @@ class OwnLog(logging.Handler):
         self._labels: Mapping[str, str] = {}
         self._by_level: dict[str, Labels] = {}
         self._waiting: deque[Entry] = deque()
-        self.dropped = 0  # lines, since nobody fetched those before them
+        self.dropped = 0  # lines dropped because the buffer was full
 
     def use(self, labels: Mapping[str, str] | None) -> None:
-        """Take what is logged from now on, with these labels; None is to take nothing."""
+        """Start buffering with these labels, or stop if they are None."""
         if labels is None:
             logging.getLogger().removeHandler(self)
             return
         self._labels, self._by_level = dict(labels), {}
-        logging.getLogger().addHandler(self)  # once, however often it is called
+        logging.getLogger().addHandler(self)  # no effect if already added
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == _SHIPPING or record.name.startswith(f"{_SHIPPING}."):
@@ -54,14 +54,14 @@ class OwnLog(logging.Handler):
         self._waiting.append(Entry(self._labels_of(record.levelname), int(record.created * 1e9), text, {}, 0))
 
     def _labels_of(self, level: str) -> Labels:
-        known = self._by_level  # of the labels of this moment
+        known = self._by_level  # use() may replace it in another thread
         labels = known.get(level)
         if labels is None:
             labels = known[level] = tuple(sorted({**self._labels, "level": normalized(level)}.items()))
         return labels
 
     def take(self) -> list[Entry]:
-        """What was logged since the last time, oldest first."""
+        """Return and remove the buffered entries, oldest first."""
         entries = []
         while self._waiting:
             entries.append(self._waiting.popleft())

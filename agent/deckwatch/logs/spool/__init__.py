@@ -1,1 +1,1 @@
-"""The spool on disk between those who read logs and those who ship them."""
+"""The on-disk spool between the log readers and the shippers."""

@@ -1,4 +1,4 @@
-"""The folder of the spool: its lock, its segments, what of them may be read, and the acknowledgements beside them."""
+"""The spool's folder: the lock, the segments with their readable sizes, and the acknowledgement files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ACK = re.compile(rb"DWACK1 (([0-9]{1,16}) ([0-9]{1,16})) ([0-9a-f]{8})\n")
-_FIX = "give the agent a folder that it may write to: --state-dir, or logs.spool.dir"
+_FIX = "set --state-dir or logs.spool.dir to a folder that the agent can write to"
 
 
 class SpoolError(Exception):
-    """The spool cannot be used: the message says what failed, where, and how to fix it."""
+    """The spool cannot be used. The message says what failed, where, and how to fix it."""
 
 
 class Cursor(NamedTuple):
-    """A place between records. Cursors are ordered as the records were written."""
+    """A position between records. Cursors sort in the order in which records were written."""
 
     segment: int
     offset: int
@@ -39,27 +39,27 @@ START = Cursor(0, 0)
 
 
 class Folder:
-    """Makes the folder or takes it as it is, for this process alone, and puts right what a crash left in it.
+    """Creates or opens the folder, locks it for this process and repairs it after a crash.
 
-    `changed` guards what is public here, and is notified of whatever somebody may wait for. Raises SpoolError.
+    `changed` guards the public attributes and is notified of every change. Raises SpoolError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.changed = threading.Condition(threading.Lock())
-        self.sizes: dict[int, int] = {}  # of the segments, oldest first: up to there they may be read
+        self.sizes: dict[int, int] = {}  # readable size by segment, oldest first
         self.total = 0
         self.damaged = 0
         self.next_number = 0
-        self._lost: set[Cursor] = set()  # damaged stretches that are still there, each of which all readers meet
+        self._lost: set[Cursor] = set()  # starts of damaged ranges that are counted; every reader encounters each
         self._lock = _locked(path)
         try:
             self._recover()
         except OSError as error:
             self.unlock()
             raise SpoolError(
-                f"the spool {path} cannot be read ({error.strerror}: {error.filename or path}): make its files "
-                "readable and writable for the agent, or set logs.spool.dir"
+                f"cannot read the spool {path} ({error.strerror}: {error.filename or path}): give the agent read and "
+                "write access to its files, or set logs.spool.dir"
             ) from None
         except SpoolError:
             self.unlock()
@@ -80,7 +80,7 @@ class Folder:
         return Cursor(number, self.sizes[number])
 
     def bytes_after(self, cursor: Cursor) -> int:
-        """Bytes of records."""
+        """Return the size of the records after the cursor, in bytes."""
         total = 0
         for number, size in self.sizes.items():
             if number >= cursor.segment:
@@ -88,16 +88,16 @@ class Folder:
         return total
 
     def delete(self, number: int) -> None:
-        """Raises OSError, with the segment still there."""
+        """Delete a segment. Raises OSError and keeps the segment."""
         self.file(number).unlink(missing_ok=True)
         self.total -= self.sizes.pop(number)
-        # Not those of this one yet: it may be open somewhere.
+        # Keep those of this segment: a reader may still have it open.
         self._lost = {cursor for cursor in self._lost if cursor.segment >= number}
 
     # Reading, in any thread
 
     def next(self, cursor: Cursor) -> tuple[Cursor, int] | None:
-        """Where to read on, and the end of the readable part of that segment; None if everything was read."""
+        """Return where to continue reading and the readable end of that segment; None if everything was read."""
         with self.changed:
             for number, size in self.sizes.items():
                 if number >= cursor.segment and (begin := _begin(number, cursor)) < size:
@@ -106,12 +106,12 @@ class Folder:
 
     @contextlib.contextmanager
     def opened(self, number: int) -> Iterator[int | None]:
-        """A file descriptor to read with; None for a segment that has gone meanwhile."""
+        """Open a segment for reading. Yield its file descriptor, or None if the segment was deleted."""
         try:
             fd = os.open(self.file(number), os.O_RDONLY)
         except FileNotFoundError:
             with self.changed:
-                if number in self.sizes:  # somebody else took the file away: who knows how many records
+                if number in self.sizes:  # deleted by another program; the number of lost records is unknown
                     self.delete(number)
                     self.damaged += 1
             yield None
@@ -122,7 +122,7 @@ class Folder:
             os.close(fd)
 
     def records(self, fd: int, at: Cursor, end: int) -> Iterator[tuple[Cursor, bytes]]:
-        """The undamaged records of an open segment from a cursor to the offset `end`, each with the cursor after it."""
+        """Yield the undamaged records between a cursor and the offset `end`, each with the cursor after it."""
         while at.offset < end:
             payload = segment.payload_at(fd, at.offset, end)
             if payload is None:
@@ -132,7 +132,7 @@ class Folder:
                 yield at, payload
 
     def after_damage(self, fd: int, at: Cursor, end: int) -> Cursor:
-        """Where the next whole record begins. What lies between is counted once, whoever comes by."""
+        """Return the cursor of the next intact record. Damage is counted once, however many readers encounter it."""
         found = segment.next_record(fd, at.offset + 1, end)
         lost = segment.records_lost(fd, at.offset, found, end)
         with self.changed:
@@ -145,7 +145,7 @@ class Folder:
 
     def _recover(self) -> None:
         numbers = sorted(n for path in self.path.iterdir() if (n := segment.number_of(path.name)) is not None)
-        for number in numbers:  # all of them before anything is changed
+        for number in numbers:  # check all segments before changing any
             _refuse_other_version(self.file(number))
         for number in numbers:
             self.sizes[number] = self.file(number).stat().st_size
@@ -156,11 +156,11 @@ class Folder:
             if self.sizes[number] <= len(HEADER):
                 self.delete(number)
         acknowledged = [cursor.segment for path in self.path.glob("*.ack") if (cursor := read_ack(path))]
-        # The clock, since all files may be gone, and with them the numbers that there were.
+        # The clock keeps numbers unique even if all files, and thus the earlier numbers, were deleted.
         self.next_number = max(time.time_ns() // 1_000_000, *(n + 1 for n in [0, *numbers, *acknowledged]))
 
     def _cut_unfinished_record(self, number: int) -> None:
-        """Truncate the segment before the record that a crash left unfinished."""
+        """Truncate the segment before a record that a crash left incomplete."""
         size = self.sizes[number]
         fd = os.open(self.file(number), os.O_RDWR)
         try:
@@ -175,7 +175,7 @@ class Folder:
 
 
 def read_ack(path: Path) -> Cursor | None:
-    """None for one that is missing or damaged."""
+    """Read an acknowledgement file. Return None if it is missing or damaged."""
     try:
         match = _ACK.fullmatch(path.read_bytes())
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def read_ack(path: Path) -> Cursor | None:
 
 
 def write_ack(path: Path, cursor: Cursor) -> None:
-    """Durable when it returns. Raises OSError, with the old one still in place."""
+    """Write an acknowledgement file durably. Raises OSError and keeps the old file."""
     text = b"%d %d" % cursor
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -205,7 +205,7 @@ def write_ack(path: Path, cursor: Cursor) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make durable which names there are in it."""
+    """Make the folder's directory entries durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -214,35 +214,35 @@ def sync_folder(path: Path) -> None:
 
 
 def _begin(number: int, cursor: Cursor) -> int:
-    """The offset in a segment at which what is after the cursor begins."""
+    """Return the offset in a segment where the records after the cursor begin."""
     return max(cursor.offset, len(HEADER)) if number == cursor.segment else len(HEADER)
 
 
 def _locked(folder: Path) -> int:
-    """The file descriptor that holds the lock of a folder, which is made where it is missing."""
+    """Lock the folder, creating it if it is missing. Return the file descriptor of the lock."""
     try:
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
             sync_folder(folder.parent)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool {folder} cannot be written by user {os.geteuid()}: {_FIX}")
+            raise SpoolError(f"cannot write to the spool {folder} as user {os.geteuid()}: {_FIX}")
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except (FileExistsError, NotADirectoryError):
-        raise SpoolError(f"the spool {folder} cannot be made: a file is in its way; move it, or {_FIX}") from None
+        raise SpoolError(f"cannot create the spool {folder}: a file has that name. Move it, or {_FIX}") from None
     except OSError as error:
-        raise SpoolError(f"the spool {folder} cannot be written ({error.strerror}): {_FIX}") from None
+        raise SpoolError(f"cannot write to the spool {folder} ({error.strerror}): {_FIX}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
         os.close(fd)
         if not isinstance(error, BlockingIOError):
-            raise SpoolError(f"the spool {folder} cannot be locked ({error.strerror}): {_FIX}") from None
+            raise SpoolError(f"cannot lock the spool {folder} ({error.strerror}): {_FIX}") from None
         raise SpoolError(
-            f"the spool {folder} is in use by another agent (process {owner or 'unknown'}): stop that one, or give "
-            "each a folder of its own (--state-dir, or logs.spool.dir)"
+            f"the spool {folder} is in use by another agent (process {owner or 'unknown'}): stop that process, or give "
+            "each agent its own folder (--state-dir, or logs.spool.dir)"
         ) from None
-    with contextlib.suppress(OSError):  # on a full disk the lock does without a name
+    with contextlib.suppress(OSError):  # on a full disk, the lock file has no process ID
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
     return fd
@@ -250,7 +250,7 @@ def _locked(folder: Path) -> int:
 
 def _refuse_other_version(path: Path) -> None:
     if not path.is_file():
-        raise SpoolError(f"the spool cannot be used: {path} is not a file; move it away")
+        raise SpoolError(f"cannot use the spool: {path} is not a file. Move it out of the folder.")
     fd = os.open(path, os.O_RDONLY)
     try:
         version = segment.other_version(fd)
@@ -258,6 +258,6 @@ def _refuse_other_version(path: Path) -> None:
         os.close(fd)
     if version:
         raise SpoolError(
-            f"the spool was written by another version of deckwatch ({path} begins with {version!r}): let that version "
-            "send what is in it, or move the folder away. Nothing in it was changed"
+            f"the spool was written by another version of Deckwatch ({path} begins with {version!r}) and was not "
+            "changed: run that version until the spool is empty, or move the folder"
         )

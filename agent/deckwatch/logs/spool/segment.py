@@ -1,9 +1,9 @@
-"""Segments: the files of the spool, and how records lie in them.
+"""The format of segments, the files of the spool.
 
-A segment is a file `<16 digits>.log`. It begins with HEADER: `DWSPOOL` and the version, and a crc32 of both, so that
-another version is told from a flipped bit. Records follow, little endian: `[magic, 2 bytes][length u32][crc32 u32]
-[payload]`, the crc over length and payload. Functions take a file descriptor and use pread, so that
-several threads may read.
+A segment is a file `<16 digits>.log`. It begins with HEADER: `DWSPOOL`, the version, and a crc32 of both, which
+distinguishes another version from a flipped bit. Records follow, little endian: `[magic, 2 bytes][length u32]
+[crc32 u32][payload]`, where the crc covers length and payload. Functions take a file descriptor and use pread, so
+several threads can read at the same time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VERSION = _NAME + b"1"
 _HEADER_CRC = struct.pack("<I", crc32(_VERSION))
 HEADER = _VERSION + _HEADER_CRC
 
-_RECORD_MAGIC = b"\xfe\xd1"  # bytes that are in no UTF-8 text
+_RECORD_MAGIC = b"\xfe\xd1"  # never occurs in UTF-8 text
 _LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<2sII")
 HEAD_BYTES = _HEAD.size
@@ -38,13 +38,13 @@ def file_name(number: int) -> str:
 
 
 def number_of(name: str) -> int | None:
-    """The number of the segment in a file of this name; None where the name is not a segment's."""
+    """Return the segment number in a file name; None if it is not the name of a segment."""
     match = _FILE_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def other_version(fd: int) -> bytes | None:
-    """The first bytes of a segment that another version wrote; None for one of this version, damaged or not."""
+    """Return the version bytes of a segment written by another version; None if written by this one, even damaged."""
     begins = _pread(fd, len(HEADER), 0)
     version, crc = begins[: len(_VERSION)], begins[len(_VERSION) :]
     if len(version) < len(_VERSION) or not version.startswith(_NAME):
@@ -53,19 +53,19 @@ def other_version(fd: int) -> bytes | None:
 
 
 def head_of(payload: bytes) -> bytes:
-    """What goes before the payload in its record."""
+    """Return the head of a record: everything before the payload."""
     length = len(payload)
     return _HEAD.pack(_RECORD_MAGIC, length, crc32(payload, crc32(_LENGTH.pack(length))))
 
 
 def write(fd: int, parts: Sequence[bytes], offset: int) -> int:
-    """Write the parts at this offset, one after the other; the offset after them. OSError: some may be written."""
+    """Write the parts at `offset` and return the offset after them. On OSError, some may have been written."""
     offset += (written := os.pwritev(fd, parts, offset))
     for part in parts:
         if written >= len(part):
             written -= len(part)
             continue
-        # The system took less than all of it, as it does when the disk fills up; the next try says why.
+        # A short write, for example on a full disk. The next write reports the reason.
         rest = memoryview(part)[written:]
         written = 0
         while rest:
@@ -76,13 +76,13 @@ def write(fd: int, parts: Sequence[bytes], offset: int) -> int:
 
 
 def length_at(fd: int, offset: int, end: int) -> int | None:
-    """Bytes of the payload whose record seems to begin here; None where none does that would end before `end`."""
+    """Return the payload size of the record that seems to begin here; None unless it would end by `end`."""
     head = _head_at(fd, offset, end)
     return head[0] if head else None
 
 
 def payload_at(fd: int, offset: int, end: int) -> bytes | None:
-    """The payload of the record that begins here; None where no whole record does."""
+    """Return the payload of the record that begins here; None if there is no intact record."""
     head = _head_at(fd, offset, end)
     if head is None:
         return None
@@ -94,7 +94,7 @@ def payload_at(fd: int, offset: int, end: int) -> bytes | None:
 
 
 def next_record(fd: int, offset: int, end: int) -> int:
-    """Where the first whole record at or after `offset` begins; `end` where there is none before it."""
+    """Return where the first intact record at or after `offset` begins, or `end` if there is none."""
     while offset + HEAD_BYTES <= end:
         chunk = _pread(fd, min(_CHUNK, end - offset), offset)
         at = chunk.find(_RECORD_MAGIC)
@@ -102,19 +102,19 @@ def next_record(fd: int, offset: int, end: int) -> int:
             if payload_at(fd, offset + at, end) is not None:
                 return offset + at
             at = chunk.find(_RECORD_MAGIC, at + 1)
-        offset += _CHUNK - 1  # the magic may lie across
+        offset += _CHUNK - 1  # the magic may span two chunks
     return end
 
 
 def records_lost(fd: int, start: int, stop: int, end: int) -> int:
-    """How many records were in the stretch from `start` to `stop` that holds no whole one: 1 where it cannot be told.
+    """Return the number of records lost between `start` and `stop`, a range without intact records: 1 if unknown.
 
-    A stretch at the end of the file is none if it is the beginning of a record whose writing was cut short, or the
-    zeros that a power cut leaves.
+    A range at the end of the file counts as 0 if it is the beginning of an interrupted write, or the zeros that a
+    power failure leaves.
     """
     if stop == end and (_torn(fd, start, end) or _zeros(fd, start, end)):
         return 0
-    # Lengths are trusted to count by only if they lead exactly to where the stretch ends.
+    # Trust the lengths for counting only if they lead exactly to the end of the range.
     lost = 0
     while start < stop and (length := length_at(fd, start, stop)) is not None:
         start += HEAD_BYTES + length
@@ -123,7 +123,7 @@ def records_lost(fd: int, start: int, stop: int, end: int) -> int:
 
 
 def whole_until(fd: int, size: int) -> tuple[int, int]:
-    """Where the last whole record of a file of `size` bytes ends (0: there is none), and the records lost after it."""
+    """Return where the last intact record of a file of `size` bytes ends (0 if none), and the records lost after it."""
     offset, whole = len(HEADER), 0
     while offset < size:
         payload = payload_at(fd, offset, size)
@@ -136,7 +136,7 @@ def whole_until(fd: int, size: int) -> tuple[int, int]:
 
 
 def _head_at(fd: int, offset: int, end: int) -> tuple[int, int] | None:
-    """Length and crc."""
+    """Return the length and crc of the record head at `offset`, if it is plausible."""
     if offset + HEAD_BYTES > end:
         return None
     head = _pread(fd, HEAD_BYTES, offset)
@@ -149,7 +149,7 @@ def _head_at(fd: int, offset: int, end: int) -> tuple[int, int] | None:
 
 
 def _torn(fd: int, start: int, end: int) -> bool:
-    """The bytes up to the end of the file are less than the record that they begin."""
+    """Return whether the rest of the file is the beginning of an incomplete record."""
     head = _pread(fd, HEAD_BYTES, start)
     if not head.startswith(_RECORD_MAGIC[: len(head)]):
         return False
@@ -159,7 +159,7 @@ def _torn(fd: int, start: int, end: int) -> bool:
     present = end - start - HEAD_BYTES
     if length <= present:
         return False
-    # A whole record whose length is damaged looks the same, but for its crc.
+    # A complete record with a damaged length looks the same, except for its crc.
     return bool(crc32(_pread(fd, present, start + HEAD_BYTES), crc32(_LENGTH.pack(present))) != crc)
 
 
@@ -178,4 +178,4 @@ def _pread(fd: int, size: int, offset: int) -> bytes:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        return b""  # a sector that cannot be read is damage like any other
+        return b""  # treat an unreadable sector as damage

@@ -1,8 +1,9 @@
-"""The spool: payloads on disk between those who read logs and those who ship them, safe against crashes.
+"""The spool: a crash-safe queue of payloads on disk between the log readers and the shippers.
 
-One thread writes (append, sync, release), and one thread for each destination reads. Records are in segments (see
-segment.py); a destination's acknowledged cursor is in `<name>.ack`. After a start, records go into a new segment, and
-no cursor is used twice: an acknowledgement or a checkpoint that outlived its records in a power cut covers no new ones.
+One thread writes (append, sync, release), and one thread per destination reads. Records are stored in segments (see
+segment.py); a destination's acknowledged cursor is stored in `<name>.ack`. Each start begins a new segment, and cursors
+are never reused: an acknowledgement or checkpoint that survived a power failure longer than its records does not cover
+new ones.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Reader", "Spool", "SpoolError", "SpoolFull"]
 
-# A full spool drops whole segments: this many of them at least share its room, whatever their configured size.
+# A full spool drops whole segments, so it must consist of at least this many, whatever their configured size.
 _MIN_SEGMENTS = 8
-# Segments that a caller left without a sync; each holds a file descriptor.
+# Maximum number of unsynced complete segments; each keeps a file descriptor open.
 _MAX_UNSYNCED = 16
 
-Payload = bytes  # by this name, since Spool.bytes is a number
+Payload = bytes  # an alias, because Spool.bytes hides the built-in
 
 
 class SpoolFull(Exception):
-    """There is no room for the payload, or it is larger than the whole spool may be."""
+    """The spool has no space for the payload, or the payload exceeds the maximum size of the spool."""
 
 
 class Spool:
-    """Opens the folder, or makes it, for this process alone, and puts right what a crash left behind.
+    """Opens or creates the folder, locks it for this process and repairs it after a crash.
 
-    `when_full` is `drop_oldest`, `drop_newest` or `block`; of the last two, it is for the caller of append to do so.
-    `on_drop(payload, "full")` is called, in the writer's thread, for each that is dropped though some reader had not
-    acknowledged it (one that a reader was just sending included). Raises SpoolError.
+    `when_full` is `drop_oldest`, `drop_newest` or `block`; the caller of `append` must implement the last two.
+    `on_drop(payload, "full")` is called in the writer's thread for each dropped payload that some reader had not
+    acknowledged, including one that a reader was sending. Raises SpoolError.
     """
 
     def __init__(
@@ -50,33 +51,33 @@ class Spool:
         self._drops_oldest = when_full == "drop_oldest"
         self._segment_bytes = min(segment_bytes, max_bytes // _MIN_SEGMENTS)
         self._on_drop = on_drop
-        self.lost: list[Payload] = []  # dropped, to be told by the writer
+        self.lost: list[Payload] = []  # dropped payloads that the writer has yet to report
         self._folder = Folder(folder)
         self._changed = self._folder.changed
         # Guarded by _changed.
         self._closed = False
         self._readers: dict[str, Reader] = {}
         self._released = START
-        self._unsynced: dict[int, int] = {}  # file descriptors of segments that are complete
-        # The writer's own.
+        self._unsynced: dict[int, int] = {}  # file descriptors of complete segments
+        # Used only by the writer.
         self._current: int | None = None
         self._fd = -1
         self._new_names = False
 
     @property
     def bytes(self) -> int:
-        """Bytes that the slowest reader has not acknowledged."""
+        """Number of bytes that the slowest reader has not acknowledged."""
         with self._changed:
             return self._folder.bytes_after(self._slowest())
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of all segments: never more than `max_bytes`, but for a spool that held more when it was opened."""
+        """Size of all segments in bytes. At most `max_bytes`, unless the spool was larger when it was opened."""
         return self._folder.total
 
     @property
     def damaged(self) -> int:
-        """Records lost to damage as far as it was met: in the newest segment at the start, in others on reading."""
+        """Number of damaged records found so far: at startup in the newest segment, in others when they are read."""
         return self._folder.damaged
 
     @property
@@ -85,15 +86,15 @@ class Spool:
             return self._folder.end()
 
     def append(self, payload: Payload) -> Cursor:
-        """Add one record, whole or not at all; the cursor after it. It is durable after the next sync.
+        """Append one record atomically and return the cursor after it. It is durable after the next sync.
 
-        Raises SpoolFull, and OSError (a full disk, say) with the spool as it was.
+        Raises SpoolFull or OSError (for example on a full disk) and leaves the spool unchanged.
         """
         if self._closed:
             raise ValueError("the spool is closed")
         size = HEAD_BYTES + len(payload)
         if len(HEADER) + size > self._max_bytes:
-            raise SpoolFull(f"a payload of {len(payload)} bytes is larger than the spool ({self._max_bytes} bytes)")
+            raise SpoolFull(f"a payload of {len(payload)} bytes exceeds the spool's limit of {self._max_bytes} bytes")
         if len(self._unsynced) > _MAX_UNSYNCED:
             self.sync()
         self._make_room(size)
@@ -117,7 +118,7 @@ class Spool:
         return Cursor(number, after)
 
     def sync(self) -> None:
-        """Make durable what was appended. Raises OSError."""
+        """Make all appended records durable. Raises OSError."""
         with self._changed:
             lost, self.lost = self.lost, []
         for payload in lost:
@@ -137,7 +138,7 @@ class Spool:
                 os.close(fd)
 
     def records(self, start: Cursor | None = None) -> Iterator[tuple[Cursor, Payload]]:
-        """The records from `start` on, or all, each with the cursor after it; damaged ones are left out."""
+        """Yield the records after `start`, or all, each with the cursor after it. Damaged records are skipped."""
         cursor = start or START
         while found := self._folder.next(cursor):
             cursor, end = found
@@ -147,35 +148,38 @@ class Spool:
                     cursor = Cursor(cursor.segment, end)
 
     def reader(self, name: str) -> Reader:
-        """The reader of a destination. All are made before the first acknowledges. Raises SpoolError."""
+        """Create the reader of a destination. Create all readers before one of them acknowledges. Raises SpoolError."""
         with self._changed:
             if name in self._readers:
-                raise SpoolError(f"two destinations are called {name!r}: give each a name of its own (logs.loki.name)")
+                raise SpoolError(f"two destinations are named {name!r}: give each a unique name (logs.loki.name)")
             try:
                 reader = Reader(self, self._folder, f"{quote(name, safe='')}.ack")
             except OSError as error:
                 raise SpoolError(
-                    f"the spool {self._folder.path} cannot keep what {name!r} got ({error.strerror}): make its files "
-                    "readable and writable for the agent, or give the destination a shorter name (logs.loki.name)"
+                    f"the spool {self._folder.path} cannot store the position of {name!r} ({error.strerror}): give the "
+                    "agent read and write access to its files, or choose a shorter name (logs.loki.name)"
                 ) from None
             self._readers[name] = reader
         return reader
 
     def release(self, before: Cursor) -> None:
-        """What is known from records before this is kept elsewhere, durably. Sync first. Raises OSError."""
+        """Allow the deletion of records before this cursor: their positions are saved elsewhere. Raises OSError.
+
+        Call `sync` first.
+        """
         with self._changed:
             self._released = max(self._released, before)
             self._free()
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Until something is appended, acknowledged or released, or the spool is closed, or for so many seconds."""
+        """Wait until the spool changes or is closed, at most `seconds`."""
         with self._changed:
             if not self._closed:
                 self._changed.wait(seconds)
 
     def close(self) -> None:
-        """Sync and unlock; readers that wait get nothing. Raises OSError from the sync, closed nonetheless."""
+        """Sync and unlock the spool. Waiting readers return nothing. If the sync raises OSError, it is still closed."""
         with self._changed:
             if self._closed:
                 return
@@ -192,7 +196,7 @@ class Spool:
     # The writer
 
     def _make_room(self, size: int) -> None:
-        """For a record of this size; completes the current segment where it goes into a new one."""
+        """Make room for a record of this size. Completes the current segment if the record needs a new one."""
         with self._changed:
             current = self._folder.sizes.get(self._current or 0)
             if current is None or current + size > self._segment_bytes:
@@ -203,8 +207,8 @@ class Spool:
         while not self._fits(size):
             if not self._drops_oldest:
                 raise SpoolFull(
-                    f"the spool {self._folder.path} holds {self._folder.total} of {self._max_bytes} bytes, and "
-                    f"{size} more are to go in"
+                    f"the spool {self._folder.path} is full: it contains {self._folder.total} of {self._max_bytes} "
+                    f"bytes, and the record has {size}"
                 )
             self._drop()
 
@@ -213,7 +217,7 @@ class Spool:
         return self._folder.total + header + size <= self._max_bytes
 
     def _drop(self) -> None:
-        """Delete the oldest segment, and tell what of it some reader had not acknowledged."""
+        """Delete the oldest segment, and report its records that some reader had not acknowledged."""
         with self._changed:
             number, size = next(iter(self._folder.sizes.items()))
             if number == self._current:
@@ -223,15 +227,15 @@ class Spool:
                 return
             with self._changed:
                 if number not in self._folder.sizes:
-                    return  # acknowledged, and so gone, meanwhile
+                    return  # acknowledged and deleted in the meantime
                 acknowledged = self._slowest()
                 handed_out = min((reader.cursor for reader in self._readers.values()), default=START)
-                # Gone before it is told: whatever happens next, a record is not told twice.
+                # Delete before reporting, so that no record is reported twice.
                 self._delete(number)
             for cursor, payload in self._folder.records(fd, Cursor(number, len(HEADER)), size):
                 if cursor > handed_out:
                     self._on_drop(payload, "full")
-                elif cursor > acknowledged:  # being sent, and may well arrive
+                elif cursor > acknowledged:  # being sent; it may still be stored
                     with self._changed:
                         min(self._readers.values(), key=lambda it: it.acknowledged).dropped_in_flight(cursor, payload)
 
@@ -244,7 +248,7 @@ class Spool:
         return number
 
     def _undo(self, number: int, size: int) -> None:
-        """Take back a record that was not written whole. Where that fails, the next one is written over it."""
+        """Remove an incomplete record. If that fails, the next record overwrites it."""
         with contextlib.suppress(OSError):
             if size:
                 os.ftruncate(self._fd, size)
@@ -253,7 +257,7 @@ class Spool:
                 os.close(self._fd)
                 self._folder.file(number).unlink()
         with self._changed, contextlib.suppress(OSError):
-            self._free_with_current()  # the disk may be full with what is done with
+            self._free_with_current()  # acknowledged segments may be what fills the disk
 
     # Called with _changed held
 
@@ -261,22 +265,22 @@ class Spool:
         return min((reader.acknowledged for reader in self._readers.values()), default=START)
 
     def _free_with_current(self) -> None:
-        """Delete the segments that all readers are done with, even the current one. For the writer only."""
+        """Delete the segments that all readers have finished, including the current one. For the writer only."""
         if self._folder.end() <= min(self._slowest(), self._released):
             self._complete()
         self._free()
 
     def _free(self) -> None:
-        """Delete the segments that all readers are done with, except the current one."""
+        """Delete the segments that all readers have finished, except the current one."""
         done = min(self._slowest(), self._released)
-        while self._folder.sizes and not self._closed:  # a closed one may be another agent's by now
+        while self._folder.sizes and not self._closed:  # once closed, another agent may use the folder
             number, size = next(iter(self._folder.sizes.items()))
             if number == self._current or Cursor(number, size) > done:
                 return
             self._delete(number)
 
     def _complete(self) -> None:
-        """Write no more to the current segment."""
+        """Stop writing to the current segment."""
         if self._current is not None:
             self._unsynced[self._current] = self._fd
             self._current = None
@@ -289,7 +293,7 @@ class Spool:
 
 
 class Reader:
-    """What one destination is sent, and how far it acknowledged. For one thread. Made by Spool.reader()."""
+    """Reads the spool for one destination and stores its acknowledged cursor. For one thread; see Spool.reader()."""
 
     def __init__(self, spool: Spool, folder: Folder, file_name: str) -> None:
         self._spool = spool
@@ -297,28 +301,28 @@ class Reader:
         self._file = folder.path / file_name
         cursor = read_ack(self._file)
         if (cursor is None or cursor > folder.end()) and self._file.exists():
-            # Damaged, or of a spool that is no more. Were it left, some day it would not be beyond the end.
+            # Damaged, or from a spool that was deleted. Delete it before its cursor becomes valid again.
             self._file.unlink()
             sync_folder(folder.path)
             cursor = None
         self.acknowledged = self._cursor = cursor or START
-        self._in_flight: list[tuple[Cursor, Payload]] = []  # that was dropped after it was read
+        self._in_flight: list[tuple[Cursor, Payload]] = []  # dropped after they were read
 
     @property
     def cursor(self) -> Cursor:
-        """Up to where it was read."""
+        """The position up to which the spool was read."""
         return self._cursor
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of records that are not acknowledged."""
+        """Size of the unacknowledged records in bytes."""
         with self._folder.changed:
             return self._folder.bytes_after(self.acknowledged)
 
     def read(self, max_bytes: int, max_wait: float = 0.0) -> list[tuple[Cursor, bytes]]:
-        """The next payloads, each with the cursor after it: `max_bytes` at most, but one where there is one.
+        """Return the next payloads, each with the cursor after it: at most `max_bytes`, but at least one if available.
 
-        Waits for one for `max_wait` seconds. What was dropped meanwhile is passed over. Raises OSError.
+        Waits up to `max_wait` seconds for a payload. Dropped payloads are skipped. Raises OSError.
         """
         spool, folder = self._spool, self._folder
         if max_wait > 0:
@@ -345,9 +349,9 @@ class Reader:
         return payloads
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Everything before `cursor` has arrived: never read it again, and free its room.
+        """Acknowledge everything before `cursor`: it is not read again and its space is freed. Durable on return.
 
-        Durable when it returns. OSError: it holds for this process, but after a restart may be read again.
+        On OSError the acknowledgement applies to this process, but the records may be read again after a restart.
         """
         with self._folder.changed:
             if cursor <= self.acknowledged:
@@ -358,20 +362,20 @@ class Reader:
             self._cursor = max(self._cursor, cursor)
             self._in_flight = [one for one in self._in_flight if one[0] > cursor]
             try:
-                # First, since on a full disk it makes the room that the file needs. A segment that has gone is not
-                # read again, whatever the file says.
+                # Free segments first: on a full disk, this makes room for the file. Deleted segments cannot be read
+                # again, whatever the file contains.
                 self._spool._free()
             finally:
                 self._folder.changed.notify_all()
         write_ack(self._file, cursor)
 
     def rewind(self) -> None:
-        """Read again what was not acknowledged. What was dropped since it was read cannot be: that is told now."""
+        """Go back to the acknowledged cursor. Payloads that were dropped after they were read are now reported lost."""
         with self._folder.changed:
             self._cursor = self.acknowledged
             self._spool.lost += [payload for _, payload in self._in_flight]
             self._in_flight = []
 
     def dropped_in_flight(self, cursor: Cursor, payload: Payload) -> None:
-        """A record that was read and not acknowledged was dropped from the spool. Called with the lock held."""
+        """Note that an unacknowledged record was dropped after it was read. Called with the lock held."""
         self._in_flight.append((cursor, payload))

@@ -1,4 +1,4 @@
-"""Which files a pattern stands for: `*`, `?`, `[...]` in one part of a path, `**` for any number of folders.
+"""Finds the files that match a pattern: `*`, `?`, `[...]` in one part of a path, `**` for any number of folders.
 
 As in a shell, names that begin with a dot need a pattern that does. `**` does not follow links to folders, so that a
 link to its own folder cannot lead in circles.
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# Seconds between two walks through folders that a pattern leaves open; a single folder is looked at each time.
+# Seconds between two walks of folders that match a wildcard. A fixed folder is checked each time.
 _WALK_EVERY = 10.0
-# A file made in the same tick of the file system's clock as the last listing does not change the folder's mtime.
+# A file created in the same tick of the file system's clock as the last listing does not change the folder's mtime.
 _TICK_SECONDS = 0.1
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".Z")
 
 
 def is_compressed(name: str) -> bool:
-    """Whether a name says that the file is compressed."""
+    """Return whether a file name has the extension of a compressed file."""
     return name.endswith(_COMPRESSED)
 
 
 class Discovery:
-    """The paths that match `pattern` and none of `exclude` (whole paths, or names where they have no `/`)."""
+    """Finds paths that match `pattern` and none of `exclude` (whole paths, or file names if without `/`)."""
 
     def __init__(self, pattern: str, exclude: Sequence[str], problem: Callable[[str, str], None]) -> None:
         root, parts = _split(pattern)
@@ -42,7 +42,7 @@ class Discovery:
         self._fixed_folder = None if folders else _join(root, parts[:-1])
 
     def matches(self, path: str) -> bool:
-        """Whether the path is one of the pattern's, be there a file or not."""
+        """Return whether the path matches the pattern. The file need not exist."""
         root, names = _split(path)
         if root != self._root or not _parts_match(self._parts, names) or is_compressed(path):
             return False
@@ -54,7 +54,7 @@ class Discovery:
         return True
 
     def find(self, now: float) -> list[str] | None:
-        """The paths there are now, sorted; None when nothing can have changed since the last time.
+        """Return the matching paths, sorted; None if nothing can have changed since the last call.
 
         `now` is in seconds of a monotonic clock.
         """
@@ -94,7 +94,7 @@ class Discovery:
                 if not _name_matches(entry.name, part):
                     continue
                 if not rest:
-                    # With `**` folders are what is walked through, not what somebody took for a file.
+                    # `**` is expected to match folders, so they are not reported as invalid files.
                     if "**" not in self._parts or not entry.is_dir(follow_symlinks=True):
                         yield folder + entry.name
                 elif entry.is_dir():

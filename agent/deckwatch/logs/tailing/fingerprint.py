@@ -13,7 +13,7 @@ FINGERPRINT_BYTES = 1024
 
 
 class Replaced(OSError):
-    """Another file is at the path where the file was."""
+    """Another file has taken the path of the file."""
 
 
 class NotRegular(OSError):
@@ -26,7 +26,7 @@ def identity_of(device: int, inode: int, head: bytes) -> Identity:
 
 
 def identity_of_empty(status: os.stat_result) -> Identity:
-    """The identity of a file without content. Its fingerprint is its mtime, which shows what was rotated after it."""
+    """Return the identity of an empty file. Its fingerprint is its mtime, which identifies files rotated after it."""
     return Identity(status.st_dev, status.st_ino, 0, str(status.st_mtime_ns))
 
 
@@ -46,7 +46,7 @@ def starts_at(path: str, identity: Identity, inode: tuple[int, int] | None = Non
 
 
 def head_of(path: str, inode: tuple[int, int] | None = None) -> bytes:
-    """The first bytes of a file, as a fingerprint needs them; b"" if it is not a regular file.
+    """Return the first bytes of a file for its fingerprint; b"" if it is not a regular file.
 
     Raises Replaced when the file at `path` has another inode than `inode`, and OSError as `open` does.
     """

@@ -1,4 +1,4 @@
-"""One file being followed, and the stages of its life: at its path, rotated away, closed by its writer, finished."""
+"""A followed file and its life cycle: at its path, rotated away, closed by its writer, finished."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _COMPRESSED = (
 
 
 class Stage(Enum):
-    """What is still to be expected of a file."""
+    """The stage in a file's life cycle, which determines whether more content may follow."""
 
     LIVE = "at its path"
     LEFT = "rotated away or deleted; its writer may still have it open"
-    ENDED = "rotated away or deleted, and nobody writes to it: an incomplete last line counts as a line"
+    ENDED = "rotated away or deleted, and no longer written to: an incomplete last line counts as a line"
     FINISHED = "all of it was read, or it no longer exists"
 
 
 class _Observed(NamedTuple):
-    """A file's status when it was last looked at; `mtime` in Unix nanoseconds."""
+    """A file's status at the last check; `mtime` in Unix nanoseconds."""
 
     size: int = 0
     mtime: int = 0
@@ -118,7 +118,7 @@ class FollowedFile:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether no path leads to it any more."""
+        """Whether it has no path any more."""
         return not self._observed.links
 
     @property
@@ -128,7 +128,7 @@ class FollowedFile:
 
     @property
     def current_path(self) -> str:
-        """Where it was last found: differs from `path` after a rotation."""
+        """The path where it was last found. Differs from `path` after a rotation."""
         return self._current_path
 
     @property
@@ -142,12 +142,12 @@ class FollowedFile:
 
     @property
     def size(self) -> int:
-        """Bytes when last looked at."""
+        """Size in bytes at the last check."""
         return self._observed.size
 
     @property
     def mtime(self) -> int:
-        """Unix nanoseconds, when last looked at."""
+        """Modification time at the last check, in Unix nanoseconds."""
         return self._observed.mtime
 
     @property
@@ -167,7 +167,7 @@ class FollowedFile:
 
     @property
     def offset(self) -> int:
-        """How far it was read."""
+        """The offset up to which it was read."""
         return self._splitter.offset
 
     @property
@@ -181,9 +181,9 @@ class FollowedFile:
         return max(0, self._observed.size - self._committed)
 
     def delays_next(self, now: float, max_delay: float) -> bool:
-        """Whether the next file of the path has to wait for this one.
+        """Whether the next file of the path must wait for this one.
 
-        A writer may keep a rotated file open: after `max_delay` seconds the next file is read beside it.
+        A writer may keep a rotated file open: after `max_delay` seconds the next file is read in parallel.
         """
         return self._stage is not Stage.LIVE and not (self._caught_up and now - self._left_at > max_delay)
 
@@ -210,12 +210,12 @@ class FollowedFile:
         return self.observe(os.fstat(self._fd), now)
 
     def found_at(self, current_path: str) -> None:
-        """It was found at this path."""
+        """Record that it was found at this path."""
         self._current_path = current_path
         self._misses = 0
 
     def not_found(self) -> bool:
-        """A search for it failed; return whether it has to be regarded as gone."""
+        """Record a failed search for it. Return whether it is now considered deleted."""
         self._misses += 1
         return self._misses >= _MAX_MISSES
 
@@ -233,15 +233,15 @@ class FollowedFile:
             os.close(self._fd)
             self._fd = -1
 
-    # The stages of its life.
+    # Life cycle.
 
     def return_to_path(self) -> None:
-        """It is at its path (again), and may be written to."""
+        """Record that it is at its path (again) and may be written to."""
         self._stage = Stage.LIVE
         self._left_at = _UNKNOWN_TIME
 
     def leave(self, at: float) -> None:
-        """It is no longer at its path since `at`. If it has left before, only the time is corrected."""
+        """Record that it left its path at `at`. If it had already left, only the time is corrected."""
         assert self._stage is not Stage.FINISHED
         if self._stage is Stage.LIVE:
             self._stage = Stage.LEFT
@@ -249,13 +249,13 @@ class FollowedFile:
         self._left_at = at
 
     def leave_truncated(self, at: float) -> None:
-        """Its content is no longer at its path: it was truncated or overwritten, maybe after a copy was made."""
+        """Record that its content is no longer at its path: it was truncated or overwritten, possibly after a copy."""
         # The mtime of the new content says nothing about the old one.
         self._observed = self._observed._replace(mtime=self._read_mtime)
         self.leave(at)
 
     def continue_in_copy(self, current_path: str, status: os.stat_result, now: float) -> None:
-        """Its content is in a copy now, which nobody writes to.
+        """Record that its content is now in a copy, which is not written to.
 
         What was read beyond the end of the copy counts as read.
         """
@@ -272,27 +272,27 @@ class FollowedFile:
         self._is_ready = self.offset < status.st_size
 
     def end(self) -> bool:
-        """Nobody writes to it any more; return whether there is something left to read."""
+        """Record that it is no longer written to. Return whether anything is left to read."""
         assert self._stage in (Stage.LEFT, Stage.ENDED)
         self._stage = Stage.ENDED
         self._is_ready = self._observed.size > self.offset or self._splitter.is_in_long_line
         return self._is_ready
 
     def finish(self) -> None:
-        """All of it was read, and no more is expected."""
+        """Record that it was read completely and that no more content is expected."""
         assert self._stage in (Stage.LEFT, Stage.ENDED)
         self._stage = Stage.FINISHED
         self._is_ready = False
 
     def reopen(self) -> None:
-        """It was written to after it had been finished."""
+        """Record that it was written to after it was finished."""
         assert self._stage is Stage.FINISHED
         assert not self.is_deleted
         self._stage = Stage.LEFT
         self._is_ready = True
 
     def vanish(self) -> None:
-        """It no longer exists. What was read of it can still be committed."""
+        """Record that it no longer exists. Content that was read can still be committed."""
         self._stage = Stage.FINISHED
         self._is_ready = False
         self._observed = self._observed._replace(links=0)
@@ -305,7 +305,7 @@ class FollowedFile:
         self._identity = identity_of(*self.inode, os.pread(self._fd, FINGERPRINT_BYTES, 0))
 
     def read(self, max_bytes: int) -> Chunk | None:
-        """The next lines of the open file; None when its beginning changed: it was truncated or overwritten.
+        """Return the next lines of the open file; None if its beginning changed (truncated or overwritten).
 
         Compressed files are skipped. Raises OSError as `pread` does.
         """
@@ -330,7 +330,7 @@ class FollowedFile:
         return chunk
 
     def read_failed(self) -> None:
-        """It cannot be read: until `retry` it does not delay the files after it."""
+        """Record that it cannot be read. Until `retry`, it does not delay later files."""
         self._reached_end()
 
     def retry(self) -> None:
@@ -343,7 +343,7 @@ class FollowedFile:
         return self._splitter.empty()
 
     def commit(self, offset: int) -> None:
-        """Everything before `offset` is in the spool."""
+        """Record that everything before `offset` is in the spool."""
         self._committed = max(self._committed, min(offset, self.offset))
 
     def _reached_end(self) -> None:

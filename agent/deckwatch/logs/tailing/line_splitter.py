@@ -1,4 +1,4 @@
-"""Split what is read from a file into complete lines, with their offsets.
+"""Splits the data read from a file into complete lines with their offsets.
 
 An incomplete last line is not kept but read again with its rest, so that a file needs no memory between two reads. The
 exception is a line longer than the limit: its beginning is kept, and the rest is skipped block by block.

@@ -1,4 +1,4 @@
-"""The files that were at one path, one after the other."""
+"""The files that were at one path, in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.tailing.followed_file import FollowedFile
 
-# If a writer keeps a rotated file open for longer than this, the next file is read beside it.
+# If a writer keeps a rotated file open for longer than this, the next file is read in parallel.
 _MAX_DELAY_SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ class PathHistory:
         return [file for file in self.files if file is not self.live]
 
     def readable(self, now: float) -> Iterator[FollowedFile]:
-        """The files that may be read now: a file has to wait until those before it were read."""
+        """The files that can be read now. A file must wait until earlier ones are read."""
         for file in self.files:
             yield file
             if file.delays_next(now, _MAX_DELAY_SECONDS):
@@ -54,7 +54,7 @@ class PathHistory:
         return max((file.changed_at for file in self.files), default=float("-inf"))
 
     def set_live(self, file: FollowedFile) -> None:
-        """The file is at the path now; it may have been there before."""
+        """Record that the file is at the path. It may have been there before."""
         for files in (self.files, self.finished):
             if file in files:
                 files.remove(file)
@@ -63,31 +63,31 @@ class PathHistory:
         self.live = file
 
     def live_left(self, now: float) -> None:
-        """The live file is no longer at the path."""
+        """Record that the live file is no longer at the path."""
         if self.live is not None:
             self.live.leave(now)
             self.live = None
 
     def live_truncated(self, now: float) -> None:
-        """The content of the live file is no longer at the path."""
+        """Record that the content of the live file is no longer at the path."""
         if self.live is not None:
             self.live.leave_truncated(now)
             self.live = None
 
     def finish(self, file: FollowedFile) -> None:
-        """All of a rotated file was read."""
+        """Record that a rotated file was read completely."""
         file.finish()
         self.files.remove(file)
         self.finished.append(file)
 
     def reopen(self, file: FollowedFile) -> None:
-        """A finished file was written to after all."""
+        """Record that a finished file was written to again."""
         file.reopen()
         self.finished.remove(file)
         self.files.insert(0, file)
 
     def vanished(self, file: FollowedFile) -> None:
-        """The file no longer exists; it is kept until it is committed."""
+        """Record that the file no longer exists. It is kept until it is committed."""
         if self.live is file:
             self.live = None
         if file in self.files:

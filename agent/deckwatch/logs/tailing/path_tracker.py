@@ -2,7 +2,7 @@
 
 The files of a path are read in the order in which they were there. One that left the path (it was renamed or deleted)
 is read to its end, through its descriptor if no path leads to it, and finished when it has been quiet for a while.
-Finished files are remembered as long as they exist, so that they are never taken for new ones.
+Finished files are remembered while they exist, so that they are never mistaken for new ones.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from deckwatch.logs.tailing.followed_file import FollowedFile
     from deckwatch.logs.tailing.known_files import KnownFiles
 
-# A writer can hold on to a file that was renamed until it is told to reopen: logrotate does that right after renaming.
+# A writer keeps a renamed file open until it is signaled to reopen, which logrotate does right after renaming.
 _QUIET_SECONDS = 2.0
-# A deleted file that has no successor may still be written to; as long as it is open, it takes up disk space.
+# A deleted file without a successor may still be written to. While it is open, it uses disk space.
 _QUIET_DELETED_SECONDS = 10.0
 # Of many rotated files that wait to be read (after a long stop), this many are held open.
 _MAX_WATCHED = 20
-# Files can be renamed between a listing and a look at what was listed.
+# Files can be renamed between the listing and their check.
 _MAX_TRIES = 20
 
 
@@ -48,19 +48,19 @@ class PathTracker:
         return self._by_path.get(path)
 
     def restore(self, files: Iterable[FollowedFile]) -> list[PathHistory]:
-        """Add the files of the last run; `locate` finds out where they are."""
+        """Add the files of the last run. `locate` finds their current paths."""
         for file in files:
             # The later of two with the same inode is the one that has it now.
             self._by_path.setdefault(file.path, PathHistory(file.path)).files.insert(0, file)
         return list(self)
 
     def locate(self, history: PathHistory, now: float) -> None:
-        """Find a restored history's files, what was rotated after them, and what is at the path.
+        """Find a restored history's files, the files rotated after them, and the file at the path.
 
-        Raises OSError when one of them cannot be looked at.
+        Raises OSError if one of them cannot be checked.
         """
         self._find_rotated(history, _regular(history.path), now)
-        # They came in the order of the positions, which says nothing.
+        # They are in the order of the positions, which is arbitrary.
         rotated = sorted(history.rotated_files(), key=lambda file: file.mtime)
         history.files = [*rotated, *([history.live] if history.live else [])]
         for file in rotated:
@@ -69,7 +69,7 @@ class PathTracker:
                 self.finish(history, file)
 
     def begin(self, path: str, status: os.stat_result, now: float) -> PathHistory:
-        """Follow a new path: its file is read from the beginning, what was rotated earlier is not."""
+        """Follow a new path. Its file is read from the beginning; earlier rotated files are not read."""
         history = self._by_path[path] = PathHistory(path)
         history.set_live(self._known.add(path, path, status, now))
         return history
@@ -80,9 +80,9 @@ class PathTracker:
         del self._by_path[history.path]
 
     def check(self, history: PathHistory, now: float) -> bool:
-        """Look at the path and at the files that left it; return whether there is something to read.
+        """Check the path and the files that left it. Return whether there is anything to read.
 
-        Raises OSError when the path cannot be looked at.
+        Raises OSError if the path cannot be checked.
         """
         live, is_ready = history.live, False
         try:
@@ -98,7 +98,7 @@ class PathTracker:
                 self.truncated(history, live, now)
                 return True
             if status.st_size and not live.identity.length:
-                # It was empty when last seen: since then there may have been more, which was rotated away at once.
+                # It was empty at the last check. Content written since may already have been rotated away.
                 self._find_rotated(history, status, now)
                 return True
             is_ready = live.is_ready
@@ -109,7 +109,7 @@ class PathTracker:
         return is_ready
 
     def truncated(self, history: PathHistory, file: FollowedFile, now: float) -> None:
-        """The file lost its content, which may be in a copy. Raises OSError when copies cannot be looked for."""
+        """Handle a file that lost its content, which may be in a copy. Raises OSError if copies cannot be searched."""
         self._known.close(file)
         if file is not history.live:
             self.vanished(history, file)
@@ -118,7 +118,7 @@ class PathTracker:
         self._find_rotated(history, _regular(history.path), now, file)
 
     def finish(self, history: PathHistory, file: FollowedFile) -> None:
-        """All of a rotated file was read, and no more is expected."""
+        """Record that a rotated file was read completely and that no more content is expected."""
         history.finish(file)
         self.committed(file)
 
@@ -131,13 +131,13 @@ class PathTracker:
                 self._known.forget(file)
 
     def vanished(self, history: PathHistory, file: FollowedFile) -> None:
-        """The file no longer exists."""
+        """Record that the file no longer exists."""
         self._known.vanished(file)
         history.vanished(file)
         self.committed(file)
 
     def search(self, history: PathHistory, file: FollowedFile) -> None:
-        """Search the folder for a file that is not where it was. Raises OSError when it cannot be listed."""
+        """Search the folder for a file that was moved. Raises OSError if the folder cannot be listed."""
         for rotated in find_rotated_files(history.path):
             if rotated.inode == file.inode:
                 self._known.found_at(file, rotated.path)
@@ -146,7 +146,7 @@ class PathTracker:
             self.vanished(history, file)
 
     def review(self, history: PathHistory, now: float) -> bool:
-        """Find out which finished files are gone; return whether others were written to after all.
+        """Find the finished files that no longer exist. Return whether others were written to again.
 
         Raises OSError when that cannot be found out.
         """
@@ -192,12 +192,12 @@ class PathTracker:
         return self._detector.is_copy(history, path, status)
 
     def _replaced(self, history: PathHistory, status: os.stat_result | None, now: float) -> bool:
-        """There is nothing at the path, or another file than before; return whether there is something to read."""
+        """Handle a path with no file or a different file. Return whether there is anything to read."""
         had_live = history.live is not None
         history.live_left(now)
         if status is None:
             history.is_path_taken = False
-            if had_live:  # there may have been another file meanwhile, which is already rotated away
+            if had_live:  # another file may have been created and rotated away in the meantime
                 self._find_rotated(history, None, now)
             return any(file.is_ready for file in history.files)
         if not stat.S_ISREG(status.st_mode):
@@ -212,7 +212,7 @@ class PathTracker:
         return True
 
     def _drain(self, history: PathHistory, now: float) -> bool:
-        """Look at the files that left the path, and finish those that are read and have been quiet for long enough."""
+        """Check the files that left the path, and finish those that are read completely and idle for long enough."""
         for file in history.files[:_MAX_WATCHED]:
             if file is not history.live:
                 try:
@@ -247,7 +247,7 @@ class PathTracker:
                 new = [rotated for rotated in listed if rotated.is_own and self._detector.is_new(history, rotated)]
                 break
             except (FileNotFoundError, Replaced):
-                continue  # renamed between the listing and the look at it
+                continue  # renamed between the listing and the check
         else:
             raise OSError("its folder changes too fast")
         for file in gone:

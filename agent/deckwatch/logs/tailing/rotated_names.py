@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 # Numbers and dates: what a rotation adds to a name, and `.bak` is not.
 _COUNTED = re.compile(r"[-._:T\d+Z]*\d[-._:T\d+Z]*")
-# Renames under way can hide a file from a listing: it is repeated until two agree.
+# A rename in progress can hide a file from a listing, so it is repeated until two results agree.
 _TRIES = 10
 
 
 class RotatedFile(NamedTuple):
-    """A file in the folder of a path whose name says that it was rotated.
+    """A file in a path's folder with the name of a rotated file.
 
     It was rotated away from that path if it is `own`, otherwise from the path that both were rotated away from.
     """
@@ -93,7 +93,7 @@ def _list(folder: str, name: str) -> list[RotatedFile]:
 
 
 def _added(name: str, other: str) -> str | None:
-    """What `other` has more than `name`, which it was rotated away from; None when it was not."""
+    """Return what rotation added to `name` to form `other`; None if `other` is not a rotated name of it."""
     if other.startswith(name + "."):
         return other[len(name) + 1 :]
     stem, dot, extension = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Detect rotation: where a path's files are now (renamed, copied or gone), and which rotated files are new."""
+"""Detects rotation: whether a path's files were renamed, copied or deleted, and which rotated files are new."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class RotationDetector:
         return gone, newest
 
     def _locate_one(self, file: FollowedFile, found: RotatedFile | None, copies: list[RotatedFile], now: float) -> bool:
-        """Find where a known file is now, or the copy that has its content; false when it is gone."""
+        """Find the current path of a known file, or the copy with its content. Return False if it was deleted."""
         if file.is_open:
             if found is not None:
                 file.found_at(found.path)
             file.observe_open(now)
             return True
         if not file.identity.length:
-            return False  # it was empty: what is there now need not be everything that was written since
+            return False  # it was empty: the current content may not be everything written since
         has_inode = self._known.by_inode(file.inode) in (None, file)
         if found is not None and has_inode and self.is_still_at(file, found.path, found.status):
             self._known.found_at(file, found.path)
@@ -76,7 +76,7 @@ class RotationDetector:
         return False
 
     def is_still_at(self, file: FollowedFile, path: str, status: os.stat_result) -> bool:
-        """Whether what is at `path`, with the file's inode, is still that file."""
+        """Return whether the file at `path`, which has the same inode, is still that file."""
         if file.is_open:
             return True
         inode = status.st_dev, status.st_ino
@@ -86,7 +86,7 @@ class RotationDetector:
         """The known file that this one is."""
         known = self._known.by_inode(rotated.inode)
         if known is not None and not known.identity.length and not known.is_open:
-            return None  # it was empty: nothing of what is there now was read
+            return None  # it was empty: none of the current content was read
         return known if known is not None and self.is_still_at(known, rotated.path, rotated.status) else None
 
     def is_new(self, history: PathHistory, rotated: RotatedFile) -> bool:
@@ -139,4 +139,4 @@ def _begins_as(path: str, file: FollowedFile, inode: tuple[int, int] | None = No
     try:
         return starts_at(path, file.identity, inode)
     except PermissionError:
-        return False  # what cannot be read is not regarded as a copy
+        return False  # an unreadable file is not considered a copy

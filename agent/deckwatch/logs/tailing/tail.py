@@ -1,4 +1,4 @@
-"""All files of one entry of `logs.files`: found, followed through rotation, remembered by how far they were read."""
+"""Finds the files of one `logs.files` entry, follows them through rotation and stores their read positions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from deckwatch.logs.tailing.line_splitter import Chunk
     from deckwatch.logs.tailing.path_history import PathHistory
 
-# Paths that changed within the last minute are looked at on each poll, the others in turns of this many seconds.
+# Paths that changed within the last minute are checked on each poll, the others once in this many seconds.
 _HOT_SECONDS = 60.0
 _TURN_SECONDS = 1.5
-# How often (seconds) what could not be read is tried again, and finished files are looked at.
+# Interval in seconds at which unreadable files are retried and finished files are checked.
 _RETRY_EVERY = 5.0
 _REVIEW_EVERY = 10.0
 _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
@@ -39,8 +39,8 @@ _NO_MATCH = "matches no file"
 class Tail:
     """Follows the files of `settings`. Not thread-safe: one thread polls, reads and commits.
 
-    `positions` are those of the last run by key; the ones of other entries among them are left alone.
-    `problem(path, message)` is told when a path cannot be followed, once for each change of its state.
+    `positions` are the last run's positions by key. Those of other entries are ignored.
+    `problem(path, message)` is called when a path cannot be followed, once per state change.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Tail:
         ]
         self._unlocated = self._tracker.restore(restored)
         self._unfollowed: set[str] = set()  # paths that match: not files, unreadable, or known by another path
-        self._copies: set[str] = set()  # those of them that look like copies of what is followed
+        self._copies: set[str] = set()  # those that look like copies of followed files
         self._hot: list[PathHistory] = []
         self._quiet: deque[PathHistory] = deque()
         self._quiet_due = 0.0  # how many of the quiet ones are due for a look
@@ -73,7 +73,7 @@ class Tail:
         self._polled = self._retried = self._reviewed = clock()
 
     def poll(self) -> None:
-        """See what is new, gone, rotated or truncated. Meant to be called several times a second."""
+        """Detect new, deleted, rotated and truncated files. Call it several times per second."""
         now = self._clock()
         self._locate_unlocated(now)
         is_retry = now - self._retried >= _RETRY_EVERY
@@ -89,7 +89,7 @@ class Tail:
         self._polled = now
 
     def ready(self) -> Iterable[FollowedFile]:
-        """The files that have something to read, each once."""
+        """Return the files that have something to read, each once."""
         now = self._clock()
         ready: list[FollowedFile] = []
         for history in list(self._ready):
@@ -100,7 +100,7 @@ class Tail:
         return ready
 
     def read(self, file: FollowedFile, max_bytes: int = 256 * 1024) -> Chunk:
-        """The next complete lines of the file; none when it is at its end, cannot be read, or was replaced.
+        """Return the next complete lines of the file: none if it is at its end, cannot be read or was replaced.
 
         `max_bytes` is raised to the longest line allowed.
         """
@@ -151,7 +151,7 @@ class Tail:
         return [(history.path, sum(file.lag_bytes for file in history.all_files())) for history in self._tracker]
 
     def files(self) -> list[FollowedFile]:
-        """The files that are being read, and those that were read and are not completely committed yet."""
+        """Return the files that are being read or not completely committed yet."""
         return [file for file in self._known.all() if not (file.is_finished and file.is_committed)]
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class Tail:
                 self._report(history.path, _why(error))
 
     def _check(self, now: float) -> None:
-        """Look at the paths that are followed: at the hot ones, and at those quiet ones whose turn it is."""
+        """Check the followed paths: all active ones, and the idle ones that are due."""
         self._quiet_due += len(self._quiet) * (now - self._polled) / _TURN_SECONDS
         turns = min(int(self._quiet_due), len(self._quiet))
         self._quiet_due = min(self._quiet_due - turns, 1.0)
@@ -230,7 +230,7 @@ class Tail:
                 self._schedule(history, now)
 
     def _begin(self, path: str, now: float) -> PathHistory | None:
-        """Follow a path unless there is no file, or one that is followed already."""
+        """Follow a path if it has a file that is not followed yet."""
         try:
             status = os.stat(path)
             kind = stat.S_IFMT(status.st_mode)
@@ -247,7 +247,7 @@ class Tail:
             if self._belongs_to_another(path, status, now):
                 return None
         except (FileNotFoundError, Replaced):
-            return None  # renamed this moment: the folder has changed, and is listed again
+            return None  # just renamed: the folder has changed and is listed again
         except OSError as error:
             self._report(path, _why(error))
             return None
@@ -269,7 +269,7 @@ class Tail:
             if self._tracker.is_copy(other, path, status):
                 self._copies.add(path)
                 return True
-            # It may have been rotated since that was last looked at.
+            # It may have been rotated since the last check.
             if self._tracker.check(other, now):
                 self._ready[other] = None
             if self._tracker.known_at(path, status) is not None:
@@ -285,7 +285,7 @@ class Tail:
         self._failed.clear()
 
     def _report(self, path: str, message: str) -> None:
-        """Report what became of a path; no message when all is well."""
+        """Report the state of a path. An empty message means no problem."""
         if self._problems.get(path, "") == message:
             return
         if message:
