@@ -44,10 +44,14 @@ test: $(VENV)/.installed-dev services ## Install the test dependencies, then run
 test-under-load: $(VENV)/.installed-dev services ## Run the tests while four processes keep the CPUs busy
 	$(BIN)/python tests/busy.py $(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(VENV)/.installed-dev ## Run ruff and mypy --strict
+# The folders with texts that tests/wording.py checks.
+WORDED := alerts
+
+lint: $(VENV)/.installed-dev ## Run ruff, mypy --strict and the wording check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/wording.py $(WORDED)
 
 services:
 	@sh tests/install-services.sh

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from services import ROOT, installed
+from services import ROOT, deckwatch_command, installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +68,28 @@ def metrics_in(expr: str) -> set[str]:
     bare = _ASIDE.sub(" ", expr)
     bare = re.sub(r"\boffset\s+\w+", " ", bare)
     return {name for name in _NAME.findall(bare) if name not in _KEYWORDS}
+
+
+@cache
+def _catalogue() -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names of all metrics, and the patterns of those that depend on the server."""
+    command = deckwatch_command("metrics", "--format", "json")
+    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    parts = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
+    names = {metric["name"] + part for metric in listed for part in parts.get(metric["type"], ("",))}
+    return frozenset(names), tuple(name for name in names if "*" in name)
+
+
+def unknown_metrics(expr: str) -> set[str]:
+    """The metrics in an expression that Deckwatch, Prometheus and Alertmanager do not have."""
+    names, patterns = _catalogue()
+    recorded = {rule.name for rule in rules() if not rule.is_alert}
+    return {
+        name
+        for name in metrics_in(expr) - names - recorded - {"up", "ALERTS"}
+        if not any(fnmatchcase(name, pattern) for pattern in patterns)
+        and not name.startswith(("prometheus_", "alertmanager_"))
+    }
 
 
 def run_promtool(path: Path) -> subprocess.CompletedProcess[str]:

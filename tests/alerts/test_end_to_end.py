@@ -68,7 +68,8 @@ class Stack:
         start = len(self.hook.notices)
         yield
         expected = {name, also} - {""}
-        until(lambda: expected <= {it.name for it in self.hook.since(start, "resolved")}, what=f"{expected} resolving")
+        # A restart is reported for what is 40 s here.
+        until(lambda: expected <= {it.name for it in self.hook.since(start, "resolved")}, 120, f"{expected} resolving")
         fired = self.hook.since(start, "firing")
         assert {it.name for it in fired} - {"Watchdog"} == expected
         assert {it.receiver for it in fired if it.name == name} == set(receivers)
