@@ -46,8 +46,8 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Failing collectors",
-            "Collectors whose last run failed; their series are absent. They are listed below; `deckwatch check` says "
-            "how to fix them.",
+            "Collectors that failed in their last run; their series are absent. They are listed below; "
+            "`deckwatch check` says how to fix them.",
             f"sum({_SUCCESS} == bool 0)",
         ),
         problem_stat(

@@ -39,8 +39,8 @@ DASHBOARD = Dashboard(
     panels=[
         problem_stat(
             "Destinations failing",
-            "Loki destinations whose last push failed. No line is lost while the spool has room: check Loki and the "
-            "network.",
+            "Loki destinations that did not accept the last push. No line is lost while the spool has room: check "
+            "Loki and the network.",
             "sum(deckwatch_log_shipping{@host} == bool 0)",
         ),
         problem_stat(
@@ -142,7 +142,7 @@ DASHBOARD = Dashboard(
         ),
         rate_graph(
             "Bytes sent",
-            "Bytes sent to each Loki, whose default limit is 4 MB/s per tenant.",
+            "Bytes sent to each Loki. Its default limit is 4 MB/s per tenant.",
             BYTES_PER_SECOND,
             {"": "deckwatch_log_bytes_sent_total{@host}"},
             by=f"{BY_HOST}, destination",

@@ -71,8 +71,8 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Failing collectors",
-            "Collectors whose last run failed; their series are absent. The Deckwatch dashboard names them, the "
-            "agent's log says why.",
+            "Collectors that failed in their last run; their series are absent. The Deckwatch dashboard names them, "
+            "and the agent's log says why.",
             f"sum({_FAILING})",
             link_to="deckwatch",
         ),

@@ -46,7 +46,7 @@ DASHBOARD = Dashboard(
     panels=[
         problem_stat(
             "PgBouncers down",
-            "PgBouncers whose admin console the agent cannot read. Check that it runs, and that the agent's user is in "
+            "PgBouncers that the agent cannot query. Check that each runs, and that the agent's user is in "
             "stats_users.",
             "sum(pgbouncer_up{@target} == bool 0)",
         ),

@@ -118,7 +118,7 @@ PANELS = (
     ),
     graph(
         "Tables",
-        "Tables of each database, and those without series of their own, because `tables.top` is lower.",
+        "Tables of each database, and those without separate series, because `tables.top` is lower.",
         COUNT,
         {
             f"{WITH_DATABASE} all": f"pg_user_tables{{{DB}}}",

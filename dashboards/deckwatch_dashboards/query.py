@@ -24,7 +24,7 @@ _HOST_MATCHERS = 'job=~"$job", instance=~"$instance"'
 _ABBREVIATIONS = {
     "@host": _HOST_MATCHERS,
     "@target": f'{_HOST_MATCHERS}, target=~"$target"',
-    # Without the admin console, which is a database of its own.
+    # Without the admin console, which is a separate database.
     "@pool": f'{_HOST_MATCHERS}, target=~"$target", database!="pgbouncer"',
     # Alerts on sums have neither job nor instance. Watchdog always fires.
     "@alert": 'alertstate="firing", alertname!="Watchdog", job=~"$job|", instance=~"$instance|"',

@@ -81,7 +81,7 @@ DASHBOARD = Dashboard(
         value_table(
             "Top statements by time",
             "Seconds per second, calls, mean duration and rows of the statements that take the most time. Optimize the "
-            "first ones. `other` stands for all statements without series of their own.",
+            "first ones. `other` stands for all statements without separate series.",
             _BY_STATEMENT,
             {
                 "time": (COUNT, _MOST_TIME),
@@ -190,7 +190,7 @@ DASHBOARD = Dashboard(
         row("pg_stat_statements"),
         ratio_graph(
             "Time covered by the top statements",
-            "Share of the time of all statements that those with series of their own take. If it is low, raise "
+            "Share of the time of all statements taken by those with separate series. If it is low, raise "
             "`statements.top`.",
             {
                 TARGET: f"sum by ({BY_TARGET})"

@@ -90,7 +90,7 @@ async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> 
     loop.add_signal_handler(signal.SIGHUP, reload)
     url = f"{'https' if web.uses_tls else 'http'}://{address_of(listening)}"
     logger.info("Deckwatch %s answers at %s/ (metrics: %s/metrics)", __version__, url, url, extra={"event": "started"})
-    # On a wildcard address, only the one who asks knows how to reach us.
+    # On a wildcard address, only clients know how to reach the agent.
     address = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
     advertise = "" if address.is_unspecified else address_of(listening)
     settings = agent.config.settings

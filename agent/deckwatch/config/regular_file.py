@@ -1,4 +1,4 @@
-"""Reading a file that must be a regular one: a pipe that nobody writes to would block the reader forever."""
+"""Reading a file that must be a regular one: a pipe without a writer would block the reader."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _selection(query_string: bytes) -> Selection:
 
 
 def _sending(responses: Responses, scope: Scope, send: Send) -> Send:
-    """Return a `send` for starlette, whose responses are one start message and one body message each."""
+    """Return a `send` for starlette, which sends one start message and one body message for each response."""
     start: Message = {}
 
     async def send_whole(message: Message) -> None:

@@ -114,7 +114,7 @@ class LogCounts:
         }
 
     def use_spool(self, spool: Spool | None, limit: int = 0) -> None:
-        """Set the spool whose usage is reported, and its limit in bytes."""
+        """Set the spool to report the usage of, and its limit in bytes."""
         if self._spool is not None:
             self._damaged += self._spool.damaged
         self._spool, self._limit = spool, limit

@@ -103,7 +103,7 @@ class RuleReader:
         yield from self._complete()
 
     def _complete(self) -> Iterable[FileEntries]:
-        """Remove files whose entries were all returned. Their offset is now after all lines, including dropped ones."""
+        """Remove files when all their entries were returned. Their offset is now after all lines, dropped ones too."""
         for key in [key for key, pending in self._pending.items() if not pending.entries]:
             pending = self._pending.pop(key)
             yield FileEntries(pending.file, (), pending.end)

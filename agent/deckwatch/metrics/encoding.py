@@ -44,7 +44,7 @@ class Encoder:
         self._families: tuple[Family, ...] = ()
 
     def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
-        """The samples by metric, in order of first appearance. Raises TypeError on a value that is no number."""
+        """The samples by metric, in order of first appearance. Raises TypeError for a value of another type."""
         samples = list(samples)
         if samples == self._samples:  # many values do not change between runs
             return self._families
@@ -98,14 +98,14 @@ def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]
 
 
 def format_numbers(values: Sequence[float]) -> list[str]:
-    """Each value as both formats write it (`1.5`, `3`, `+Inf`, `NaN`). Raises TypeError for what is no number.
+    """Each value as both formats write it (`1.5`, `3`, `+Inf`, `NaN`). Raises TypeError for anything but numbers.
 
     orjson writes a list of floats at a quarter of what `repr` takes for each, and turns all that needs care
     (not finite, not a number) into something no number looks like.
     """
     try:
         joined = orjson.dumps(values)
-    except TypeError:  # integers above 64 bits, and what is no number at all
+    except TypeError:  # integers above 64 bits, and other types
         return [format_number(value) for value in values]
     if b'"' in joined or b"{" in joined or joined.rfind(b"[") > 0:
         return [format_number(value) for value in values]
@@ -163,7 +163,7 @@ def openmetrics_header(metric: Metric, taken: frozenset[str] = frozenset()) -> s
     """The TYPE, UNIT and HELP lines of OpenMetrics.
 
     OpenMetrics wants counters' samples to end in `_total` and names the family without it. A peer's counter that
-    does not (`pg_stat_database_xact_commit`), or whose family name another metric has (`taken`), is declared
+    does not (`pg_stat_database_xact_commit`), or that shares its family name with another (`taken`), is declared
     `unknown`, so that the name of its samples is the same in both formats.
     """
     family, kind = metric.name, metric.type

@@ -39,7 +39,7 @@ class JsonApi:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("expected a URL like http://127.0.0.1:3000")
         host = parts.netloc.rpartition("@")[2]
-        _ = parts.port  # raises ValueError when it is no number
+        _ = parts.port  # raises ValueError for anything but a number
         if any(not 0x21 <= ord(character) <= 0x7E for character in host + parts.path):
             raise ValueError("it contains an invalid character")
         self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

@@ -36,7 +36,7 @@ def samples(values: Iterable[tuple[Metric, bytes | None]], /, **labels: str) -> 
 
 
 class Once:
-    """A collector whose repeated series count as malformed: the first one is served, and the run succeeds.
+    """A collector that treats repeated series as malformed: the first one is served, and the run succeeds.
 
     Two names that a server tells apart can give the same labels, for example after undecodable bytes are escaped.
     """

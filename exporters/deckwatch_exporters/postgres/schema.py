@@ -59,7 +59,7 @@ WHERE i.kept <> i.indexrelid AND NOT EXISTS (SELECT FROM pg_catalog.pg_constrain
     AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_locks AS l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
 ORDER BY c.relpages DESC LIMIT {_MOST}"""
-# The columns that a sequence fills are those that own it and those whose default uses it. Reading the last value takes
+# A sequence fills the columns that own it and those with a default that uses it. Reading the last value takes
 # a lock that conflicts with ALTER SEQUENCE, and is refused for an unlogged sequence of a standby.
 _SEQUENCES_QUERY = f"""SELECT {MARK} nspname, relname, last_value, CASE WHEN increment > 0 THEN high ELSE low END,
     CASE WHEN high <= low THEN 1 WHEN increment > 0 THEN (last_value - low + 1) / (high - low + 1)

@@ -33,7 +33,7 @@ _GAUGES = {
     "total_blocking_keys": ("total_blocking_keys", "Number of keys that clients are blocked on."),
     "total_blocking_keys_on_nokey": (
         "total_blocking_keys_on_nokey",
-        "Number of keys whose blocked clients are woken up when the key is deleted.",
+        "Number of keys that wake up blocked clients when the key is deleted.",
     ),
     "client_longest_output_list": (
         "client_longest_output_list",

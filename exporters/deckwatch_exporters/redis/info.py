@@ -54,7 +54,7 @@ MERGED_ERRORS = Gauge(
     "redis_error_names_merged", "Number of error names that redis_errors_total counts together as other."
 )
 
-#: Sections whose fields are not single numbers, and how their lines begin.
+#: Sections with fields that are not single numbers, and how their lines begin.
 _PREFIXES = {
     "Commandstats": "cmdstat_",
     "Latencystats": "latency_percentiles_usec_",
@@ -77,7 +77,7 @@ _CLUSTER_NUMBERS = frozenset(
 
 #: Empty databases that are reported; a server with more has series for those that hold keys.
 _MAX_EMPTY_DATABASES = 1024
-#: Error names with series of their own. Scripts and modules can make up any number of them.
+#: Error names with separate series. Scripts and modules can make up any number of them.
 MAX_ERROR_NAMES = 128
 _OTHER = "other"
 
@@ -157,7 +157,7 @@ def _pairs(lines: Iterable[str], prefix: str, into: dict[str, str]) -> None:
 
 
 def _take_from_fields(info: Info, section: str) -> None:
-    """Move the lines of a section whose heading is missing to where they belong."""
+    """Move the lines of a section without a heading to where they belong."""
     prefix = _PREFIXES[section]
     names = [name for name in info.fields if name.startswith(prefix)]
     if section == "Keyspace":

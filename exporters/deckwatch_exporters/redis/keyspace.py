@@ -54,7 +54,7 @@ class Keyspace:
         self._refusals = refusals
         self._stopwatch = stopwatch
         self._scans: dict[tuple[int, str], ScanResult] = {}
-        self._expanded: set[tuple[int, str]] = set()  # whose keys are exported one by one
+        self._expanded: set[tuple[int, str]] = set()  # patterns with keys that are exported one by one
         self._unfinished: set[tuple[int, str]] = set()
 
     def db_of(self, selection: KeySelection) -> int:

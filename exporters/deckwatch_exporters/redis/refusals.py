@@ -46,7 +46,7 @@ def command_of(packed: bytes) -> str:
 class Refusals:
     """What one collector knows of the commands and keys that the server refuses.
 
-    A new connection starts afresh: its user may have other privileges. Without a `context` nothing is logged.
+    A new connection starts over: its user may have other privileges. Without a `context` nothing is logged.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class SelectedKeys:
         self._context = context
         self._stopwatch = stopwatch
         self._refusals = Refusals(connection, context, settings.credentials[0] or "default", stopwatch)
-        self._limited: set[str] = set()  # whose limits were logged
+        self._limited: set[str] = set()  # selections with limits that were logged
 
     def collect(self) -> Samples:
         try:

@@ -58,9 +58,9 @@ _CONTAINERS = frozenset(
         """,
     )
 )
-#: Commands whose arguments can be passwords: never shown.
+#: Commands with arguments that can be passwords: never shown.
 _WITH_SECRETS = frozenset(("acl", "auth", "config", "hello", "migrate", "sentinel"))
-#: Commands whose first argument is a key. A missing name hides a key; a wrong one would show a value.
+#: Commands with a key as their first argument. A missing name hides a key; a wrong one would show a value.
 _KEY_FIRST = frozenset(
     re.findall(
         r"\w+",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Samples
 
 SLAVES = Gauge("node_bonding_slaves", "Number of interfaces configured for the bond.", ["master"])
-ACTIVE = Gauge("node_bonding_active", "Number of interfaces of the bond whose link is up.", ["master"])
+ACTIVE = Gauge("node_bonding_active", "Number of interfaces of the bond with a link that is up.", ["master"])
 
 
 class Bonding:

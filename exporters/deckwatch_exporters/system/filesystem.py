@@ -1,6 +1,6 @@
 """Space, inodes and state of mounted file systems, from mountinfo (proc_pid_mountinfo(5)) and statvfs(3).
 
-statvfs on a dead network mount can block forever and cannot be interrupted. The calls are therefore made in threads
+statvfs on a dead network mount can hang and cannot be interrupted. The calls are therefore made in threads
 that are abandoned if they hang. A mount that hangs is reported as an error, and is read again after its thread returns.
 """
 

@@ -100,7 +100,7 @@ class RecordJoiner:
         return self._release()
 
     def flush(self, now: float, *, final: bool = False) -> list[Record]:
-        """The records whose last line came `max_wait` ago; all of them if `final`."""
+        """The records without a new line for `max_wait`; all of them if `final`."""
         for record in self._pending:
             if now < record.touched:
                 record.touched = now  # the clock was set back

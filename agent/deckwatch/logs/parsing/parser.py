@@ -195,7 +195,7 @@ class Parser:
                 if size > limit or data[-1] != _CLOSING_BRACE:
                     moment = None
             except (ValueError, AttributeError, KeyError, TypeError):
-                moment = None  # no JSON, no object, a new stream, a number as time: all that is seldom
+                moment = None  # no JSON, no object, a new stream, a number as time: all of that is rare
             if moment is None:
                 entries += self._line(data, end - size - 1, end, 0, now)
                 continue

@@ -29,7 +29,7 @@ class Streams:
 
     `static` are its fixed labels. `fields` are pairs of a label and the field it is from, where `level` as a label
     or as a field is the level under its normal name; a line that lacks a field has the fixed label of that name, if
-    there is one. `fields_wanted` are the fields whose values `find` takes, in their order.
+    there is one. `fields_wanted` are the fields that `find` takes the values of, in this order.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class _Rewriter:
         self._step = step
 
     def rewrite(self, tree: Expr, inside: tuple[str, ...]) -> Expr:
-        """`inside` are the recorded series whose expression this is a part of."""
+        """`inside` are the recorded series with an expression that contains this one."""
         match tree:
             case Selector() if self._is_recorded(tree):
                 return self._replacement(tree, inside)
