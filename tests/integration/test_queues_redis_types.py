@@ -131,7 +131,7 @@ def test_a_server_that_wants_a_password_says_so(tmp_path: Path) -> None:
         with opened(EXPORTER, settings) as target:
             collected = target.collect()
     assert collected.snapshots["queues"].is_unreachable
-    assert "set password or password_file" in collected.errors["queues"]
+    assert "password_file" in collected.errors["queues"]
     assert collected.value("queue_up") == 0
 
 
@@ -152,7 +152,7 @@ def test_a_server_that_hangs_is_unreachable_and_comes_back(server: RedisServer, 
     ("settings", "told"),
     [
         ({"kind": "rabbit"}, "'redis_stream'"),
-        ({"kind": "celery", "url": "amqp://h"}, "redis+sentinel://"),
+        ({"kind": "celery", "url": "amqp://h"}, r"redis\+sentinel://"),
         ({"kind": "redis_list", "url": "redis://h", "queues": ["a", "a"]}, "different names"),
         ({"kind": "redis_list", "url": "redis://h", "queues": []}, "at least 1"),
     ],

@@ -20,23 +20,23 @@ def _checked(dsn: Secret) -> Secret:
         from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict
     except ImportError:
-        return Secret(value)  # the first connection says what to install
-    # What libpq says of a wrong one (of a wrong port when it connects) quotes it, and perhaps the password.
+        return Secret(value)  # the first connection reports what to install
+    # The messages of libpq quote the DSN, which may hold the password.
     try:
         parameters = conninfo_to_dict(value)
     except ProgrammingError:
-        raise ValueError("a DSN that libpq understands: see its list of connection parameters") from None
+        raise ValueError("a DSN that libpq can parse: see its list of connection parameters") from None
     if not re.fullmatch(r"\d*(,\d*)*", str(parameters.get("port") or "")):
-        raise ValueError("a DSN whose port is a number (write : / @ of a password as %3A %2F %40)")
+        raise ValueError("a DSN with a number as the port (in a password, write : / @ as %3A %2F %40)")
     return Secret(value)
 
 
-#: A DSN that libpq understands, in its own form.
+#: A DSN that libpq can parse, in its own form.
 Dsn = Annotated[Secret, AfterValidator(_checked)]
 
 
 def conninfo(dsn: Secret, password: Secret | None) -> str:
-    """What libpq takes, the password filled in. Raises ImportError without psycopg."""
+    """The DSN with the password, for libpq. Raises ImportError without psycopg."""
     from psycopg.conninfo import make_conninfo
 
     given = password.get_secret_value() if password else None

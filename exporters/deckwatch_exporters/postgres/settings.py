@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from deckwatch.exporter import Duration, Secret, Settings, Size
-from deckwatch_exporters.clients.libpq import libpq_form
+from deckwatch_exporters.clients.dsn import Dsn, conninfo
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -46,7 +45,7 @@ class TablesSettings(Settings):
 class PostgresSettings(Settings):
     """A PostgreSQL server, through any of its databases. `lock_timeout` and `timeout` are in seconds."""
 
-    dsn: Secret
+    dsn: Dsn
     password: Secret | None = None
     databases: Literal["all"] | tuple[str, ...] = ()
     exclude_databases: frozenset[str] = frozenset()
@@ -64,30 +63,7 @@ class PostgresSettings(Settings):
         """`statements: off` is short for `statements: {enabled: off}`."""
         return {"enabled": value} if isinstance(value, bool) else value
 
-    @field_validator("dsn")
-    @classmethod
-    def _is_a_dsn(cls, dsn: Secret) -> Secret:
-        value = libpq_form(dsn.get_secret_value())
-        if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
-            raise ValueError("a DSN such as postgresql://user@host:5432/database, or host=... user=... dbname=...")
-        try:
-            from psycopg import ProgrammingError
-            from psycopg.conninfo import conninfo_to_dict
-        except ImportError:
-            return Secret(value)  # the first connection reports what to install
-        # The messages of libpq quote the DSN, which may hold the password.
-        try:
-            parameters = conninfo_to_dict(value)
-        except ProgrammingError:
-            raise ValueError("a DSN that libpq can parse: see its list of connection parameters") from None
-        if not re.fullmatch(r"\d*(,\d*)*", str(parameters.get("port") or "")):
-            raise ValueError("a DSN with a number as the port (in a password, write : / @ as %3A %2F %40)")
-        return Secret(value)
-
     @property
     def conninfo(self) -> str:
         """The DSN with the password, for libpq. Raises ImportError without psycopg."""
-        from psycopg.conninfo import make_conninfo
-
-        password = self.password.get_secret_value() if self.password else None
-        return make_conninfo(self.dsn.get_secret_value(), **({"password": password} if password else {}))
+        return conninfo(self.dsn, self.password)
