@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from .patterns import Pattern
 from .values import Duration, Secret, Settings, Size
 
 _LEAST_SPOOL_BYTES = 256 * 1024
@@ -19,16 +20,7 @@ def _label_name(name: str) -> str:
     return name
 
 
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as wrong:
-        raise ValueError(f"a regular expression ({wrong})") from None
-    return value
-
-
 LabelName = Annotated[str, AfterValidator(_label_name)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 

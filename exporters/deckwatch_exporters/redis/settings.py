@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from deckwatch.exporter import Duration, Settings
+from deckwatch.exporter import Duration, Pattern, Settings
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class KeySelection(Settings):
 class KeyGroupSettings(Settings):
     """Keys by what their names have in common: how many, and how much memory.
 
-    `patterns` are regular expressions; the text that the groups of the first match took is the name of the key's
-    group, `unclassified` where none matches. Memory is asked for of `memory_samples` keys at the most.
+    `patterns` are regular expressions in RE2's syntax; the text that the groups of the first match took is the name of
+    the key's group, `unclassified` where none matches. Memory is asked for of `memory_samples` keys at the most.
     """
 
-    patterns: tuple[re.Pattern[str], ...] = (re.compile(r"^([^:]+):"),)
+    patterns: tuple[Pattern, ...] = (Pattern(r"^([^:]+):"),)
     databases: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     max_groups: int = Field(default=100, ge=1, le=10_000)
     memory_samples: int = Field(default=1000, ge=0, le=100_000)

@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Gauge, Settings
+from deckwatch.exporter import Counter, Gauge, Pattern, Settings
 
 from .figures import figures
 from .paths import Paths, list_dir, read_number, read_text, read_value
@@ -74,8 +74,8 @@ class CpuSettings(Settings):
 
     guest: bool = True
     info: bool = False
-    flags_include: re.Pattern[str] | None = None
-    bugs_include: re.Pattern[str] | None = None
+    flags_include: Pattern | None = None
+    bugs_include: Pattern | None = None
 
 
 class _Devices(NamedTuple):
@@ -146,7 +146,7 @@ class Cpu:
         yield from _words_that_match(cpus[0].get("bugs"), self._settings.bugs_include, BUG)
 
 
-def _words_that_match(words: str | None, wanted: re.Pattern[str] | None, metric: Metric) -> Iterator[Sample]:
+def _words_that_match(words: str | None, wanted: Pattern | None, metric: Metric) -> Iterator[Sample]:
     if words and wanted:
         for word in dict.fromkeys(words.split()):
             if wanted.search(word):

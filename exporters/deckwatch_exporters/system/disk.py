@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Metric, Settings
+from deckwatch.exporter import Counter, Gauge, Metric, Pattern, Settings
 
 from .paths import Paths, read_text, read_value
 
@@ -71,7 +70,7 @@ _ATA = {
 class DiskSettings(Settings):
     """Which devices are left out; by default partitions, loop and RAM devices, as node_exporter 1.5 does."""
 
-    device_exclude: re.Pattern[str] = re.compile(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+    device_exclude: Pattern = Pattern(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
 
 class Disk:
@@ -130,7 +129,7 @@ class Disk:
                     yield metric(int(known[key]), device=device)
 
 
-def parse_diskstats(text: str, exclude: re.Pattern[str]) -> list[tuple[str, str, str, list[int]]]:
+def parse_diskstats(text: str, exclude: Pattern) -> list[tuple[str, str, str, list[int]]]:
     """Major, minor, name, and the figures of each device: 11 of them, 15 since Linux 4.18, 17 since 5.5.
 
     Devices whose names `exclude` finds are left out. Raises ValueError.

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Duration, Gauge, Settings
+from deckwatch.exporter import Duration, Gauge, Pattern, Settings
 
 from .paths import Paths, read_text
 
@@ -50,10 +50,10 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class FilesystemSettings(Settings):
     """Which mounts are left out, and how long (seconds) all of them together may take. Defaults are node_exporter's."""
 
-    mount_points_exclude: re.Pattern[str] = re.compile(
+    mount_points_exclude: Pattern = Pattern(
         r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
     )
-    fs_types_exclude: re.Pattern[str] = re.compile(
+    fs_types_exclude: Pattern = Pattern(
         "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
         "|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, NotAvailable, Sample, Settings
+from deckwatch.exporter import Counter, NotAvailable, Pattern, Sample, Settings
 
 from .figures import figures
 from .paths import Paths, read_text
@@ -26,8 +26,8 @@ class InterruptsSettings(Settings):
     There is a series for each line and CPU: hosts with many of both do well to leave some out.
     """
 
-    include: re.Pattern[str] | None = None
-    exclude: re.Pattern[str] | None = None
+    include: Pattern | None = None
+    exclude: Pattern | None = None
     zeros: bool = True
 
     def wants(self, interrupt: Interrupt) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import MetricPattern, NotAvailable, Settings
+from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
 from .paths import Paths, read_text
 
@@ -21,7 +20,7 @@ NETSTAT = MetricPattern("node_netstat_*", "unknown", "Protocol statistic {}.")
 class NetstatSettings(Settings):
     """`fields`: a regular expression for what is exported, `<protocol>_<field>`."""
 
-    fields: re.Pattern[str] = re.compile(
+    fields: Pattern = Pattern(
         r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
         r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)"
         r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab|MaxConn)"

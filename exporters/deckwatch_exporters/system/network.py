@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Metric, NotAvailable, Settings
+from deckwatch.exporter import Counter, Metric, NotAvailable, Pattern, Settings
 
 from .paths import Paths, read_number, read_text
 
@@ -34,8 +33,8 @@ COLUMNS = RECEIVE + TRANSMIT
 class NetworkSettings(Settings):
     """Which devices are left out, and which alone are taken (none of either by default)."""
 
-    device_exclude: re.Pattern[str] | None = None
-    device_include: re.Pattern[str] | None = None
+    device_exclude: Pattern | None = None
+    device_include: Pattern | None = None
 
     def wants(self, device: str) -> bool:
         if self.device_exclude is not None and self.device_exclude.search(device):

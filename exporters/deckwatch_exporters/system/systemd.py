@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Settings
+from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Pattern, Settings
 
 from .dbus_wire import Connection, DBusError
 
@@ -46,8 +46,8 @@ _SOCKET_FIGURES = (("NAccepted", ACCEPTED), ("NConnections", CURRENT), ("NRefuse
 class SystemdSettings(Settings):
     """Which units have series of their own (defaults: node_exporter's); how long (seconds) an answer may take."""
 
-    unit_include: re.Pattern[str] = re.compile(r".+")
-    unit_exclude: re.Pattern[str] = re.compile(r".+\.(automount|device|mount|scope|slice)")
+    unit_include: Pattern = Pattern(r".+")
+    unit_exclude: Pattern = Pattern(r".+\.(automount|device|mount|scope|slice)")
     timeout: Duration = 2.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import MetricPattern, NotAvailable, Settings
+from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
 from .figures import figure
 from .paths import Paths, read_text
@@ -23,7 +23,7 @@ _FIELD = re.compile(r"^([a-zA-Z0-9_]+) ([0-9]+)$", re.MULTILINE)
 class VmstatSettings(Settings):
     """`fields`: a regular expression for the fields that are exported, found anywhere in the name."""
 
-    fields: re.Pattern[str] = re.compile(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
+    fields: Pattern = Pattern(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
 
 
 class Vmstat:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
-from deckwatch.exporter import Counter, Gauge, Settings
+from deckwatch.exporter import Counter, Gauge, Pattern, Settings
 
 from .paths import Paths, read_text
 
@@ -61,7 +61,7 @@ class ProcessGroup(Settings):
     """Processes whose command line (arguments joined by blanks) matches; `pss` costs a walk over their memory."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    match: re.Pattern[str]
+    match: Pattern
     pss: bool = False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from databases import redis_server
+from deckwatch.exporter import Pattern
 from deckwatch_exporters.redis.key_groups import Group, group_name
 from deckwatch_exporters.redis.keyspace import label_of
 from deckwatch_exporters.redis.settings import KeyGroupSettings, KeySelection, RedisSettings
@@ -55,7 +55,7 @@ def test_a_selection_is_of_one_kind(wrong: Any) -> None:
 
 
 def _settings(*patterns: str) -> KeyGroupSettings:
-    return KeyGroupSettings(patterns=tuple(map(re.compile, patterns)))
+    return KeyGroupSettings(patterns=tuple(map(Pattern, patterns)))
 
 
 @pytest.mark.parametrize(
