@@ -7,13 +7,12 @@ columns differ between versions: a figure that a version does not give is absent
 from __future__ import annotations
 
 import collections
-import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import Counter, Duration, Exporter, Finding, Gauge, Secret, Settings, Target, Unreachable
-from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session, libpq_form
+from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session, checked_dsn, has_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -283,10 +282,18 @@ class PgBouncerSettings(Settings):
     @field_validator("dsn")
     @classmethod
     def _is_a_dsn(cls, dsn: Secret) -> Secret:
-        value = libpq_form(dsn.get_secret_value())
-        if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
-            raise ValueError("a DSN such as postgresql://user@host:6432/pgbouncer, or host=... port=... user=...")
-        return Secret(value)
+        return Secret(
+            checked_dsn(
+                dsn.get_secret_value(),
+                "a DSN such as postgresql://user@host:6432/pgbouncer, or host=... port=... user=...",
+            )
+        )
+
+    @model_validator(mode="after")
+    def _one_password(self) -> PgBouncerSettings:
+        if self.password is not None and self.password.get_secret_value() and has_password(self.dsn.get_secret_value()):
+            raise ValueError("only one of: a password in dsn, password (or password_file)")
+        return self
 
 
 class PgBouncer:

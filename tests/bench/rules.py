@@ -37,7 +37,9 @@ def rules(_folder: Path) -> list[tuple[str, ...]]:
     one_by_one = [re.compile(pattern).search for pattern in PATTERNS]
     ours = _microseconds(lambda: [together.search(text) for text in texts])
     theirs = _microseconds(lambda: [any(search(text) for search in one_by_one) for text in texts])
-    rows = [("microseconds for three rules a line", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}")]
+    rows: list[tuple[str, ...]] = [
+        ("microseconds for three rules a line", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}")
+    ]
     for name, settings in WORST.items():
         slowest = max(_milliseconds(text, settings) for text in TEXTS)
         rows.append((f"milliseconds for 256 KiB at most, {name}", f"{slowest:.1f}", "-", "-"))

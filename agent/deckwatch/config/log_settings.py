@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from .patterns import Pattern
+from .urls import split_http_url
 from .values import Duration, Secret, Settings, Size
 
 _LEAST_SPOOL_BYTES = 256 * 1024
@@ -82,9 +83,15 @@ class LokiSettings(Settings):
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, url: str) -> str:
-        if not re.match(r"https?://[^/\s]+", url):
-            raise ValueError("a URL such as http://127.0.0.1:3100")
+        split_http_url(url)
         return url
+
+    @model_validator(mode="after")
+    def _one_password(self) -> LokiSettings:
+        given = (self.password, self.bearer_token, split_http_url(self.url).password)
+        if sum(one is not None for one in given) > 1:
+            raise ValueError("only one of: a password in url, password (or password_file), bearer_token")
+        return self
 
 
 class SpoolSettings(Settings):

@@ -39,6 +39,8 @@ _TLS_CHECKS = {
     "does not match host name": "Check host in the DSN",
 }
 
+_HOST = re.compile(r"(?:\[[^\[\]@]*\]|[^\[\]:@#\s]*)(?::[0-9]*)?")
+
 Row = tuple["bytes | None", ...]
 
 
@@ -333,6 +335,42 @@ def _first_line(failure: BaseException) -> str:
     line = str(failure).strip().split("\n", 1)[0]
     checks = (check for words, check in _TLS_CHECKS.items() if words in line)
     return ". ".join((line, *checks))
+
+
+def checked_dsn(dsn: str, example: str) -> str:
+    """A DSN in libpq's form, checked without libpq. Raises ValueError; nothing of the DSN is repeated."""
+    value = libpq_form(dsn)
+    _, is_uri, rest = value.partition("://")
+    if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
+        raise ValueError(example)
+    if is_uri and not _is_clear(rest):
+        raise ValueError("a DSN with : / ? # [ ] @ in a user or password as %3A %2F %3F %23 %5B %5D %40")
+    return value
+
+
+def has_password(dsn: str) -> bool:
+    """Whether a DSN in libpq's form holds a password."""
+    _, is_uri, rest = dsn.partition("://")
+    if not is_uri:
+        return re.search(r"(?:^|\s)password\s*=\s*\S", dsn) is not None
+    user, has_user, _ = rest.partition("/")[0].partition("@")
+    return bool(has_user and user.partition(":")[2]) or re.search(r"[?&]password=[^&]", rest) is not None
+
+
+def _is_clear(rest: str) -> bool:
+    """Whether libpq and every other reader split what follows the scheme in the same way.
+
+    libpq ends the user and password at the first `@`, others at the last one, or at `/`, `?` or `#` before it.
+    """
+    authority, _, path = rest.partition("/")
+    user, has_user, hosts = authority.partition("@")
+    if not has_user:
+        hosts = authority
+    if any(character in user for character in "?#[] ") and has_user:
+        return False
+    if "@" in path.partition("?")[0] or "#" in path:
+        return False
+    return all(_HOST.fullmatch(host) for host in hosts.partition("?")[0].split(",")) and "@" not in hosts
 
 
 def libpq_form(dsn: str) -> str:

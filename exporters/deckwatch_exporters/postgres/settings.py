@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import Duration, Secret, Settings, Size
-from deckwatch_exporters.clients.libpq import libpq_form
+from deckwatch_exporters.clients.libpq import checked_dsn, has_password
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -62,9 +62,8 @@ class PostgresSettings(Settings):
     @field_validator("dsn")
     @classmethod
     def _is_a_dsn(cls, dsn: Secret) -> Secret:
-        value = libpq_form(dsn.get_secret_value())
-        if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
-            raise ValueError("a DSN such as postgresql://user@host:5432/database, or host=... user=... dbname=...")
+        example = "a DSN such as postgresql://user@host:5432/database, or host=... user=... dbname=..."
+        value = checked_dsn(dsn.get_secret_value(), example)
         try:
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict
@@ -78,6 +77,12 @@ class PostgresSettings(Settings):
         if not re.fullmatch(r"\d*(,\d*)*", str(parameters.get("port") or "")):
             raise ValueError("a DSN whose port is a number (write : / @ of a password as %3A %2F %40)")
         return Secret(value)
+
+    @model_validator(mode="after")
+    def _one_password(self) -> PostgresSettings:
+        if self.password is not None and self.password.get_secret_value() and has_password(self.dsn.get_secret_value()):
+            raise ValueError("only one of: a password in dsn, password (or password_file)")
+        return self
 
     @property
     def conninfo(self) -> str:

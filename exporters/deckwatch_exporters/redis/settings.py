@@ -100,7 +100,7 @@ _OrText = Annotated[_Selection, _InShort]
 
 
 class RedisSettings(ConnectionSettings):
-    """One Redis server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+    """One Redis server, or whichever server the Sentinels call the master."""
 
     config_command: Annotated[str, BeforeValidator(_checked_command)] = Field(default="CONFIG", min_length=1)
     config_values: bool = False

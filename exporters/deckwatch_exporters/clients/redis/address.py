@@ -97,10 +97,9 @@ def _split_once(credentials: str) -> tuple[str, str, str]:
 
 def _options(parts: SplitResult) -> dict[str, str]:
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(options.keys() - {"db"})
-    if unknown:
-        # The name alone: what stands beside it may be a password.
-        raise ValueError(f"no option in the URL but db; what {unknown[0]!r} sets has a key of its own in the config")
+    if options.keys() - {"db"}:
+        # Not even the name: it is a piece of the password in `?password=A&B`.
+        raise ValueError("no option in the URL but db; others, such as the password, have keys of their own")
     return options
 
 

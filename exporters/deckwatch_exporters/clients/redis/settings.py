@@ -33,7 +33,7 @@ class TlsSettings(Settings):
 
 
 class ConnectionSettings(Settings):
-    """A server, or whichever server the Sentinels call the master. Credentials here win over the URL's."""
+    """A server, or whichever server the Sentinels call the master. A user here wins over the URL's."""
 
     url: Annotated[Secret, BeforeValidator(_checked_url)]
     username: str = ""
@@ -43,6 +43,12 @@ class ConnectionSettings(Settings):
     tls: TlsSettings = TlsSettings()
     timeout: Duration = 3.0
     protocol: Literal[2, 3] = 3
+
+    @model_validator(mode="after")
+    def _one_password(self) -> ConnectionSettings:
+        if self.password.get_secret_value() and self.address.password:
+            raise ValueError("only one of: a password in url, password (or password_file)")
+        return self
 
     @property
     def address(self) -> Address:
