@@ -24,6 +24,7 @@ from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_fro
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
 from deckwatch.logs.loki.ship import Shipper
+from deckwatch.logs.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.rule_reader import RuleReader
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull
@@ -140,9 +141,9 @@ class _PipelineRun:
         spool = settings.spool
         # A payload has to fit into the spool, which may be small.
         self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, spool.max_bytes // 8)
+        _make_state_folder(folder)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpoint = Checkpoint(folder / "positions.json")
             positions = self._recovered()
             self._names = _names(settings.files)
@@ -308,6 +309,15 @@ class _PipelineRun:
 
     def _problem(self, path: str, message: str) -> None:
         self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
+
+
+def _make_state_folder(folder: Path) -> None:
+    try:
+        make_private_folder(folder)
+    except NotPrivateError as error:
+        raise SpoolError(f"the state folder {folder} is not used: {error.filename}: {error.strerror}") from None
+    except OSError as error:
+        raise SpoolError(f"the state folder {folder} cannot be made ({error.strerror}): set --state-dir") from None
 
 
 def _names(files: Iterable[FileSettings]) -> list[str]:
