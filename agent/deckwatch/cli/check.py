@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     registry = Registry.installed()
-    config = arguments.load(options, registry, allow_missing_secrets=options.allow_missing_secrets)
+    config = arguments.load_to_run(options, registry, allow_missing_secrets=options.allow_missing_secrets)
     return check(config, registry, options.timeout, sys.stdout, arguments.state(options))
 
 

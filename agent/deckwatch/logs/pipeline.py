@@ -20,6 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from deckwatch.config.open_files import log_files
 from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
@@ -147,8 +148,9 @@ class _PipelineRun:
             self._checkpoint = Checkpoint(folder / "positions.json")
             positions = self._recovered()
             self._names = _names(settings.files)
+            most = log_files(len(settings.files))
             self._rules = [
-                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem)
+                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem, most)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
             # Positions of files that no rule follows any more: the rule may come back with the next reload.
