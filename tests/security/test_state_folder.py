@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deckwatch.config.log_settings import LogsSettings
+from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private
 from deckwatch.logs.checkpoint import Checkpoint
 from deckwatch.logs.counts import LogCounts
 from deckwatch.logs.loki.quarantine import FILE_NAME, Quarantine, entries
 from deckwatch.logs.pipeline import Pipeline
-from deckwatch.logs.private_files import NotPrivateError, make_private_folder, open_private
 from deckwatch.logs.sources.own_log import OwnLog
 from deckwatch.logs.spool.spool import Cursor, Spool, SpoolError
 from services import until

@@ -14,6 +14,7 @@ from deckwatch.cli import arguments
 from deckwatch.collection.board import UnknownSelectionError
 from deckwatch.collection.registry import Registry
 from deckwatch.exporter import describe
+from deckwatch.logs.printable import printable, printable_line
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +56,7 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         try:
             found = list(look(target.settings))
         except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
-            console.print(Text(f"{title}: {describe(failure)}"))
+            console.print(Text(printable_line(f"{title}: {describe(failure)}")))
             code = 1
             continue
         if not found:
@@ -66,6 +67,8 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         )
         for advice in found:
             # As text: a bracket in a query is no markup.
-            table.add_row(*(Text(part) for part in (advice.kind, advice.subject, advice.figure, advice.remedy)))
+            table.add_row(
+                *(Text(printable(part)) for part in (advice.kind, advice.subject, advice.figure, advice.remedy))
+            )
         console.print(table)
     return code

@@ -12,6 +12,7 @@ from deckwatch.collection.registry import Registry
 from deckwatch.collection.run import SeriesBudget, run_once
 from deckwatch.collection.targets import open_target
 from deckwatch.exporter import BoundedCall, Finding, describe
+from deckwatch.logs.printable import printable
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     out.write(f"config: {config.path or 'none found, the defaults'}\n")
     out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
     remedies = [
-        f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n"
+        printable(f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n")
         for what, name, finding in findings
         if finding.remedy
     ]

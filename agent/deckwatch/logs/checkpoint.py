@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from deckwatch.config.private_files import NotPrivateError, open_private, sync_folder
 from deckwatch.logs.entry import Identity, Position
-from deckwatch.logs.private_files import NotPrivateError, open_private, sync_folder
 from deckwatch.logs.spool.spool import Cursor
 
 if TYPE_CHECKING:

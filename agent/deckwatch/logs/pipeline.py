@@ -21,11 +21,11 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.config.open_files import log_files
+from deckwatch.config.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
 from deckwatch.logs.loki.ship import Shipper
-from deckwatch.logs.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.rule_reader import RuleReader
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from deckwatch.logs.private_files import make_private_folder, open_private
+from deckwatch.config.private_files import make_private_folder, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

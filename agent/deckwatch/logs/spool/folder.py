@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isal.isal_zlib import crc32
 
-from deckwatch.logs.private_files import NotPrivateError, make_private_folder, open_private, sync_folder
+from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private, sync_folder
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment

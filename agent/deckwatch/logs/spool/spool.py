@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from deckwatch.logs.private_files import open_private, sync_folder
+from deckwatch.config.private_files import open_private, sync_folder
 from deckwatch.logs.spool.folder import START, Cursor, Folder, SpoolError, read_ack, write_ack
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
