@@ -135,7 +135,7 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
 def test_the_agent_says_that_it_does_not_use_such_a_state_folder(tmp_path: Path) -> None:
     make_private_folder(tmp_path / "elsewhere")
     (tmp_path / "logs").symlink_to(tmp_path / "elsewhere")
-    settings = LogsSettings(loki={"url": "http://127.0.0.1:9"})  # type: ignore[arg-type]  # as YAML has it
+    settings = LogsSettings(loki={"url": "http://127.0.0.1:9"})
     pipeline = Pipeline(settings, tmp_path / "logs", tmp_path / "logs" / "spool", LogCounts(), OwnLog())
     pipeline.start()
     until(lambda: bool(pipeline.error), 30, "the error")

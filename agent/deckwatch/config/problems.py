@@ -15,7 +15,7 @@ HIDDEN = "a value (not shown)"
 
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|_key$|^key$", re.IGNORECASE)
 # Passwords stand unencoded in URLs more often than not: nothing after the scheme is known to be none.
-_AFTER_SCHEME = re.compile(r"(?<=://).+", re.DOTALL)
+_AFTER_SCHEME = re.compile(r"(?<=//).+", re.DOTALL)
 _WORD = re.compile(r"\S+")
 # Each name is looked at once, from its beginning: the time grows with the text.
 _ASSIGNED = re.compile(

@@ -28,7 +28,7 @@ _SECOND = 1_000_000_000
 _LABELS = r'(?P<labels>\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})'
 _RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
 _COUNT = r"(?:(?P<count>\d{1,9}) errors like: )?"
-_MAX_PARSING = 1.0  # CPU seconds; the 8 MiB that Loki may send of a large backlog take a quarter of that
+_MAX_PARSING = 10.0  # CPU seconds; the 8 MiB that Loki may send of a large backlog take one
 
 
 def _text(reason: str, pattern: str) -> tuple[str, Pattern]:
