@@ -14,6 +14,7 @@ from bench.encoding import encoding
 from bench.logs import logs
 from bench.measure import SETTLE, Scraper, cpu_of_a_cycle, quantile, resident_bytes
 from bench.passwords import passwords
+from bench.rules import rules
 from bench.stack import many_redis, same_coverage, stack
 from deckwatch.cli.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
@@ -140,6 +141,7 @@ def main() -> None:
         ("The host, same coverage", ("", "DECKWATCH", "NODE_EXPORTER", "RATIO"), host),
         ("The host, Redis and PostgreSQL", ("", "DECKWATCH", "THREE GO EXPORTERS", "RATIO"), stack),
         ("Redis targets in one agent", ("TARGETS", "UP", "SERIES", "CPU", "OF EACH RUN", "RESIDENT"), many_redis),
+        ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
         ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL 3.4.6", "RATIO"), logs),
         ("An authenticated scraper while others try passwords", ("", "QUIET", "FLOODED"), passwords),
         ("Encoding and serving", ("SERIES", "DECKWATCH", "PROMETHEUS_CLIENT", "RATIO", "OF WHICH"), encoding),

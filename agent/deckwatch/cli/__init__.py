@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from deckwatch import __version__
 from deckwatch.collection.board import UnknownSelectionError
 from deckwatch.config import ConfigError, RegistryError
+from deckwatch.config.open_files import raise_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parser(sys.argv[1:] if arguments is None else arguments)
+    raise_limit()
     try:
         code = options.command(options)
     except (ConfigError, RegistryError, UnknownSelectionError) as wrong:

@@ -9,6 +9,7 @@ from deckwatch.cli import arguments
 from deckwatch.collection.board import UnknownSelectionError
 from deckwatch.collection.registry import Registry
 from deckwatch.exporter import describe
+from deckwatch.logs.printable import printable, printable_line
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +49,7 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         try:
             found = list(look(target.settings))
         except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
-            print(f"{title}: {describe(failure)}", file=out)
+            print(printable_line(f"{title}: {describe(failure)}"), file=out)
             code = 1
             continue
         if not found:
@@ -56,7 +57,7 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
             continue
         print(f"{title}: {len(found)} possible improvements. Deckwatch does not run any of these statements.", file=out)
         for advice in found:
-            print(_shown(advice), file=out)
+            print(printable(_shown(advice)), file=out)
     return code
 
 

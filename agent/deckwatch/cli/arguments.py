@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deckwatch.config import Config, ConfigError, Problem, find_config, load_config
+from deckwatch.config.open_files import shortage
 from deckwatch.config.state_folder import state_folder
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ def load(options: argparse.Namespace, registry: Registry, *, allow_missing_secre
     return load_config(path, os.environ, registry, allow_missing_secrets=allow_missing_secrets)
 
 
+def load_to_run(options: argparse.Namespace, registry: Registry, *, allow_missing_secrets: bool = False) -> Config:
+    """As `load`; raises ConfigError also for a config that the limits of this process do not allow to run."""
+    config = load(options, registry, allow_missing_secrets=allow_missing_secrets)
+    if wrong := shortage(config):
+        raise ConfigError([Problem(str(config.path or "the default config"), 0, "", wrong)])
+    return config
+
+
 class ConfigSource:
     """Loads the config at the start and for each reload."""
 
@@ -44,7 +53,7 @@ class ConfigSource:
         """Raises ConfigError; also when the file that was loaded before no longer exists."""
         if self._path is not None and not self._path.exists():
             raise ConfigError([Problem(str(self._path), 0, "", "the config file that was loaded no longer exists")])
-        config = load(self._options, self._registry)
+        config = load_to_run(self._options, self._registry)
         self._path = config.path
         return config
 

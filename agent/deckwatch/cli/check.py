@@ -12,6 +12,7 @@ from deckwatch.collection.registry import Registry
 from deckwatch.collection.run import SeriesBudget, run_once
 from deckwatch.collection.targets import open_target
 from deckwatch.exporter import BoundedCall, Finding, describe
+from deckwatch.logs.printable import printable
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     registry = Registry.installed()
-    config = arguments.load(options, registry, allow_missing_secrets=options.allow_missing_secrets)
+    config = arguments.load_to_run(options, registry, allow_missing_secrets=options.allow_missing_secrets)
     return check(config, registry, options.timeout, sys.stdout, arguments.state(options))
 
 
@@ -83,7 +84,7 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     out.write(f"config: {config.path or 'none found, the defaults'}\n")
     out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
     remedies = [
-        f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n"
+        printable(f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n")
         for what, name, finding in findings
         if finding.remedy
     ]

@@ -10,6 +10,7 @@ from deckwatch.collection.board import Board, Selection, UnknownSelectionError
 from deckwatch.collection.registry import Registry
 from deckwatch.collection.run import SeriesBudget, run_once
 from deckwatch.collection.targets import open_target
+from deckwatch.logs.printable import printable_line
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _once(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(exposition)
     for error in errors:
-        print(error, file=sys.stderr)  # noqa: T201  this is the command line
+        print(printable_line(error), file=sys.stderr)  # noqa: T201  this is the command line
     return 1 if errors else 0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from .patterns import Pattern
+from .urls import split_http_url
 from .values import Duration, Secret, Settings, Size
 
 _LEAST_SPOOL_BYTES = 256 * 1024
@@ -19,16 +21,7 @@ def _label_name(name: str) -> str:
     return name
 
 
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as wrong:
-        raise ValueError(f"a regular expression ({wrong})") from None
-    return value
-
-
 LabelName = Annotated[str, AfterValidator(_label_name)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -90,9 +83,15 @@ class LokiSettings(Settings):
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, url: str) -> str:
-        if not re.match(r"https?://[^/\s]+", url):
-            raise ValueError("a URL such as http://127.0.0.1:3100")
+        split_http_url(url)
         return url
+
+    @model_validator(mode="after")
+    def _one_password(self) -> LokiSettings:
+        given = (self.password, self.bearer_token, split_http_url(self.url).password)
+        if sum(one is not None for one in given) > 1:
+            raise ValueError("only one of: a password in url, password (or password_file), bearer_token")
+        return self
 
 
 class SpoolSettings(Settings):

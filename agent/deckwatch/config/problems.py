@@ -14,13 +14,16 @@ Path = tuple[str | int, ...]
 HIDDEN = "a value (not shown)"
 
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|_key$|^key$", re.IGNORECASE)
-# Passwords stand unencoded in URLs more often than not: `/`, `@` and blanks do not end one, the last `@` does.
-_USERINFO = re.compile(r"(?<=//).*@", re.DOTALL)
-_BARE_USERINFO = re.compile(r"[^\s/:@]+:(?!//)\S*@")
+# Passwords stand unencoded in URLs more often than not: nothing after the scheme is known to be none.
+_AFTER_SCHEME = re.compile(r"(?<=//).+", re.DOTALL)
+_WORD = re.compile(r"\S+")
+# Each name is looked at once, from its beginning: the time grows with the text.
 _ASSIGNED = re.compile(
-    r"""([\w-]*(?:pass|pwd|secret|token|credential|api_?key)[\w-]*\s*[=:]\s*)('[^']*'?|"[^"]*"?|[^\s&;,]+)""",
+    r"""((?<![\w-])(?=[\w-]*(?:pass|pwd|secret|token|credential|api_?key))[\w-]+\s*[=:]\s*)"""
+    r"""('[^']*'?|"[^"]*"?|[^\s&;,]+)""",
     re.IGNORECASE,
 )
+_LONGEST = 1000  # characters of a text of which an error shows the beginning
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,13 @@ def is_secret_key(path: Path) -> bool:
 
 
 def redacted(text: str) -> str:
-    """A text without the passwords in URLs (`redis://***@host`) and in connection strings (`password=***`)."""
-    return _ASSIGNED.sub(r"\1***", _BARE_USERINFO.sub("***@", _USERINFO.sub("***@", text)))
+    """A text without URLs (`redis://***`), users (`***@host`) and passwords of connection strings (`password=***`)."""
+    return _ASSIGNED.sub(r"\1***", _WORD.sub(_without_user, _AFTER_SCHEME.sub("***", text)))
+
+
+def _without_user(word: re.Match[str]) -> str:
+    user, at, host = word[0].rpartition("@")
+    return f"***@{host}" if at and ":" in user else word[0]
 
 
 def shown(path: Path, value: Any) -> str:
@@ -89,6 +97,8 @@ def shown(path: Path, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int) and abs(value) >= 10**60:
         return "a number of more than 60 digits"  # Python refuses to print very long ones
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return f"a text of more than {_LONGEST} characters"
     written = repr(redacted(str(value))) if isinstance(value, str) else repr(value)
     return written if len(written) <= 60 else written[:57] + "..."
 

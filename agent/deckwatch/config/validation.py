@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from .annotations import field_of, is_model, is_secret, items_of, keys_of, members, tags_of, values_of
+from .patterns import Pattern
 from .problems import HIDDEN, without
 from .secret_files import with_file_contents
 from .values import parse_duration, parse_duration_or_zero, parse_size
@@ -250,6 +251,7 @@ _WORDS: dict[Any, str] = {
     tuple: "a list",
     set: "a list",
     frozenset: "a list",
+    Pattern: "a regular expression",
 }
 _FORMATS: dict[Any, str] = {
     parse_duration: "a duration such as 15s, 1m30s or 500ms",

@@ -1,6 +1,7 @@
 """Everything that an exporter author imports. This module is a stable interface; all other modules are private."""
 
 from deckwatch.config.client_tls import client_context, tls_failure
+from deckwatch.config.patterns import Pattern
 from deckwatch.config.values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
 from deckwatch.metrics.declaration import (
     Counter,
@@ -61,6 +62,7 @@ __all__ = [
     "MetricType",
     "Missing",
     "NotAvailable",
+    "Pattern",
     "Refresh",
     "Sample",
     "Samples",

@@ -8,18 +8,27 @@ from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from deckwatch.logs.printable import printable
+
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Write all log records to `stream` (default: stdout), replacing the previous configuration."""
     stream = stream or sys.stdout
     handler = logging.StreamHandler(stream)
     if stream.isatty():
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_TerminalFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     else:
         handler.setFormatter(json_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+class _TerminalFormatter(logging.Formatter):
+    """Messages may quote text from elsewhere. JSON escapes its control characters anyway."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def json_formatter() -> logging.Formatter:

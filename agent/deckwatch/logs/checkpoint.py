@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from deckwatch.config.private_files import NotPrivateError, open_private, sync_folder
 from deckwatch.logs.entry import Identity, Position
 from deckwatch.logs.spool.spool import Cursor
 
@@ -42,15 +43,21 @@ class Checkpoint:
         self._saved = b""
 
     def load(self) -> tuple[Cursor | None, dict[str, Position], dict[Labels, int]]:
-        """Load the checkpoint. If it is missing or damaged, return nothing: spooled payloads have positions too."""
+        """Load the checkpoint. If it is missing or damaged, return nothing: spooled payloads have positions too.
+
+        Raises NotPrivateError.
+        """
         try:
-            stored = orjson.loads(self._path.read_bytes())
+            with open(open_private(self._path, os.O_RDONLY), "rb") as file:
+                stored = orjson.loads(file.read())
             if stored["version"] != _VERSION:
                 return None, {}, {}
             place = Cursor(*stored["place"])
             positions = {key: position_from_list(values) for key, values in stored["files"].items()}
             newest = {tuple(sorted(labels.items())): int(time) for labels, time in stored["newest"]}
             return place, positions, newest
+        except NotPrivateError:
+            raise
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None, {}, {}
 
@@ -62,14 +69,10 @@ class Checkpoint:
         if data == self._saved:
             return
         temporary = self._path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
+        with open(open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
         self._saved = data

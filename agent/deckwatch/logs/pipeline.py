@@ -20,6 +20,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from deckwatch.config.open_files import log_files
+from deckwatch.config.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
@@ -142,14 +144,15 @@ class _PipelineRun:
         spool = settings.spool
         # A payload must fit into the spool, which may be small.
         self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, spool.max_bytes // 8)
+        _make_state_folder(folder)
         self._spool = Spool(spool_folder, spool.max_bytes, spool.when_full, spool.segment_bytes, self._dropped)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpoint = Checkpoint(folder / "positions.json")
             positions = self._recovered()
             self._names = _names(settings.files)
+            most = log_files(len(settings.files))
             self._rules = [
-                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem)
+                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem, most)
                 for name, one in zip(self._names, settings.files, strict=True)
             ]
             # Positions of files that no rule follows any more. The next reload may restore the rule.
@@ -310,6 +313,15 @@ class _PipelineRun:
 
     def _problem(self, path: str, message: str) -> None:
         self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
+
+
+def _make_state_folder(folder: Path) -> None:
+    try:
+        make_private_folder(folder)
+    except NotPrivateError as error:
+        raise SpoolError(f"the state folder {folder} is not used: {error.filename}: {error.strerror}") from None
+    except OSError as error:
+        raise SpoolError(f"the state folder {folder} cannot be made ({error.strerror}): set --state-dir") from None
 
 
 def _names(files: Iterable[FileSettings]) -> list[str]:

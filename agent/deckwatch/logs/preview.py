@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from deckwatch.logs.loki.quarantine import entries as quarantined
 from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.printable import printable, printable_line
 from deckwatch.logs.tailing.discovery import Discovery
 from deckwatch.logs.tailing.fingerprint import open_regular
 
@@ -36,7 +37,7 @@ def preview(settings: LogsSettings, pattern: str, lines: int, follow: bool, out:
     rules = {path: _rule_of(path, settings.files) for path in _files(pattern)}
     unruled = sorted(path for path, rule in rules.items() if rule is None)
     if unruled:
-        out.write("".join(f"{path}: not matched by any entry of logs.files\n" for path in unruled))
+        out.write("".join(f"{printable_line(path)}: not matched by any entry of logs.files\n" for path in unruled))
     views = [_View(path, rule, settings) for path, rule in sorted(rules.items()) if rule is not None]
     if not views:
         raise PreviewError(
@@ -48,7 +49,7 @@ def preview(settings: LogsSettings, pattern: str, lines: int, follow: bool, out:
         for entry in view.read(final=not follow)[-lines:]:
             out.write(_shown(entry))
         for problem in view.problems():
-            out.write(f"{view.path}: {problem}\n")
+            out.write(printable_line(f"{view.path}: {problem}") + "\n")
     out.flush()
     while follow:
         time.sleep(_POLL)
@@ -108,11 +109,16 @@ class _View:
 def _shown(entry: Entry) -> str:
     moment = datetime.fromtimestamp(entry.time / 10**9, UTC).isoformat(timespec="microseconds")
     metadata = f" {_pairs(dict(entry.metadata))}" if entry.metadata else ""
-    return f"{moment} {_pairs(dict(entry.labels))}{metadata}\n    {entry.text}\n"
+    return f"{moment} {_pairs(dict(entry.labels))}{metadata}\n    {_indented(entry.text)}\n"
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f'{name}="{value}"' for name, value in values.items()) + "}"
+    return "{" + ", ".join(f'{name}="{printable_line(value)}"' for name, value in values.items()) + "}"
+
+
+def _indented(text: str) -> str:
+    """All lines of a record below its labels: none of them is taken for another record's."""
+    return printable(text).replace("\n", "\n    ")
 
 
 def show_quarantine(folder: Path, out: TextIO) -> int:
@@ -125,7 +131,8 @@ def show_quarantine(folder: Path, out: TextIO) -> int:
         quarantined_at = datetime.fromtimestamp(it["set_aside"], UTC).isoformat(timespec="seconds")
         moment = datetime.fromtimestamp(it["time"] / 10**9, UTC).isoformat(timespec="microseconds")
         labels = _pairs(it["labels"])
-        out.write(f"{quarantined_at} {it['destination']} {it['reason']}: {moment} {labels}\n    {it['line']}\n")
+        place = f"{quarantined_at} {it['destination']} {it['reason']}: {moment} {labels}"
+        out.write(f"{place}\n    {_indented(it['line'])}\n")
     summary = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     out.write(f"{number} lines quarantined ({summary})\n" if number else "no lines are quarantined\n")
     return number

@@ -52,13 +52,14 @@ class RuleReader:
         labels: Mapping[str, str],
         counts: Counts,
         problem: Callable[[str, str], None],
+        max_open: int = 100,
     ) -> None:
         self._settings = settings
         self._labels = labels
         self._counts = counts
         self._problem = problem
         self._reported: set[str] = set()  # problems of lines and labels, reported once per rule
-        self._tail = Tail(settings, positions, problem)
+        self._tail = Tail(settings, positions, problem, max_open=max_open)
         self._parsers: dict[str, tuple[str, Parser]] = {}  # path and parser by file key
         self._pending: dict[str, _Pending] = {}
         # With the file name as a label, each file has its own stream.

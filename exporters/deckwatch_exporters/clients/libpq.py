@@ -64,6 +64,7 @@ _TLS_CHECKS = {
     "does not match host name": "Check host in the DSN",
 }
 
+
 Row = tuple["bytes | None", ...]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import (
     Duration,
@@ -23,7 +23,8 @@ from deckwatch.exporter import (
     Target,
     Unreachable,
 )
-from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session, libpq_form
+from deckwatch_exporters.clients.dsn import checked_dsn, require_one_password
+from deckwatch_exporters.clients.libpq import NotConnected, QueryError, Session
 from deckwatch_exporters.clients.samples import Once
 
 from .figures import (
@@ -64,10 +65,13 @@ class PgBouncerSettings(Settings):
     @field_validator("dsn")
     @classmethod
     def _is_a_dsn(cls, dsn: Secret) -> Secret:
-        value = libpq_form(dsn.get_secret_value())
-        if not re.match(r"postgres(ql)?://|\s*\w+\s*=", value):
-            raise ValueError("a DSN such as postgresql://user@host:6432/pgbouncer, or host=... port=... user=...")
-        return Secret(value)
+        example = "a DSN such as postgresql://user@host:6432/pgbouncer, or host=... port=... user=..."
+        return Secret(checked_dsn(dsn.get_secret_value(), example))
+
+    @model_validator(mode="after")
+    def _one_password(self) -> PgBouncerSettings:
+        require_one_password(self.dsn, self.password)
+        return self
 
 
 class PgBouncer:

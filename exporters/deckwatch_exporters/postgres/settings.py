@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import Duration, Secret, Settings, Size
-from deckwatch_exporters.clients.dsn import Dsn, conninfo
+from deckwatch_exporters.clients.dsn import Dsn, conninfo, require_one_password
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -62,6 +62,11 @@ class PostgresSettings(Settings):
     def _is_on_or_off(cls, value: object) -> object:
         """`statements: off` is short for `statements: {enabled: off}`."""
         return {"enabled": value} if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _one_password(self) -> PostgresSettings:
+        require_one_password(self.dsn, self.password)
+        return self
 
     @property
     def conninfo(self) -> str:

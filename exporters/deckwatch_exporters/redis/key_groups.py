@@ -56,8 +56,8 @@ class Group:
 
 def group_name(key: str, settings: KeyGroupSettings) -> str:
     for pattern in settings.patterns:
-        if match := pattern.search(key):
-            return "".join(part or "" for part in match.groups())
+        if (parts := pattern.groups(key)) is not None:
+            return "".join(parts)
     return UNCLASSIFIED
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from deckwatch.exporter import Duration, Settings
+from deckwatch.exporter import Duration, Pattern, Settings
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class KeySelection(Settings):
 class KeyGroupSettings(Settings):
     """Groups of keys by parts of their names: number of keys and memory.
 
-    `patterns` are regular expressions. The groups of the first match form the name of the key's group, which is
-    `unclassified` if none matches. Memory is measured for at most `memory_samples` keys.
+    `patterns` are regular expressions in RE2 syntax. The groups of the first match form the name of the key's group,
+    which is `unclassified` if none matches. Memory is measured for at most `memory_samples` keys.
     """
 
-    patterns: tuple[re.Pattern[str], ...] = (re.compile(r"^([^:]+):"),)
+    patterns: tuple[Pattern, ...] = (Pattern(r"^([^:]+):"),)
     databases: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     max_groups: int = Field(default=100, ge=1, le=10_000)
     memory_samples: int = Field(default=1000, ge=0, le=100_000)

@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Gauge, Settings
+from deckwatch.exporter import Counter, Gauge, Pattern, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, list_dir, read_text, read_unsigned, read_value
@@ -74,8 +74,8 @@ class CpuSettings(Settings):
 
     guest: bool = True
     info: bool = False
-    flags_include: re.Pattern[str] | None = None
-    bugs_include: re.Pattern[str] | None = None
+    flags_include: Pattern | None = None
+    bugs_include: Pattern | None = None
 
 
 class _Devices(NamedTuple):
@@ -152,7 +152,7 @@ class Cpu:
             yield from _matching_words(cpus[0].get("bugs"), self._settings.bugs_include, BUG)
 
 
-def _matching_words(words: str | None, include: re.Pattern[str] | None, metric: Metric) -> Samples:
+def _matching_words(words: str | None, include: Pattern | None, metric: Metric) -> Samples:
     if words and include:
         for word in dict.fromkeys(words.split()):
             if include.search(word):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Gauge, Metric, Settings
+from deckwatch.exporter import Counter, Gauge, Metric, Pattern, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned, parse_unsigned_numbers
 from .paths import Paths, read_text, read_value
@@ -78,7 +77,7 @@ _ATA = {
 class DiskSettings(Settings):
     """`device_exclude`: devices to leave out; by default partitions, loop and RAM devices, as in node_exporter."""
 
-    device_exclude: re.Pattern[str] = re.compile(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+    device_exclude: Pattern = Pattern(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
 
 class Disk:
@@ -151,7 +150,7 @@ class BlockDevice(NamedTuple):
     values: list[int | None]
 
 
-def parse_diskstats(text: str, exclude: re.Pattern[str], malformed: MalformedValues) -> list[BlockDevice]:
+def parse_diskstats(text: str, exclude: Pattern, malformed: MalformedValues) -> list[BlockDevice]:
     """The devices with names that `exclude` does not match.
 
     A line with an unknown number of fields is malformed: with a field missing, those after it are shifted.

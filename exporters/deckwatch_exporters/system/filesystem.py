@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Duration, Gauge, Settings
+from deckwatch.exporter import Duration, Gauge, Pattern, Settings
 
 from .parse_numbers import MalformedValues
 from .paths import Paths, printable, read_text
@@ -56,10 +56,10 @@ class FilesystemSettings(Settings):
     `timeout`: time limit for reading all mounts, in seconds.
     """
 
-    mount_points_exclude: re.Pattern[str] = re.compile(
+    mount_points_exclude: Pattern = Pattern(
         r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
     )
-    fs_types_exclude: re.Pattern[str] = re.compile(
+    fs_types_exclude: Pattern = Pattern(
         "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
         "|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, NotAvailable, Sample, Settings
+from deckwatch.exporter import Counter, NotAvailable, Pattern, Sample, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, read_text
@@ -24,8 +24,8 @@ class InterruptsSettings(Settings):
     There is one series per interrupt and CPU; exclude some on hosts with many of both.
     """
 
-    include: re.Pattern[str] | None = None
-    exclude: re.Pattern[str] | None = None
+    include: Pattern | None = None
+    exclude: Pattern | None = None
     zeros: bool = True
 
     def wants(self, interrupt: Interrupt) -> bool:

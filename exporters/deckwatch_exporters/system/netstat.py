@@ -6,7 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import MetricPattern, NotAvailable, Settings
+from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
 from .parse_numbers import MalformedValues, parse_signed
 from .paths import Paths, read_text
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r" -?[0-9]")
 class NetstatSettings(Settings):
     """`fields`: a regular expression for the fields to export, as `<protocol>_<field>`."""
 
-    fields: re.Pattern[str] = re.compile(
+    fields: Pattern = Pattern(
         r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
         r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)"
         r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab|MaxConn)"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Metric, NotAvailable, Settings
+from deckwatch.exporter import Counter, Metric, NotAvailable, Pattern, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, printable, read_text, read_unsigned
@@ -53,8 +52,8 @@ COLUMNS = RECEIVE + TRANSMIT
 class NetworkSettings(Settings):
     """`device_exclude` and `device_include`: regular expressions for the devices to leave out, or to export."""
 
-    device_exclude: re.Pattern[str] | None = None
-    device_include: re.Pattern[str] | None = None
+    device_exclude: Pattern | None = None
+    device_include: Pattern | None = None
 
     def wants(self, device: str) -> bool:
         if self.device_exclude is not None and self.device_exclude.search(device):

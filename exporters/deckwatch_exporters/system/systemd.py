@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Settings
+from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Pattern, Settings
 
 from .dbus_wire import Connection, DBusError
 from .parse_numbers import MalformedValues
@@ -57,8 +57,8 @@ class SystemdSettings(Settings):
     `timeout`: time limit of each read, in seconds.
     """
 
-    unit_include: re.Pattern[str] = re.compile(r".+")
-    unit_exclude: re.Pattern[str] = re.compile(r".+\.(automount|device|mount|scope|slice)")
+    unit_include: Pattern = Pattern(r".+")
+    unit_exclude: Pattern = Pattern(r".+\.(automount|device|mount|scope|slice)")
     timeout: Duration = 2.0
 
 

@@ -41,7 +41,7 @@ _TYPES: dict[str, MetricType] = {
     "untyped": "unknown",
 }
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
-_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(.*)\}[ \t]*|[ \t]+)([^\s{]\S*)(?:[ \t]+(\S+))?")
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(.*)\}[ \t]*|[ \t]+)([^\s{}][^\s}]*)(?:[ \t]+([^\s}]+))?")
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _ESCAPE = re.compile(r"\\(.)")
 
@@ -188,7 +188,7 @@ def parse(text: str, path: str) -> Iterator[Sample]:
     """The samples of an exposition, in its order.
 
     As strict as node_exporter's parser where a lenient one could return wrong values. Raises ValueError with the number
-    of the line.
+    of the line and without its text: a symbolic link can lead to a file that readers of the log may not see.
     """
     helps: dict[str, str] = {}
     types: dict[str, MetricType] = {}
@@ -204,7 +204,7 @@ def parse(text: str, path: str) -> Iterator[Sample]:
             continue
         match = _SAMPLE.fullmatch(line)
         if match is None:
-            raise ValueError(f"line {number}: malformed sample: {line[:80]!r}")
+            raise ValueError(f"line {number}: malformed sample")
         name, labels, value, timestamp = match.groups()
         if timestamp is not None:
             raise ValueError(f"line {number}: timestamps are not supported in these files")
@@ -215,7 +215,7 @@ def parse(text: str, path: str) -> Iterator[Sample]:
             metric = metrics[family] = Metric(family, kind, helps.get(family) or f"Metric read from {path}")
         series = Series(metric, name, _labels(labels or "", number))
         if series.text in seen:
-            raise ValueError(f"line {number}: repeated series: {series.text.rstrip()}")
+            raise ValueError(f"line {number}: repeated series")
         seen.add(series.text)
         yield Sample(series, _number(value, number))
     if lines[-1].strip():
@@ -230,13 +230,13 @@ def _declaration(
     keyword, name, rest = (*line[1:].split(None, 2), "", "", "")[:3]
     if keyword == "HELP" and name:
         if name in helps:
-            raise ValueError(f"line {number}: repeated HELP of {name}")
+            raise ValueError(f"line {number}: repeated HELP")
         helps[name] = _ESCAPE.sub(_unescape, rest)
     elif keyword == "TYPE" and name:
         if rest not in _TYPES:
-            raise ValueError(f"line {number}: unknown type {rest!r}")
+            raise ValueError(f"line {number}: unknown type")
         if name in types or name in metrics:
-            raise ValueError(f"line {number}: TYPE of {name} is repeated or follows its samples")
+            raise ValueError(f"line {number}: TYPE is repeated or follows the samples of its metric")
         types[name] = _TYPES[rest]
 
 
@@ -257,7 +257,7 @@ def _labels(text: str, number: int) -> tuple[tuple[str, str], ...]:
     while position < len(text.rstrip()):
         match = _LABEL.match(text, position)
         if match is None or match[1] in labels or match[1] == "__name__":
-            raise ValueError(f"line {number}: malformed labels: {{{text[:80]}}}")
+            raise ValueError(f"line {number}: malformed labels")
         labels[match[1]] = _ESCAPE.sub(_unescape, match[2])
         position = match.end()
     return tuple(sorted((label, value) for label, value in labels.items() if value))
@@ -273,4 +273,4 @@ def _number(text: str, number: int) -> float:
             raise ValueError
         return float(text)
     except ValueError:
-        raise ValueError(f"line {number}: malformed number: {text[:40]!r}") from None
+        raise ValueError(f"line {number}: malformed number") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import MetricPattern, NotAvailable, Settings
+from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned
 from .paths import Paths, read_text
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_]+")
 class VmstatSettings(Settings):
     """`fields`: a regular expression for the fields to export; it may match any part of the name."""
 
-    fields: re.Pattern[str] = re.compile(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
+    fields: Pattern = Pattern(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
 
 
 class Vmstat:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
-from deckwatch.exporter import Counter, Gauge, Refresh, Settings
+from deckwatch.exporter import Counter, Gauge, Pattern, Refresh, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned, parse_unsigned_numbers
 from .paths import Paths, read_text
@@ -83,7 +83,7 @@ class ProcessGroup(Settings):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    match: re.Pattern[str]
+    match: Pattern
     pss: bool = False
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.config.patterns import Pattern
 from deckwatch.logs.parsing.formats import (
     Piece,
     cri_piece,
@@ -82,7 +82,7 @@ def test_any_text_is_safe_in_every_format(text: str) -> None:
 
 
 def test_regex_gives_the_named_groups_that_took_part() -> None:
-    pattern = re.compile(r"(?P<level>\w+): (?P<message>.*?)(?: \[(?P<id>\d+)\])?$")
+    pattern = Pattern(r"(?P<level>\w+): (?P<message>.*?)(?: \[(?P<id>\d+)\])?$")
     assert regex_fields(pattern, "ERROR: it broke") == {"level": "ERROR", "message": "it broke"}
     assert regex_fields(pattern, "nothing") is None
 

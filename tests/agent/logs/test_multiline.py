@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.config.patterns import Pattern
 from deckwatch.logs.parsing.formats import Piece
 from deckwatch.logs.parsing.multiline import Record, RecordJoiner
 
-FIRST = re.compile(r"^\S")
+FIRST = Pattern(r"^\S")
 
 
 def _fed(joiner: RecordJoiner, pieces: list[tuple[str, str, bool]], now: float = 0.0) -> list[Record]:

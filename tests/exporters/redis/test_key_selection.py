@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from databases import redis_server
+from deckwatch.exporter import Pattern
 from deckwatch_exporters.redis.key_groups import Group, group_name
 from deckwatch_exporters.redis.keyspace import label_of
 from deckwatch_exporters.redis.settings import KeyGroupSettings, KeySelection, RedisSettings
@@ -55,7 +55,7 @@ def test_a_selection_is_of_one_kind(wrong: Any) -> None:
 
 
 def _settings(*patterns: str) -> KeyGroupSettings:
-    return KeyGroupSettings(patterns=tuple(map(re.compile, patterns)))
+    return KeyGroupSettings(patterns=tuple(map(Pattern, patterns)))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_settings_that_are_wrong_are_told_without_the_password(settings: dict[st
     assert SECRET not in str(told)
 
 
-def test_settings_do_not_show_their_passwords_and_those_of_their_own_win_over_the_urls() -> None:
+def test_settings_do_not_show_their_passwords() -> None:
     settings = RedisSettings.model_validate(
-        {"url": f"redis://me:{SECRET}@cache", "password": "other-3", "sentinel_password": "third-4"}
+        {"url": "redis://me@cache", "password": SECRET, "sentinel_password": "third-4"}
     )
-    assert settings.credentials == ("me", "other-3")
-    for secret in (SECRET, "other-3", "third-4"):
+    assert settings.credentials == ("me", SECRET)
+    for secret in (SECRET, "third-4"):
         assert secret not in repr(settings)
         assert secret not in str(settings)
 

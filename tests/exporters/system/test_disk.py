@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.exporter import Pattern
 from deckwatch_exporters.system.disk import Disk, DiskSettings, parse_diskstats, parse_udev
 from deckwatch_exporters.system.parse_numbers import MalformedValues
 
 from .support import FIXTURES, by_series, host_paths
 
-NOTHING = re.compile("(?!)")
+NOTHING = Pattern("^$")
 LINE = "8 0 sda 1 2 3 4 5 6 7 8 9 10 11"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwatch.exporter import NotAvailable
+from deckwatch.exporter import NotAvailable, Pattern
 from deckwatch_exporters.system.parse_numbers import MalformedValues
 from deckwatch_exporters.system.vmstat import Vmstat, VmstatSettings, parse_vmstat
 
@@ -34,7 +33,7 @@ def test_paging_swapping_faults_and_oom_kills_are_exported_by_default_and_are_un
 
 
 def test_the_fields_that_are_exported_can_be_chosen_by_a_part_of_their_name() -> None:
-    assert by_series(Vmstat(PATHS, VmstatSettings(fields=re.compile("fault_alloc|^nr_free"))).collect()) == {
+    assert by_series(Vmstat(PATHS, VmstatSettings(fields=Pattern("fault_alloc|^nr_free"))).collect()) == {
         "node_vmstat_nr_free_pages": 1003086,
         "node_vmstat_thp_fault_alloc": 142,
     }

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from deckwatch.config.private_files import make_private_folder, open_private
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -60,14 +62,14 @@ class Quarantine:
             self._append(written)
 
     def _append(self, written: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        make_private_folder(self.path.parent)
+        fd = open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             size = os.fstat(fd).st_size
             if size and size + len(written) > self._max_bytes:
                 self.path.replace(f"{self.path}.1")
                 os.close(fd)
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+                fd = open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
                 size = 0
             try:
                 if size and os.pread(fd, 1, size - 1) != b"\n":
@@ -86,7 +88,7 @@ class Quarantine:
 def entries(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the quarantined entries, oldest first. Incomplete lines left by a crash are skipped."""
     for path in (folder / f"{FILE_NAME}.1", folder / FILE_NAME):
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open(open_private(path, os.O_RDONLY), "rb") as file:
             for line in file:
                 try:
                     entry = orjson.loads(line)

@@ -14,8 +14,11 @@ from __future__ import annotations
 import calendar
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from deckwatch.config.patterns import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000_000
 _LABELS = r'(?P<labels>\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})'
 _RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
-_COUNT = r"(?:(?P<count>\d+) errors like: )?"
+_COUNT = r"(?:(?P<count>\d{1,9}) errors like: )?"
+_MAX_PARSING = 10.0  # CPU seconds; the 8 MiB that Loki may send of a large backlog take one
 
 
-def _text(reason: str, pattern: str) -> tuple[str, re.Pattern[str]]:
-    return reason, re.compile(_COUNT + pattern, re.IGNORECASE)
+def _text(reason: str, pattern: str) -> tuple[str, Pattern]:
+    return reason, Pattern("(?i)" + _COUNT + pattern)
 
 
 # Reasons as in Loki's `loki_discarded_samples_total`.
@@ -41,7 +45,7 @@ _DISTRIBUTOR = (
     _text(
         "line_too_long",
         rf"max entry size '\d+' bytes exceeded for stream '{_LABELS}' while adding an entry with length "
-        r"'(?P<length>\d+)' bytes",
+        r"'(?P<length>\d{1,18})' bytes",
     ),
     _text("max_label_names_per_series", rf"entry for stream '{_LABELS}' has \d+ label names; limit"),
     _text("label_name_too_long", rf"stream '{_LABELS}' has label name too long"),
@@ -50,11 +54,11 @@ _DISTRIBUTOR = (
     _text("disallowed_structured_metadata", rf"stream '{_LABELS}' includes structured metadata, but"),
     _text(
         "structured_metadata_too_large",
-        rf"stream '{_LABELS}' has structured metadata too large: '(?P<metadata_bytes>\d+)' bytes",
+        rf"stream '{_LABELS}' has structured metadata too large: '(?P<metadata_bytes>\d{{1,18}})' bytes",
     ),
     _text(
         "structured_metadata_too_many",
-        rf"stream '{_LABELS}' has too many structured metadata labels: '(?P<metadata_entries>\d+)'",
+        rf"stream '{_LABELS}' has too many structured metadata labels: '(?P<metadata_entries>\d{{1,18}})'",
     ),
     _text("missing_enforced_labels", rf"missing required labels '[^']*' for user '[^']*' for stream '{_LABELS}'"),
 )
@@ -67,14 +71,14 @@ _WHOLE_STREAM = frozenset(
         "missing_enforced_labels",
     )
 )
-_INGESTER_ENTRY = re.compile(
+_INGESTER_ENTRY = Pattern(
     r"entry with timestamp (?P<day>\d{4}-\d\d-\d\d) (?P<hour>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))? "
     r"(?P<zone>[+-]\d{4}) \S+(?: m=\S+)? ignored, reason: '(?P<why>[^']*)'"
 )
-_INGESTER_TOTAL = re.compile(r"total ignored: (?P<count>\d+) out of \d+(?: for stream: " + _LABELS + ")?")
-_CUTOFF = re.compile(rf"oldest acceptable timestamp is: (?P<bound>{_RFC3339})")
+_INGESTER_TOTAL = Pattern(r"total ignored: (?P<count>\d{1,9}) out of \d+(?: for stream: " + _LABELS + ")?")
+_CUTOFF = Pattern(rf"oldest acceptable timestamp is: (?P<bound>{_RFC3339})")
 _GO_ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|U[0-9a-fA-F]{8}|.)")
-_PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_PAIR = Pattern(r'(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)="(?P<value>(?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True)
@@ -112,45 +116,52 @@ class Picked:
 
 
 def parse(text: str) -> Refusals:
-    """Parse the text of a 400 response. Return no items if the error concerns the whole push."""
-    ingester = _ingester(text)
+    """Parse the text of a 400 response. Return no items if the error concerns the whole push.
+
+    A text that takes too long to parse, which Loki does not send, gives no items either.
+    """
+    end = time.thread_time() + _MAX_PARSING
+    ingester = _ingester(text, end)
     if ingester is not None:
         return Refusals((ingester,))
     items = []
     for reason, pattern in _DISTRIBUTOR:
-        for match in pattern.finditer(text):
-            items.append(_refusal(reason, match))  # noqa: PERF401  a comprehension would be hard to read
+        for fields in pattern.matches(text):
+            items.append(_refusal(reason, fields))
+            if time.thread_time() > end:
+                return Refusals()
     return Refusals(tuple(items), final=bool(items))
 
 
-def _refusal(reason: str, match: re.Match[str]) -> Refusal:
-    fields = match.groupdict()
+def _refusal(reason: str, fields: Mapping[str, str]) -> Refusal:
     within = None
     if fields.get("time"):
         second = _nanoseconds(fields["time"])
         within = second, second + _SECOND
-    count = None if reason in _WHOLE_STREAM else int(fields["count"] or 1)
+    count = None if reason in _WHOLE_STREAM else int(fields.get("count", 1))
     length, size, entries = (
-        int(fields[name]) if fields.get(name) else None for name in ("length", "metadata_bytes", "metadata_entries")
+        int(fields[name]) if name in fields else None for name in ("length", "metadata_bytes", "metadata_entries")
     )
     return Refusal(reason, _labels(fields["labels"]), count, within, (), length, size, entries)
 
 
-def _ingester(text: str) -> Refusal | None:
-    total = _INGESTER_TOTAL.search(text)
+def _ingester(text: str, end: float) -> Refusal | None:
+    total = _INGESTER_TOTAL.named_groups(text)
     if total is None:
         return None
     times, bound, reason = [], 0, "too_far_behind"
-    for match in _INGESTER_ENTRY.finditer(text):
+    for match in _INGESTER_ENTRY.matches(text):
+        if time.thread_time() > end:
+            return None
         zone = match["zone"]
         stamp = f"{match['day']}T{match['hour']}{zone[:3]}:{zone[3:]}"
-        times.append(_nanoseconds(stamp) + int((match["fraction"] or "0").ljust(9, "0")))
-        cutoff = _CUTOFF.search(match["why"])
+        times.append(_nanoseconds(stamp) + int(match.get("fraction", "0").ljust(9, "0")))
+        cutoff = _CUTOFF.named_groups(match["why"])
         if cutoff is not None:
             bound = max(bound, _nanoseconds(cutoff["bound"]) + _SECOND)
         elif "out of order" in match["why"]:
             reason = "out_of_order"
-    labels = _labels(total["labels"]) if total["labels"] else None
+    labels = _labels(total["labels"]) if "labels" in total else None
     return Refusal(reason, labels, int(total["count"]), (0, bound) if bound else None, tuple(times))
 
 
@@ -229,7 +240,7 @@ def _is_stream(reported: Mapping[str, str] | None, pushed: Mapping[str, str]) ->
 
 
 def _labels(text: str) -> dict[str, str]:
-    return {name: _unquoted(value) for name, value in _PAIR.findall(text)}
+    return {pair["name"]: _unquoted(pair["value"]) for pair in _PAIR.matches(text)}
 
 
 def _unquoted(value: str) -> str:

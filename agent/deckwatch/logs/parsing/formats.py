@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+
+if TYPE_CHECKING:
+    from deckwatch.config.patterns import Pattern
 
 Fields = dict[str, Any]
 
@@ -82,12 +85,9 @@ def _unquoted(text: str) -> str:
     return str(found)
 
 
-def regex_fields(pattern: re.Pattern[str], text: str) -> Fields | None:
+def regex_fields(pattern: Pattern, text: str) -> Fields | None:
     """The named groups that took part in the match; None where there is none."""
-    match = pattern.search(text)
-    if match is None:
-        return None
-    return {name: value for name, value in match.groupdict().items() if value is not None}
+    return pattern.named_groups(text)
 
 
 def cri_piece(text: str) -> Piece | None:

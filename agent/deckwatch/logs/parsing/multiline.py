@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import re
-
+    from deckwatch.config.patterns import Pattern
     from deckwatch.logs.parsing.formats import Piece
 
 #: Bounds on what is held back while a split line waits for its end.
@@ -54,7 +53,7 @@ class RecordJoiner:
     def __init__(
         self,
         max_bytes: int,
-        first_line: re.Pattern[str] | None = None,
+        first_line: Pattern | None = None,
         max_lines: int = _MAX_LINES,
         max_wait: float = _MAX_WAIT,
     ) -> None:
@@ -114,7 +113,7 @@ class RecordJoiner:
             self._first_line is not None
             and record.lines < self._max_lines
             and record.size + size < self._max_bytes
-            and self._first_line.search(text) is None
+            and not self._first_line.search(text)
         )
 
     def _append(self, record: Record, text: str, size: int, missing: int) -> None:

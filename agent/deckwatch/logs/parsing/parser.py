@@ -89,7 +89,7 @@ class Parser:
         self._clock = wall_clock
         self._limit = settings.max_line_bytes
         self._format = settings.format
-        self._pattern = re.compile(settings.pattern) if settings.pattern else None
+        self._pattern = settings.pattern
         if settings.format == "regex" and self._pattern is None:
             self.problems.append("the format `regex` needs a `pattern`: lines are sent without fields")
         # The field of the label `level` is a level too.
@@ -119,7 +119,7 @@ class Parser:
         self._joiner: RecordJoiner | None = None
         if settings.multiline is not None:
             many = settings.multiline
-            self._joiner = RecordJoiner(self._limit, re.compile(many.first_line), many.max_lines, many.max_wait)
+            self._joiner = RecordJoiner(self._limit, many.first_line, many.max_lines, many.max_wait)
         elif self._piece_of is not None:
             self._joiner = RecordJoiner(self._limit)
         self._plain_json = self._format == "json" and not (self._joiner or self._rules or self._redaction)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from deckwatch.config.patterns import AnyOf
 from deckwatch.logs.parsing.formats import scalar_text
 from deckwatch.logs.parsing.levels import normalized
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deckwatch.config.log_settings import FileSettings, RuleSettings, SampleSettings
+    from deckwatch.config.patterns import Pattern
 
 
 class Sample:
@@ -35,33 +36,38 @@ class Rules:
     """The rules of one file. A line is dropped if any `drop` rule matches, or if none of the `keep` rules does."""
 
     def __init__(self, settings: FileSettings) -> None:
-        self._drop = [_Rule(rule) for rule in settings.drop]
-        self._keep = [_Rule(rule) for rule in settings.keep]
+        self._drop = _Alternatives(settings.drop) if settings.drop else None
+        self._keep = _Alternatives(settings.keep) if settings.keep else None
         self._samples = _samples(settings.sample)
 
     def refuse(self, text: str, fields: Mapping[str, Any], level: object, level_name: str) -> str | None:
         """Why this line is not sent: `drop`, `keep` or `sample`; None if it is."""
-        for rule in self._drop:
-            if rule.matches(text, fields, level, level_name):
-                return "drop"
-        if self._keep and not any(rule.matches(text, fields, level, level_name) for rule in self._keep):
+        if self._drop is not None and self._drop.match(text, fields, level, level_name):
+            return "drop"
+        if self._keep is not None and not self._keep.match(text, fields, level, level_name):
             return "keep"
         sample = self._samples.get(level_name)
         return "sample" if sample is not None and not sample.keeps() else None
 
 
-class _Rule:
-    def __init__(self, rule: RuleSettings) -> None:
-        self._field = rule.field
-        self._search = re.compile(rule.matches).search
+class _Alternatives:
+    """Rules of which one has to match. The expressions for one field are searched for together."""
 
-    def matches(self, text: str, fields: Mapping[str, Any], level: object, level_name: str) -> bool:
-        if self._field == "line":
-            return self._search(text) is not None
-        value = scalar_text(level if self._field == "level" else fields.get(self._field))
-        if self._field == "level" and self._search(level_name) is not None:
-            return True
-        return value is not None and self._search(value) is not None
+    def __init__(self, rules: tuple[RuleSettings, ...]) -> None:
+        of_fields: dict[str, list[Pattern]] = {}
+        for rule in rules:
+            of_fields.setdefault(rule.field, []).append(rule.matches)
+        of_line = of_fields.pop("line", None)
+        self._line = AnyOf(of_line) if of_line else None
+        self._fields = [(field, AnyOf(patterns)) for field, patterns in of_fields.items()]
+
+    def match(self, text: str, fields: Mapping[str, Any], level: object, level_name: str) -> bool:
+        """Whether one of them matches."""
+        for field, patterns in self._fields:
+            value = scalar_text(level if field == "level" else fields.get(field))
+            if (field == "level" and patterns.search(level_name)) or (value is not None and patterns.search(value)):
+                return True
+        return self._line is not None and self._line.search(text)
 
 
 def _samples(settings: tuple[SampleSettings, ...]) -> dict[str, Sample]:

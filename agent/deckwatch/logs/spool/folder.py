@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isal.isal_zlib import crc32
 
+from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private, sync_folder
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ACK = re.compile(rb"DWACK1 (([0-9]{1,16}) ([0-9]{1,16})) ([0-9a-f]{8})\n")
+_MAX_ACK = 128  # bytes; an acknowledgement is shorter
 _FIX = "set --state-dir or logs.spool.dir to a folder that the agent can write to"
 
 
@@ -108,7 +110,7 @@ class Folder:
     def opened(self, number: int) -> Iterator[int | None]:
         """Open a segment for reading. Yield its file descriptor, or None if the segment was deleted."""
         try:
-            fd = os.open(self.file(number), os.O_RDONLY)
+            fd = open_private(self.file(number), os.O_RDONLY)
         except FileNotFoundError:
             with self.changed:
                 if number in self.sizes:  # deleted by another program; the number of lost records is unknown
@@ -162,7 +164,7 @@ class Folder:
     def _cut_unfinished_record(self, number: int) -> None:
         """Truncate the segment before a record that a crash left incomplete."""
         size = self.sizes[number]
-        fd = os.open(self.file(number), os.O_RDWR)
+        fd = open_private(self.file(number), os.O_RDWR)
         try:
             whole, lost = segment.whole_until(fd, size)
             self.damaged += lost
@@ -177,9 +179,13 @@ class Folder:
 def read_ack(path: Path) -> Cursor | None:
     """Read an acknowledgement file. Return None if it is missing or damaged."""
     try:
-        match = _ACK.fullmatch(path.read_bytes())
+        fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    try:
+        match = _ACK.fullmatch(os.read(fd, _MAX_ACK))
+    finally:
+        os.close(fd)
     if not match or int(match[4], 16) != crc32(match[1]):
         return None
     return Cursor(int(match[2]), int(match[3]))
@@ -190,7 +196,7 @@ def write_ack(path: Path, cursor: Cursor) -> None:
     text = b"%d %d" % cursor
     temporary = path.with_name(path.name + ".tmp")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(fd, b"DWACK1 %s %08x\n" % (text, crc32(text)))
             os.fsync(fd)
@@ -204,15 +210,6 @@ def write_ack(path: Path, cursor: Cursor) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the folder's directory entries durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _begin(number: int, cursor: Cursor) -> int:
     """Return the offset in a segment where the records after the cursor begin."""
     return max(cursor.offset, len(HEADER)) if number == cursor.segment else len(HEADER)
@@ -221,14 +218,14 @@ def _begin(number: int, cursor: Cursor) -> int:
 def _locked(folder: Path) -> int:
     """Lock the folder, creating it if it is missing. Return the file descriptor of the lock."""
     try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-            sync_folder(folder.parent)
+        make_private_folder(folder)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise SpoolError(f"cannot write to the spool {folder} as user {os.geteuid()}: {_FIX}")
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_private(folder / "lock", os.O_RDWR | os.O_CREAT)
     except (FileExistsError, NotADirectoryError):
         raise SpoolError(f"cannot create the spool {folder}: a file has that name. Move it, or {_FIX}") from None
+    except NotPrivateError as error:
+        raise SpoolError(f"cannot use the spool {folder}: {error.filename}: {error.strerror}") from None
     except OSError as error:
         raise SpoolError(f"cannot write to the spool {folder} ({error.strerror}): {_FIX}") from None
     try:
@@ -251,7 +248,7 @@ def _locked(folder: Path) -> int:
 def _refuse_other_version(path: Path) -> None:
     if not path.is_file():
         raise SpoolError(f"cannot use the spool: {path} is not a file. Move it out of the folder.")
-    fd = os.open(path, os.O_RDONLY)
+    fd = open_private(path, os.O_RDONLY)
     try:
         version = segment.other_version(fd)
     finally:

@@ -13,7 +13,8 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from deckwatch.logs.spool.folder import START, Cursor, Folder, SpoolError, read_ack, sync_folder, write_ack
+from deckwatch.config.private_files import open_private, sync_folder
+from deckwatch.logs.spool.folder import START, Cursor, Folder, SpoolError, read_ack, write_ack
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment
@@ -242,7 +243,7 @@ class Spool:
     def _begin(self) -> int:
         number = self._folder.next_number
         self._folder.next_number += 1
-        self._fd = os.open(self._folder.file(number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._fd = open_private(self._folder.file(number), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self._current = number
         self._new_names = True
         return number

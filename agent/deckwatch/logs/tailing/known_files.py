@@ -14,14 +14,11 @@ if TYPE_CHECKING:
 
     from deckwatch.logs.entry import Position
 
-# The usual limit of a process is 1024 descriptors; sockets, the spool and the collectors need some too.
-_MAX_OPEN = 500
-
 
 class KnownFiles:
     """Files by inode and by key. When too many are open, the least recently used ones are closed."""
 
-    def __init__(self, max_line: int, max_open: int = _MAX_OPEN) -> None:
+    def __init__(self, max_line: int, max_open: int) -> None:
         self._max_line = max_line
         self._max_open = max_open
         self._by_inode: dict[tuple[int, int], FollowedFile] = {}

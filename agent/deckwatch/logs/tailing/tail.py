@@ -49,13 +49,14 @@ class Tail:
         positions: Mapping[str, Position],
         problem: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        max_open: int = 100,
     ) -> None:
         self._pattern = settings.path
         self._clock = clock
         self._problem = problem
         self._problems: dict[str, str] = {}
         self._discovery = Discovery(settings.path, settings.exclude, self._report)
-        self._known = KnownFiles(settings.max_line_bytes)
+        self._known = KnownFiles(settings.max_line_bytes, max_open)
         self._tracker = PathTracker(self._known)
         restored = [
             self._known.restore(key, position)

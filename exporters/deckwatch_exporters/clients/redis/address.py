@@ -97,10 +97,9 @@ def _split_once(credentials: str) -> tuple[str, str, str]:
 
 def _options(parts: SplitResult) -> dict[str, str]:
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(options.keys() - {"db"})
-    if unknown:
-        # Only the name: the value can be a password.
-        raise ValueError(f"no option in the URL except db; {unknown[0]!r} is not supported there")
+    if options.keys() - {"db"}:
+        # Without the name, which is a part of the password in `?password=A&B`.
+        raise ValueError("no option in the URL except db; others, such as the password, have separate keys")
     return options
 
 

@@ -44,6 +44,12 @@ class ConnectionSettings(Settings):
     timeout: Duration = 3.0
     protocol: Literal[2, 3] = 3
 
+    @model_validator(mode="after")
+    def _one_password(self) -> ConnectionSettings:
+        if self.password.get_secret_value() and self.address.password:
+            raise ValueError("only one of: a password in url, password (or password_file)")
+        return self
+
     @property
     def address(self) -> Address:
         return parse_address(self.url.get_secret_value())
