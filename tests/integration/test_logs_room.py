@@ -67,8 +67,8 @@ def test_a_full_spool_that_blocks_drops_nothing(tmp_path: Path) -> None:
     port, job, log = free_port(), new_job(), Log(tmp_path / "app.log")
     spool = {"max_bytes": "400KiB", "when_full": "block"}
     text = config(f"http://127.0.0.1:{port}", [following(log.path, job)], spool=spool)
+    log.write(10_000)  # before the start, so that how much fits into the spool does not depend on timing
     with shipper(tmp_path, text) as program:
-        log.write(10_000)
         until(lambda: figures(program)["deckwatch_log_spool_bytes"] > 200_000)
         until(lambda: total(program, "deckwatch_log_lag_bytes") > 100_000, what="the lag")
     with shipper(tmp_path, text) as program, loki(port=port) as double:  # a stop does not wait indefinitely for space
