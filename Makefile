@@ -45,7 +45,7 @@ test-under-load: $(VENV)/.installed-dev services ## Run the tests while four pro
 	$(BIN)/python tests/busy.py $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The folders with texts that tests/wording.py checks.
-WORDED := alerts
+WORDED := README.md CHANGELOG.md agent alerts dashboards demo deploy/README.md docs exporters
 
 lint: $(VENV)/.installed-dev ## Run ruff, mypy --strict and the wording check
 	$(BIN)/ruff check .

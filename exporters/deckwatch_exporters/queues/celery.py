@@ -208,7 +208,7 @@ class CeleryBroker:
                 yield problem
         scores = _scores(delivered)
         if scores is None or len(scores) > limit:
-            return  # whose they are would be too expensive to read
+            return  # finding the queue of each would be too expensive
         new = [tag for tag in scores if tag not in self._deliveries]
         self._deliveries = {tag: known for tag, known in self._deliveries.items() if tag in scores}
         for start in range(0, len(new), _MESSAGES_AT_ONCE):

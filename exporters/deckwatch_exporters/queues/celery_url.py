@@ -1,4 +1,4 @@
-"""Celery's broker URLs as this agent's: kombu has schemes and options of its own.
+"""Celery's broker URLs as this agent's: kombu has its own schemes and options.
 
 https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html
 """
@@ -16,7 +16,7 @@ _TLS_FILES = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfi
 
 
 def with_kombu_url(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose `url` may be one of kombu's, with the URL and the TLS settings that it stands for."""
+    """Settings that accept a `url` of kombu, converted to a URL and TLS settings."""
     given = settings.get("url")
     url = given.get_secret_value() if isinstance(given, Secret) else given
     if not isinstance(url, str):

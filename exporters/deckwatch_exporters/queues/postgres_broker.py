@@ -1,4 +1,4 @@
-"""Queues that live in PostgreSQL: one query, whose columns are the figures of a queue."""
+"""Queues in PostgreSQL: one query returns the values of each queue as columns."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PostgresQueuesSettings(Settings):
 
 
 class InvalidQuery(Exception):
-    """A query that the server refuses, or whose columns are not those of a queue."""
+    """The server refuses the query, or its columns are not those of a queue."""
 
 
 class PostgresBroker:

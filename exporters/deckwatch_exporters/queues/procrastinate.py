@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .postgres_broker import PostgresBroker, PostgresQueuesSettings
 
-# A job without a time of its own was enqueued when its first event says. Jobs that succeeded are not read.
+# The enqueue time of a job without a scheduled time is that of its first event. Jobs that succeeded are not read.
 _QUERY = """
 WITH queues AS (
     SELECT queue_name,

@@ -149,7 +149,7 @@ def found_queues(names: Sequence[str], kind: str, where: str) -> Finding:
 class KeyDiscovery:
     """The keys that match a pattern, found with SCAN in small steps, so that a large database takes several runs.
 
-    A complete walk begins anew a minute after the last one ended, and with each new connection.
+    A complete scan starts again a minute after the last one ended, and with each new connection.
     """
 
     _COUNT = 1000

@@ -38,7 +38,7 @@ class Part:
 class Head:
     """Where the next message is: the reply of `command` is the message, or its id.
 
-    With `record` it is the id: a command, whose words may hold `{queue}` and `{id}`, reads the record of the message.
+    With `record` it is the id: a command, which may contain `{queue}` and `{id}`, reads the record of the message.
     """
 
     command: str
