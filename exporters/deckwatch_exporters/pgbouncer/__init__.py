@@ -6,7 +6,6 @@ The columns depend on the version: metrics that a version does not have are abse
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator, model_validator

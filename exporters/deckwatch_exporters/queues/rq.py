@@ -1,7 +1,7 @@
 """RQ, from its keys in Redis, under rq-exporter's names too.
 
-`rq:queues` and `rq:workers` are sets of keys; a queue is a list of job ids with its head at LINDEX 0; its registries are
-sorted sets. A worker's hash expires when its heartbeats end.
+`rq:queues` and `rq:workers` are sets of keys. A queue is a list of job ids with its head at LINDEX 0; its registries
+are sorted sets. A worker's hash expires when its heartbeats end.
 """
 
 from __future__ import annotations
