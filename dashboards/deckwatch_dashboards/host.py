@@ -125,8 +125,8 @@ DASHBOARD = Dashboard(
         ),
         graph(
             "Load per core",
-            "Processes that run or wait, divided by the number of cores. Above 1 for long, processes wait for a CPU or "
-            "a disk.",
+            "Processes that run or wait, divided by the number of cores. If it stays above 1, processes wait for a CPU "
+            "or a disk.",
             COUNT,
             {
                 f"{HOST} 1 min": f"node_load1{{@host}} / on ({BY_HOST}) {_CORES}",

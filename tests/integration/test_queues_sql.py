@@ -82,7 +82,7 @@ def test_null_is_absent(server: PostgresServer) -> None:
         ("SELEC 1", ("syntax error", "Check query")),
         ("SELECT 1 AS length, 2 AS size", ("'size'", "there are: queue, oldest_age_seconds, length")),
         ("SELECT 1 AS length, 2 AS length", ("'length' more than once",)),
-        ("SELECT 'a' AS queue", ("no figure of a queue",)),
+        ("SELECT 'a' AS queue", ("none of the columns of a queue",)),
         ("INSERT INTO events (type) VALUES ('x') RETURNING 1 AS length", ("read-only", "may only read")),
         ("SELECT count(*) AS length FROM pg_sleep(60)", ("statement timeout", "raise timeout")),
         ("-- nothing", ("Check query",)),

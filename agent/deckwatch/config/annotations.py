@@ -77,7 +77,7 @@ def keys_of(kinds: list[Any]) -> set[str]:
 
 
 def tags_of(kind: Any) -> set[str]:
-    """By what pydantic may call a member of a union: its class, or the literals of its fields."""
+    """The names that pydantic can give to a member of a union: its class, or the literals of its fields."""
     if not is_model(kind):
         return {getattr(kind, "__name__", ""), str(kind)}
     literals = {

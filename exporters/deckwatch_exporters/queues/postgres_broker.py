@@ -139,13 +139,15 @@ def queues_of(result: Result, default_name: str) -> Iterator[Reported]:
     known = {NAME, OLDEST, *COLUMNS}
     if unknown := [column for column in result.columns if column not in known]:
         raise InvalidQuery(
-            f"the query returns the column {unknown[0]!r}, which is no figure of a queue. "
+            f"the query returns the column {unknown[0]!r}, which is not a column of a queue. "
             f"Rename or remove it; there are: {', '.join((NAME, OLDEST, *COLUMNS))}"
         )
     if twice := [column for column, count in Counter(result.columns).items() if count > 1]:
         raise InvalidQuery(f"the query returns the column {twice[0]!r} more than once")
     if set(result.columns) <= {NAME}:
-        raise InvalidQuery(f"the query returns no figure of a queue; there are: {', '.join((OLDEST, *COLUMNS))}")
+        raise InvalidQuery(
+            f"the query returns none of the columns of a queue. Valid columns: {', '.join((OLDEST, *COLUMNS))}"
+        )
     rows = list(result.dicts())
     names = [text(row[NAME]) if NAME in row else default_name for row in rows]
     counts = Counter(names)
