@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: It always fires, so that there is no case in which it does not.
 ALWAYS = "Watchdog"
-DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "slow-queries", "logs", "deckwatch"}
+DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "logs", "deckwatch"}
 each_alert = pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule.name)
 
 
