@@ -59,6 +59,7 @@ SELECTED_ELSEWHERE: Excuses = {
 #: Metrics of the catalogue.
 NOT_EMITTED: Excuses = {
     "no Sentinel runs": ("redis_sentinel_*",),
+    "Sidekiq, which needs Ruby": ("sidekiq_*",),
     "no Redis Cluster runs": ("redis_cluster_messages_received_total", "redis_cluster_messages_sent_total"),
     "modules of Redis, which `modules` enables": ("redis_bf_*", "redis_json_*", "redis_search_*"),
     "KeyDB": (

@@ -56,7 +56,7 @@ SETTINGS = {
 }
 #: Change from one reading to the next by themselves.
 _MOVING = re.compile(
-    r"pg_(exporter_|locks_count|process_idle|stat_activity_(backends|count|max|wait)|stat_statements_)"
+    r"pg_(exporter_|locks_count|process_idle|stat_activity_(backends|count|max|wait)|stat_replication_lag|stat_statements_)"
 )
 
 TRAP = (

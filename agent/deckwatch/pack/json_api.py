@@ -88,8 +88,9 @@ class JsonApi:
             with error:
                 status, headers, body = error.code, error.headers, self._body_of(error)
         except urllib.error.URLError as error:
-            reason = error.reason
-            self.fail(f"is unreachable: {_reason(reason) if isinstance(reason, OSError) else reason}. {_CHECK}")
+            reason = _reason(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
+            # A TLS failure names what to check.
+            self.fail(f"is unreachable: {reason}" if ". Check " in reason else f"is unreachable: {reason}. {_CHECK}")
         except (OSError, http.client.HTTPException) as error:
             self.fail(f"is unreachable: {_reason(error)}. {_CHECK}")
         if len(body) > _MAX_ANSWER:

@@ -111,7 +111,7 @@ def test_a_wrong_url_is_told_without_what_may_be_its_password(url: str) -> None:
 
 
 def test_an_option_that_belongs_into_the_config_is_refused() -> None:
-    with pytest.raises(ValueError, match="no option in the URL but db"):
+    with pytest.raises(ValueError, match="no option in the URL except db"):
         parse_address("redis://cache?socket_timeout=1")
 
 
