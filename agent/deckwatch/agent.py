@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deckwatch.collection.board import Slot
     from deckwatch.collection.registry import Registry
     from deckwatch.collection.status import State
+    from deckwatch.collection.targets import OpenedTarget
     from deckwatch.config import Config, TargetConfig
     from deckwatch.config.log_settings import LogsSettings
     from deckwatch.exporter import Collector
@@ -55,6 +56,8 @@ THRESHOLDS = {
 
 #: The agent's own collectors have this in the place of an exporter's name.
 OWN = "deckwatch"
+
+_MAX_CLOSE = 1.0  # seconds that all targets together may take to close when the agent stops
 
 
 class Agent:
@@ -85,6 +88,7 @@ class Agent:
         self.board = Board()
         self._scheduler = Scheduler(self.board)
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._opened: dict[tuple[str, str], OpenedTarget] = {}
         self._state = state
         self._own = own
         self._logs: LogService | None = None
@@ -105,9 +109,13 @@ class Agent:
             self._ship(self._config.logs)
 
     def stop(self) -> None:
+        """Start no more runs, end log shipping, and close the targets. Does not wait for a target that hangs."""
         self._scheduler.stop()
         if self._logs is not None:
             self._logs.use(None)
+        deadline = time.monotonic() + _MAX_CLOSE
+        for opened in self._opened.values():
+            opened.closed.wait(max(0.0, deadline - time.monotonic()))
 
     def _ship(self, settings: LogsSettings | None) -> None:
         if self._logs is None:
@@ -224,10 +232,12 @@ class Agent:
             )
             names.append(name)
         if not names:
-            opened.close()  # all of its collectors are disabled
+            opened.release()  # all of its collectors are disabled
         self._jobs[target.exporter, target.name] = tuple(names)
+        self._opened[target.exporter, target.name] = opened
 
     def _remove(self, target: TargetConfig) -> None:
+        self._opened.pop((target.exporter, target.name))
         for name in self._jobs.pop((target.exporter, target.name)):
             self._scheduler.remove(name)
 

@@ -66,10 +66,11 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
             rows.append((target.exporter, target.name or "-", "not run", "", "", f"{missing} does not exist yet"))
             continue
         opened = open_target(exporter, target, dict(config.thresholds))
+        budget = SeriesBudget(target.max_series or exporter.max_series)
         for collectors in opened.groups().values():
-            rows += _try_all(collectors, target.max_series or exporter.max_series, timeout)
+            rows += _try_all(collectors, budget, timeout)
         opened.close()
-        findings += [(target.exporter, target.name, finding) for finding in _findings(exporter, target)]
+        findings += [(target.exporter, target.name, finding) for finding in _findings(exporter, target, timeout)]
     if config.settings.web_config is not None:
         from deckwatch.http.web_config import WebConfigFile  # only where there is one
 
@@ -93,11 +94,11 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
     return 2 if any(row[2] not in ("ok", "not run") for row in rows) else 0
 
 
-def _try_all(collectors: list[NamedCollector], max_series: int, timeout: float) -> list[tuple[str, ...]]:
+def _try_all(collectors: list[NamedCollector], budget: SeriesBudget, timeout: float) -> list[tuple[str, ...]]:
     """A row for each collector of one connection; one for all that are not run because the target is unreachable."""
     rows: list[tuple[str, ...]] = []
     for number, named in enumerate(collectors, 1):
-        tried, is_unreachable = _try(named, max_series, timeout)
+        tried, is_unreachable = _try(named, budget, timeout)
         rows.append((named.name, named.target or "-", *tried))
         if is_unreachable and (left := len(collectors) - number):
             exporter = named.name.partition(".")[0]
@@ -115,17 +116,18 @@ def _try_all(collectors: list[NamedCollector], max_series: int, timeout: float) 
     return rows
 
 
-def _findings(exporter: Exporter[Any], target: TargetConfig) -> list[Finding]:
+def _findings(exporter: Exporter[Any], target: TargetConfig, timeout: float) -> list[Finding]:
+    check = BoundedCall(lambda: list(exporter.check(target.settings)), "check")
     try:
-        return list(exporter.check(target.settings))
+        return check.result(timeout)
     except Exception as failure:  # noqa: BLE001  a third party's check() must not take the whole table away
         return [Finding("failed", describe(failure))]
 
 
-def _try(named: NamedCollector, max_series: int, timeout: float) -> tuple[_Tried, bool]:
+def _try(named: NamedCollector, budget: SeriesBudget, timeout: float) -> tuple[_Tried, bool]:
     """One run, and whether it found the target unreachable."""
     began = time.perf_counter()
-    run = BoundedCall(lambda: run_once(named, Encoder(named.target), SeriesBudget(max_series)), "check")
+    run = BoundedCall(lambda: run_once(named, Encoder(named.target), budget), "check")
     try:
         snapshot = run.result(timeout)
     except TimeoutError as hung:

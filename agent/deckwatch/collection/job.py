@@ -123,14 +123,17 @@ class Job:
                 continue
             member.began = began
             snapshot = run_once(member.named, member.encoder, self._budget, self._clock)
-            self._log_change(member, snapshot)
+            if self._removed.is_set():
+                break  # after a reload, the slot may belong to the new target of the same name
             self._board.post(snapshot, self.valid_for(member.named))
+            self._log_change(member, snapshot)
             is_down = snapshot.is_unreachable
             if member is self._members[0]:
                 self._lead = snapshot
         first = self._members[0].named
         if is_down and self._lead is not None and not self._lead.is_unreachable and first.up is not None:
             self._board.post(gone(self._lead, first.up), self.valid_for(first))
+            self._members[0].began = None  # its next run says whether the target is back
         self._is_down = is_down
         self.run_times.ran(self._clock() - began, reached=not is_down)
 

@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 #: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
 ENTRY_POINTS = "deckwatch.exporters"
 
-#: Exceptions that importing a third party's module may raise.
-_BROKEN = (
-    ImportError,
-    AttributeError,
-    NameError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    AssertionError,
-)
-
 
 class Registry:
     """Exporters by their config key, each imported when it is first asked for.
@@ -73,9 +58,14 @@ class Registry:
         found, problems = {}, []
         for name in self.names():
             try:
-                found[name] = self.get(name)
+                exporter = self.get(name)
+                _ = exporter.metrics  # imports all of its modules
             except RegistryError as broken:
                 problems.append(broken)
+            except (Exception, SystemExit) as failure:  # noqa: BLE001  a third party's module can raise anything
+                problems.append(RegistryError(f"exporter {name!r} cannot be loaded: {describe(failure)}"))
+            else:
+                found[name] = exporter
         return found, problems
 
     def _load(self, name: str) -> Exporter[Any]:
@@ -92,7 +82,7 @@ class Registry:
             thing = EntryPoint(name, place, ENTRY_POINTS).load()
             if isinstance(thing, type) and hasattr(thing, "collect"):
                 thing = thing()
-        except _BROKEN as failure:
+        except (Exception, SystemExit) as failure:
             raise RegistryError(
                 f"exporter {name!r} of {publisher} cannot be loaded from {place}: {describe(failure)}"
             ) from failure

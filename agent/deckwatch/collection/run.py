@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Malformed, Missing, NotAvailable, Unreachable, describe
@@ -95,43 +95,80 @@ def run_once(
     Never raises: this is the only place where a collector's failure is caught.
     """
     began = stopwatch()
-    samples: list[Sample] = []
-    malformed: list[Malformed] = []
-    error, remedy, dropped, is_unreachable = "", "", 0, False
-    up = [] if named.up is None else [named.up(1)]
     try:
-        limit = budget.left_for(named.name)
-        if named.max_series is not None:
-            limit = min(limit, named.max_series)
-        samples, malformed, dropped = _take(named.collector.collect(), limit)
-        families = encoder.families([*samples, *up])
-    except NotAvailable:
-        families = encoder.families(up)
-    except Missing as missing:
-        families, error, remedy = encoder.families(up), str(missing), missing.remedy
-    except Exception as failure:  # noqa: BLE001  the failure boundary of a run
-        error = describe(failure)
-        samples = []
-        if isinstance(failure, Unreachable):
-            samples, is_unreachable = list(failure.samples), True
-            error = str(failure)
-        elif isinstance(failure, ModuleNotFoundError) and named.install:
-            error, is_unreachable = missing_library(failure, named.install), True
-        families = encoder.families([*samples, *([] if named.up is None else [named.up(0)])])
+        outcome = _outcome(named, budget)
+        families = encoder.families([*outcome.samples, *_up(named, outcome.is_up)])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # noqa: BLE001  the failure boundary of a run: also sys.exit() of a collector
+        outcome, families = _Outcome(error=describe(failure), is_up=False), _only_up(named, encoder)
     snapshot = Snapshot(
         collector=named.name,
         target=named.target,
         ended=clock(),
         duration=stopwatch() - began,
         families=families,
-        dropped=dropped,
-        malformed=tuple(malformed),
-        error=error,
-        remedy=remedy,
-        is_unreachable=is_unreachable,
+        dropped=outcome.dropped,
+        malformed=tuple(outcome.malformed),
+        error=outcome.error,
+        remedy=outcome.remedy,
+        is_unreachable=outcome.is_unreachable,
     )
     budget.hold(named.name, snapshot.series)
     return snapshot
+
+
+@dataclass
+class _Outcome:
+    """What a collector yielded or reported."""
+
+    samples: list[Sample] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    dropped: int = 0
+    error: str = ""
+    remedy: str = ""
+    is_unreachable: bool = False
+    is_up: bool = True
+
+
+def _outcome(named: NamedCollector, budget: SeriesBudget) -> _Outcome:
+    """Run the collector. Raises what it raises, apart from the exceptions of the contract."""
+    limit = budget.left_for(named.name)
+    if named.max_series is not None:
+        limit = min(limit, named.max_series)
+    try:
+        samples, malformed, dropped = _take(named.collector.collect(), limit)
+    except NotAvailable:
+        return _Outcome()
+    except Missing as missing:
+        return _Outcome(error=str(missing).strip() or describe(missing), remedy=missing.remedy)
+    except Unreachable as failure:
+        samples, error = list(failure.samples), str(failure).strip() or describe(failure)
+        return _Outcome(_without_up(samples, named), error=error, is_unreachable=True, is_up=False)
+    except ModuleNotFoundError as missing:
+        if not named.install:
+            raise
+        return _Outcome(error=missing_library(missing, named.install), is_unreachable=True, is_up=False)
+    return _Outcome(_without_up(samples, named), malformed, dropped)
+
+
+def _up(named: NamedCollector, is_up: bool) -> list[Sample]:
+    return [] if named.up is None else [named.up(int(is_up))]
+
+
+def _only_up(named: NamedCollector, encoder: Encoder) -> tuple[Family, ...]:
+    try:
+        return encoder.families(_up(named, False))
+    except TypeError:  # an `up` with labels
+        return ()
+
+
+def _without_up(samples: list[Sample], named: NamedCollector) -> list[Sample]:
+    """The samples without those of `up`, which is added here."""
+    if named.up is None:
+        return samples
+    name = named.up.name
+    return [sample for sample in samples if sample[0].metric.name != name]
 
 
 def gone(snapshot: Snapshot, up: Gauge) -> Snapshot:
@@ -149,18 +186,20 @@ def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], 
 
     The first sample of a series counts. Others of the same series are malformed.
     """
-    rest = iter(samples)
-    head = list(islice(rest, limit))
-    malformed = [item for item in head if isinstance(item, Malformed)]
-    taken = [item for item in head if isinstance(item, Sample)]
+    taken: list[Sample] = []
+    malformed: list[Malformed] = []
     dropped = 0
-    for item in rest:
-        if isinstance(item, Malformed):
-            malformed.append(item)
-        elif len(taken) < limit:
-            taken.append(item)
+    for item in samples:
+        if type(item) is Sample:
+            if len(taken) < limit:
+                taken.append(item)
+            else:
+                dropped += 1
+        elif isinstance(item, Malformed):
+            malformed.append(Malformed(str(item.what), str(item.text)))
         else:
-            dropped += 1
+            hint = "; use `yield from` for several samples" if isinstance(item, Iterator) else ""
+            raise TypeError(f"collect() yielded a {type(item).__name__}, not a sample{hint}")
     series = {sample[0] for sample in taken}
     if len(series) != len(taken):
         distinct = []

@@ -82,9 +82,9 @@ class Scheduler:
             job = self._jobs.pop(name)
             self._due = [entry for entry in self._due if entry[3] is not job]
             heapq.heapify(self._due)
+        job.remove()
         for named in job.collectors:
             self._board.remove(named)
-        job.remove()
 
     def set_interval(self, interval: float) -> None:
         """Change the interval (seconds) of all jobs that have no fixed one."""
@@ -96,11 +96,13 @@ class Scheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more runs. Does not wait for those under way: one of them may hang."""
+        """End all jobs. Does not wait for runs under way: one of them may hang."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for job in self.jobs():
+            job.remove()
 
     def jobs(self) -> list[Job]:
         with self._lock:

@@ -32,6 +32,9 @@ class Malformed(NamedTuple):
     text: str
 
 
+#: Names that a field of an event cannot have.
+_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
 #: What a collector yields.
 Samples: TypeAlias = Iterable[Sample | Malformed]
 
@@ -58,7 +61,7 @@ class Unreachable(Exception):
 
     def __init__(self, message: str, samples: Iterable[Sample] = ()) -> None:
         super().__init__(message)
-        self.samples = tuple(samples)
+        self.samples = (samples,) if isinstance(samples, Sample) else tuple(samples)
 
 
 class Missing(Exception):
@@ -125,7 +128,9 @@ class Context:
 
     def event(self, name: str, message: str, **fields: object) -> None:
         """Log an event at the target (`redis.slow_command`) with fields to search for."""
-        self.logger.info(message, extra={"event": name, "target": self.target, **fields})
+        # A log record has attributes of these names.
+        renamed = {f"{key}_" if key in _RECORD else key: value for key, value in fields.items()}
+        self.logger.info(message, extra={"event": name, "target": self.target, **renamed})
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,8 @@ def _modules(module: ModuleType) -> list[ModuleType]:
     """The module, and all modules below it when it is a package."""
     found = [module]
     for entry in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
-        found += _modules(importlib.import_module(entry.name))
+        if not entry.name.endswith(".__main__"):
+            found += _modules(importlib.import_module(entry.name))
     return found
 
 

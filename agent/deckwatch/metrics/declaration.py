@@ -60,7 +60,11 @@ class Series:
 
     def text_for(self, target: str) -> str:
         """Like `text`, with the `target` label; an existing label of that name becomes `exported_target`."""
-        labels = [("exported_target" if name == TARGET_LABEL else name, value) for name, value in self.labels]
+        names = {name for name, _ in self.labels}
+        exported = f"exported_{TARGET_LABEL}"
+        while exported in names:
+            exported = f"exported_{exported}"
+        labels = [(exported if name == TARGET_LABEL else name, value) for name, value in self.labels]
         return line_start(self.name, ((TARGET_LABEL, target), *labels))
 
     def __repr__(self) -> str:
