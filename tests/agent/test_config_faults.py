@@ -159,7 +159,7 @@ def test_an_invalid_service_variable_is_named_without_its_value() -> None:
     numbered = Exporter(
         "broker", Numbered, lambda _s, _c: Target({}), named=True, from_environment=FromEnvironment("BROKER_URL")
     )
-    registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # replaces a built-in exporter
+    registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # a stand-in for the registry
 
     with pytest.raises(ConfigError) as caught:
         load_config(None, {"BROKER_URL": "hunter2"}, registry)
