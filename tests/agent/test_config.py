@@ -1,4 +1,4 @@
-"""The config: what is right is frozen, what is wrong is told with its place, all of it at once."""
+"""Loading the config: valid files give frozen settings; invalid ones report every error with its location."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _faults(folder: Path, text: str | bytes, registry: Registry, **environ: str)
 
 
 def _outcome(file: Path, registry: Registry) -> Config | tuple[Problem, ...]:
-    """The config, or what is wrong; any other exception goes through."""
+    """Return the config, or its problems; any other exception propagates."""
     try:
         return load_config(file, {}, registry)
     except ConfigError as wrong:
@@ -89,7 +89,7 @@ exporters:
 """
 
 
-def test_a_good_file_becomes_frozen_settings(tmp_path: Path, registry: Registry) -> None:
+def test_a_valid_file_is_loaded_into_frozen_settings(tmp_path: Path, registry: Registry) -> None:
     config = _load(tmp_path, GOOD, registry, PASSWORD="hunter2")
 
     assert (config.settings.listen, config.settings.interval) == ("127.0.0.1:9900", 30)
@@ -112,21 +112,21 @@ def test_a_good_file_becomes_frozen_settings(tmp_path: Path, registry: Registry)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "listen: 127.0.0.1:9797\n"])
-def test_a_file_without_exporters_watches_the_host(tmp_path: Path, registry: Registry, text: str) -> None:
+def test_a_file_without_exporters_monitors_the_host(tmp_path: Path, registry: Registry, text: str) -> None:
     assert [target.exporter for target in _load(tmp_path, text, registry).targets] == ["system"]
 
 
-def test_empty_exporters_watch_nothing(tmp_path: Path, registry: Registry) -> None:
+def test_an_empty_exporters_section_monitors_nothing(tmp_path: Path, registry: Registry) -> None:
     assert _load(tmp_path, "exporters: {}\n", registry).targets == ()
 
 
-def test_without_a_file_a_variable_that_is_set_switches_its_exporter_on(registry: Registry) -> None:
+def test_without_a_file_environment_variables_enable_their_exporters(registry: Registry) -> None:
     config = load_config(None, {"CACHE_URL": "cache://x"}, registry)
 
     assert [(target.exporter, target.name) for target in config.targets] == [("system", ""), ("cache", "cache")]
 
 
-def test_every_error_is_told_at_once_with_line_key_what_was_found_and_what_would_be_right(
+def test_all_errors_are_reported_together_with_line_key_found_and_expected_value(
     tmp_path: Path, registry: Registry
 ) -> None:
     text = """\
@@ -161,7 +161,7 @@ exporters:
     ]
 
 
-def test_a_duplicate_target_name_names_the_first_one(tmp_path: Path, registry: Registry) -> None:
+def test_a_duplicate_target_name_error_refers_to_the_first_target(tmp_path: Path, registry: Registry) -> None:
     text = "exporters:\n  cache:\n    - {name: a, url: x}\n    - {name: a, url: y}\n"
 
     assert _faults(tmp_path, text, registry) == [
@@ -169,7 +169,7 @@ def test_a_duplicate_target_name_names_the_first_one(tmp_path: Path, registry: R
     ]
 
 
-def test_a_key_that_stands_twice_names_both_lines(tmp_path: Path, registry: Registry) -> None:
+def test_a_duplicate_key_error_gives_both_lines(tmp_path: Path, registry: Registry) -> None:
     assert _faults(tmp_path, "interval: 1s\nlisten: :1\ninterval: 2s\n", registry) == [
         "deckwatch.yml:3: interval: is set twice, first in line 1"
     ]
@@ -199,7 +199,9 @@ def test_a_file_of_the_wrong_kind_gives_one_clear_line(
     assert all("\n" not in line for line in faults)
 
 
-def test_a_missing_file_a_directory_and_an_unreadable_file_are_told_apart(tmp_path: Path, registry: Registry) -> None:
+def test_a_missing_file_a_directory_and_an_unreadable_file_have_different_errors(
+    tmp_path: Path, registry: Registry
+) -> None:
     for path, fault in ((tmp_path / "none.yml", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=fault):
             load_config(path, {}, registry)
@@ -207,13 +209,13 @@ def test_a_missing_file_a_directory_and_an_unreadable_file_are_told_apart(tmp_pa
     unreadable.write_text("")
     unreadable.chmod(0)
     if os.access(unreadable, os.R_OK):
-        # root reads everything; a memory of no process is what even root cannot read
+        # Root can read every regular file, but not unmapped process memory.
         unreadable = Path("/proc/self/mem")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(unreadable, {}, registry)
 
 
-def test_a_secret_comes_from_a_file_beside_the_config(tmp_path: Path, registry: Registry) -> None:
+def test_a_secret_file_path_is_relative_to_the_config(tmp_path: Path, registry: Registry) -> None:
     (tmp_path / "password").write_text("hunter2\n")
     text = "exporters: {cache: [{name: a, url: x, password_file: password}]}"
 
@@ -233,14 +235,14 @@ def test_a_secret_comes_from_a_file_beside_the_config(tmp_path: Path, registry: 
         ("password_file: [1]", "password_file: found a value (not shown); expected the path of a file"),
     ],
 )
-def test_a_secret_file_that_cannot_be_used_is_told(tmp_path: Path, registry: Registry, target: str, fault: str) -> None:
+def test_an_unusable_secret_file_is_reported(tmp_path: Path, registry: Registry, target: str, fault: str) -> None:
     (tmp_path / "b").write_text("x")
     faults = _faults(tmp_path, f"exporters: {{cache: [{{name: a, url: x, {target}}}]}}", registry)
 
     assert faults == [f"deckwatch.yml:1: exporters.cache[0].{fault}"]
 
 
-def test_a_variable_that_is_not_set_is_told_with_its_place(tmp_path: Path, registry: Registry) -> None:
+def test_an_unset_variable_is_reported_with_its_location(tmp_path: Path, registry: Registry) -> None:
     assert _faults(tmp_path, "interval: 5s\nlisten: '${NOT_SET}:1'\n", registry) == [
         "deckwatch.yml:2: listen: the environment variable NOT_SET is not set",
     ]
@@ -260,7 +262,7 @@ def test_no_error_shows_a_secret(tmp_path: Path, registry: Registry, text: str) 
     assert "hunter2" not in "\n".join(_faults(tmp_path, text, registry, SECRET="hunter2"))
 
 
-def test_two_dollars_are_one(tmp_path: Path, registry: Registry) -> None:
+def test_a_double_dollar_sign_is_an_escaped_dollar_sign(tmp_path: Path, registry: Registry) -> None:
     settings = _load(tmp_path, "exporters: {cache: [{name: a, url: 'a$$b$c'}]}", registry).targets[0].settings
 
     assert isinstance(settings, CacheSettings)
@@ -275,7 +277,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path, registry: Registry) -> None
     assert (first.name, second.name, second.settings) == ("a", "b", first.settings)
 
 
-def test_the_file_is_found_in_the_order_that_is_documented(tmp_path: Path) -> None:
+def test_config_files_are_searched_for_in_the_documented_order(tmp_path: Path) -> None:
     explicit, here = tmp_path / "explicit.yml", tmp_path / "deckwatch.yml"
     environ = {"DECKWATCH_CONFIG": "/from/environment.yml"}
 
@@ -286,7 +288,7 @@ def test_the_file_is_found_in_the_order_that_is_documented(tmp_path: Path) -> No
     assert find_config(None, {}, tmp_path) == here
 
 
-def test_a_reload_finds_what_was_added_removed_and_changed(tmp_path: Path, registry: Registry) -> None:
+def test_a_reload_detects_added_removed_and_changed_targets(tmp_path: Path, registry: Registry) -> None:
     old = _load(tmp_path, "exporters: {cache: [{name: a, url: x}, {name: b, url: x}, {name: c, url: x}]}", registry)
     new = _load(tmp_path, "exporters: {cache: [{name: a, url: x}, {name: b, url: y}, {name: d, url: x}]}", registry)
 
@@ -296,19 +298,19 @@ def test_a_reload_finds_what_was_added_removed_and_changed(tmp_path: Path, regis
     assert [target.name for target in difference.added] == ["b", "d"]
 
 
-def test_the_web_config_is_found_beside_the_file_that_names_it(tmp_path: Path, registry: Registry) -> None:
+def test_the_web_config_path_is_relative_to_the_config(tmp_path: Path, registry: Registry) -> None:
     assert _load(tmp_path, "web_config: web.yml", registry).settings.web_config == str(tmp_path / "web.yml")
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1d", 86400), (3, 3), (0.5, 0.5)]
 )
-def test_durations_are_read_as_seconds(text: object, seconds: float) -> None:
+def test_durations_are_converted_to_seconds(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "15", "s", "15 s", "-5s", "0s", 0, -1, True, None, "1y", float("nan")])
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_a_malformed_duration_is_rejected(text: object) -> None:
     with pytest.raises(ValueError, match="a duration above 0"):
         parse_duration(text)
 
@@ -317,12 +319,12 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     ("text", "size"),
     [("512MiB", 2**29), ("1GiB", 2**30), ("10MB", 10**7), ("1k", 1000), ("5", 5), (7, 7), ("1.5 KiB", 1536)],
 )
-def test_sizes_are_read_as_bytes(text: object, size: int) -> None:
+def test_sizes_are_converted_to_bytes(text: object, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "MiB", "-1", -1, True, None, "1XB", 1.5])
-def test_what_is_no_size_is_refused(text: object) -> None:
+def test_a_malformed_size_is_rejected(text: object) -> None:
     with pytest.raises(ValueError, match="a size such as"):
         parse_size(text)
 
@@ -331,12 +333,12 @@ def test_what_is_no_size_is_refused(text: object) -> None:
     ("address", "host", "port"),
     [("127.0.0.1:1", "127.0.0.1", 1), ("[::1]:2", "::1", 2), (":3", "", 3), ("host:0", "host", 0)],
 )
-def test_listen_addresses_are_split(address: str, host: str, port: int) -> None:
+def test_listen_addresses_are_split_into_host_and_port(address: str, host: str, port: int) -> None:
     assert split_listen(address) == (host, port)
 
 
 @given(st.one_of(st.text(), st.binary()))
-def test_any_file_gives_a_config_or_a_config_error(
+def test_loading_any_file_gives_a_config_or_a_config_error(
     tmp_path_factory: pytest.TempPathFactory, content: str | bytes
 ) -> None:
     registry = Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
@@ -360,14 +362,16 @@ KEYS = st.sampled_from(["listen", "interval", "thresholds", "exporters", "web_co
 
 
 @given(st.dictionaries(KEYS, VALUES) | st.fixed_dictionaries({"exporters": st.fixed_dictionaries({"cache": VALUES})}))
-def test_any_yaml_gives_a_config_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, values: object) -> None:
+def test_loading_any_yaml_gives_a_config_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, values: object
+) -> None:
     registry = Registry({"cache": (f"{__name__}:CACHE", "tests"), "system": (f"{__name__}:HOST", "tests")})
     file = tmp_path_factory.getbasetemp() / "any-values.yml"
     file.write_text(yaml.safe_dump(values))
     assert _outcome(file, registry)
 
 
-def test_the_schema_for_editors_takes_what_the_agent_takes_and_refuses_the_rest(registry: Registry) -> None:
+def test_the_editor_schema_accepts_and_rejects_the_same_documents_as_the_agent(registry: Registry) -> None:
     schema = json_schema(registry.loadable()[0])
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)

@@ -1,4 +1,4 @@
-"""What can be wrong with a config file: told in its place, in plain words, and never with a secret."""
+"""Errors in a config file: each is reported at its location, in plain words and without secrets."""
 
 from __future__ import annotations
 
@@ -139,19 +139,19 @@ def _settings(folder: Path, settings: str, environ: dict[str, str] | None = None
         "password_file: '${SECRET}'",
     ],
 )
-def test_no_fault_shows_a_secret(tmp_path: Path, settings: str) -> None:
+def test_no_error_contains_a_secret(tmp_path: Path, settings: str) -> None:
     (tmp_path / "secret").write_text("hunter2\n")
 
     assert "hunter2" not in "\n".join(_faults(tmp_path, _broker(settings), {"SECRET": "hunter2"}))
 
 
-def test_a_file_that_is_a_password_and_no_config_is_not_shown(tmp_path: Path) -> None:
+def test_a_password_file_passed_as_the_config_is_not_quoted(tmp_path: Path) -> None:
     assert _faults(tmp_path, "hunter2\n") == [
         "1: found a single value; expected a mapping of keys such as `listen` and `exporters`"
     ]
 
 
-def test_a_service_variable_that_is_wrong_is_named_and_its_value_is_not_shown() -> None:
+def test_an_invalid_service_variable_is_named_without_its_value() -> None:
     class Numbered(Settings):
         url: int
 
@@ -159,7 +159,7 @@ def test_a_service_variable_that_is_wrong_is_named_and_its_value_is_not_shown() 
     numbered = Exporter(
         "broker", Numbered, lambda _s, _c: Target({}), named=True, from_environment=FromEnvironment("BROKER_URL")
     )
-    registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # an exporter of this test's own
+    registry.get = {"broker": numbered, "vault": VAULT, "system": HOST}.__getitem__  # type: ignore[assignment]  # a stand-in for the registry
 
     with pytest.raises(ConfigError) as caught:
         load_config(None, {"BROKER_URL": "hunter2"}, registry)
@@ -170,7 +170,7 @@ def test_a_service_variable_that_is_wrong_is_named_and_its_value_is_not_shown() 
 
 
 @pytest.mark.parametrize("place", ["tls: {phrase_file: secret}", "peers: {one: {phrase_file: secret}}"])
-def test_a_secret_file_is_read_wherever_a_model_has_a_secret(tmp_path: Path, place: str) -> None:
+def test_every_secret_field_of_a_model_accepts_a_file(tmp_path: Path, place: str) -> None:
     (tmp_path / "secret").write_text("hunter2\r\n")
     settings = _settings(tmp_path, place)
 
@@ -181,7 +181,7 @@ def test_a_secret_file_is_read_wherever_a_model_has_a_secret(tmp_path: Path, pla
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
-def test_a_field_of_its_own_comes_before_the_file_of_a_secret(tmp_path: Path) -> None:
+def test_a_declared_field_named_like_a_secret_file_is_not_read_as_one(tmp_path: Path) -> None:
     settings = _settings(tmp_path, "key_file: not-read.pem")
 
     assert (settings.key, settings.key_file) == (None, "not-read.pem")
@@ -200,9 +200,7 @@ def test_a_field_of_its_own_comes_before_the_file_of_a_secret(tmp_path: Path) ->
         ("''", "found ''; expected the path of a file"),
     ],
 )
-def test_a_secret_file_that_cannot_be_used_is_told_once_and_holds_nothing_up(
-    tmp_path: Path, file: str, fault: str
-) -> None:
+def test_an_unusable_secret_file_is_reported_once_and_does_not_block(tmp_path: Path, file: str, fault: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * 65537)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -212,7 +210,7 @@ def test_a_secret_file_that_cannot_be_used_is_told_once_and_holds_nothing_up(
     assert faults == [f"5: exporters.broker[0].auth_file: {fault}"]
 
 
-def test_the_content_of_a_secret_file_is_checked_in_the_place_of_the_file(tmp_path: Path) -> None:
+def test_an_invalid_secret_is_reported_at_the_key_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("abc")
 
     assert _faults(tmp_path, _broker("auth_file: short")) == [
@@ -234,33 +232,33 @@ def test_the_content_of_a_secret_file_is_checked_in_the_place_of_the_file(tmp_pa
         ("limit: ${L}", {"L": "1GiB"}, "limit", 2**30),
     ],
 )
-def test_a_value_from_the_environment_is_read_as_its_field_wants_it(
+def test_a_value_from_the_environment_is_converted_to_the_type_of_its_field(
     tmp_path: Path, settings: str, environ: dict[str, str], name: str, value: object
 ) -> None:
     assert getattr(_settings(tmp_path, settings, environ), name) == value
 
 
-def test_a_password_of_digits_from_the_environment_is_text(tmp_path: Path) -> None:
+def test_a_numeric_password_from_the_environment_stays_text(tmp_path: Path) -> None:
     settings = _settings(tmp_path, "password: ${P}", {"P": "0123"})
 
     assert settings.password is not None
     assert settings.password.get_secret_value() == "0123"
 
 
-def test_a_variable_that_is_not_set_is_the_only_fault_of_its_place(tmp_path: Path) -> None:
+def test_an_unset_variable_is_the_only_error_at_its_location(tmp_path: Path) -> None:
     assert _faults(tmp_path, _broker("timeout: ${NOT_SET}")) == [
         "5: exporters.broker[0].timeout: the environment variable NOT_SET is not set"
     ]
 
 
-def test_a_reference_within_a_default_is_refused_not_taken_as_text(tmp_path: Path) -> None:
+def test_a_nested_reference_in_a_default_is_rejected(tmp_path: Path) -> None:
     assert _faults(tmp_path, "listen: ${A:-${B}}", {"B": ":1"}) == [
         "1: listen: ${ must be followed by the name of an environment variable and }, or by NAME:-default};"
         " write $$ for a plain $"
     ]
 
 
-# What was found, and what would be right
+# Found and expected values
 
 
 @pytest.mark.parametrize(
@@ -284,7 +282,7 @@ def test_a_reference_within_a_default_is_refused_not_taken_as_text(tmp_path: Pat
         ("tls: {fraze_file: x}", ["tls.fraze_file: unknown key (did you mean 'phrase_file'?); there are: ca, phrase,"]),
     ],
 )
-def test_each_fault_is_told_once_at_its_own_key(tmp_path: Path, settings: str, faults: list[str]) -> None:
+def test_each_error_is_reported_once_at_its_key(tmp_path: Path, settings: str, faults: list[str]) -> None:
     told = _faults(tmp_path, _broker(settings))
 
     assert len(told) == len(faults)
@@ -292,20 +290,20 @@ def test_each_fault_is_told_once_at_its_own_key(tmp_path: Path, settings: str, f
         assert line.startswith(f"5: exporters.broker[0].{fault}")
 
 
-def test_what_is_missing_is_told_with_what_would_be_right(tmp_path: Path) -> None:
+def test_a_missing_key_is_reported_with_the_expected_value(tmp_path: Path) -> None:
     assert _faults(tmp_path, "exporters:\n  vault: {}\n") == [
         "2: exporters.vault.lease: is missing; expected a duration such as 15s, 1m30s or 500ms",
         "2: exporters.vault.token: is missing; expected text, or the path of a file that holds it as `token_file`",
     ]
 
 
-def test_a_ratio_is_no_truth_value(tmp_path: Path) -> None:
+def test_a_ratio_cannot_be_a_boolean(tmp_path: Path) -> None:
     assert _faults(tmp_path, "thresholds: {cpu_ratio: on}") == [
         "1: thresholds.cpu_ratio: found true; expected a number"
     ]
 
 
-def test_a_problem_holds_its_place_and_its_parts_as_data(tmp_path: Path) -> None:
+def test_a_problem_has_its_location_and_values_as_attributes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, "listen: :1\ninterval: soon\n")
 
@@ -314,7 +312,7 @@ def test_a_problem_holds_its_place_and_its_parts_as_data(tmp_path: Path) -> None
     assert (problem.found, problem.expected) == ("'soon'", "a duration above 0, such as 15s, 1m30s or 500ms")
 
 
-def test_a_name_that_stands_twice_is_told_though_the_first_target_is_wrong_as_well(tmp_path: Path) -> None:
+def test_a_duplicate_target_name_is_reported_even_if_the_first_target_is_invalid(tmp_path: Path) -> None:
     text = "exporters:\n  broker:\n    - {name: a, url: 5}\n    - {name: a, url: x}\n"
 
     assert _faults(tmp_path, text) == [
@@ -323,7 +321,7 @@ def test_a_name_that_stands_twice_is_told_though_the_first_target_is_wrong_as_we
     ]
 
 
-def test_a_key_with_a_line_break_gives_one_line(tmp_path: Path) -> None:
+def test_the_error_for_a_key_with_a_line_break_is_one_line(tmp_path: Path) -> None:
     assert _faults(tmp_path, '"a\\nb": 1\n')[0].startswith("1: a\\nb: unknown key")
 
 
@@ -333,7 +331,7 @@ def test_a_key_with_a_line_break_gives_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["!!bool maybe", "!!int ''", "!!float ''", "!!timestamp x", "!unknown x", "2001-99-99", "!!binary a"]
 )
-def test_a_tag_that_does_not_fit_its_value_is_told_once(tmp_path: Path, text: str) -> None:
+def test_a_yaml_tag_that_does_not_match_its_value_is_reported_once(tmp_path: Path, text: str) -> None:
     (fault,) = _faults(tmp_path, f"listen: {text}\n")
 
     assert fault.startswith("1: listen: ")
@@ -353,7 +351,7 @@ def test_a_tag_that_does_not_fit_its_value_is_told_once(tmp_path: Path, text: st
         ("? [a]\n: 1\n", "1: a key must be a plain word"),
     ],
 )
-def test_yaml_that_cannot_be_taken_is_told_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+def test_unsupported_yaml_is_reported_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
     (told,) = _faults(tmp_path, text)
 
     assert told.startswith(fault)
@@ -361,7 +359,7 @@ def test_yaml_that_cannot_be_taken_is_told_with_its_line(tmp_path: Path, text: s
 
 @pytest.mark.parametrize("seed", ["[x]", "{}"])
 @pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
-def test_aliases_that_expand_without_end_are_refused_at_once(tmp_path: Path, seed: str, form: str) -> None:
+def test_exponentially_expanding_aliases_are_rejected(tmp_path: Path, seed: str, form: str) -> None:
     lines = [f"k0: &k0 {seed if form[0] == '[' else '{}'}"]
     lines += [f"k{n}: &k{n} {form.format(','.join([f'*k{n - 1}'] * 10))}" for n in range(1, 12)]
 
@@ -370,7 +368,7 @@ def test_aliases_that_expand_without_end_are_refused_at_once(tmp_path: Path, see
     assert fault.endswith("expands to more than 100000 values")
 
 
-def test_what_a_mapping_says_itself_overrides_what_is_merged_in_wherever_it_stands(tmp_path: Path) -> None:
+def test_explicit_keys_override_merged_keys_in_any_order(tmp_path: Path) -> None:
     text = (
         "exporters:\n  broker:\n    - &a {name: a, url: x, timeout: 9s, count: 3}\n"
         "    - &b {name: b, url: y, count: 4}\n"
@@ -385,7 +383,7 @@ def test_what_a_mapping_says_itself_overrides_what_is_merged_in_wherever_it_stan
     assert (merged.url, merged.timeout, merged.count) == ("x", 5.0, 3)
 
 
-def test_a_file_too_large_for_a_config_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_reading_an_oversized_config_stops_at_the_limit(tmp_path: Path) -> None:
     with open(tmp_path / "deckwatch.yml", "wb") as file:
         file.truncate(5 * 1024**2)  # a bounded stand-in for /dev/zero
 
@@ -396,22 +394,22 @@ def test_a_file_too_large_for_a_config_is_not_read_to_its_end(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "address", ["[]:80", "[zz]:80", "999.1.1.1:80", "a b:80", "host:80/", ":65536", ":٣", ":" + "1" * 5000]
 )
-def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
+def test_a_malformed_address_is_rejected(tmp_path: Path, address: str) -> None:
     (fault,) = _faults(tmp_path, f"listen: '{address}'")
 
     assert fault.endswith("expected an address such as 127.0.0.1:9797, [::1]:9797 or :9797 (all addresses)")
 
 
-def test_a_file_that_is_there_but_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_dangling_symlink_is_not_skipped_when_searching_for_the_config(tmp_path: Path) -> None:
     (tmp_path / "deckwatch.yml").symlink_to("gone.yml")
 
     assert find_config(None, {}, tmp_path) == tmp_path / "deckwatch.yml"
 
 
-# Exporters of others
+# Third-party exporters
 
 
-def test_a_broken_exporter_is_a_fault_of_the_file_beside_all_others_and_names_who_published_it(tmp_path: Path) -> None:
+def test_a_broken_exporter_is_reported_among_the_other_errors_with_its_distribution(tmp_path: Path) -> None:
     registry = Registry({**PUBLISHED, "acme": ("no_such_module:EXPORTER", "acme-exporter")})
 
     assert _faults(tmp_path, "listen: nowhere\nexporters: {acme: {}}", registry=registry) == [
@@ -421,7 +419,7 @@ def test_a_broken_exporter_is_a_fault_of_the_file_beside_all_others_and_names_wh
     ]
 
 
-def test_a_broken_exporter_that_nobody_asked_for_hinders_nothing(tmp_path: Path) -> None:
+def test_a_broken_exporter_that_the_config_does_not_use_has_no_effect(tmp_path: Path) -> None:
     registry = Registry({**PUBLISHED, "acme": ("no_such_module:EXPORTER", "acme-exporter")})
 
     assert [target.exporter for target in load_config(None, {}, registry).targets] == ["system"]
@@ -437,7 +435,7 @@ def test_a_broken_exporter_that_nobody_asked_for_hinders_nothing(tmp_path: Path)
         ("from deckwatch.config import Settings", "AttributeError: "),
     ],
 )
-def test_whatever_is_wrong_with_another_s_module_is_one_clear_error(
+def test_a_broken_third_party_module_gives_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, fault: str
 ) -> None:
     (tmp_path / "acme_module.py").write_text(content)
@@ -451,7 +449,7 @@ def test_whatever_is_wrong_with_another_s_module_is_one_clear_error(
     assert fault in str(caught.value)
 
 
-def test_an_exporter_that_calls_itself_otherwise_and_one_that_two_claim_are_refused() -> None:
+def test_exporters_with_a_mismatched_or_duplicate_name_are_rejected() -> None:
     with pytest.raises(RegistryError, match="has the name 'system'"):
         Registry({"other": (f"{__name__}:HOST", "acme")}).get("other")
     with pytest.raises(RegistryError, match="published more than once, by acme, zeta; uninstall all but one"):
@@ -469,9 +467,7 @@ def test_an_exporter_is_imported_only_when_the_config_names_it(tmp_path: Path, m
     assert sys.modules.pop("seldom_module").EXPORTER is VAULT
 
 
-def test_an_installed_distribution_publishes_an_exporter_like_a_built_in_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_distribution_can_publish_an_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     information = tmp_path / "acme_exporter-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-exporter\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""Durations, sizes, the schema for editors, and what a reload finds: as properties, and on a whole example file."""
+"""Durations, sizes, the editor schema and reload differences: property tests and a complete example file."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_number_of_bytes_is_exact_as_a_number_and_as_text(number: int) -> None
 
 
 @given(st.one_of(st.text("0123456789.smhdwMGkKiB ", max_size=8), st.text(), st.integers(), st.floats(), st.none()))
-def test_any_value_is_a_good_duration_or_size_or_a_value_error(value: Any) -> None:
+def test_any_value_is_a_valid_duration_or_size_or_raises_a_value_error(value: Any) -> None:
     try:
         seconds = parse_duration(value)
     except ValueError:
@@ -129,7 +129,7 @@ def test_any_value_is_a_good_duration_or_size_or_a_value_error(value: Any) -> No
 
 
 @given(st.text("0123456789.smhdwMGkKiB", max_size=6))
-def test_an_editor_takes_the_texts_that_the_agent_takes(text: str) -> None:
+def test_the_schema_accepts_the_same_durations_and_sizes_as_the_agent(text: str) -> None:
     for kind in (Duration, DurationOrZero, Size):
         adapter: TypeAdapter[float] = TypeAdapter(kind)
         try:
@@ -140,13 +140,13 @@ def test_an_editor_takes_the_texts_that_the_agent_takes(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [10**400, 1e300, float("inf"), "9" * 400 + "d"])
-def test_a_duration_longer_than_the_timers_reach_is_refused(value: object) -> None:
+def test_a_duration_longer_than_timers_support_is_rejected(value: object) -> None:
     with pytest.raises(ValueError, match="a duration of at most 100 years"):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("value", [2**63, 10**400, "9" * 400, "9" * 29 + "k", "8EiB", "1.5", "0.5B"])
-def test_a_size_that_no_file_has_and_a_part_of_a_byte_are_refused(value: object) -> None:
+def test_sizes_beyond_the_largest_file_and_fractions_of_a_byte_are_rejected(value: object) -> None:
     with pytest.raises(ValueError, match="a size such as"):
         parse_size(value)
 
@@ -161,7 +161,7 @@ def _refuses(document: Any) -> bool:
     return not jsonschema.Draft202012Validator(json_schema(REGISTRY.loadable()[0])).is_valid(document)
 
 
-def test_the_example_is_taken_by_the_agent_and_by_the_schema(tmp_path: Path) -> None:
+def test_the_agent_and_the_schema_accept_the_example(tmp_path: Path) -> None:
     config = _load(tmp_path, EXAMPLE)
 
     assert [(target.exporter, target.name, target.interval, target.max_series) for target in config.targets] == [
@@ -198,7 +198,7 @@ def _queue(**settings: Any) -> dict[str, Any]:
         _queue(kind="sql", dsn="x", secret="s", interval="1h"),
     ],
 )
-def test_the_schema_takes_references_files_and_common_keys(document: dict[str, Any]) -> None:
+def test_the_schema_accepts_references_secret_files_and_common_keys(document: dict[str, Any]) -> None:
     assert not _refuses(document)
 
 
@@ -226,7 +226,7 @@ def test_the_schema_takes_references_files_and_common_keys(document: dict[str, A
         _queue(kind="kafka", url="x"),
     ],
 )
-def test_the_schema_refuses_what_the_agent_refuses(document: Any, tmp_path: Path) -> None:
+def test_the_schema_rejects_what_the_agent_rejects(document: Any, tmp_path: Path) -> None:
     assert _refuses(document)
     (tmp_path / "b").write_text("x")
     (tmp_path / "f").write_text("x")
@@ -234,7 +234,7 @@ def test_the_schema_refuses_what_the_agent_refuses(document: Any, tmp_path: Path
         _load(tmp_path, yaml.safe_dump(document))
 
 
-def test_a_reload_tells_what_is_added_removed_changed_and_to_be_left_alone(tmp_path: Path) -> None:
+def test_a_reload_reports_added_removed_changed_and_unchanged_targets(tmp_path: Path) -> None:
     def targets(*named: str) -> Config:
         listed = ", ".join(f"{{{target}}}" for target in named)
         return _load(tmp_path, f"exporters: {{system: {{}}, postgres: [{listed}]}}")
@@ -250,7 +250,7 @@ def test_a_reload_tells_what_is_added_removed_changed_and_to_be_left_alone(tmp_p
     assert [target.name for target in difference.unchanged] == ["", "d", "a"]
 
 
-def test_a_secret_file_with_another_content_changes_its_target(tmp_path: Path) -> None:
+def test_a_changed_secret_file_changes_its_target(tmp_path: Path) -> None:
     text = "exporters: {postgres: [{name: a, dsn: x, password_file: own}]}"
     (tmp_path / "own").write_text("one")
     old = _load(tmp_path, text)

@@ -1,4 +1,4 @@
-"""`deckwatch advise postgres NAME` against a server that has something of everything to mend."""
+"""`deckwatch advise postgres NAME` against a server with a problem of each kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _advise(folder: Path, config: str, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
 
-def test_advice_names_the_figure_and_the_statement_that_would_mend_it(tmp_path: Path, server: PostgresServer) -> None:
+def test_advice_gives_the_value_and_the_statement_that_fixes_it(tmp_path: Path, server: PostgresServer) -> None:
     answer = _advise(tmp_path, f"exporters: {{postgres: [{{name: main, dsn: '{server.dsn()}'}}]}}", "postgres", "main")
 
     assert answer.returncode == 0, answer.stderr
@@ -59,7 +59,7 @@ def test_advice_names_the_figure_and_the_statement_that_would_mend_it(tmp_path: 
     assert "hunter2" not in answer.stdout
 
 
-def test_nothing_that_is_advised_is_done(tmp_path: Path, server: PostgresServer) -> None:
+def test_advise_changes_nothing_on_the_server(tmp_path: Path, server: PostgresServer) -> None:
     before = server.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'")
 
     _advise(tmp_path, f"exporters: {{postgres: [{{name: main, dsn: '{server.dsn()}'}}]}}", "postgres", "main")
@@ -67,7 +67,7 @@ def test_nothing_that_is_advised_is_done(tmp_path: Path, server: PostgresServer)
     assert server.value("SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'") == before == 4
 
 
-def test_a_server_that_is_down_is_one_line_and_takes_nothing_from_the_others(
+def test_a_server_that_is_down_gives_one_line_and_does_not_affect_the_others(
     tmp_path: Path, server: PostgresServer
 ) -> None:
     config = (
@@ -90,13 +90,13 @@ def test_a_server_that_is_down_is_one_line_and_takes_nothing_from_the_others(
         (["nothing"], "no advice is available for 'nothing'\n"),
     ],
 )
-def test_what_cannot_be_advised_on_is_said_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_targets_that_cannot_be_advised_on_give_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     answer = _advise(tmp_path, "exporters: {postgres: [{name: main, dsn: 'host=127.0.0.1 port=1'}]}", *arguments)
 
     assert (answer.returncode, answer.stderr) == (2, message)
 
 
-def test_the_figures_behind_the_advice_are_metrics(tmp_path: Path, server: PostgresServer) -> None:
+def test_the_values_used_by_the_advice_are_exported(tmp_path: Path, server: PostgresServer) -> None:
     file = tmp_path / "deckwatch.yml"
     file.write_text(f"exporters: {{postgres: [{{name: main, dsn: '{server.dsn()}'}}]}}")
     command = deckwatch_command("once", "postgres", "--config", str(file))

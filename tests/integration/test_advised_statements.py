@@ -1,4 +1,4 @@
-"""Every statement that `deckwatch advise postgres` prints is parsed by a real server and changes nothing unsaid."""
+"""A real server parses every statement that `deckwatch advise postgres` prints, without unannounced changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Advice
 
 VERSIONS = [it for it in ("13", "16", "18") if postgres_programs(it) is not None]
-#: cannot run inside a transaction block: the server has parsed it.
+#: "cannot run inside a transaction block", which the server raises after parsing.
 NOT_IN_A_TRANSACTION = "25001"
 SECRET = "hunter2"
 
@@ -56,13 +56,13 @@ def _advice(server: PostgresServer) -> list[Advice]:
 
 
 def _remedies_of_statement(server: PostgresServer, *statements: str) -> list[Advice]:
-    """The advice after these statements have taken most of the time."""
+    """Return the advice on statements after these have taken most of the time."""
     server.execute("SELECT pg_stat_statements_reset()", *statements)
     return [it for it in _advice(server) if it.kind == "statements"]
 
 
 def _assert_parsed(server: PostgresServer, remedy: str) -> None:
-    """Each statement of the remedy runs in a transaction that is rolled back."""
+    """Run each statement of the remedy in a transaction that is rolled back."""
     for line in remedy.split("\n"):
         statement = line.partition("  -- ")[0]
         if statement.startswith("-- "):
@@ -78,7 +78,7 @@ def _assert_parsed(server: PostgresServer, remedy: str) -> None:
             connection.execute(b"ROLLBACK")
 
 
-def test_every_statement_about_the_schema_and_the_settings_is_parsed(server: PostgresServer) -> None:
+def test_the_server_parses_every_statement_about_schema_and_settings(server: PostgresServer) -> None:
     found = _advice(server)
 
     assert {it.kind for it in found} >= {"unused index", "duplicate index", "sequence", "dead rows", "setting"}
@@ -86,7 +86,7 @@ def test_every_statement_about_the_schema_and_the_settings_is_parsed(server: Pos
         _assert_parsed(server, it.remedy)
 
 
-def test_a_sequence_near_its_end_is_enlarged_where_it_ends(server: PostgresServer) -> None:
+def test_the_remedy_for_an_exhausted_sequence_raises_its_actual_limit(server: PostgresServer) -> None:
     remedies = {it.subject: it.remedy for it in _advice(server) if it.kind == "sequence"}
 
     assert remedies['"Sales ""2".orders_id_seq'].split("\n") == [
@@ -129,7 +129,7 @@ def test_a_statement_that_changes_data_or_cannot_be_prepared_is_never_explained(
         assert "..." not in it.remedy
 
 
-def test_a_slow_query_is_explained_with_its_generic_plan_where_the_server_has_it(server: PostgresServer) -> None:
+def test_a_slow_query_is_explained_with_its_generic_plan_if_the_server_supports_it(server: PostgresServer) -> None:
     query = 'SELECT count(*) FROM "Sales ""2".orders AS one WHERE note LIKE \'%z%\' AND pg_sleep(0.3) IS NOT NULL'
     found = _remedies_of_statement(server, f"{query} LIMIT 7".replace("pg_sleep(0.3)", "md5(note)"))
     (it,) = [it for it in found if "note LIKE" in it.subject]
@@ -141,7 +141,7 @@ def test_a_slow_query_is_explained_with_its_generic_plan_where_the_server_has_it
         assert "pg_stat_statements WHERE queryid = " in it.remedy
 
 
-def test_a_long_query_is_named_by_its_queryid_and_never_cut(server: PostgresServer) -> None:
+def test_a_long_query_is_identified_by_its_queryid_and_never_truncated(server: PostgresServer) -> None:
     columns = ", ".join(f"note AS note_{n}" for n in range(400))
     found = _remedies_of_statement(server, f'SELECT {columns} FROM "Sales ""2".orders ORDER BY note, shop LIMIT 1')
     (it,) = [it for it in found if it.subject.startswith("queryid")]

@@ -1,4 +1,4 @@
-"""The PgBouncer exporter before a real PgBouncer and a real PostgreSQL."""
+"""The PgBouncer exporter against a real PgBouncer and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def values(watcher: Opened) -> dict[str, float]:
 
 
 def eventually(watcher: Opened, condition: Callable[[dict[str, float]], bool], what: str) -> dict[str, float]:
-    """The first run that fulfils the condition."""
+    """Return the first run that meets the condition."""
     found: dict[str, float] = {}
 
     def fulfilled() -> bool:
@@ -85,7 +85,7 @@ def own_clients(bouncer: real.PgBouncer) -> int:
 
 @contextlib.contextmanager
 def queueing(bouncer: real.PgBouncer, clients: int) -> Iterator[None]:
-    """Clients that wait for the one server connection, which another holds until the end."""
+    """Clients waiting for the only server connection, which another client holds until the end."""
 
     def ask() -> None:
         with bouncer.connect(application_name="reports") as connection:
@@ -101,19 +101,19 @@ def queueing(bouncer: real.PgBouncer, clients: int) -> Iterator[None]:
         thread.join()
 
 
-def test_the_declared_metrics_and_no_others_come_from_the_real_console(bouncer: real.PgBouncer) -> None:
+def test_the_real_console_gives_exactly_the_declared_metrics(bouncer: real.PgBouncer) -> None:
     with bouncer.connect() as client, watching(bouncer) as watcher:
         client.execute("SELECT 1")
         found = watcher.collect().samples
 
-    # PgBouncer 1.23 and 1.24 brought these.
+    # Added in PgBouncer 1.23 and 1.24.
     newer = re.compile(r"pgbouncer_stats_totals_(client_parses|server_parses|binds|server_assignments)_total")
     declared = {metric.name: metric for metric in EXPORTER.metrics}
     assert {sample.series.name for sample in found} >= {name for name in declared if not newer.fullmatch(name)}
     assert all(declared[sample.series.name] is sample.series.metric for sample in found)
 
 
-def test_the_configuration_and_the_version_are_those_of_the_console(bouncer: real.PgBouncer) -> None:
+def test_the_configuration_and_the_version_match_the_console(bouncer: real.PgBouncer) -> None:
     bouncer.reload(max_client_conn="77", max_user_connections="5")
     bouncer.console("DISABLE app")
     [version] = bouncer.console("SHOW VERSION")
@@ -140,7 +140,7 @@ def test_the_configuration_and_the_version_are_those_of_the_console(bouncer: rea
     assert found["pgbouncer_databases"] == 2
 
 
-def test_clients_that_wait_for_a_server_show_up_and_leave_again(bouncer: real.PgBouncer) -> None:
+def test_waiting_clients_are_exported_while_they_wait(bouncer: real.PgBouncer) -> None:
     bouncer.reload(default_pool_size="1")
     waiting = pool("client_waiting_connections")
     with watching(bouncer) as watcher:
@@ -154,12 +154,12 @@ def test_clients_that_wait_for_a_server_show_up_and_leave_again(bouncer: real.Pg
     assert found[pool("server_active_connections")] == 1
     assert found[clients + '"reports",state="waiting"}'] == 3
     assert found[clients + '"shop",state="active"}'] == 1
-    assert longer[pool("client_maxwait_seconds")] < 100  # and not so many milliseconds
+    assert longer[pool("client_maxwait_seconds")] < 100  # not milliseconds
     assert clients + '"reports",state="waiting"}' not in served
     assert served['pgbouncer_stats_totals_client_wait_seconds_total{database="app"}'] > 0.2
 
 
-def test_queries_and_their_time_are_counted_in_seconds(bouncer: real.PgBouncer) -> None:
+def test_queries_are_counted_with_their_time_in_seconds(bouncer: real.PgBouncer) -> None:
     with watching(bouncer) as watcher, bouncer.connect() as client:
         client.execute("SELECT 1")
         before = values(watcher)
@@ -173,7 +173,7 @@ def test_queries_and_their_time_are_counted_in_seconds(bouncer: real.PgBouncer) 
 
     assert grown("queries_pooled_total") == 5
     assert grown("sql_transactions_pooled_total") == 5
-    # Seconds, and not 500 milliseconds.
+    # Seconds, not 500 milliseconds.
     assert 0.5 <= grown("queries_duration_seconds_total") < 100
     assert 0.5 <= grown("server_in_transaction_seconds_total") < 100
     assert grown("received_bytes_total") > 100
@@ -187,13 +187,13 @@ def test_one_connection_is_kept_from_run_to_run(bouncer: real.PgBouncer) -> None
 
         assert own_clients(bouncer) == 1
         logins = [line for line in bouncer.log.splitlines() if "user=monitor" in line and "login attempt" in line]
-        # One of ours, and the test's own.
+        # The agent's and the test's.
         assert len(logins) == 2
 
     until(lambda: own_clients(bouncer) == 0, what="the connection being closed with the watcher")
 
 
-def test_a_pgbouncer_that_takes_no_more_clients_is_still_watched(bouncer: real.PgBouncer) -> None:
+def test_a_pgbouncer_at_its_client_limit_is_still_monitored(bouncer: real.PgBouncer) -> None:
     with watching(bouncer) as watcher:
         watcher.collect()
         bouncer.reload(max_client_conn="2")
@@ -203,7 +203,7 @@ def test_a_pgbouncer_that_takes_no_more_clients_is_still_watched(bouncer: real.P
         assert values(watcher)["pgbouncer_config_max_client_connections"] == 2
 
 
-def test_it_is_down_at_the_start_and_comes_up(postgres: PostgresServer) -> None:
+def test_a_pgbouncer_that_is_down_at_startup_is_monitored_once_it_is_up(postgres: PostgresServer) -> None:
     with pgbouncer_server(postgres, start=False) as bouncer, watching(bouncer) as watcher:
         assert "Connection refused" in failure(watcher)
 
@@ -211,7 +211,7 @@ def test_it_is_down_at_the_start_and_comes_up(postgres: PostgresServer) -> None:
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_a_restart_between_two_runs_costs_no_run(bouncer: real.PgBouncer) -> None:
+def test_a_restart_between_two_runs_fails_no_run(bouncer: real.PgBouncer) -> None:
     with watching(bouncer) as watcher:
         watcher.collect()
         bouncer.stop()
@@ -223,7 +223,7 @@ def test_a_restart_between_two_runs_costs_no_run(bouncer: real.PgBouncer) -> Non
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_one_that_goes_away_is_down_until_it_is_back(bouncer: real.PgBouncer) -> None:
+def test_a_stopped_pgbouncer_is_down_until_it_is_restarted(bouncer: real.PgBouncer) -> None:
     with watching(bouncer) as watcher:
         watcher.collect()
         bouncer.stop()
@@ -234,7 +234,7 @@ def test_one_that_goes_away_is_down_until_it_is_back(bouncer: real.PgBouncer) ->
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_a_dead_postgresql_behind_it_does_not_make_it_down() -> None:
+def test_pgbouncer_stays_up_while_postgresql_is_down() -> None:
     with pgbouncer_server() as alone, watching(alone) as watcher:
         with pytest.raises(psycopg.OperationalError):
             alone.connect(connect_timeout=2)
@@ -242,7 +242,7 @@ def test_a_dead_postgresql_behind_it_does_not_make_it_down() -> None:
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_a_frozen_one_is_given_up_at_the_timeout_and_costs_no_further_connections(bouncer: real.PgBouncer) -> None:
+def test_a_frozen_pgbouncer_times_out_and_accumulates_no_connections(bouncer: real.PgBouncer) -> None:
     with watching(bouncer, timeout="2s") as watcher:
         watcher.collect()
         bouncer.freeze()
@@ -254,7 +254,7 @@ def test_a_frozen_one_is_given_up_at_the_timeout_and_costs_no_further_connection
         assert own_clients(bouncer) == 1
 
 
-def test_connecting_to_one_that_is_frozen_is_given_up_at_the_timeout(bouncer: real.PgBouncer) -> None:
+def test_connecting_to_a_frozen_pgbouncer_times_out(bouncer: real.PgBouncer) -> None:
     bouncer.freeze()
     with watching(bouncer, timeout="2s") as watcher:
         assert "timeout expired" in failure(watcher)
@@ -263,14 +263,14 @@ def test_connecting_to_one_that_is_frozen_is_given_up_at_the_timeout(bouncer: re
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_something_that_is_no_pgbouncer_fails_within_the_timeout() -> None:
+def test_a_service_that_is_not_pgbouncer_fails_within_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://monitor@127.0.0.1:{silent.getsockname()[1]}/pgbouncer"
         with opened(EXPORTER, {"dsn": dsn, "timeout": "2s"}) as watcher:
             assert "timeout expired" in failure(watcher)
 
 
-def test_a_wrong_password_is_told_and_kept_secret(bouncer: real.PgBouncer) -> None:
+def test_a_wrong_password_is_reported_without_the_password(bouncer: real.PgBouncer) -> None:
     wrong = settings(bouncer, password="hunter2-not-it")
     with watching(bouncer, password="hunter2-not-it") as watcher:
         message = failure(watcher)
@@ -278,11 +278,11 @@ def test_a_wrong_password_is_told_and_kept_secret(bouncer: real.PgBouncer) -> No
     assert "password authentication failed" in message
     assert "hunter2" not in message
     assert "hunter2" not in repr(wrong)
-    # The collector itself says that it failed; there is nothing to add.
+    # The failed collector is already reported.
     assert list(check(wrong)) == []
 
 
-def test_a_user_who_may_not_read_the_console_is_told_what_mends_it_and_that_does(bouncer: real.PgBouncer) -> None:
+def test_missing_console_access_is_reported_with_a_fix_that_works(bouncer: real.PgBouncer) -> None:
     with watching(bouncer, "app") as watcher:
         message = failure(watcher)
         assert "not allowed. Add the user to stats_users in pgbouncer.ini and run RELOAD." in message
@@ -300,26 +300,28 @@ def test_a_user_who_may_not_read_the_console_is_told_what_mends_it_and_that_does
 
 
 @pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
-def test_it_logs_in_by_every_kind_of_password(postgres: PostgresServer, auth_type: str) -> None:
+def test_every_password_authentication_method_works(postgres: PostgresServer, auth_type: str) -> None:
     with pgbouncer_server(postgres, auth_type=auth_type) as bouncer, watching(bouncer) as watcher:
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_libpq_options_in_the_environment_do_not_shut_it_out(
+def test_libpq_options_in_the_environment_do_not_break_the_login(
     bouncer: real.PgBouncer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # PgBouncer ends a connection whose startup parameters it does not know.
+    # PgBouncer closes connections with unknown startup parameters.
     monkeypatch.setenv("PGOPTIONS", "-c geqo=off")
     with watching(bouncer) as watcher:
         assert values(watcher)["pgbouncer_up"] == 1
 
 
-def test_without_a_budget_for_application_names_the_clients_are_not_asked_for(bouncer: real.PgBouncer) -> None:
+def test_clients_are_not_queried_without_a_budget_for_application_names(bouncer: real.PgBouncer) -> None:
     with watching(bouncer, application_names=0) as watcher:
         assert not any(name.startswith("pgbouncer_client_") for name in values(watcher))
 
 
-def test_the_agent_watches_two_and_check_names_what_is_missing(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_the_agent_monitors_two_pgbouncers_and_check_reports_what_is_missing(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
     (tmp_path / "password").write_text(PASSWORDS["monitor"] + "\n")
     with pgbouncer_server(postgres) as one, pgbouncer_server(postgres) as two:
         config = f"""

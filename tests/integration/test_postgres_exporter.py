@@ -1,4 +1,4 @@
-"""Beside the real postgres_exporter: every name it has we have, with its type, its labels and its value."""
+"""Comparison with the real postgres_exporter: the same names, types, labels and values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Program, Program]]:
-    """A server with a load behind it, the peer, and the agent."""
+    """A server after some load, the peer, and the agent."""
     folder = tmp_path_factory.mktemp("postgres")
     with postgres_server(track_io_timing="on", wal_level="logical") as server:
         server.execute(
@@ -54,7 +54,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresSe
             yield server, peer, ours
 
 
-#: About the peer's own program or session, whose driver asks for longer floats.
+#: About the peer's own process or session: its driver sets extra_float_digits.
 OF_THE_PEER = ("pg_exporter_", "pg_scrape_collector_", "pg_settings_extra_float_digits")
 
 
@@ -66,7 +66,7 @@ def _ours(program: Program, peer: Exposed) -> Exposed:
     return as_release(exposed(fetch(program.url + "/metrics?target=main")[1]), peer, MAIN)
 
 
-def test_every_metric_of_postgres_exporter_is_there_with_its_type_and_label_names(
+def test_every_metric_of_postgres_exporter_is_exported_with_its_type_and_label_names(
     three: tuple[PostgresServer, Program, Program],
 ) -> None:
     _, peer, ours = three
@@ -75,21 +75,21 @@ def test_every_metric_of_postgres_exporter_is_there_with_its_type_and_label_name
     assert not problems, "\n".join(problems)
 
 
-def test_every_series_of_postgres_exporter_is_there(three: tuple[PostgresServer, Program, Program]) -> None:
+def test_every_series_of_postgres_exporter_is_exported(three: tuple[PostgresServer, Program, Program]) -> None:
     _, peer, ours = three
     theirs = exposed(peer.metrics())
     missing = missing_series(theirs, _ours(ours, theirs), OF_THE_SERVER)
     assert not missing, "\n".join(missing)
 
 
-def test_what_does_not_move_has_the_value_that_postgres_exporter_gives(
+def test_stable_series_have_the_same_values_as_in_postgres_exporter(
     three: tuple[PostgresServer, Program, Program],
 ) -> None:
     _, peer, ours = three
     before = exposed(peer.metrics())
     mine = collected_since(time.time(), lambda: _ours(ours, before))
     after = exposed(peer.metrics())
-    # Each leaves its own session and its own locks out.
+    # Each exporter excludes its own session and locks.
     tolerances = {
         "pg_stat_activity_count": Tolerance(absolute=2.0),
         "pg_stat_activity_max_tx_duration": Tolerance(absolute=1.0),
@@ -101,7 +101,7 @@ def test_what_does_not_move_has_the_value_that_postgres_exporter_gives(
     assert not different, "\n".join(different.values())
 
 
-def test_the_tables_of_every_database_are_there(three: tuple[PostgresServer, Program, Program]) -> None:
+def test_the_tables_of_every_database_are_exported(three: tuple[PostgresServer, Program, Program]) -> None:
     server, _, ours = three
     series = _ours(ours, {})["pg_stat_user_tables_n_tup_ins"][1]
     inserted = {dict(labels)["relname"]: value for (_, labels), value in series.items()}

@@ -1,4 +1,4 @@
-"""What may befall a PostgreSQL server and the way to it, with real servers: the agent bears it and says so."""
+"""Faults of real PostgreSQL servers and of the connection: the agent keeps running and reports them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OURS = "application_name = 'deckwatch'"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """Shared: a test that stops it starts it again."""
+    """Shared: a test that stops the server also restarts it."""
     with postgres_server() as server:
         server.execute(
             "CREATE EXTENSION pg_stat_statements", "CREATE TABLE orders AS SELECT generate_series(1, 9) AS n"
@@ -40,7 +40,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def watch(server: PostgresServer, tmp_path: Path) -> Iterator[Watch]:
-    """An agent that has read the shared server."""
+    """An agent that has collected from the shared server."""
     with watching(tmp_path, config({"dsn": server.dsn(), "timeout": "1s"})) as watch:
         until(watch.is_up)
         until(lambda: watch.series("pg_stat_statements_entries"))
@@ -59,14 +59,14 @@ def check(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
 
 
 def assert_nothing_but_down(watch: Watch, target: str = "main") -> None:
-    """`pg_up 0`, every collector failing, nothing else of the target; and all is well with the rest of the agent."""
+    """Assert that `pg_up` is 0, all collectors of the target fail, and the rest of the agent works."""
     assert watch.of_target(target) == {"pg_up"}
     assert watch.sum("deckwatch_collector_success", target=target) == 0
     assert watch.value("node_load1") is not None
     assert watch.value("deckwatch_collector_success", collector="system.loadavg") == 1
 
 
-def test_a_server_that_is_down_at_the_start_is_watched_when_it_comes_up(tmp_path: Path, server: PostgresServer) -> None:
+def test_a_server_that_is_down_at_startup_is_monitored_once_it_is_up(tmp_path: Path, server: PostgresServer) -> None:
     server.stop()
     try:
         with watching(tmp_path, config({"dsn": server.dsn()})) as watch:
@@ -84,7 +84,7 @@ def test_a_server_that_is_down_at_the_start_is_watched_when_it_comes_up(tmp_path
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_a_server_that_goes_away_is_down_at_once_and_watched_again_when_it_is_back(
+def test_a_stopped_server_is_down_and_monitored_again_after_a_restart(
     how: str, server: PostgresServer, watch: Watch
 ) -> None:
     if how == "stop":
@@ -98,7 +98,7 @@ def test_a_server_that_goes_away_is_down_at_once_and_watched_again_when_it_is_ba
     until(lambda: watch.of_target() == {"pg_up"})
     assert_nothing_but_down(watch)
 
-    # After a kill, the orphans of the postmaster hold its shared memory for a moment.
+    # After a kill, orphaned backends hold the shared memory for a moment.
     until(lambda: _starts(server), what="the server's start")
     until(watch.is_up)
     until(lambda: watch.failing() == set())
@@ -116,7 +116,7 @@ def _starts(server: PostgresServer) -> bool:
     return True
 
 
-def test_a_hung_server_holds_no_scrape_up_and_piles_no_connections_up(server: PostgresServer, watch: Watch) -> None:
+def test_a_hung_server_delays_no_scrape_and_accumulates_no_connections(server: PostgresServer, watch: Watch) -> None:
     agent = psutil.Process(watch.program.process.pid)
     runs, connections = set(), set()
 
@@ -144,7 +144,7 @@ def test_a_hung_server_holds_no_scrape_up_and_piles_no_connections_up(server: Po
     assert sessions(server) == 1
 
 
-def test_a_terminated_session_is_rebuilt_without_a_failure(server: PostgresServer, watch: Watch) -> None:
+def test_a_terminated_session_is_reopened_without_a_failure(server: PostgresServer, watch: Watch) -> None:
     made = watch.value("pg_exporter_connections_total") or 0
     server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
     until(lambda: watch.value("pg_exporter_connections_total") == made + 1)
@@ -154,10 +154,10 @@ def test_a_terminated_session_is_rebuilt_without_a_failure(server: PostgresServe
     assert "is failing" not in watch.program.printed
 
 
-def test_targets_that_cannot_be_reached_say_why_and_keep_the_others_from_nothing(
+def test_unreachable_targets_report_the_reason_and_do_not_affect_the_others(
     server: PostgresServer, tmp_path: Path
 ) -> None:
-    """A wrong port, host, database and password, beside a target that is given twice."""
+    """A wrong port, host, database and password, and one valid target listed twice."""
     secret = "wrong-secret-of-the-test"
     hba = server.folder / "data" / "pg_hba.conf"
     trusting = hba.read_text()
@@ -216,7 +216,7 @@ def test_targets_that_cannot_be_reached_say_why_and_keep_the_others_from_nothing
         "hunter2-secret",
     ],
 )
-def test_a_malformed_dsn_is_refused_without_being_repeated(dsn: str, tmp_path: Path) -> None:
+def test_a_malformed_dsn_is_rejected_without_being_quoted(dsn: str, tmp_path: Path) -> None:
     done = check(tmp_path, config({"dsn": dsn}))
 
     assert done.returncode == 2
@@ -225,7 +225,7 @@ def test_a_malformed_dsn_is_refused_without_being_repeated(dsn: str, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_a_role_without_pg_monitor_gets_what_it_may_see_and_the_rest_when_it_is_granted(
+def test_a_role_without_pg_monitor_exports_what_it_can_read_and_the_rest_once_granted(
     server: PostgresServer, tmp_path: Path
 ) -> None:
     server.execute("CREATE ROLE weak LOGIN")
@@ -251,7 +251,7 @@ def test_a_role_without_pg_monitor_gets_what_it_may_see_and_the_rest_when_it_is_
     assert 'GRANT pg_monitor TO "weak"' in checked.stdout
 
 
-def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_locked_table_lacks_only_its_sizes(server: PostgresServer, tmp_path: Path) -> None:
     size, index_size = "pg_stat_user_tables_size_bytes", "pg_index_size_bytes"
     server.execute("CREATE TABLE locked (n int PRIMARY KEY)", "CREATE TABLE free (n int PRIMARY KEY)")
     settings = config({"dsn": server.dsn(), "tables": {"sizes_interval": "500ms"}}, interval="500ms")
@@ -270,7 +270,7 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         assert watch.value(size, relname="free")
         assert watch.value(index_size, indexrelname="free_pkey")
         assert watch.value("pg_stat_user_tables_seq_scan", relname="locked") is not None
-        # Whoever waited for the lock until the statement's own timeout would fail.
+        # Waiting for the lock until the statement timeout would fail the run.
         assert watch.failing() == set()
         assert "is failing" not in watch.program.printed
         assert max(seen) <= 2
@@ -279,7 +279,9 @@ def test_a_locked_table_lacks_its_sizes_and_nothing_else_suffers(server: Postgre
         until(lambda: watch.value(size, relname="locked"))
 
 
-def test_behind_pgbouncer_all_works_and_no_limit_leaks_to_others(server: PostgresServer, tmp_path: Path) -> None:
+def test_monitoring_through_pgbouncer_works_and_does_not_change_other_sessions(
+    server: PostgresServer, tmp_path: Path
+) -> None:
     shown = ("statement_timeout", "lock_timeout", "default_transaction_read_only", "transaction_read_only")
     with pgbouncer_server(server, default_pool_size="1", server_login_retry="1") as pooler:
         dsn = f"postgresql://app:{PASSWORDS['app']}@127.0.0.1:{pooler.port}/app"
@@ -296,7 +298,7 @@ def test_behind_pgbouncer_all_works_and_no_limit_leaks_to_others(server: Postgre
                 client.execute("CREATE TABLE written AS SELECT 1 AS n")
                 pid = client.execute("SELECT pg_backend_pid()").fetchall()[0][0]
             assert server.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND {OURS}") in (0, 1)
-            # The pooler's and that of this query; one that was closed a moment ago may still be there.
+            # The pooler's and this query's; a recently closed session may still be listed.
             query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND client_port > 0"
             until(lambda: server.value(query) <= 2)
 
@@ -322,7 +324,7 @@ def test_behind_pgbouncer_all_works_and_no_limit_leaks_to_others(server: Postgre
     assert seen == {("0", "0", "off", "off")}
 
 
-def test_the_session_cannot_write_and_waits_for_nothing(server: PostgresServer) -> None:
+def test_the_session_is_read_only_and_has_statement_and_lock_timeouts(server: PostgresServer) -> None:
     session = Session(server.dsn(), 0.5, 0.1)
     session.connect()
     with pytest.raises(QueryError, match="read-only transaction"):
@@ -340,7 +342,7 @@ def test_the_session_cannot_write_and_waits_for_nothing(server: PostgresServer) 
     session.close()
 
 
-def test_a_query_that_no_socket_buffer_takes_is_sent_in_full(server: PostgresServer) -> None:
+def test_a_query_larger_than_the_socket_buffer_is_sent_completely(server: PostgresServer) -> None:
     session = Session(server.dsn(), 10.0)
     session.connect()
 
@@ -348,8 +350,8 @@ def test_a_query_that_no_socket_buffer_takes_is_sent_in_full(server: PostgresSer
     session.close()
 
 
-def test_what_asks_as_the_agent_does_is_not_taken_for_its_own(server: PostgresServer, watch: Watch) -> None:
-    """A pool's `SELECT 1` has the same queryid whatever comment stands in it."""
+def test_queries_like_the_agents_own_are_counted(server: PostgresServer, watch: Watch) -> None:
+    """Comments do not change a queryid, so a pool's `SELECT 1` has the same one as the agent's."""
     before = watch.value("pg_stat_statements_all_calls_total") or 0
     server.execute(*["SELECT 1"] * 50)
     until(lambda: (watch.value("pg_stat_statements_all_calls_total") or 0) >= before + 50)
@@ -399,7 +401,7 @@ def test_names_in_any_encoding_give_a_valid_exposition(server: PostgresServer, t
     assert servers == {label}
 
 
-def test_a_reload_closes_the_connection_that_it_takes_the_place_of(server: PostgresServer, watch: Watch) -> None:
+def test_a_reload_closes_the_connection_that_it_replaces(server: PostgresServer, watch: Watch) -> None:
     def pids() -> set[int]:
         with server.connect() as connection:
             return {row[0] for row in connection.execute(f"SELECT pid FROM pg_stat_activity WHERE {OURS}".encode())}
@@ -416,7 +418,7 @@ def test_a_reload_closes_the_connection_that_it_takes_the_place_of(server: Postg
 
 @contextlib.contextmanager
 def replica_of(primary: PostgresServer) -> Iterator[PostgresServer]:
-    """A streaming replica, with the slot `follower` on its primary."""
+    """A streaming replica that uses the slot `follower` on its primary."""
     home = primary.folder / "replica"
     home.mkdir()
     if primary.as_user:
@@ -438,7 +440,7 @@ def replica_of(primary: PostgresServer) -> Iterator[PostgresServer]:
         replica.stop()
 
 
-def test_a_replica_and_its_primary_tell_of_each_other_and_a_promotion_makes_no_counter_fall(tmp_path: Path) -> None:
+def test_a_replica_and_its_primary_export_replication_and_promotion_decreases_no_counter(tmp_path: Path) -> None:
     with postgres_server() as primary:
         primary.execute("CREATE EXTENSION pg_stat_statements", "CREATE TABLE orders (n int)")
         with replica_of(primary) as replica:

@@ -1,4 +1,4 @@
-"""Figures do not depend on the settings of the role or the database, nor on the encoding of the database."""
+"""Values do not depend on settings of the role or the database, or on the database encoding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services import until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: What a role or a database can set that could change a result, or end the session.
+#: Settings of a role or a database that could change a result or end the session.
 SETTINGS = {
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
@@ -54,7 +54,7 @@ SETTINGS = {
     "session_replication_role": "replica",
     "synchronize_seqscans": "off",
 }
-#: Change from one reading to the next by themselves.
+#: These change between readings without any cause in the test.
 _MOVING = re.compile(
     r"pg_(exporter_|locks_count|process_idle|stat_activity_(backends|count|max|wait)|stat_replication_lag|stat_statements_)"
 )
@@ -77,7 +77,7 @@ TRAP = (
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Mapping[str, PostgresServer]]:
-    """A primary and its standby, with a role `plain` and a role `odd` that may monitor."""
+    """A primary and its standby, with the monitoring roles `plain` and `odd`."""
     with postgres_server() as primary, postgres_standby(primary, "second") as standby:
         primary.execute(
             *TRAP,
@@ -114,7 +114,7 @@ def _assert_same_figures(server: PostgresServer, names: tuple[str, ...]) -> None
 def _assert_between(
     before: Mapping[str, float], found: Mapping[str, float], after: Mapping[str, float], names: tuple[str, ...]
 ) -> None:
-    # The server's own value of a setting that the role or the database overrides is unknown.
+    # If the role or the database overrides a setting, the server's value is unknown.
     overridden = tuple(f"pg_settings_{re.sub('[^a-z0-9_]', '_', name.lower())}" for name in names)
     expected = {it for it in before if not it.startswith(overridden)} & after.keys()
     assert expected - found.keys() == set()
@@ -125,7 +125,7 @@ def _assert_between(
     assert not [it for it in found if it.startswith("pg_settings_") and it not in before]
 
 
-def test_no_setting_of_a_role_changes_a_figure(servers: Mapping[str, PostgresServer]) -> None:
+def test_role_settings_do_not_change_values(servers: Mapping[str, PostgresServer]) -> None:
     primary = servers["primary"]
     try:
         for name, value in SETTINGS.items():
@@ -138,12 +138,12 @@ def test_no_setting_of_a_role_changes_a_figure(servers: Mapping[str, PostgresSer
         _reset(primary, "ROLE odd")
 
 
-def test_no_setting_of_a_database_changes_a_figure(servers: Mapping[str, PostgresServer]) -> None:
-    """The untouched database is read before and after."""
+def test_database_settings_do_not_change_values(servers: Mapping[str, PostgresServer]) -> None:
+    """The unmodified database is read before and after."""
     primary = servers["primary"]
     before = _figures(primary, "plain")
     try:
-        with primary.connect() as connection:  # an open session keeps its own settings
+        with primary.connect() as connection:  # an open session keeps its settings
             for name, value in SETTINGS.items():
                 connection.execute(f"ALTER DATABASE postgres SET {name} = {_sql(value)}".encode())
                 found = _figures(primary, "plain")
@@ -154,7 +154,7 @@ def test_no_setting_of_a_database_changes_a_figure(servers: Mapping[str, Postgre
 
 
 @pytest.mark.parametrize("level", ["ROLE odd", "ROLE odd IN DATABASE postgres"])
-def test_all_settings_of_a_role_together_change_no_figure(level: str, servers: Mapping[str, PostgresServer]) -> None:
+def test_all_role_settings_together_do_not_change_values(level: str, servers: Mapping[str, PostgresServer]) -> None:
     primary = servers["primary"]
     try:
         primary.execute(*[f"ALTER {level} SET {name} = {_sql(value)}" for name, value in SETTINGS.items()])
@@ -174,7 +174,7 @@ def _reset(server: PostgresServer, level: str) -> None:
         connection.execute(f"ALTER {level} RESET ALL".encode())
 
 
-def test_a_session_sets_what_its_role_overrides(servers: Mapping[str, PostgresServer]) -> None:
+def test_a_session_resets_what_its_role_overrides(servers: Mapping[str, PostgresServer]) -> None:
     primary = servers["primary"]
     try:
         primary.execute("ALTER ROLE odd SET idle_session_timeout = '10min'", "ALTER ROLE odd SET search_path = trap")
@@ -192,7 +192,7 @@ def test_a_session_sets_what_its_role_overrides(servers: Mapping[str, PostgresSe
         _reset(primary, "ROLE odd")
 
 
-def test_behind_a_pooler_no_setting_of_the_role_changes_a_figure(servers: Mapping[str, PostgresServer]) -> None:
+def test_behind_a_pooler_role_settings_do_not_change_values(servers: Mapping[str, PostgresServer]) -> None:
     primary = servers["primary"]
     odd = ("search_path", "default_transaction_isolation", "DateStyle", "extra_float_digits", "quote_all_identifiers")
     with pgbouncer_server(primary) as bouncer:
@@ -221,7 +221,7 @@ _WORDS = {"EUC_JP": "日本"}
 
 @pytest.fixture(scope="module")
 def encoded() -> Iterator[PostgresServer]:
-    """A server with a database in each encoding, and statements in each that the others cannot represent."""
+    """A server with a database in each encoding, with statements that the other encodings cannot represent."""
     with postgres_server() as server:
         for encoding in ENCODINGS:
             name = encoding.lower()
@@ -237,7 +237,7 @@ def encoded() -> Iterator[PostgresServer]:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_database_of_any_encoding_is_monitored_beside_the_others(encoding: str, encoded: PostgresServer) -> None:
+def test_databases_of_different_encodings_are_monitored_together(encoding: str, encoded: PostgresServer) -> None:
     with opened(EXPORTER, {"dsn": encoded.dsn(encoding.lower()), "databases": "all"}) as target:
         assert target.collect().errors == {}
         with encoded.connect("utf8", client_encoding="utf8") as connection:
@@ -252,11 +252,11 @@ def test_a_database_of_any_encoding_is_monitored_beside_the_others(encoding: str
         assert collected.value("pg_stat_user_tables_n_live_tup", datname=name.lower(), relname=word) == 0
     assert collected.value("pg_database_size_bytes", datname="Größe") > 0
     assert collected.value("pg_stat_statements_all_calls_total") >= 2
-    # Only a database in SQL_ASCII has the texts of all the others.
+    # Only an SQL_ASCII database can return the texts of all the others.
     assert set(collected.malformed) == (set() if encoding == "SQL_ASCII" else {"pg_stat_statements: query texts"})
 
 
-def test_text_in_the_encoding_of_the_database_is_sent_and_received(encoded: PostgresServer) -> None:
+def test_text_is_sent_and_received_in_the_database_encoding(encoded: PostgresServer) -> None:
     for encoding in ("LATIN1", "WIN1252", "EUC_JP", "UTF8"):
         word = _WORDS.get(encoding, "café")
         session = Session(encoded.dsn(encoding.lower()), 4.0)
@@ -266,7 +266,7 @@ def test_text_in_the_encoding_of_the_database_is_sent_and_received(encoded: Post
         session.close()
 
 
-def test_a_standby_that_is_cut_off_lags_and_one_that_streams_does_not() -> None:
+def test_a_disconnected_standby_lags_and_a_streaming_one_does_not() -> None:
     with postgres_server() as primary, postgres_standby(primary, "second") as standby:
         primary.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
         with opened(EXPORTER, {"dsn": standby.dsn()}) as target:

@@ -1,4 +1,4 @@
-"""Statements of a real pg_stat_statements: all that was done is counted, in few series, and no counter ever falls."""
+"""Statements of a real pg_stat_statements: everything is counted, in few series, and no counter decreases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server() -> Iterator[PostgresServer]:
 
 
 def counts(server: PostgresServer) -> dict[tuple[str, str, str, bool], tuple[float, float]]:
-    """Calls and seconds of all statements but Deckwatch's own, for one of which this one passes."""
+    """Return calls and seconds of all statements except Deckwatch's; the comment excludes this query too."""
     with server.connect() as connection:
         rows = connection.execute(
             "SELECT /* deckwatch */ userid::text, dbid::text, queryid::text, toplevel, calls, total_exec_time / 1000"
@@ -38,7 +38,7 @@ def counts(server: PostgresServer) -> dict[tuple[str, str, str, bool], tuple[flo
 
 
 def done_since(server: PostgresServer, before: dict[tuple[str, str, str, bool], tuple[float, float]]) -> list[float]:
-    """Calls and seconds since that reading."""
+    """Return calls and seconds since that reading."""
     differences = [
         (calls - before.get(key, (0, 0))[0], seconds - before.get(key, (0, 0))[1])
         for key, (calls, seconds) in counts(server).items()
@@ -47,7 +47,7 @@ def done_since(server: PostgresServer, before: dict[tuple[str, str, str, bool], 
 
 
 def run_distinct(server: PostgresServer, count: int, first: int = 0, database: str = "postgres") -> None:
-    """So many statements with a queryid each: their numbers of columns, in two places, differ."""
+    """Run `count` statements with distinct queryids: they differ in the number of columns in two places."""
     with server.connect(database) as connection:
         for number in range(first, first + count):
             one, other = number % 100 + 1, number // 100 + 1
@@ -58,14 +58,14 @@ def run_distinct(server: PostgresServer, count: int, first: int = 0, database: s
 
 
 class Tally:
-    """What a Prometheus would add up: each series' last value, also of those that gave way to others since."""
+    """The sums that Prometheus would compute: the last value of each series, including replaced ones."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._last: dict[str, dict[tuple[str, ...], float]] = {CALLS: {}, SECONDS: {}}
 
     def look(self) -> tuple[float, float]:
-        """Calls and seconds so far."""
+        """Return calls and seconds so far."""
         for series in self._watch.series():
             if series.name in self._last:
                 self._last[series.name][tuple(series.labels.values())] = series.value
@@ -102,7 +102,7 @@ def test_5000_distinct_statements_stay_within_the_budget_and_add_up(server: Post
         assert watch.value("pg_stat_statements_all_calls_total") == calls
         assert watch.value("pg_stat_statements_all_seconds_total") == pytest.approx(seconds, rel=1e-6)
         most = max((it for it in series if it.labels["queryid"] != "other"), key=lambda it: it.value)
-        assert 100 < most.value <= 300  # what it did before it was of the top is in `other`
+        assert 100 < most.value <= 300  # its calls from before it entered the top are in `other`
         assert most.labels["queryid"] == server.value(
             "SELECT queryid::text FROM pg_stat_statements WHERE query = 'SELECT n, n + $1 FROM items'"
         )
@@ -111,7 +111,7 @@ def test_5000_distinct_statements_stay_within_the_budget_and_add_up(server: Post
         assert "before the agent" not in watch.program.printed
 
 
-def test_each_text_is_told_once_and_without_its_literals(server: PostgresServer, tmp_path: Path) -> None:
+def test_each_statement_text_is_logged_once_without_literals(server: PostgresServer, tmp_path: Path) -> None:
     secret = "hunter2-of-the-test"
     server.execute("CREATE ROLE somebody LOGIN", "CREATE DATABASE shop OWNER somebody")
     with watching(tmp_path, config({"dsn": server.dsn()}, interval="500ms")) as watch:
@@ -144,7 +144,7 @@ def test_each_text_is_told_once_and_without_its_literals(server: PostgresServer,
         assert len(queryids) == len(set(queryids))
 
 
-def test_texts_become_labels_where_that_was_chosen(server: PostgresServer, tmp_path: Path) -> None:
+def test_statement_texts_become_labels_if_configured(server: PostgresServer, tmp_path: Path) -> None:
     target = {"dsn": server.dsn(), "statements": {"query_text": "label", "text_bytes": 64}}
     with watching(tmp_path, config(target, interval="500ms")) as watch:
         watch.cycles(1)
@@ -159,7 +159,7 @@ def test_texts_become_labels_where_that_was_chosen(server: PostgresServer, tmp_p
         assert watch.events(STATEMENT) == []
 
 
-def test_a_reset_and_a_restart_make_no_counter_fall_and_cost_little(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_reset_and_a_restart_decrease_no_counter_and_lose_few_calls(server: PostgresServer, tmp_path: Path) -> None:
     with watching(tmp_path, config({"dsn": server.dsn()}, interval="500ms")) as watch:
         watch.cycles(1)
         for _ in range(20):
@@ -188,11 +188,11 @@ def test_a_reset_and_a_restart_make_no_counter_fall_and_cost_little(server: Post
     assert fallen(before, after_reset) == {}
     assert fallen(after_reset, restarted) == {}
     assert fallen(restarted, after_restart) == {}
-    # 26 of ours; and the reset itself, and what the tests ask the server while it starts
+    # 26 from this test, the reset itself, and the queries that wait for the server to start
     assert 26 <= sum(v for k, v in after_restart.items() if k.startswith(CALLS)) <= 60
 
 
-def test_evictions_make_no_counter_fall(tmp_path: Path) -> None:
+def test_evictions_decrease_no_counter(tmp_path: Path) -> None:
     with postgres_server(**{"pg_stat_statements.max": "100"}) as server:
         server.execute("CREATE EXTENSION pg_stat_statements", "CREATE TABLE items (n int)")
         with watching(tmp_path, config({"dsn": server.dsn(), "statements": {"top": 5}}, interval="300ms")) as watch:
@@ -213,7 +213,7 @@ def test_evictions_make_no_counter_fall(tmp_path: Path) -> None:
             assert watch.failing() == set()
 
 
-def test_check_names_the_statement_that_adds_the_extension(server: PostgresServer, tmp_path: Path) -> None:
+def test_check_gives_the_statement_that_creates_the_extension(server: PostgresServer, tmp_path: Path) -> None:
     server.execute("CREATE DATABASE empty")
     (tmp_path / "deckwatch.yml").write_text(config({"dsn": server.dsn("empty")}))
 
@@ -225,7 +225,7 @@ def test_check_names_the_statement_that_adds_the_extension(server: PostgresServe
     assert "CREATE EXTENSION pg_stat_statements" in done.stdout
 
 
-def test_check_names_the_setting_that_loads_the_extension(tmp_path: Path) -> None:
+def test_check_gives_the_setting_that_loads_the_extension(tmp_path: Path) -> None:
     with postgres_server(shared_preload_libraries="") as server:
         server.execute("CREATE EXTENSION pg_stat_statements")
         (tmp_path / "deckwatch.yml").write_text(config({"dsn": server.dsn()}))

@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers of the versions 13 to 18, each a primary with a standby, and an agent that monitors both."""
+"""Real PostgreSQL servers of versions 13 to 18, each a primary with a standby, and an agent that monitors both."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 PRIMARY, STANDBY, DETAILED = "main", "second", "detailed"
 BLOCKED_SINCE = "pg_blocked_sessions_oldest_timestamp_seconds"
-#: What the agent reports about its own work, under the peer's names.
+#: Self-metrics of the agent under the peer's names.
 _OF_THE_AGENT = ("pg_exporter_", "pg_scrape_")
-#: Exposed only while autovacuum happens to be at work.
+#: Exposed only while autovacuum is running.
 _BY_CHANCE = "pg_autovacuum_workers"
 
 _SEQUENCES = "ALL SEQUENCES IN SCHEMA public"
@@ -60,7 +60,7 @@ class Monitored:
     seen: dict[str, Families] = field(default_factory=dict)
 
     def scrape(self, target: str) -> Families:
-        """The metrics of the server. They are also remembered as seen."""
+        """Return the metrics of the server, and remember that they were exposed."""
         found = families(fetch(f"{self.watch.program.url}/metrics?target={target}")[1], "pg_")
         found = {name: family for name, family in found.items() if not name.startswith(_OF_THE_AGENT)}
         self.seen.setdefault(target, {}).update(found)
@@ -72,7 +72,7 @@ class Monitored:
 
 @contextlib.contextmanager
 def in_background(connection: psycopg.Connection[Any], statement: str) -> Iterator[None]:
-    """A statement that runs while the test goes on, and is canceled at the end."""
+    """Run a statement in the background; cancel it at the end."""
     connection.pgconn.send_query(statement.encode())
     try:
         yield
@@ -114,12 +114,12 @@ def monitored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def _cycles(watch: Watch) -> float:
-    """How often the least often read target has been read."""
+    """Return the lowest number of runs among the targets."""
     return min(watch.value("pg_exporter_scrapes_total", target=target) or 0 for target in (PRIMARY, STANDBY, DETAILED))
 
 
 def _bytes(server: PostgresServer, position: str) -> int:
-    """A position in the WAL; 0 where there is none yet."""
+    """A position in the WAL; 0 if there is none yet."""
     return int(server.value(f"SELECT coalesce(pg_wal_lsn_diff({position}, '0/0'), 0)"))
 
 
@@ -127,7 +127,7 @@ def _written(primary: PostgresServer) -> int:
     return _bytes(primary, "pg_current_wal_lsn()")
 
 
-def test_every_collector_succeeds_and_the_documented_grants_are_all_that_check_wants(monitored: Monitored) -> None:
+def test_every_collector_succeeds_and_the_documented_grants_satisfy_check(monitored: Monitored) -> None:
     until(lambda: monitored.watch.failing(PRIMARY) | monitored.watch.failing(STANDBY) == set(), 30)
     assert monitored.watch.errors(PRIMARY) == monitored.watch.errors(STANDBY) == {}
 
@@ -140,7 +140,7 @@ def test_every_collector_succeeds_and_the_documented_grants_are_all_that_check_w
 
 @contextlib.contextmanager
 def lock_and_vacuum(monitored: Monitored) -> Iterator[None]:
-    """A session in a transaction, one that waits for its lock, and a VACUUM that takes its time, all exposed."""
+    """Hold a transaction, a session blocked by it, and a slow VACUUM until all are exposed."""
     primary = monitored.primary
     with (
         primary.connect("shop", "app", application_name="billing") as holder,
@@ -164,7 +164,7 @@ def _check(monitored: Monitored) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=monitored.watch.folder, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_check_names_the_grant_for_sequences_that_the_role_cannot_read(monitored: Monitored) -> None:
+def test_check_gives_the_grant_for_sequences_that_the_role_cannot_read(monitored: Monitored) -> None:
     primary = monitored.primary
     primary.execute(f"REVOKE SELECT ON {_SEQUENCES} FROM monitor", database="shop")
     grant = f'GRANT SELECT ON {_SEQUENCES} TO "monitor";'
@@ -178,7 +178,7 @@ def test_check_names_the_grant_for_sequences_that_the_role_cannot_read(monitored
 
 
 @pytest.mark.parametrize("target", [PRIMARY, STANDBY])
-def test_advice_reads_the_server_and_its_schema(monitored: Monitored, target: str) -> None:
+def test_advise_reads_the_server_and_its_schema(monitored: Monitored, target: str) -> None:
     command = deckwatch_command("advise", "postgres", target)
     result = subprocess.run(
         command, cwd=monitored.watch.folder, capture_output=True, text=True, timeout=60, check=False
@@ -211,13 +211,13 @@ def _queryid(monitored: Monitored, like: str) -> str:
     return str(monitored.primary.value(f"SELECT queryid FROM pg_stat_statements WHERE query LIKE '{like}'", "shop"))
 
 
-def test_a_statement_is_counted_with_its_rows_and_its_wal(monitored: Monitored) -> None:
+def test_statements_are_counted_with_rows_and_wal_bytes(monitored: Monitored) -> None:
     statement = "UPDATE orders SET note = 'counted' WHERE n BETWEEN 11 AND 15"
     with monitored.primary.connect("shop", "app") as connection:
         for _ in range(3):
             connection.execute(statement)
     queryid = _queryid(monitored, "UPDATE orders%BETWEEN%")
-    # A statement that is new to the agent counts from 0.
+    # New statements are counted from 0.
     value = functools.partial(monitored.watch.value, queryid=queryid, target=PRIMARY)
     until(lambda: value("pg_stat_statements_calls_total") == 3, 30)
     assert value("pg_stat_statements_rows_total") == 15
@@ -227,7 +227,7 @@ def test_a_statement_is_counted_with_its_rows_and_its_wal(monitored: Monitored) 
     assert value("pg_stat_statements_block_read_seconds_total") is not None
 
 
-def test_a_slow_query_is_reported_with_its_plan_where_the_version_has_generic_plans(monitored: Monitored) -> None:
+def test_a_slow_query_is_reported_with_its_plan_if_the_version_has_generic_plans(monitored: Monitored) -> None:
     with monitored.primary.connect("shop", "app") as connection:
         connection.execute("SELECT note, pg_sleep(1.5) FROM orders WHERE n = 7 AND note <> 'hunter2'")
     queryid = _queryid(monitored, "SELECT note, pg_sleep%")
@@ -244,12 +244,12 @@ def test_a_slow_query_is_reported_with_its_plan_where_the_version_has_generic_pl
     until(lambda: monitored.has(PRIMARY, "pg_slow_query_duration_seconds", "pg_slow_queries_total"), 30)
 
 
-def test_checkpoints_are_read_from_the_view_that_the_version_has_them_in(monitored: Monitored) -> None:
+def test_checkpoints_are_read_from_the_view_of_the_version(monitored: Monitored) -> None:
     monitored.primary.execute("CHECKPOINT")
     view, columns = "pg_stat_bgwriter", ("checkpoints_req", "buffers_checkpoint")
     if monitored.version >= 17:
         view, columns = "pg_stat_checkpointer", ("num_requested", "buffers_written")
-    # One after the other, since both move: the server's own value has to be exposed a cycle later.
+    # One column at a time, because the counters change: the server's value must be exposed within a cycle.
     for column in columns:
         until(
             lambda name=column: (
@@ -261,7 +261,7 @@ def test_checkpoints_are_read_from_the_view_that_the_version_has_them_in(monitor
         )
 
 
-def test_a_primary_exposes_its_standby_and_its_slots_and_a_standby_its_lag(monitored: Monitored) -> None:
+def test_a_primary_exposes_its_standby_and_slots_and_a_standby_its_lag(monitored: Monitored) -> None:
     of_primary = functools.partial(monitored.watch.value, target=PRIMARY)
     of_standby = functools.partial(monitored.watch.value, target=STANDBY)
     assert of_primary("pg_replication_is_replica") == 0
@@ -280,7 +280,7 @@ def test_a_primary_exposes_its_standby_and_its_slots_and_a_standby_its_lag(monit
 
 
 @pytest.mark.parametrize("target", [PRIMARY, STANDBY])
-def test_names_types_and_labels_are_the_golden_ones(monitored: Monitored, target: str) -> None:
+def test_names_types_and_labels_match_the_golden_file(monitored: Monitored, target: str) -> None:
     if target == PRIMARY:
         _provoke_what_comes_and_goes(monitored)
     monitored.scrape(target)
@@ -289,7 +289,7 @@ def test_names_types_and_labels_are_the_golden_ones(monitored: Monitored, target
 
 
 def _provoke_what_comes_and_goes(monitored: Monitored) -> None:
-    """Make the primary expose the metrics that depend on what happens there."""
+    """Make the primary expose the metrics that depend on activity."""
     with lock_and_vacuum(monitored):
         pass
     primary = monitored.primary
@@ -299,13 +299,13 @@ def _provoke_what_comes_and_goes(monitored: Monitored) -> None:
     until(lambda: monitored.has(PRIMARY, *last, "pg_slow_query_duration_seconds"), 60, "autovacuum and the slow query")
 
 
-def test_nothing_is_exposed_that_the_catalogue_lacks(monitored: Monitored) -> None:
+def test_every_exposed_metric_is_in_the_catalogue(monitored: Monitored) -> None:
     for target in (PRIMARY, STANDBY):
         monitored.scrape(target)
         assert undeclared(monitored.seen[target]) == []
 
 
-#: By the first version that has them.
+#: By the first version with them.
 SINCE = {
     14: {
         "pg_stat_database_active_time_seconds_total", "pg_stat_database_sessions", "pg_stat_database_session_time",
@@ -318,7 +318,7 @@ SINCE = {
         "pg_stat_database_parallel_workers_launched",
     },
 }  # fmt: skip
-#: By the first version that no longer has them.
+#: By the first version without them.
 UNTIL = {
     17: {
         "pg_stat_bgwriter_checkpoints_timed_total", "pg_stat_bgwriter_buffers_backend_fsync_total",
@@ -328,7 +328,7 @@ UNTIL = {
 
 
 @pytest.mark.parametrize("target", [PRIMARY, STANDBY])
-def test_what_a_version_does_not_have_is_absent(monitored: Monitored, target: str) -> None:
+def test_metrics_that_a_version_does_not_support_are_absent(monitored: Monitored, target: str) -> None:
     found = monitored.scrape(target).keys()
     for since, names in SINCE.items():
         assert found & names == (names if monitored.version >= since else set())

@@ -1,4 +1,4 @@
-"""Queues in a running agent: a start without a config, the catalogue, and targets that fail beside others."""
+"""Queues in a running agent: startup without a config, the catalogue, and failing targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-def test_celery_broker_url_is_enough_for_a_start_without_a_config(server: RedisServer, tmp_path: Path) -> None:
+def test_celery_broker_url_is_enough_without_a_config(server: RedisServer, tmp_path: Path) -> None:
     with server.client() as client:
         client.sadd("_kombu.binding.celery", "celery\x06\x16\x06\x16celery")
         client.lpush("celery", json.dumps({"headers": {}}))
@@ -46,7 +46,9 @@ exporters:
 """
 
 
-def test_all_metrics_are_declared_and_a_target_that_is_down_is_only_itself(server: RedisServer, tmp_path: Path) -> None:
+def test_all_metrics_are_declared_and_a_target_that_is_down_does_not_affect_others(
+    server: RedisServer, tmp_path: Path
+) -> None:
     with server.client() as client:
         client.sadd("rq:workers", "rq:worker:w1")
         fields = {"state": "idle", "queues": "default", "successful_job_count": "3"}

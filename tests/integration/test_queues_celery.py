@@ -1,4 +1,4 @@
-"""Celery on Redis, with a real Celery: what is waiting, for how long, and what workers have taken."""
+"""Real Celery on Redis: waiting tasks, their age, and tasks reserved by workers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def celery_worker(folder: Path, *flags: str) -> AbstractContextManager[Worker]:
     return worker(folder, ["celery", "-A", "shop", "worker", "-P", "prefork", "--loglevel", "warning", *flags])
 
 
-def test_a_queue_is_right_from_before_its_first_worker_to_after_a_restart(server: RedisServer, tmp_path: Path) -> None:
+def test_queue_values_are_correct_before_the_first_worker_and_after_a_restart(
+    server: RedisServer, tmp_path: Path
+) -> None:
     write_app(tmp_path, server.url)
     gate = tmp_path / "go"
     with opened(EXPORTER, {"kind": "celery", "url": server.url, "queues": ["celery"]}) as target:
@@ -91,7 +93,7 @@ def test_a_queue_is_right_from_before_its_first_worker_to_after_a_restart(server
         assert figures(target, "celery")["in_flight"] == 0
 
 
-def test_a_task_with_an_eta_that_a_worker_holds_is_delayed(server: RedisServer, tmp_path: Path) -> None:
+def test_a_reserved_task_with_an_eta_is_counted_as_delayed(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     run_python(tmp_path, "from shop import *\nfor _ in range(3): wait.apply_async(('/',), countdown=3600)")
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target:
@@ -101,7 +103,7 @@ def test_a_task_with_an_eta_that_a_worker_holds_is_delayed(server: RedisServer, 
     assert (held["length"], held["in_flight"], held["oldest_in_flight_age_seconds"]) == (0, 0, 0)
 
 
-def test_queues_are_found_before_any_worker_lived_and_stay_at_0_while_bound(
+def test_queues_are_discovered_before_any_worker_starts_and_stay_at_0_while_bound(
     server: RedisServer, tmp_path: Path
 ) -> None:
     write_app(tmp_path, server.url)
@@ -114,7 +116,7 @@ def test_queues_are_found_before_any_worker_lived_and_stay_at_0_while_bound(
         assert figures(target, "videos") == {}
 
 
-def test_workers_bring_no_queues_of_their_own(server: RedisServer, tmp_path: Path) -> None:
+def test_the_workers_control_queues_are_not_exported(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     with opened(EXPORTER, {"kind": "celery", "url": server.url}) as target, celery_worker(tmp_path, "-c", "1"):
         until(lambda: server.client().exists("_kombu.binding.celery.pidbox"))
@@ -122,7 +124,7 @@ def test_workers_bring_no_queues_of_their_own(server: RedisServer, tmp_path: Pat
         assert queues_in(target) == {"celery"}
 
 
-def test_prefix_separator_and_steps_are_those_of_the_application(server: RedisServer, tmp_path: Path) -> None:
+def test_key_prefix_separator_and_priority_steps_are_configurable(server: RedisServer, tmp_path: Path) -> None:
     options = {"global_keyprefix": "shop[1]:", "sep": ":", "priority_steps": [0, 5]}
     write_app(tmp_path, server.url, **options)
     run_python(tmp_path, "from shop import *\nfor p in (0, 5, 5): wait.apply_async(('/',), priority=p)")
@@ -132,7 +134,7 @@ def test_prefix_separator_and_steps_are_those_of_the_application(server: RedisSe
         assert figures(target, "celery")["length"] == 3
 
 
-def test_the_age_is_exact_if_every_message_says_when_it_was_published(server: RedisServer, tmp_path: Path) -> None:
+def test_the_age_is_exact_if_every_message_has_a_publication_time(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     run_python(
         tmp_path,
@@ -163,7 +165,7 @@ def test_the_lower_bound_of_the_age_grows_until_the_head_changes(server: RedisSe
         assert figures(target, "celery")["oldest_message_age_seconds"] < second
 
 
-def test_a_key_of_another_type_costs_only_its_queue(server: RedisServer, tmp_path: Path) -> None:
+def test_a_key_of_the_wrong_type_affects_only_its_queue(server: RedisServer, tmp_path: Path) -> None:
     write_app(tmp_path, server.url)
     run_python(tmp_path, "from shop import *\nwait.delay('/')")
     with server.client() as client:
@@ -175,7 +177,7 @@ def test_a_key_of_another_type_costs_only_its_queue(server: RedisServer, tmp_pat
         assert of_queue(collected, "celery")["length"] == 1
 
 
-def test_a_forbidden_command_is_named_with_its_grant(server: RedisServer) -> None:
+def test_a_denied_command_is_reported_with_its_grant(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "+@read", "-llen")
     settings = {"kind": "celery", "url": server.url, "username": "monitor", "password": "secret", "queues": ["a"]}
@@ -195,7 +197,7 @@ def test_without_scan_the_configured_queues_are_still_reported(server: RedisServ
         assert collected.malformed == ["SCAN or SMEMBERS of _kombu.binding.*"]
 
 
-def test_a_thousand_queues_take_one_round_trip_for_each_kind_of_command(server: RedisServer) -> None:
+def test_a_thousand_queues_need_one_round_trip_per_kind_of_command(server: RedisServer) -> None:
     names = [f"q{n}" for n in range(1000)]
     with server.client() as client:
         for name in names:
@@ -207,7 +209,7 @@ def test_a_thousand_queues_take_one_round_trip_for_each_kind_of_command(server: 
             before = reads["total_reads_processed"]
             assert target.collect().value("queue_length", queue="q999") == 1
             reads = client.info("stats")
-    # Redis reads a large exchange from its socket in pieces of at least 16 KiB: 4 000 LLEN of 45 bytes are 11 of them.
+    # Redis reads a large request in chunks of at least 16 KiB: 4 000 LLEN of 45 bytes are 11 chunks.
     assert reads["total_reads_processed"] - before < 40
 
 
@@ -220,7 +222,7 @@ def test_a_thousand_queues_take_one_round_trip_for_each_kind_of_command(server: 
         ("redis://h/2?health_check_interval=10", "redis://h/2", True),
     ],
 )
-def test_celerys_own_forms_of_url_are_understood(given: str, ours: str, verify: bool) -> None:
+def test_celery_url_schemes_are_supported(given: str, ours: str, verify: bool) -> None:
     settings = CelerySettings.model_validate({"kind": "celery", "url": given})
     assert settings.url.get_secret_value() == ours
     assert settings.tls.verify is verify

@@ -1,4 +1,4 @@
-"""Django's tasks, with the real database backend on a real PostgreSQL."""
+"""Django tasks, with the real database backend on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def server() -> Iterator[PostgresServer]:
         yield running
 
 
-def test_tasks_are_right_from_waiting_to_failed(server: PostgresServer, tmp_path: Path) -> None:
+def test_task_values_are_correct_in_every_state(server: PostgresServer, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(_MANAGE.format(port=server.port))
     (tmp_path / "manage.py").write_text(_MAIN)
     gate = tmp_path / "go"

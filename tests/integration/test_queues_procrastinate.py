@@ -53,7 +53,7 @@ def server() -> Iterator[PostgresServer]:
         yield running
 
 
-def test_jobs_are_right_from_waiting_to_failed(server: PostgresServer, tmp_path: Path) -> None:
+def test_job_values_are_correct_in_every_state(server: PostgresServer, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(_APP.format(dsn=server.dsn()))
     gate = tmp_path / "go"
     settings = {"kind": "procrastinate", "dsn": server.dsn(), "queues": ["mail", "rare"]}

@@ -1,4 +1,4 @@
-"""Queues of libraries on Redis, each with real producers and workers of the library."""
+"""Queue libraries on Redis, each with its real producers and workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fail():
 """
 
 
-def test_dramatiq(server: RedisServer, tmp_path: Path) -> None:
+def test_dramatiq_values_are_correct(server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(_DRAMATIQ.format(url=server.url))
     gate = tmp_path / "go"
     with opened(EXPORTER, {"kind": "dramatiq", "url": server.url}) as target:
@@ -81,7 +81,7 @@ def test_dramatiq(server: RedisServer, tmp_path: Path) -> None:
 
 
 def figures_once_found(server: RedisServer, kind: str, queue: str) -> dict[str, float]:
-    """The figures in a new agent, which finds the queues that there are by now."""
+    """Return the values in a new agent, which discovers the current queues."""
     with opened(EXPORTER, {"kind": kind, "url": server.url}) as target:
         return figures(target, queue)
 
@@ -115,7 +115,7 @@ def saq_counts(target: Opened) -> list[str]:
     return [f"{found[name]:.0f}" for name in ("length", "in_flight")]
 
 
-def test_saq(server: RedisServer, tmp_path: Path) -> None:
+def test_saq_values_are_correct(server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(_SAQ.format(url=server.url))
     gate = tmp_path / "go"
     run_python(tmp_path, f"from shop import *\nimport time\nasyncio.run(send({str(gate)!r}, int(time.time()) + 3600))")
@@ -124,7 +124,7 @@ def test_saq(server: RedisServer, tmp_path: Path) -> None:
     assert (waiting["oldest_message_age_exact"], waiting["oldest_message_age_seconds"] < 300) == (1, True)
     with opened(EXPORTER, {"kind": "saq", "url": server.url}) as target, worker(tmp_path, ["saq", "shop.settings"]):
         eventually(target, "mail", lambda found: found["in_flight"] > 0 and found["consumers"] == 1)
-        # A worker's first sweep may take a job that it has just fetched for an abandoned one: SAQ's own counts decide.
+        # A worker's first sweep may mistake a just fetched job for an abandoned one, so compare with SAQ's counts.
         until(lambda: saq_counts(target) == run_python(tmp_path, "from shop import *\nasyncio.run(show())").split())
         gate.touch()
         drained = eventually(target, "mail", lambda found: found["length"] == 0 and found["in_flight"] == 0)
@@ -144,7 +144,7 @@ def two(): pass
 """
 
 
-def test_huey(server: RedisServer, tmp_path: Path) -> None:
+def test_huey_values_are_correct(server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(_HUEY.format(url=server.url))
     run_python(tmp_path, "from shop import *\n[(one(), two(priority=n)) for n in range(3)]")
     with opened(EXPORTER, {"kind": "huey", "url": server.url, "queues": ["plain"]}) as target:
@@ -190,7 +190,7 @@ def _bullmq() -> Path:
     return modules
 
 
-def test_bullmq(server: RedisServer, tmp_path: Path) -> None:
+def test_bullmq_values_are_correct(server: RedisServer, tmp_path: Path) -> None:
     environ = {"NODE_PATH": str(_bullmq()), "PATH": "/usr/local/bin:/usr/bin:/bin"}
     script, gate = tmp_path / "mail.js", tmp_path / "go"
     script.write_text(_BULLMQ.replace("PORT", str(server.port)))

@@ -1,4 +1,4 @@
-"""Queues that applications keep in Redis lists and streams themselves."""
+"""Queues that applications implement with Redis lists and streams."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
         yield connected
 
 
-def test_a_list_has_its_length_and_the_age_of_the_message_at_its_end(server: RedisServer, client: redis.Redis) -> None:
+def test_a_list_has_its_length_and_the_age_of_its_last_message(server: RedisServer, client: redis.Redis) -> None:
     with opened(EXPORTER, {"kind": "redis_list", "url": server.url, "queues": ["jobs"]}) as target:
         assert figures(target, "jobs") == {
             "length": 0, "oldest_message_age_seconds": 0, "oldest_message_age_exact": 1,
@@ -46,7 +46,7 @@ def test_a_list_has_its_length_and_the_age_of_the_message_at_its_end(server: Red
 
 
 @pytest.mark.parametrize(("pop", "age"), [("right", 600), ("left", 60)])
-def test_a_json_message_says_its_age(server: RedisServer, client: redis.Redis, pop: str, age: int) -> None:
+def test_the_age_is_read_from_a_json_message(server: RedisServer, client: redis.Redis, pop: str, age: int) -> None:
     client.rpush("jobs", *(json.dumps({"at": int((time.time() - ago) * 1000)}) for ago in (60, 600)))
     settings = {"kind": "redis_list", "url": server.url, "queues": ["jobs"], "timestamp_field": "at", "pop": pop}
     with opened(EXPORTER, settings) as target:
@@ -55,7 +55,7 @@ def test_a_json_message_says_its_age(server: RedisServer, client: redis.Redis, p
     assert found["oldest_message_age_exact"] == 1
 
 
-def test_other_keys_of_any_type_are_the_rest_of_a_queue(server: RedisServer, client: redis.Redis) -> None:
+def test_additional_keys_of_a_queue_can_have_any_type(server: RedisServer, client: redis.Redis) -> None:
     client.lpush("mail:busy", 1, 2)
     client.zadd("mail:later", {"a": 1, "b": 2, "c": 3})
     queue = {"key": "mail", "name": "letters", "in_flight": "mail:busy", "delayed": "mail:later", "dead": "mail:dead"}
@@ -89,7 +89,7 @@ def test_an_unknown_lag_is_not_0(server: RedisServer, client: redis.Redis) -> No
     ids = [client.xadd("orders", {"n": number}) for number in range(5)]
     client.xgroup_create("orders", "billing", id="0")
     client.xreadgroup("billing", "one", {"orders": ">"}, count=1)
-    client.xdel("orders", ids[3])  # after which Redis cannot say how far the group is behind
+    client.xdel("orders", ids[3])  # Redis then does not know the lag of the group
     assert client.xinfo_groups("orders")[0]["lag"] is None
     with opened(EXPORTER, {"kind": "redis_stream", "url": server.url, "queues": ["orders"]}) as target:
         found = figures(target, "orders/billing")
@@ -99,7 +99,7 @@ def test_an_unknown_lag_is_not_0(server: RedisServer, client: redis.Redis) -> No
         assert figures(target, "orders/billing")["length"] == 0, "nothing is left to read"
 
 
-def test_a_stream_without_groups_and_a_group_that_is_not_there(server: RedisServer, client: redis.Redis) -> None:
+def test_a_stream_without_groups_and_a_missing_group_are_supported(server: RedisServer, client: redis.Redis) -> None:
     queues = ["log", {"stream": "orders", "group": "billing"}, {"stream": "gone", "group": "billing"}]
     client.xadd("log", {"a": 1})
     client.xadd("orders", {"a": 1})
@@ -109,7 +109,7 @@ def test_a_stream_without_groups_and_a_group_that_is_not_there(server: RedisServ
         assert figures(target, "gone/billing")["length"] == 0
 
 
-def test_a_key_that_is_no_stream_costs_only_itself(server: RedisServer, client: redis.Redis) -> None:
+def test_a_key_that_is_not_a_stream_affects_only_itself(server: RedisServer, client: redis.Redis) -> None:
     client.set("text", "x")
     client.xadd("log", {"a": 1})
     with opened(EXPORTER, {"kind": "redis_stream", "url": server.url, "queues": ["text", "log"]}) as target:
@@ -118,14 +118,14 @@ def test_a_key_that_is_no_stream_costs_only_itself(server: RedisServer, client: 
     assert of_queue(collected, "log")["length"] == 1
 
 
-def test_a_database_that_does_not_exist_is_named(server: RedisServer) -> None:
+def test_a_nonexistent_database_is_reported(server: RedisServer) -> None:
     url = server.url.replace("/0", "/99")
     with opened(EXPORTER, {"kind": "redis_list", "url": url, "queues": ["jobs"]}) as target:
         error = target.collect().errors["queues"]
     assert "DB index is out of range. Check the database number in url" in error
 
 
-def test_a_server_that_wants_a_password_says_so(tmp_path: Path) -> None:
+def test_a_missing_password_is_reported(tmp_path: Path) -> None:
     with redis_server(tmp_path, password="secret") as server:
         settings = {"kind": "redis_list", "url": server.url, "queues": ["jobs"]}
         with opened(EXPORTER, settings) as target:
@@ -135,7 +135,7 @@ def test_a_server_that_wants_a_password_says_so(tmp_path: Path) -> None:
     assert collected.value("queue_up") == 0
 
 
-def test_a_server_that_hangs_is_unreachable_and_comes_back(server: RedisServer, client: redis.Redis) -> None:
+def test_a_hanging_server_is_unreachable_until_it_recovers(server: RedisServer, client: redis.Redis) -> None:
     client.lpush("jobs", "first")
     settings = {"kind": "redis_list", "url": server.url, "queues": ["jobs"], "timeout": 0.5}
     with opened(EXPORTER, settings) as target:
@@ -157,6 +157,6 @@ def test_a_server_that_hangs_is_unreachable_and_comes_back(server: RedisServer, 
         ({"kind": "redis_list", "url": "redis://h", "queues": []}, "at least 1"),
     ],
 )
-def test_wrong_settings_are_explained(settings: dict[str, object], told: str) -> None:
+def test_invalid_settings_are_explained(settings: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         EXPORTER.settings.model_validate(settings)

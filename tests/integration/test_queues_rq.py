@@ -1,4 +1,4 @@
-"""RQ, with a real RQ: jobs in every state, workers, and rq-exporter's names."""
+"""Real RQ: jobs in every state, workers, and rq-exporter's names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def send(server: RedisServer, folder: Path, code: str) -> None:
     run_python(folder, _QUEUE.format(url=server.url) + code)
 
 
-def test_jobs_are_right_from_waiting_to_finished(server: RedisServer, tmp_path: Path) -> None:
+def test_job_values_are_correct_in_every_state(server: RedisServer, tmp_path: Path) -> None:
     gate = tmp_path / "go"
     with opened(EXPORTER, {"kind": "rq", "url": server.url}) as target:
         assert queues_in(target) == set()
@@ -78,13 +78,13 @@ def test_jobs_are_right_from_waiting_to_finished(server: RedisServer, tmp_path: 
         assert target.collect().value("rq_jobs", queue="default", status="finished") == 19
 
 
-def test_a_queue_of_the_config_is_0_before_its_first_job(server: RedisServer) -> None:
+def test_a_configured_queue_is_0_before_its_first_job(server: RedisServer) -> None:
     with opened(EXPORTER, {"kind": "rq", "url": server.url, "queues": ["mail"]}) as target:
         assert figures(target, "mail")["length"] == 0
         assert figures(target, "mail")["oldest_message_age_seconds"] == 0
 
 
-def test_check_lists_the_queues_or_says_that_there_are_none(server: RedisServer, tmp_path: Path) -> None:
+def test_check_lists_the_queues_or_reports_that_there_are_none(server: RedisServer, tmp_path: Path) -> None:
     with opened(EXPORTER, {"kind": "rq", "url": server.url}) as target:
         (none,) = EXPORTER.check(target.settings)
         assert none.state == "missing"
@@ -94,7 +94,7 @@ def test_check_lists_the_queues_or_says_that_there_are_none(server: RedisServer,
         assert (found.state, found.what) == ("ok", "rq queues: default")
 
 
-def test_each_figure_that_an_acl_hides_is_reported(server: RedisServer) -> None:
+def test_each_value_hidden_by_an_acl_is_reported(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "+@read", "-zcard")
     settings = {"kind": "rq", "url": server.url, "username": "monitor", "password": "secret", "queues": ["mail"]}
@@ -106,7 +106,7 @@ def test_each_figure_that_an_acl_hides_is_reported(server: RedisServer) -> None:
     assert missing.remedy == "ACL SETUSER monitor +zcard"
 
 
-def test_a_database_that_the_acl_forbids_is_named(server: RedisServer) -> None:
+def test_a_database_denied_by_the_acl_is_reported(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "+@read")
     url = server.url.replace("/0", "/1")

@@ -1,4 +1,4 @@
-"""Sidekiq by its documented layout: there is no Ruby among the tests."""
+"""Sidekiq, with keys written in its documented layout: the tests do not install Ruby."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
-def test_queues_processes_and_sets(tmp_path: Path, unit: int) -> None:
+def test_queues_processes_and_sets_are_exported(tmp_path: Path, unit: int) -> None:
     """`enqueued_at` is in seconds, and in milliseconds since Sidekiq 8."""
     with redis_server(tmp_path) as server, server.client() as client:
         ago = time.time() - 600

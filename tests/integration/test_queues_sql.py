@@ -1,4 +1,4 @@
-"""Queues by SQL on a real PostgreSQL: the figures of a table of events, and what a wrong query is told."""
+"""SQL queues on a real PostgreSQL: values of an events table, and errors of invalid queries."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def queues_in(collected: Collected) -> dict[str, float]:
     return {name: value for name, value in collected.values.items() if name != "queue_up"}
 
 
-def test_a_table_of_events_is_a_queue(server: PostgresServer) -> None:
+def test_an_events_table_is_exported_as_a_queue(server: PostgresServer) -> None:
     collected = collect(server, EVENTS)
     assert not collected.errors
     order = {"queue": "order", "kind": "sql"}
@@ -66,7 +66,7 @@ def test_a_table_of_events_is_a_queue(server: PostgresServer) -> None:
     assert collected.value("queue_oldest_message_age_seconds", queue="refund") == 0, "nothing waits"
 
 
-def test_a_query_without_a_name_is_the_queue_of_its_target(server: PostgresServer) -> None:
+def test_a_query_without_a_queue_name_uses_the_target_name(server: PostgresServer) -> None:
     collected = collect(server, "SELECT count(*) AS length FROM events WHERE NOT processed")
     assert queues_in(collected) == {'queue_length{queue="outbox",kind="sql"}': 6}
 
@@ -88,27 +88,27 @@ def test_null_is_absent(server: PostgresServer) -> None:
         ("-- nothing", ("Check query",)),
     ],
 )
-def test_a_wrong_query_is_explained(server: PostgresServer, query: str, told: tuple[str, ...]) -> None:
+def test_an_invalid_query_is_explained(server: PostgresServer, query: str, told: tuple[str, ...]) -> None:
     collected = collect(server, query, timeout=0.5)
     error = collected.errors["queues"]
     assert all(words in error for words in told), error
     assert not collected.snapshots["queues"].is_unreachable
 
 
-def test_the_search_path_is_the_targets(server: PostgresServer) -> None:
+def test_the_search_path_of_the_target_applies(server: PostgresServer) -> None:
     server.execute("CREATE SCHEMA shop", "CREATE TABLE shop.jobs AS SELECT 1")
     query = "SELECT count(*) AS length FROM jobs"
     assert '"jobs" does not exist' in collect(server, query).errors["queues"]
     assert queues_in(collect(server, query, search_path=["shop"])) == {'queue_length{queue="outbox",kind="sql"}': 1}
 
 
-def test_a_missing_privilege_is_named(server: PostgresServer) -> None:
+def test_a_missing_privilege_is_reported(server: PostgresServer) -> None:
     error = collect(server, EVENTS, user="stranger").errors["queues"]
     assert "permission denied for table events" in error
     assert "GRANT SELECT" in error
 
 
-def test_a_wrong_row_costs_only_itself(server: PostgresServer) -> None:
+def test_an_invalid_row_affects_only_itself(server: PostgresServer) -> None:
     collected = collect(
         server,
         "SELECT * FROM (VALUES ('a', '1'), ('b', 'many'), ('c', '3'), ('c', '4'), (NULL, '5'), ('d', 'NaN'))"
@@ -124,7 +124,7 @@ def test_a_wrong_row_costs_only_itself(server: PostgresServer) -> None:
     ]
 
 
-def test_a_server_that_is_down_is_unreachable_and_comes_back() -> None:
+def test_a_server_that_is_down_is_unreachable_until_it_recovers() -> None:
     with postgres_server() as server:
         given = {"kind": "sql", "dsn": server.dsn(), "query": "SELECT 1 AS length"}
         with opened(EXPORTER, given) as target:

@@ -1,4 +1,4 @@
-"""What a server does not allow the agent: it shows in `check`, in a metric and in the log, each with the fix."""
+"""Missing Redis permissions: `check`, a metric and the log report each one with its fix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def _documented() -> dict[str, list[str]]:
-    """The statements of the README by the first word of the comment before each."""
+    """Return the README's statements by the first word of the comment above each."""
     found = re.findall(r"^# (\w+).*\n(ACL SETUSER .*)$", README.read_text(), re.MULTILINE)
     return {name: shlex.split(statement.replace("PASSWORD", PASSWORD)) for name, statement in found}
 
@@ -112,7 +112,7 @@ def test_the_documented_privileges_are_enough_for_a_cluster_and_a_sentinel(tmp_p
         sentinel.stop()
 
 
-def test_a_refused_command_is_a_metric_and_one_line_with_the_fix(server: RedisServer) -> None:
+def test_a_denied_command_is_exported_and_logged_once_with_the_fix(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+@all", "-config|get", "~*")
         with Target(server.url, **USER) as target:
@@ -124,7 +124,7 @@ def test_a_refused_command_is_a_metric_and_one_line_with_the_fix(server: RedisSe
 
 
 @pytest.mark.parametrize(("flags", "name"), [(("",), ""), (("hidden-config",), "hidden-config")])
-def test_a_config_command_that_was_renamed_or_disabled_is_reported_until_it_is_set(
+def test_a_renamed_or_disabled_config_command_is_reported_until_it_is_configured(
     flags: tuple[str], name: str, tmp_path: Path
 ) -> None:
     with redis_server(tmp_path, "--rename-command", "CONFIG", *flags) as server:
@@ -157,7 +157,7 @@ def test_keys_that_an_acl_hides_are_counted_and_logged_once(server: RedisServer)
             assert target.values("redis.keys")["redis_keys_refused"] == 0
 
 
-def test_limits_of_a_scan_are_reported_with_the_setting(server: RedisServer) -> None:
+def test_a_scan_that_reaches_a_limit_is_reported_with_the_setting(server: RedisServer) -> None:
     with server.client() as client:
         client.mset({f"k:{number}": number for number in range(500)})
     limited: list[tuple[dict[str, Any], str]] = [
@@ -177,7 +177,7 @@ def test_limits_of_a_scan_are_reported_with_the_setting(server: RedisServer) -> 
             assert finding.what.endswith(advice)
 
 
-def test_a_stream_that_is_no_stream_is_reported(server: RedisServer) -> None:
+def test_a_stream_key_of_another_type_is_reported(server: RedisServer) -> None:
     with server.client() as client, Target(server.url, streams=["text", "stream", "missing"]) as target:
         _load(client)
         collected = target.collect()
@@ -186,7 +186,7 @@ def test_a_stream_that_is_no_stream_is_reported(server: RedisServer) -> None:
         assert collected.value("redis_stream_length", stream="stream") == 2
 
 
-def test_25000_names_of_errors_leave_redis_up_and_all_else(server: RedisServer) -> None:
+def test_25000_error_names_do_not_affect_redis_up_or_other_series(server: RedisServer) -> None:
     with server.client() as client:
         sha = client.script_load("return redis.error_reply('last:' .. ARGV[1] .. ', now:x')")
         for start in range(0, 25_000, 1000):

@@ -1,4 +1,4 @@
-"""Every way to a Redis server: TLS, Unix sockets, users, databases, Sentinels, both protocols."""
+"""Connections to a Redis server: TLS, Unix sockets, users, databases, Sentinels and both protocols."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def tls(authority: Authority) -> Iterator[RedisServer]:
-    """A server that speaks TLS alone and wants a certificate of its clients."""
+    """A TLS-only server that requires client certificates."""
     certificate, key = authority.issue("server")
     with tls_redis_server(authority.folder, certificate, key, "--tls-ca-cert-file", str(authority.file)) as server:
         yield server
@@ -51,20 +51,20 @@ def _tls(authority: Authority, **changed: Any) -> dict[str, Any]:
     return {"ca_file": str(authority.file), "cert_file": str(certificate), "key_file": str(key), **changed}
 
 
-def test_rediss_with_the_authority_and_a_client_certificate_connects(tls: RedisServer, authority: Authority) -> None:
+def test_rediss_connects_with_a_ca_and_a_client_certificate(tls: RedisServer, authority: Authority) -> None:
     with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority)) as target:
         assert target.values()["redis_up"] == 1
         assert target.values()["redis_exporter_last_scrape_connect_time_seconds"] == 0  # it stays open
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(tls: RedisServer, authority: Authority) -> None:
+def test_a_certificate_from_an_unknown_authority_is_rejected(tls: RedisServer, authority: Authority) -> None:
     with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file="")) as target:
         error = target.run().error
         assert "TLS failed: certificate verify failed (" in error
         assert error.endswith("Check tls.ca_file")
 
 
-def test_a_certificate_for_another_name_is_refused_unless_it_is_not_verified(
+def test_a_certificate_for_another_name_is_rejected_unless_verification_is_off(
     tls: RedisServer, authority: Authority
 ) -> None:
     with Target(f"rediss://localhost:{tls.port}", tls=_tls(authority)) as target:
@@ -73,9 +73,7 @@ def test_a_certificate_for_another_name_is_refused_unless_it_is_not_verified(
         assert target.values()["redis_up"] == 1
 
 
-def test_without_the_client_certificate_that_the_server_wants_the_run_fails(
-    tls: RedisServer, authority: Authority
-) -> None:
+def test_the_run_fails_without_a_required_client_certificate(tls: RedisServer, authority: Authority) -> None:
     with Target(f"rediss://127.0.0.1:{tls.port}", tls={"ca_file": str(authority.file)}) as target:
         error = target.run().error
         assert "client certificate" in error
@@ -87,7 +85,7 @@ def test_a_port_that_does_not_speak_tls_is_reported(server: RedisServer) -> None
         assert target.run().error.endswith("TLS handshake timed out. Check whether url names a TLS port")
 
 
-def test_a_file_that_is_no_certificate_is_named(tls: RedisServer, authority: Authority, tmp_path: Path) -> None:
+def test_an_invalid_certificate_file_is_named(tls: RedisServer, authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         with Target(f"rediss://127.0.0.1:{tls.port}", tls=_tls(authority, ca_file=str(file))) as target:
@@ -96,7 +94,7 @@ def test_a_file_that_is_no_certificate_is_named(tls: RedisServer, authority: Aut
             assert f"tls.ca_file {file}: " in error
 
 
-def test_sentinels_are_asked_over_tls_and_their_tls_failure_is_reported(
+def test_sentinels_are_queried_over_tls_and_tls_errors_are_reported(
     tls: RedisServer, authority: Authority, tmp_path: Path
 ) -> None:
     with _tls_sentinel(tmp_path, tls, authority) as sentinel:
@@ -110,7 +108,7 @@ def test_sentinels_are_asked_over_tls_and_their_tls_failure_is_reported(
             assert error.endswith("Check tls.ca_file")
 
 
-def test_a_unix_socket_connects(tmp_path: Path) -> None:
+def test_a_connection_over_a_unix_socket_works(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with redis_server(tmp_path, "--unixsocket", str(path)), Target(f"unix://{path}?db=2") as target:
         assert target.values()["redis_up"] == 1
@@ -120,7 +118,7 @@ def test_a_unix_socket_connects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("where", ["url", "settings"])
-def test_a_user_and_a_password_log_in(server: RedisServer, protocol: int, where: str) -> None:
+def test_a_login_with_user_and_password_works(server: RedisServer, protocol: int, where: str) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+@all", "~*")
         in_url = where == "url"
@@ -134,7 +132,7 @@ def test_a_user_and_a_password_log_in(server: RedisServer, protocol: int, where:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_password_alone_logs_in(tmp_path: Path, protocol: int) -> None:
+def test_a_login_with_only_a_password_works(tmp_path: Path, protocol: int) -> None:
     with (
         redis_server(tmp_path, password=PASSWORD) as server,
         Target(server.url.replace("//", f"//:{ENCODED}@"), protocol=protocol) as target,
@@ -142,7 +140,7 @@ def test_a_password_alone_logs_in(tmp_path: Path, protocol: int) -> None:
         assert target.values()["redis_up"] == 1
 
 
-def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
+def test_both_protocols_give_the_same_values(server: RedisServer) -> None:
     with server.client() as client:
         client.set("a", 1)
         client.xadd("s", {"a": 1})
@@ -158,7 +156,7 @@ def test_both_protocols_give_the_same_figures(server: RedisServer) -> None:
             assert {one for one in old if not one.startswith(ignored)} - new.keys() == set()
 
 
-def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) -> None:
+def test_protocol_2_is_used_if_the_server_does_not_support_hello(tmp_path: Path) -> None:
     port = free_port()
     flags = ["--port", str(port), "--save", "", "--requirepass", PASSWORD, "--rename-command", "HELLO", ""]
     server = LoggedRedisServer([installed("redis-server"), *flags], tmp_path, port)
@@ -172,7 +170,7 @@ def test_where_the_server_knows_no_hello_protocol_2_is_spoken(tmp_path: Path) ->
         server.stop()
 
 
-def test_a_server_whose_config_command_is_renamed_or_gone_is_watched(tmp_path: Path) -> None:
+def test_a_server_with_a_renamed_or_disabled_config_command_is_monitored(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--rename-command", "CONFIG", "HUSH") as server:
         with Target(server.url, config_command="HUSH") as target:
             assert target.values()["redis_config_maxclients"] == 10_000
@@ -183,7 +181,7 @@ def test_a_server_whose_config_command_is_renamed_or_gone_is_watched(tmp_path: P
                 assert "redis_config_maxclients" not in values
 
 
-def test_the_password_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_the_password_can_be_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     with redis_server(tmp_path, password=PASSWORD) as server:
         config = tmp_path / "deckwatch.yml"
@@ -208,12 +206,12 @@ def test_redis_url_in_the_environment_is_enough(server: RedisServer, tmp_path: P
     assert "redis_memory_used_bytes" in done.stdout, done.stderr
 
 
-def test_the_config_of_the_server_is_asked_for_once_a_minute(server: RedisServer) -> None:
+def test_the_server_config_is_read_once_a_minute(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         for _ in range(5):
             assert target.values()["redis_config_maxmemory"] == 0
         assert client.info("commandstats")["cmdstat_config|get"]["calls"] == 1
-        # After a restart the settings may be others.
+        # The settings may have changed after a restart.
         server.stop()
         server.start()
         target.values()
@@ -270,19 +268,19 @@ def _tls_sentinel(folder: Path, master: RedisServer, authority: Authority) -> It
 
 @contextlib.contextmanager
 def _watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
-    """A master, its replica, and a Sentinel that knows both."""
+    """A master, its replica, and a Sentinel that monitors both."""
     with (
         redis_server(folder, "--repl-diskless-sync-delay", "0") as first,
         redis_server(folder, "--replicaof", "127.0.0.1", str(first.port)) as second,
     ):
-        # Before the Sentinel comes: it looks for replicas at once, and then every ten seconds.
+        # Before the Sentinel starts: it discovers replicas immediately, and then every ten seconds.
         with first.client() as client:
             until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", what="the replica")
         with _sentinel(folder, first) as sentinel:
             yield first, second, sentinel
 
 
-def test_a_master_that_is_demoted_while_the_connection_stays_open_is_left(tmp_path: Path) -> None:
+def test_the_connection_leaves_a_demoted_master(tmp_path: Path) -> None:
     with (
         _watched_pair(tmp_path) as (first, second, sentinel),
         sentinel.client() as client,
@@ -298,11 +296,11 @@ def test_a_master_that_is_demoted_while_the_connection_stays_open_is_left(tmp_pa
         until(lambda: _port(_values(target)) == second.port, what="the new master")
 
 
-def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Path) -> None:
+def test_a_sentinel_url_resolves_to_the_master_and_follows_a_failover(tmp_path: Path) -> None:
     with (
         _watched_pair(tmp_path) as (first, second, sentinel),
         sentinel.client() as client,
-        # One of the Sentinels is down: the other one is asked.
+        # One Sentinel is down, so the other one is queried.
         Target(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/mymaster") as target,
     ):
         until(lambda: client.sentinel_master("mymaster")["num-slaves"] == 1, what="the replica being found")
@@ -313,7 +311,7 @@ def test_a_sentinel_url_leads_to_the_master_and_follows_a_failover(tmp_path: Pat
         until(lambda: _port(_values(target)) == second.port, what="the new master")
 
 
-def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, server: RedisServer) -> None:
+def test_a_sentinel_that_names_a_former_master_is_skipped(tmp_path: Path, server: RedisServer) -> None:
     with (
         redis_server(tmp_path, "--replicaof", "127.0.0.1", str(server.port)) as replica,
         stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": ["127.0.0.1", str(replica.port)]}) as outdated,
@@ -329,7 +327,7 @@ def test_a_sentinel_that_names_a_former_master_is_passed_over(tmp_path: Path, se
 @pytest.mark.parametrize(
     "reply", [["127.0.0.1"], ["127.0.0.1", "port"], ["127.0.0.1", "99999"], "127.0.0.1", 1, [], None], ids=repr
 )
-def test_a_sentinel_that_answers_with_nonsense_names_no_master(reply: Answer) -> None:
+def test_a_malformed_sentinel_reply_is_rejected(reply: Answer) -> None:
     with (
         stand_in({"SENTINEL GET-MASTER-ADDR-BY-NAME mymaster": reply}) as sentinel,
         Target(f"redis+sentinel://{sentinel.url.removeprefix('redis://')}/mymaster") as target,
@@ -345,7 +343,7 @@ def test_a_host_name_that_cannot_be_encoded_is_reported() -> None:
         assert "none of 1 Sentinels named a healthy master" in target.run().error
 
 
-def test_each_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(_host: str, port: int, **_: Any) -> list[Any]:
         addresses = ("127.0.0.2", "127.0.0.1")  # the server listens on the second one
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
@@ -357,7 +355,7 @@ def test_each_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pytes
         assert target.run().error.endswith("Connection refused")
 
 
-def test_where_no_sentinel_knows_a_master_of_that_name_it_is_told(tmp_path: Path, server: RedisServer) -> None:
+def test_a_master_name_unknown_to_all_sentinels_is_reported(tmp_path: Path, server: RedisServer) -> None:
     with (
         _sentinel(tmp_path, server) as sentinel,
         Target(f"redis+sentinel://127.0.0.1:{sentinel.port}/other") as target,
@@ -377,9 +375,7 @@ def _port(values: dict[str, float]) -> int | None:
     return int(ports[0]) if ports else None
 
 
-def test_sentinels_that_hang_share_one_timeout_and_leave_the_next_one_its_part(
-    tmp_path: Path, server: RedisServer
-) -> None:
+def test_hanging_sentinels_share_one_timeout_and_leave_time_for_the_next(tmp_path: Path, server: RedisServer) -> None:
     with (
         _sentinel(tmp_path, server) as one,
         _sentinel(tmp_path, server) as other,
@@ -399,12 +395,12 @@ def test_sentinels_that_hang_share_one_timeout_and_leave_the_next_one_its_part(
             one.thaw()
             other.thaw()
             until(lambda: connections() == [count + 1 for count in before], what="one connection to each")
-            one.freeze()  # it must not use the whole timeout up
+            one.freeze()  # it must not use up the whole timeout
             until(lambda: _port(_values(target)) == server.port, what="the master")
             one.thaw()
 
 
-def test_a_sentinel_that_wants_a_password_gets_its_own(tmp_path: Path, server: RedisServer) -> None:
+def test_a_sentinel_can_have_its_own_password(tmp_path: Path, server: RedisServer) -> None:
     with _sentinel(tmp_path, server, f"requirepass {SENTINEL}", password=SENTINEL) as sentinel:
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster"
         with Target(url, sentinel_password=SENTINEL) as target:

@@ -1,4 +1,4 @@
-"""Beside the real redis_exporter: every name it has we have, with its type, its labels and its value."""
+"""Comparison with the real redis_exporter: the same names, types, labels and values."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MAIN = table("redis_exporter")
 
 #: About the peer's own program, not about the server.
 OF_THE_PEER = ("go_", "process_", "promhttp_", "redis_exporter_build_info")
-#: The value of a string that is no number becomes a label there; that label would be anything at all.
+#: redis_exporter puts the value of a non-numeric string into a label, which would be unbounded.
 LEFT_OUT = ("redis_key_value_as_string",)
-#: A Sentinel holds no keys and has no database: the peer makes up sixteen empty ones.
+#: A Sentinel has no keys and no databases; the peer exports sixteen empty ones.
 LEFT_OUT_OF_SENTINELS = ("redis_db_keys", "redis_db_keys_expiring", "redis_last_key_groups_scrape")
-#: Told of each exporter's own runs, connections or commands.
+#: These depend on each exporter's own runs, connections or commands.
 OWN = ("redis_exporter_", "redis_start_time_seconds", "redis_slowlog_", "redis_last_slow_", "redis_latest_fork")
 
 #: Commands that neither exporter runs.
@@ -38,7 +38,7 @@ STREAMS = "db0=orders,db0=trimmed"
 
 
 def _load(server: RedisServer) -> None:
-    """Commands that work and that fail, slow ones, several databases, expiring keys, every type, streams."""
+    """Run successful, failing and slow commands on several databases, every key type, expiring keys and streams."""
     with server.client() as client:
         client.set("counter", 42)
         client.set("text", "no number")
@@ -92,14 +92,14 @@ def _side_by_side(folder: Path, url: str, config: str = CONFIG, *flags: str) -> 
 
 
 def _ours(program: Program, peer: Exposed | None = None) -> Exposed:
-    """As a scrape of the one target gives it, without the label `target`, and as the peer's release has it."""
+    """Scrape one target, without the `target` label, and give the names of the peer's release."""
     families = exposed(fetch(program.url + "/metrics?target=cache")[1])
     return comparison.as_release(families, peer or {}, MAIN)
 
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, RedisServer, Program, Program]]:
-    """A master with a load and a replica, and both exporters at the master."""
+    """A master under load with a replica, and both exporters connected to the master."""
     folder = tmp_path_factory.mktemp("master")
     with (
         redis_server(folder, *FLAGS) as server,
@@ -123,11 +123,11 @@ def _differences(peer: Exposed, ours: Program, *left_out: str) -> list[str]:
 
 
 def _different_values(peer: Program, ours: Program, *left_out: str) -> tuple[int, str]:
-    """How many values were compared, and what differs: of what stayed the same at the peer around our own run."""
+    """Compare values that did not change at the peer around our run: return how many, and the differences."""
     before = exposed(peer.metrics())
     mine = comparison.collected_since(time.time(), lambda: _ours(ours, before))
     after = exposed(peer.metrics())
-    # Percentiles of what both exporters run all the time go up and down.
+    # Percentiles of commands that both exporters keep running fluctuate.
     kind, percentiles = before.get("redis_latency_percentiles_usec", ("", {}))
     before["redis_latency_percentiles_usec"] = (
         kind,
@@ -148,14 +148,14 @@ def _different_values(peer: Program, ours: Program, *left_out: str) -> tuple[int
     return compared, "\n".join([*different.values(), *missing])
 
 
-#: Figures that go up and down: equal before and after says nothing of what was between.
+#: Fluctuating values: being equal before and after does not mean equal in between.
 RESTLESS = (
     "redis_connected_clients", "redis_memory_", "redis_mem_", "redis_allocator_", "redis_client_recent_",
     "redis_connected_slave", "redis_master_last_io", "redis_stream_group_consumer_idle",
 )  # fmt: skip
 
 
-def test_every_metric_of_redis_exporter_is_there_with_its_type_and_label_names(
+def test_every_metric_of_redis_exporter_is_exported_with_its_type_and_label_names(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, peer, ours = master
@@ -166,7 +166,7 @@ def test_every_metric_of_redis_exporter_is_there_with_its_type_and_label_names(
     assert not differences, "\n".join(differences)
 
 
-def test_every_series_of_redis_exporter_is_there(master: tuple[RedisServer, RedisServer, Program, Program]) -> None:
+def test_every_series_of_redis_exporter_is_exported(master: tuple[RedisServer, RedisServer, Program, Program]) -> None:
     *_, peer, ours = master
     theirs = exposed(peer.metrics())
     mine = comparison.collected_since(time.time(), lambda: _ours(ours, theirs))
@@ -177,7 +177,7 @@ def test_every_series_of_redis_exporter_is_there(master: tuple[RedisServer, Redi
     assert [line for line in missing if line not in unknown] == []
 
 
-def test_what_does_not_move_has_the_value_that_redis_exporter_gives(
+def test_stable_series_have_the_same_values_as_in_redis_exporter(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, peer, ours = master
@@ -187,14 +187,14 @@ def test_what_does_not_move_has_the_value_that_redis_exporter_gives(
     assert not different
 
 
-def test_the_total_memory_of_the_host_is_there_without_a_flag(
+def test_the_total_memory_of_the_host_is_exported_without_a_flag(
     master: tuple[RedisServer, RedisServer, Program, Program],
 ) -> None:
     *_, ours = master
     assert _ours(ours)["redis_total_system_memory_bytes"][1]["redis_total_system_memory_bytes", ()] > 0
 
 
-def test_everything_the_dashboards_select_has_data_wherever_redis_exporter_has_it(
+def test_dashboard_queries_have_data_wherever_redis_exporter_has_data(
     master: tuple[RedisServer, RedisServer, Program, Program], tmp_path: Path
 ) -> None:
     *_, peer, ours = master
@@ -207,7 +207,7 @@ def test_everything_the_dashboards_select_has_data_wherever_redis_exporter_has_i
 PLAIN = "interval: 1s\nexporters: {{redis: [{{name: cache, url: {url}}}]}}\n"
 
 
-def test_a_replica_is_told_as_redis_exporter_tells_it(
+def test_a_replica_exports_the_same_metrics_as_redis_exporter(
     master: tuple[RedisServer, RedisServer, Program, Program], tmp_path: Path
 ) -> None:
     _, replica, *_ = master
@@ -221,7 +221,7 @@ def test_a_replica_is_told_as_redis_exporter_tells_it(
     assert not different
 
 
-def test_a_sentinel_is_told_as_redis_exporter_tells_it(
+def test_a_sentinel_exports_the_same_metrics_as_redis_exporter(
     master: tuple[RedisServer, RedisServer, Program, Program], tmp_path: Path
 ) -> None:
     server, *_ = master
@@ -249,7 +249,7 @@ def test_a_sentinel_is_told_as_redis_exporter_tells_it(
     assert not different
 
 
-def test_a_cluster_node_is_told_as_redis_exporter_tells_it(tmp_path: Path) -> None:
+def test_a_cluster_node_exports_the_same_metrics_as_redis_exporter(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         with server.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

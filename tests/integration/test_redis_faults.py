@@ -1,4 +1,4 @@
-"""What goes wrong with a Redis server, with real ones: down, gone, frozen, closed to us, or no Redis at all."""
+"""Faults of real Redis servers: down, restarted, frozen, access denied, or another service on the port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-def test_a_server_that_is_down_at_the_start_is_watched_as_soon_as_it_comes_up(tmp_path: Path) -> None:
+def test_a_server_that_is_down_at_startup_is_monitored_once_it_is_up(tmp_path: Path) -> None:
     with redis_server(tmp_path, start=False) as server, Target(server.url) as target:
         down = target.run()
         assert failed(down)["redis_up"] == 0
@@ -43,7 +43,7 @@ def test_a_server_that_is_down_at_the_start_is_watched_as_soon_as_it_comes_up(tm
         assert target.values()["redis_up"] == 1
 
 
-def test_a_server_that_goes_away_and_comes_back_is_found_again(server: RedisServer) -> None:
+def test_the_agent_reconnects_after_a_server_restart(server: RedisServer) -> None:
     with Target(server.url) as target:
         assert target.values()["redis_up"] == 1
         server.stop()
@@ -54,39 +54,39 @@ def test_a_server_that_goes_away_and_comes_back_is_found_again(server: RedisServ
         assert target.values()["redis_up"] == 1
 
 
-def test_a_connection_that_the_server_closed_in_between_costs_no_failed_run(server: RedisServer) -> None:
+def test_a_connection_closed_by_the_server_between_runs_does_not_fail_a_run(server: RedisServer) -> None:
     with Target(server.url) as target, server.client() as client:
         target.values()
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert target.values()["redis_up"] == 1
 
 
-def test_there_is_one_connection_for_each_server_and_it_says_who_it_is(server: RedisServer) -> None:
+def test_each_server_has_one_connection_with_a_client_name(server: RedisServer) -> None:
     with Target(server.url, keys=["a"], streams=["b"]) as target, server.client() as client:
         for _ in range(3):
             target.cycle()
         assert [one["name"] for one in client.client_list() if one["id"] != str(client.client_id())] == ["deckwatch"]
 
 
-def test_a_frozen_server_costs_one_timeout_for_all_of_its_probes(server: RedisServer) -> None:
+def test_all_collectors_of_a_frozen_server_share_one_timeout(server: RedisServer) -> None:
     with Target(server.url, timeout="1s", keys=["a"]) as target, server.client() as client:
         target.cycle()
         before = client.info("stats")["total_connections_received"]
         server.freeze()
         try:
-            for _ in range(2):  # over the open connection, and over one that the kernel accepts for the server
+            for _ in range(2):  # on the open connection, then on a new one that the kernel accepts
                 snapshots = target.cycle()
                 assert failed(snapshots["redis"])["redis_up"] == 0
                 assert snapshots["redis"].error.endswith("no answer within 1 s")
                 assert list(snapshots) == ["redis"]
         finally:
             server.thaw()
-        # The second cycle made one, for its first probe: the others did not wait for a connection of their own.
+        # The second cycle opened one for its first collector; the others did not open their own.
         until(lambda: client.info("stats")["total_connections_received"] == before + 1, what="one connection")
         assert target.values()["redis_up"] == 1
 
 
-def test_metrics_answer_while_a_server_is_frozen_for_longer_than_three_intervals(
+def test_metrics_are_served_while_a_server_is_frozen_for_more_than_three_intervals(
     server: RedisServer, tmp_path: Path
 ) -> None:
     config = f"interval: 500ms\nexporters: {{redis: [{{name: cache, url: '{server.url}', timeout: 400ms}}]}}\n"
@@ -116,7 +116,7 @@ def test_metrics_answer_while_a_server_is_frozen_for_longer_than_three_intervals
         until(lambda: 'redis_up{target="cache"} 1' in program.metrics(), what="redis_up 1")
 
 
-def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_the_password(tmp_path: Path) -> None:
     with redis_server(tmp_path, password=PASSWORD) as server:
         url = server.url.replace("//", "//:not-the-right-one@")
         with Target(url) as target:
@@ -137,7 +137,7 @@ def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
         assert "not-the-right-one" not in shown
 
 
-def test_a_password_that_is_changed_is_told_when_the_connection_is_gone(tmp_path: Path) -> None:
+def test_a_changed_password_is_reported_after_the_connection_closes(tmp_path: Path) -> None:
     with (
         redis_server(tmp_path, password=PASSWORD) as server,
         server.client() as client,
@@ -149,7 +149,7 @@ def test_a_password_that_is_changed_is_told_when_the_connection_is_gone(tmp_path
         assert "wrong user or password" in target.run().error
 
 
-def test_what_an_acl_forbids_is_absent_and_the_rest_is_there(server: RedisServer) -> None:
+def test_series_denied_by_an_acl_are_absent_and_all_others_are_exported(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+info", "+slowlog|len")
         with Target(server.url, username="monitor", password=PASSWORD) as target:
@@ -159,14 +159,14 @@ def test_what_an_acl_forbids_is_absent_and_the_rest_is_there(server: RedisServer
                 assert values["redis_memory_used_bytes"] > 0
                 assert values["redis_slowlog_length"] == 0
                 assert not [name for name in values if name.startswith(("redis_config_", "redis_slowlog_last_id"))]
-                # The first database exists; how many others there are, CONFIG would tell.
+                # The first database always exists; the number of others needs CONFIG.
                 assert [name for name in values if name.startswith("redis_db_keys{")] == ['redis_db_keys{db="db0"}']
-            # What was refused is not asked for again and again: each refusal is an entry in the server's ACL log.
+            # Denied commands are not repeated: each denial adds an entry to the server's ACL log.
             assert client.info("commandstats")["cmdstat_config|get"]["rejected_calls"] == 1
             assert "NOPERM" in target.run("redis.slowlog").error
 
 
-def test_a_user_who_may_not_run_info_fails_with_the_grant(server: RedisServer) -> None:
+def test_without_permission_for_info_the_error_gives_the_grant(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+slowlog|get", "+slowlog|len")
         with Target(server.url, username="monitor", password=PASSWORD) as target:
@@ -175,7 +175,7 @@ def test_a_user_who_may_not_run_info_fails_with_the_grant(server: RedisServer) -
                 assert "INFO failed (NOPERM" in snapshots["redis"].error
                 assert snapshots["redis"].remedy == "ACL SETUSER monitor +info"
                 assert not snapshots["redis"].is_unreachable
-                assert not snapshots["redis.slowlog"].error  # is allowed, and goes on
+                assert not snapshots["redis.slowlog"].error  # is permitted, and continues
             client.execute_command(*snapshots["redis"].remedy.split())
             values = target.values()
             assert values["redis_up"] == 1
@@ -184,7 +184,7 @@ def test_a_user_who_may_not_run_info_fails_with_the_grant(server: RedisServer) -
 
 @contextlib.contextmanager
 def _busy(server: RedisServer) -> Iterator[None]:
-    """The server runs a script for 12 s, unless it is killed."""
+    """Run a 12 s script on the server; it can be killed earlier."""
     script = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 12 do end"
 
     def run() -> None:
@@ -212,7 +212,7 @@ def _busy(server: RedisServer) -> Iterator[None]:
             runner.join()
 
 
-def test_a_busy_server_is_down_and_whole_at_the_first_run_after_it(tmp_path: Path) -> None:
+def test_a_busy_server_is_down_and_complete_at_the_first_run_afterwards(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--busy-reply-threshold", "100") as server:
         with server.client() as client:
             client.set("a", 1)
@@ -237,7 +237,7 @@ def _names(snapshot: Snapshot) -> set[str]:
     return {family.metric.name for family in snapshot.families}
 
 
-def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisServer) -> None:
+def test_check_gives_the_grant_for_each_denied_command(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+info", "+select", "~*")
         settings: dict[str, Any] = {"username": "monitor", "password": PASSWORD, "keys": ["a", "b:*"], "streams": ["s"]}
@@ -247,7 +247,7 @@ def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisS
             assert "ACL SETUSER monitor +slowlog|get" in remedies
             assert "ACL SETUSER monitor +xinfo|groups" in remedies
             assert all(finding.state == "missing" for finding in findings)
-            # The last one grants all: after it nothing is missing, and nothing is forbidden any more.
+            # The last one grants everything: after it, no command is denied.
             client.execute_command(*remedies[-1].split())
             assert [finding.state for finding in EXPORTER.check(target.settings)] == ["ok"]
             client.xadd("s", {"a": 1})
@@ -256,7 +256,7 @@ def test_check_names_the_grant_for_each_command_that_is_forbidden(server: RedisS
             assert client.execute_command("ACL", "LOG") == []
 
 
-def test_check_names_the_keys_that_an_acl_hides(server: RedisServer) -> None:
+def test_check_names_the_keys_hidden_by_an_acl(server: RedisServer) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", f">{PASSWORD}", "+@all", "~other")
         with Target(server.url, username="monitor", password=PASSWORD, keys=["tasks"]) as target:
@@ -269,13 +269,13 @@ def test_check_says_that_the_slow_log_is_off(server: RedisServer) -> None:
         client.config_set("slowlog-log-slower-than", -1)
         assert "CONFIG SET slowlog-log-slower-than 10000" in [one.remedy for one in EXPORTER.check(target.settings)]
         client.config_set("slowlog-log-slower-than", 10000)
-        client.config_set("latency-monitor-threshold", 0)  # off is how it comes, and no fault
+        client.config_set("latency-monitor-threshold", 0)  # off by default, which is not a fault
         assert [one.state for one in EXPORTER.check(target.settings)] == ["ok"]
 
 
 @contextlib.contextmanager
 def _listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something that listens, but is no Redis."""
+    """A listening service that is not Redis."""
     with socket.create_server(("127.0.0.1", free_port())) as listening:
         open_ones: list[socket.socket] = []
 
@@ -318,13 +318,13 @@ def _says_and_closes(text: bytes) -> Callable[[socket.socket], None]:
 def _drips(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(b"$100000\r\n")
-    while True:  # until the other side has had enough
+    while True:  # until the client disconnects
         connection.sendall(b"x")
         time.sleep(0.01)
 
 
 def _answers_slowly(connection: socket.socket) -> None:
-    """Each answer comes in time, all of them do not."""
+    """Each reply is within the timeout, but all of them together exceed it."""
     for reply in (b"%0\r\n", b"$0\r\n\r\n"):
         connection.recv(65536)
         time.sleep(0.15)
@@ -348,7 +348,7 @@ def _answers_slowly(connection: socket.socket) -> None:
         (_says_and_closes(b"$50\r\nhalf of it"), "closed the connection"),
     ],
 )
-def test_what_is_no_redis_fails_and_is_told(answer: Callable[[socket.socket], None], why: str) -> None:
+def test_a_service_that_is_not_redis_is_reported(answer: Callable[[socket.socket], None], why: str) -> None:
     with _listener(answer) as port, Target(f"redis://127.0.0.1:{port}", timeout="200ms") as target:
         snapshot = target.run()
         assert failed(snapshot)["redis_up"] == 0
@@ -360,7 +360,7 @@ def test_an_agent_without_redis_targets_does_not_load_the_library() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_where_the_library_is_missing_the_run_says_how_to_install_it() -> None:
+def test_a_missing_client_library_is_reported_with_the_install_command() -> None:
     code = (
         "import sys; sys.modules['hiredis'] = None\n"
         "from exporters.redis.support import Target\n"
@@ -370,7 +370,7 @@ def test_where_the_library_is_missing_the_run_says_how_to_install_it() -> None:
     assert "pip install 'deckwatch[redis]'" in done.stdout, done.stderr
 
 
-def test_a_target_that_is_down_takes_nothing_from_another_one(server: RedisServer, tmp_path: Path) -> None:
+def test_a_target_that_is_down_does_not_affect_other_targets(server: RedisServer, tmp_path: Path) -> None:
     config = (
         "interval: 500ms\nexporters:\n  redis:\n"
         f"    - {{name: up, url: '{server.url}'}}\n    - {{name: down, url: 'redis://127.0.0.1:{free_port()}'}}\n"

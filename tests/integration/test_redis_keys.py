@@ -1,4 +1,4 @@
-"""Keys, streams and groups of keys of a real server, within their limits."""
+"""Keys, streams and key groups of a real server, within their limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
         yield connected
 
 
-def test_each_type_has_its_size(server: RedisServer, client: redis.Redis) -> None:
+def test_keys_of_every_type_have_a_size(server: RedisServer, client: redis.Redis) -> None:
     client.set("string", "four")
     client.rpush("list", 1, 2, 3)
     client.sadd("set", 1, 2)
@@ -54,7 +54,7 @@ def test_each_type_has_its_size(server: RedisServer, client: redis.Redis) -> Non
     [("42", 42), ("-1.5", -1.5), ("1e3", 1000), ("", None), ("abc", None), ("1_000", None), ("infinity", None),
      ("nan", None), (" 7", None), ("9" * 100, None)],
 )  # fmt: skip
-def test_a_string_that_is_a_number_has_its_value(
+def test_the_value_of_a_numeric_string_is_exported(
     server: RedisServer, client: redis.Redis, text: str, number: float | None
 ) -> None:
     client.set("a", text)
@@ -62,12 +62,12 @@ def test_a_string_that_is_a_number_has_its_value(
         assert target.values(KEYS).get('redis_key_value{db="db0",key="a"}') == number
 
 
-def test_a_key_that_expires_tells_when(server: RedisServer, client: redis.Redis) -> None:
+def test_the_expiry_time_of_a_key_is_exported(server: RedisServer, client: redis.Redis) -> None:
     client.set("a", 1, ex=1000)
     client.set("b", 1)
     with Target(server.url, keys=["a", "b"]) as target:
         moments = []
-        for _ in range(2):  # by PTTL while the version is not known, then by PEXPIRETIME
+        for _ in range(2):  # with PTTL until the version is known, then with PEXPIRETIME
             values = target.values(KEYS)
             moments.append(values['redis_key_expiry_timestamp_seconds{db="db0",key="a"}'])
             assert 'redis_key_expiry_timestamp_seconds{db="db0",key="b"}' not in values
@@ -76,7 +76,7 @@ def test_a_key_that_expires_tells_when(server: RedisServer, client: redis.Redis)
     assert moments[1] == pytest.approx(moments[0], abs=0.5)
 
 
-def test_a_pattern_finds_keys_in_its_database_each_once(server: RedisServer, client: redis.Redis) -> None:
+def test_a_pattern_finds_each_key_of_its_database_once(server: RedisServer, client: redis.Redis) -> None:
     client.set("session:1", 1)
     with server.client(db=3) as third:
         third.mset({"session:2": 1, "session:3": 1, "other": 1})
@@ -91,20 +91,20 @@ def test_a_pattern_finds_keys_in_its_database_each_once(server: RedisServer, cli
     assert values['redis_key_scan_dropped_keys{db="db3",pattern="session:*"}'] == 0
 
 
-def test_the_database_of_the_url_is_where_keys_are_looked_for(server: RedisServer) -> None:
+def test_keys_are_read_from_the_database_in_the_url(server: RedisServer) -> None:
     with server.client(db=5) as fifth:
         fifth.set("a", 7)
     with Target(server.url.replace("/0", "/5"), keys=["a"]) as target:
         assert target.values(KEYS)['redis_key_value{db="db5",key="a"}'] == 7
 
 
-def test_a_database_that_does_not_exist_takes_nothing_from_the_others(server: RedisServer, client: redis.Redis) -> None:
+def test_a_nonexistent_database_does_not_affect_the_others(server: RedisServer, client: redis.Redis) -> None:
     client.set("a", 7)
     with Target(server.url, keys=["a", "db99=a", "db99=b*"], streams=["db99=s"]) as target:
         assert target.values(KEYS)['redis_key_value{db="db0",key="a"}'] == 7
 
 
-def test_keys_that_are_no_text_stay_apart(server: RedisServer, client: redis.Redis) -> None:
+def test_keys_that_are_not_utf8_stay_distinct(server: RedisServer, client: redis.Redis) -> None:
     client.set(b"k\xff", 1)
     client.set(b"k\xfe", 2)
     client.set('k"\n\\', 3)
@@ -113,7 +113,7 @@ def test_keys_that_are_no_text_stay_apart(server: RedisServer, client: redis.Red
     assert sorted(value for name, value in values.items() if name.startswith("redis_key_value")) == [1, 2, 3]
 
 
-def test_scan_ends_at_its_budget_and_says_so(server: RedisServer, client: redis.Redis) -> None:
+def test_a_scan_stops_at_its_budget_and_reports_it(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"a:{number}": 1 for number in range(5000)})
     scan = {"count": 100, "iterations": 3, "max_keys": 20}
     with Target(server.url, keys=["a:*"], count_keys=["a:*"], scan=scan) as target:
@@ -124,19 +124,19 @@ def test_scan_ends_at_its_budget_and_says_so(server: RedisServer, client: redis.
     assert values['redis_key_scan_exhausted{db="db0",pattern="a:*"}'] == 1
     assert sum(name.startswith("redis_key_size") for name in values) == 20
     assert values['redis_key_scan_dropped_keys{db="db0",pattern="a:*"}'] > 200
-    # How many there are nobody knows: that is not told as the number that were seen.
+    # The total is unknown, so the number of keys seen is not exported as the total.
     assert not [name for name in values if name.startswith("redis_keys_count")]
 
 
-def test_scan_ends_when_its_time_is_over(server: RedisServer, client: redis.Redis) -> None:
+def test_a_scan_stops_at_its_time_limit(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"a:{number}": 1 for number in range(20_000)})
     with Target(server.url, keys=["b:*"], scan={"count": 1, "iterations": 1_000_000, "time": "50ms"}) as target:
         values = target.values(KEYS)
-    # It did not see all of the 20 000, which neither its iterations nor anything else kept it from.
+    # It did not see all 20 000 keys, and only the time limit can have stopped it.
     assert values['redis_key_scan_exhausted{db="db0",pattern="b:*"}'] == 1
 
 
-def test_keys_that_match_are_counted_where_all_were_seen(server: RedisServer, client: redis.Redis) -> None:
+def test_matching_keys_are_counted_if_the_scan_was_complete(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"a:{number}": 1 for number in range(2500)})
     with Target(server.url, count_keys=["a:*", "b:*"]) as target:
         values = target.values(KEYS)
@@ -144,7 +144,9 @@ def test_keys_that_match_are_counted_where_all_were_seen(server: RedisServer, cl
     assert values['redis_keys_count{db="db0",key="b:*"}'] == 0
 
 
-def test_a_stream_tells_its_groups_and_what_waits_in_them_since_when(server: RedisServer, client: redis.Redis) -> None:
+def test_a_stream_exports_its_groups_with_pending_entries_and_their_age(
+    server: RedisServer, client: redis.Redis
+) -> None:
     ids = [client.xadd("orders", {"n": number}) for number in range(5)]
     client.xgroup_create("orders", "billing", id="0")
     client.xreadgroup("billing", "worker", {"orders": ">"}, count=2)
@@ -167,7 +169,7 @@ def _moment(id: str | bytes) -> float:
     return int((id.decode() if isinstance(id, bytes) else id).partition("-")[0]) / 1000
 
 
-def test_a_lag_that_redis_does_not_know_is_absent(server: RedisServer, client: redis.Redis) -> None:
+def test_an_unknown_stream_lag_is_absent(server: RedisServer, client: redis.Redis) -> None:
     ids = [client.xadd("s", {"n": number}) for number in range(5)]
     client.xgroup_create("s", "g", id=ids[1])
     client.xdel("s", ids[3])
@@ -178,7 +180,7 @@ def test_a_lag_that_redis_does_not_know_is_absent(server: RedisServer, client: r
     assert values['redis_stream_group_messages_pending{db="db0",stream="s",group="g"}'] == 0
 
 
-def test_ids_that_are_no_times_give_no_age(server: RedisServer, client: redis.Redis) -> None:
+def test_stream_ids_that_are_not_timestamps_have_no_age(server: RedisServer, client: redis.Redis) -> None:
     client.xadd("s", {"a": 1}, id="5-1")
     client.xgroup_create("s", "g", id="0")
     with Target(server.url, streams=["s"]) as target:
@@ -196,7 +198,7 @@ def test_an_empty_stream_has_no_first_entry(server: RedisServer, client: redis.R
     assert 'redis_stream_first_entry_id{db="db0",stream="s"}' not in values
 
 
-def test_streams_by_pattern_leave_out_what_is_no_stream_and_consumers_on_demand(
+def test_stream_patterns_skip_other_types_and_consumers_can_be_disabled(
     server: RedisServer, client: redis.Redis
 ) -> None:
     for name in ("s:1", "s:2"):
@@ -210,7 +212,7 @@ def test_streams_by_pattern_leave_out_what_is_no_stream_and_consumers_on_demand(
     assert not [name for name in values if "consumer=" in name or "s:3" in name]
 
 
-def test_groups_of_keys_are_counted_and_their_memory_is_told(server: RedisServer, client: redis.Redis) -> None:
+def test_key_groups_have_a_count_and_memory_usage(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"user:{number}": "x" * 100 for number in range(300)})
     client.mset({f"cart:{number}": 1 for number in range(40)})
     client.set("lonely", 1)
@@ -227,7 +229,7 @@ def test_groups_of_keys_are_counted_and_their_memory_is_told(server: RedisServer
     assert values["redis_last_key_groups_scrape_duration_milliseconds"] > 0
 
 
-def test_groups_beyond_the_limit_are_told_together(server: RedisServer, client: redis.Redis) -> None:
+def test_key_groups_beyond_the_limit_are_combined(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"g{number}:{key}": "x" * number for number in range(10) for key in range(5)})
     with Target(server.url, key_groups={"max_groups": 3}) as target:
         values = target.values(KEYS)
@@ -237,9 +239,7 @@ def test_groups_beyond_the_limit_are_told_together(server: RedisServer, client: 
     assert values['redis_number_of_distinct_key_groups{db="db0"}'] == 10
 
 
-def test_where_a_walk_ends_early_groups_are_estimated_from_what_was_seen(
-    server: RedisServer, client: redis.Redis
-) -> None:
+def test_key_groups_are_estimated_from_an_incomplete_scan(server: RedisServer, client: redis.Redis) -> None:
     client.mset({f"user:{number}": 1 for number in range(20_000)})
     client.mset({f"cart:{number}": 1 for number in range(10_000)})
     scan = {"count": 500, "iterations": 6}
@@ -250,7 +250,7 @@ def test_where_a_walk_ends_early_groups_are_estimated_from_what_was_seen(
     assert values['redis_key_group_count{db="db0",key_group="cart"}'] == pytest.approx(10_000, rel=0.15)
 
 
-def test_groups_are_looked_for_in_every_database_that_holds_keys(server: RedisServer, client: redis.Redis) -> None:
+def test_key_groups_are_searched_for_in_every_database_with_keys(server: RedisServer, client: redis.Redis) -> None:
     client.set("a:1", 1)
     with server.client(db=7) as seventh:
         seventh.set("b:1", 1)
@@ -263,7 +263,7 @@ def test_groups_are_looked_for_in_every_database_that_holds_keys(server: RedisSe
         assert not [name for name in target.values(KEYS) if 'db="db7"' in name]
 
 
-def test_a_cluster_node_answers_for_the_keys_that_it_holds(tmp_path: Path) -> None:
+def test_a_cluster_node_exports_only_the_keys_in_its_own_slots(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node:
         with node.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)  # `b` lives in one of these, `a` does not

@@ -1,4 +1,4 @@
-"""A real server that stops and starts again, as scrapes at a fixed period see it. The clock of the schedule is fake."""
+"""Restarts of a real server as seen by scrapes at a fixed period, with a fake scheduler clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INTERVAL = 15.0  # the default
 
 
 class Agent:
-    """One job, its schedule and the board, in a time that passes as soon as nothing is left to do."""
+    """One job, its schedule and the board, on a clock that advances as soon as nothing is left to do."""
 
     def __init__(self, target: Target, period: float) -> None:
         self.now = 1_700_000_000.0
@@ -46,7 +46,7 @@ class Agent:
         return self.now
 
     def pass_time(self, seconds: float) -> list[tuple[float, dict[str, float]]]:
-        """The scrapes of the next seconds: when each was, and its series without labels."""
+        """Return the time and the unlabeled series of each scrape in the next seconds."""
         end = self.now + seconds
         scraped = []
         while (event := min(self._job.next_run, self._next_scrape)) <= end:
@@ -96,6 +96,6 @@ def test_a_server_that_was_down_is_visible_within_a_period_and_five_seconds(
         back = [(at, scrape) for at, scrape in after if at >= started + period + 5]
         assert len(back) > 5
         assert all(scrape["redis_up"] == 1 and "redis_key_size" in scrape for _, scrape in back)
-        # Every scrape shows a newer run: each run sends commands, which the server counts.
+        # Every scrape shows a newer run: the server counts the commands that each run sends.
         calls = [scrape["redis_commands_processed_total"] for _, scrape in after if scrape["redis_up"] == 1]
         assert all(later > earlier for earlier, later in itertools.pairwise(calls))

@@ -1,4 +1,4 @@
-"""Slow commands of a real server become events and a histogram, each once."""
+"""Slow commands of a real server are logged and counted in a histogram, each once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HISTOGRAM = "redis_slow_command_duration_seconds"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """Everything is slow that takes a microsecond, until the test says otherwise."""
+    """A server that logs no slow commands until a test lowers the threshold."""
     with redis_server(tmp_path, "--slowlog-log-slower-than", "-1", "--enable-debug-command", "yes") as running:
         yield running
 
 
 def _slow(client: redis.Redis, *commands: tuple[Any, ...]) -> None:
-    """Run these, and these alone, with everything counting as slow."""
+    """Run only these commands with a threshold that makes every command slow."""
     client.config_set("slowlog-log-slower-than", 0)
     for command in commands:
         client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
@@ -40,7 +40,7 @@ def _commands(target: Target) -> list[str]:
     return [event["command"] for event in target.slow_commands if event["command"] != "config|set"]
 
 
-def test_what_is_in_the_slow_log_when_the_agent_starts_is_history(server: RedisServer) -> None:
+def test_slow_log_entries_from_before_the_start_are_not_reported(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         _slow(client, ("SET", "a", 1))
         target.cycle()
@@ -53,7 +53,7 @@ def test_what_is_in_the_slow_log_when_the_agent_starts_is_history(server: RedisS
         assert _commands(target) == ["set"]
 
 
-def test_an_event_tells_what_was_slow_where_it_came_from_and_when(server: RedisServer) -> None:
+def test_an_event_has_the_command_the_client_and_the_time(server: RedisServer) -> None:
     with server.client(client_name="shop") as client, Target(server.url) as target:
         target.cycle()
         client.config_set("slowlog-log-slower-than", 10_000)
@@ -73,7 +73,7 @@ def test_an_event_tells_what_was_slow_where_it_came_from_and_when(server: RedisS
     assert event["message"].startswith(f"debug|sleep took {event['duration_seconds']:.6f} s")
 
 
-def test_arguments_are_hidden_unless_they_are_asked_for(server: RedisServer) -> None:
+def test_arguments_are_redacted_by_default(server: RedisServer) -> None:
     with (
         server.client() as client,
         Target(server.url, "hidden") as hidden,
@@ -94,13 +94,13 @@ def test_arguments_are_hidden_unless_they_are_asked_for(server: RedisServer) -> 
     assert by_command[1]["eval"] == ["?", "?"]  # its first argument is the script
     assert by_command[2]["set"] == ["user:1", "secret"]
     assert by_command[2]["eval"] == ["return 'secret'", "0"]
-    assert "secret" not in str(by_command[2]["acl|setuser"])  # whatever the config says
+    assert "secret" not in str(by_command[2]["acl|setuser"])  # regardless of the config
     assert "secret" not in str([hidden.slow_commands, key.slow_commands])
-    assert len(by_command[0]["mset"]) == 31  # 30 words and how many there are more
+    assert len(by_command[0]["mset"]) == 31  # 30 words and the number of further ones
     assert next(event for event in hidden.slow_commands if event["command"] == "mset")["argument_count"] == 80
 
 
-def test_a_histogram_counts_by_command(server: RedisServer) -> None:
+def test_the_histogram_counts_by_command(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         _slow(client, ("SET", "a", 1), ("SET", "b", 1), ("GET", "a"))
@@ -118,7 +118,7 @@ def test_a_histogram_counts_by_command(server: RedisServer) -> None:
     assert again == values
 
 
-def test_after_a_reset_of_the_slow_log_new_entries_are_told_once(server: RedisServer) -> None:
+def test_after_a_slow_log_reset_new_entries_are_reported_once(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         _slow(client, ("SET", "a", 1))
@@ -130,7 +130,7 @@ def test_after_a_reset_of_the_slow_log_new_entries_are_told_once(server: RedisSe
         assert _commands(target) == ["set", "get"]
 
 
-def test_entries_that_a_reset_took_away_unread_are_counted_when_the_next_one_comes(server: RedisServer) -> None:
+def test_unread_entries_removed_by_a_reset_are_counted_as_missed_with_the_next_entry(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         _slow(client, ("SET", "a", 1))
         target.cycle()
@@ -143,7 +143,7 @@ def test_entries_that_a_reset_took_away_unread_are_counted_when_the_next_one_com
         assert _commands(target) == ["get"]
 
 
-def test_a_restart_of_the_server_whose_ids_begin_anew_loses_and_repeats_nothing(server: RedisServer) -> None:
+def test_a_server_restart_that_resets_the_ids_loses_and_repeats_no_entries(server: RedisServer) -> None:
     with Target(server.url) as target:
         with server.client() as client:
             _slow(client, *[("SET", "a", 1)] * 5)
@@ -174,7 +174,7 @@ def test_more_entries_than_are_fetched_are_counted_as_missed(server: RedisServer
         )
 
 
-def test_the_agents_own_commands_are_no_slow_commands(server: RedisServer) -> None:
+def test_the_agents_own_commands_are_not_reported_as_slow(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         client.config_set("slowlog-log-slower-than", 0)
@@ -185,20 +185,20 @@ def test_the_agents_own_commands_are_no_slow_commands(server: RedisServer) -> No
         assert {event["command"] for event in target.slow_commands} <= {"config|set"}
 
 
-def test_a_quiet_slow_log_costs_no_command_of_its_own(server: RedisServer) -> None:
+def test_an_unchanged_slow_log_needs_no_extra_command(server: RedisServer) -> None:
     with server.client() as client, Target(server.url) as target:
         target.cycle()
         before = client.info("commandstats")["cmdstat_slowlog|get"]["calls"]
         for _ in range(5):
             target.cycle()
-        assert client.info("commandstats")["cmdstat_slowlog|get"]["calls"] == before + 5  # that of the probe redis
+        assert client.info("commandstats")["cmdstat_slowlog|get"]["calls"] == before + 5  # by collector `redis`
 
 
-def test_commands_beyond_the_limit_on_names_are_counted_as_other(server: RedisServer) -> None:
+def test_commands_beyond_the_limit_of_names_are_counted_as_other(server: RedisServer) -> None:
     names = [f"CMD{number}" for number in range(70)]
     with server.client() as client, Target(server.url) as target:
         target.cycle()
-        # A module or a fork may have any number of commands; entries of the log are what they say.
+        # A module or a fork can add any number of commands, so made-up names are counted.
         log = target.collectors["redis.slowlog"].collector
         assert isinstance(log, SlowLog)
         for number, name in enumerate(names):
@@ -210,7 +210,7 @@ def test_commands_beyond_the_limit_on_names_are_counted_as_other(server: RedisSe
     assert sum(name.startswith(f"{HISTOGRAM}_count") for name in values) == 65
 
 
-def test_slow_commands_reach_the_agents_log_as_json(server: RedisServer, tmp_path: Path) -> None:
+def test_slow_commands_are_written_to_the_agents_log_as_json(server: RedisServer, tmp_path: Path) -> None:
     config = f"interval: 500ms\nexporters: {{redis: [{{name: cache, url: '{server.url}'}}]}}\n"
     with server.client() as client, agent(tmp_path, config) as program:
         until(lambda: "redis_slow_commands_missed_total" in program.metrics())
@@ -223,7 +223,7 @@ def test_slow_commands_reach_the_agents_log_as_json(server: RedisServer, tmp_pat
         until(lambda: f'{HISTOGRAM}_count{{target="cache",command="debug|sleep"}} 1' in program.metrics())
 
 
-def test_without_events_there_is_no_such_collector(server: RedisServer) -> None:
+def test_the_slow_log_collector_can_be_disabled(server: RedisServer) -> None:
     with Target(server.url, slowlog={"events": False}) as target:
         assert list(target.collectors) == ["redis"]
         assert "redis_slowlog_length" in target.values()

@@ -31,7 +31,7 @@ class Monitored:
     watch: Watch
 
     def scrape(self, target: str) -> Families:
-        """The metrics of the server, without those of the exporter's own work."""
+        """The metrics of the server, without the exporter's self-metrics."""
         found = families(fetch(f"{self.watch.program.url}/metrics?target={target}")[1], "redis_")
         return {name: family for name, family in found.items() if not name.startswith("redis_exporter_")}
 
@@ -90,7 +90,7 @@ def test_every_collector_succeeds_and_check_finds_nothing(monitored: Monitored) 
     assert PASSWORD not in result.stdout + watch.program.printed + watch.program.metrics()
 
 
-def test_values_are_those_that_the_server_reports(monitored: Monitored) -> None:
+def test_values_match_those_reported_by_the_server(monitored: Monitored) -> None:
     value = monitored.watch.value
     with monitored.master.client() as client:
         sections = [client.info(section) for section in ("server", "replication", "keyspace")]
@@ -118,18 +118,18 @@ def test_a_slow_command_is_reported_without_its_arguments(monitored: Monitored) 
 
 
 @pytest.mark.parametrize("target", [MASTER, REPLICA])
-def test_names_types_and_labels_are_the_golden_ones(monitored: Monitored, target: str) -> None:
-    # The slow log has every command here, also those that a replica receives. Wait for its first entry.
+def test_names_types_and_labels_match_the_golden_file(monitored: Monitored, target: str) -> None:
+    # Here the slow log records every command, also on a replica. Wait for its first entry.
     with monitored.master.client() as client:
         client.set("invoice", "paid")
     until(lambda: "redis_slow_command_duration_seconds" in monitored.scrape(target), 30)
     assert_golden(f"{monitored.version}-{'master' if target == MASTER else 'replica'}", monitored.scrape(target))
 
 
-def test_nothing_is_exposed_that_the_catalogue_lacks(monitored: Monitored) -> None:
+def test_every_exposed_metric_is_in_the_catalogue(monitored: Monitored) -> None:
     for target in (MASTER, REPLICA):
         found = monitored.scrape(target)
-        if monitored.version.startswith("valkey"):  # two labels more than Redis has
+        if monitored.version.startswith("valkey"):  # two more labels than Redis
             kind, labels = found["redis_instance_info"]
             assert {"valkey_version", "valkey_release_stage"} <= labels
             found["redis_instance_info"] = kind, labels - {"valkey_version", "valkey_release_stage"}

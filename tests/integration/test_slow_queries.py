@@ -1,4 +1,4 @@
-"""Slow queries of a real PostgreSQL: each told of while it runs and when it has ended, and counted once."""
+"""Slow queries of a real PostgreSQL: each is logged while it runs and when it ends, and counted once."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="module")
 def watch(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
-    """An agent with a threshold of 1 s that has read the server twice: what comes now, counts."""
+    """An agent with a threshold of 1 s that has read the server twice, so that new queries are counted."""
     with watching(tmp_path_factory.mktemp("agent"), config({"dsn": server.dsn()}, interval="500ms")) as watch:
         watch.cycles(2)
         yield watch
 
 
 class Background(NamedTuple):
-    """A session that is at work, and how long each of its statements took, as its client sees it.
+    """A session that runs statements, and the duration of each as measured by its client.
 
-    By no right clock has the server taken longer.
+    The server's duration is never longer.
     """
 
     connection: psycopg.Connection[Any]
@@ -50,7 +50,7 @@ class Background(NamedTuple):
 
 @contextlib.contextmanager
 def background(server: PostgresServer, *statements: str, **options: Any) -> Iterator[Background]:
-    """Statements that run in a session of their own, one after the other, while the test goes on."""
+    """Run statements one after another in a separate session, in the background."""
     with server.connect(**options) as connection:
         session = Background(connection, [])
 
@@ -71,7 +71,7 @@ def background(server: PostgresServer, *statements: str, **options: Any) -> Iter
 
 @contextlib.contextmanager
 def between_two_runs(watch: Watch) -> Iterator[None]:
-    """The agent does not look while the block lasts."""
+    """Suspend the agent during the block."""
     watch.cycles(1)
     watch.program.process.send_signal(signal.SIGSTOP)
     try:
@@ -81,19 +81,17 @@ def between_two_runs(watch: Watch) -> Iterator[None]:
 
 
 def counted(watch: Watch) -> tuple[float, float]:
-    """How many slow queries the counter has seen, and how many the histogram."""
+    """Return the number of slow queries in the counter and in the histogram."""
     return watch.sum("pg_slow_queries_total"), watch.sum("pg_slow_query_duration_seconds_count")
 
 
 def queryid(server: PostgresServer, like: str) -> str:
-    """The one of the statement with this text."""
+    """Return the queryid of the statement with this text."""
     query = f"SELECT queryid FROM pg_stat_statements WHERE query LIKE '{like}' AND query NOT LIKE '%queryid%'"
     return str(server.value(query))
 
 
-def test_a_query_of_some_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
-    server: PostgresServer, watch: Watch
-) -> None:
+def test_a_slow_query_is_logged_while_it_runs_and_when_it_ends(server: PostgresServer, watch: Watch) -> None:
     before = counted(watch)
     with background(
         server, "SELECT n, 'hunter2', pg_sleep(4) FROM orders WHERE n = 7 LIMIT 1", application_name="shop"
@@ -119,7 +117,7 @@ def test_a_query_of_some_seconds_is_told_of_while_it_runs_and_when_it_has_ended(
     assert watch.value("pg_slow_queries_running", datname="postgres") == 0
 
 
-def test_a_cancelled_query_ends_and_is_counted_once(server: PostgresServer, watch: Watch) -> None:
+def test_a_canceled_query_is_logged_as_ended_and_counted_once(server: PostgresServer, watch: Watch) -> None:
     before = counted(watch)
     with background(server, "SELECT 'cancelled', pg_sleep(600)", application_name="cancelled") as session:
         until(lambda: watch.events(SLOW, application="cancelled", state="running"))
@@ -132,7 +130,9 @@ def test_a_cancelled_query_ends_and_is_counted_once(server: PostgresServer, watc
     assert counted(watch) == (before[0] + 1, before[1] + 1)
 
 
-def test_a_query_whose_session_is_killed_ends_and_is_counted_once(server: PostgresServer, watch: Watch) -> None:
+def test_a_query_of_a_terminated_session_is_logged_as_ended_and_counted_once(
+    server: PostgresServer, watch: Watch
+) -> None:
     before = counted(watch)
     with background(server, "SELECT 'killed', pg_sleep(600)", application_name="killed") as session:
         until(lambda: watch.events(SLOW, application="killed", state="running"))
@@ -144,10 +144,8 @@ def test_a_query_whose_session_is_killed_ends_and_is_counted_once(server: Postgr
     assert counted(watch) == (before[0] + 1, before[1] + 1)
 
 
-def test_sessions_that_run_the_same_statement_at_once_are_each_counted_once(
-    server: PostgresServer, watch: Watch
-) -> None:
-    """Some are seen running, others begin and end between two runs: each is one."""
+def test_concurrent_runs_of_the_same_statement_are_each_counted_once(server: PostgresServer, watch: Watch) -> None:
+    """Some are seen running, others start and end between two runs: each is counted once."""
     before = counted(watch)
     lengths = (1.2, 1.4, 1.7, 2.0, 2.3, 2.6, 3.1)
     with contextlib.ExitStack() as stack:
@@ -157,7 +155,7 @@ def test_sessions_that_run_the_same_statement_at_once_are_each_counted_once(
             )
             for number, length in enumerate(lengths)
         ]
-        # A session that is gone has not told when its query ended.
+        # When the query of a closed session ended is unknown.
         until(lambda: counted(watch)[0] >= before[0] + len(lengths))
     watch.cycles(3)
 
@@ -169,9 +167,7 @@ def test_sessions_that_run_the_same_statement_at_once_are_each_counted_once(
                 assert length <= event["duration_seconds"] <= sessions[number].seconds[0]
 
 
-def test_a_slow_query_in_a_session_that_goes_on_with_another_has_its_own_duration(
-    server: PostgresServer, watch: Watch
-) -> None:
+def test_consecutive_queries_of_a_session_have_separate_durations(server: PostgresServer, watch: Watch) -> None:
     with background(
         server, "SELECT 'first', 1, pg_sleep(3)", "SELECT 'second', pg_sleep(0.5)", application_name="busy"
     ) as session:
@@ -181,7 +177,7 @@ def test_a_slow_query_in_a_session_that_goes_on_with_another_has_its_own_duratio
     assert 3 <= finished["duration_seconds"] <= session.seconds[0]
 
 
-def test_a_blocked_session_is_told_of_once_with_who_blocks_it(server: PostgresServer, watch: Watch) -> None:
+def test_a_blocked_session_is_logged_once_with_its_blocker(server: PostgresServer, watch: Watch) -> None:
     blocked, began = "postgres.blocked", time.time()
     with server.connect(application_name="holder") as holder:
         holding = holder.info.backend_pid
@@ -212,7 +208,7 @@ def test_a_blocked_session_is_told_of_once_with_who_blocks_it(server: PostgresSe
     assert watch.series("pg_blocked_sessions_oldest_timestamp_seconds", datname="postgres") == []
 
 
-def test_a_query_that_runs_while_the_server_hangs_is_told_of_once(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_query_that_runs_while_the_server_hangs_is_logged_once(server: PostgresServer, tmp_path: Path) -> None:
     target = {"dsn": server.dsn(), "timeout": "2s"}
     with (
         watching(tmp_path, config(target, interval="500ms")) as watch,
@@ -232,7 +228,7 @@ def test_a_query_that_runs_while_the_server_hangs_is_told_of_once(server: Postgr
         assert counted(watch) == (1, 1)
 
 
-def test_a_query_between_two_runs_is_told_of_from_the_statements(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_query_between_two_runs_is_logged_from_pg_stat_statements(server: PostgresServer, tmp_path: Path) -> None:
     settings = config({"dsn": server.dsn()}, interval="2s", thresholds={"slow_query": "200ms"})
     with watching(tmp_path, settings) as watch:
         with between_two_runs(watch):
@@ -254,7 +250,7 @@ def test_a_query_between_two_runs_is_told_of_from_the_statements(server: Postgre
         assert watch.value("pg_slow_query_duration_seconds_sum", user="postgres") == pytest.approx(took)
 
 
-def test_a_changed_threshold_takes_effect_with_the_reload(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_changed_threshold_takes_effect_on_reload(server: PostgresServer, tmp_path: Path) -> None:
     def settings(threshold: str) -> str:
         return config({"dsn": server.dsn()}, interval="500ms", thresholds={"slow_query": threshold})
 
@@ -274,7 +270,9 @@ def test_a_changed_threshold_takes_effect_with_the_reload(server: PostgresServer
         assert 0.3 <= event["duration_seconds"] <= session.seconds[0]
 
 
-def test_a_flood_of_slow_queries_is_told_of_in_part_and_counted_in_full(server: PostgresServer, tmp_path: Path) -> None:
+def test_a_flood_of_slow_queries_is_logged_in_part_and_counted_completely(
+    server: PostgresServer, tmp_path: Path
+) -> None:
     settings = config({"dsn": server.dsn()}, interval="2s", thresholds={"slow_query": "1ms"})
     with watching(tmp_path, settings) as watch:
         with between_two_runs(watch), server.connect() as connection:
@@ -284,5 +282,5 @@ def test_a_flood_of_slow_queries_is_told_of_in_part_and_counted_in_full(server: 
 
         assert counted(watch) == (250, 250)
         told = len(watch.events(SLOW))
-        assert 0 < told <= 200  # a hundred in each run, of which there may be two: the agent may have been at it
+        assert 0 < told <= 200  # 100 in each run; there may be two if one had already started
         assert watch.value("pg_slow_query_events_dropped_total") == 250 - told

@@ -1,4 +1,4 @@
-"""Texts of 256 KiB that make a backtracking engine slow, each for another reason."""
+"""Texts of 256 KiB that make a backtracking engine slow, each for a different reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SIZE = 256 * 1024
 
-#: Far above the 50 ms that the slowest one takes, and far below the minutes of a blow-up.
+#: Far above the 50 ms of the slowest one, and far below the minutes of catastrophic backtracking.
 BLOW_UP = 10.0
 
 PARTS = (
@@ -43,7 +43,7 @@ TEXTS = tuple(part * (SIZE // len(part.encode())) for part in PARTS)
 
 
 def cpu_seconds(action: Callable[[], object]) -> float:
-    """CPU time that this thread needs for an action."""
+    """Return the CPU time that this thread needs for an action."""
     before = time.thread_time()
     action()
     return time.thread_time() - before

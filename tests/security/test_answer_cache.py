@@ -1,4 +1,4 @@
-"""What scrapes ask for cannot make the agent keep any amount of answers."""
+"""Scrapes cannot make the agent cache an unlimited amount of responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def board_with(names: Iterable[str]) -> Board:
     return board
 
 
-def test_the_names_of_collectors_in_any_order_are_one_answer() -> None:
+def test_collector_names_in_any_order_share_one_cached_response() -> None:
     board = board_with("abcd")
     bodies = {
         board.parts(Selection(names), openmetrics=False, compress=False)[0]
@@ -45,14 +45,14 @@ def test_the_names_of_collectors_in_any_order_are_one_answer() -> None:
     assert len(board._answers) == 1
 
 
-def test_an_answer_for_some_collectors_is_not_that_for_all_or_for_a_target() -> None:
+def test_responses_for_selected_collectors_all_collectors_and_a_target_are_distinct() -> None:
     board = board_with("ab")
     asked = (Selection(), Selection(("a",)), Selection(("b",)), Selection(target="a"), Selection(("a",), "a"))
     assert len({board.parts(selection, openmetrics=False, compress=False)[0] for selection in asked}) == 4
     assert len(board._answers) == 5
 
 
-def test_kept_answers_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_responses_are_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"c{number}" for number in range(8)]
     board = board_with(names)
     monkeypatch.setattr(board_module, "_MAX_CACHED_BYTES", 200_000)
@@ -62,4 +62,4 @@ def test_kept_answers_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> N
         assert sum(len(answer.body) for answer in board._answers.values()) <= 200_000
     monkeypatch.setattr(board_module, "_MAX_CACHED_BYTES", 1)
     board.parts(Selection(), openmetrics=False, compress=False)
-    assert len(board._answers) == 1  # the answer that a scraper gets each time is kept, however large
+    assert len(board._answers) == 1  # the full response to a scraper is always cached, however large

@@ -1,4 +1,4 @@
-"""Certificates: their expiry is known, and no kind of file ends their reloading."""
+"""Certificates: their expiry is exported, and no kind of file stops reloading."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def expiry_of(file: WebConfigFile) -> list[float]:
     ]
 
 
-def test_an_expired_certificate_is_a_metric_a_warning_and_a_problem(
+def test_an_expired_certificate_is_exported_logged_and_listed_as_a_problem(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificate, _ = authority.issue("web", days=-2)
@@ -79,9 +79,7 @@ def test_check_fails_for_an_expired_certificate(authority: Authority, tmp_path: 
         assert ("certificate expired" in ended.stdout) == (state == "failed")
 
 
-def test_the_expiry_is_that_of_the_certificate_of_a_chain_that_expires_first(
-    authority: Authority, tmp_path: Path
-) -> None:
+def test_the_expiry_of_a_chain_is_that_of_the_first_certificate_to_expire(authority: Authority, tmp_path: Path) -> None:
     leaf, _ = authority.issue("web", days=9)
     issuer = x509.load_pem_x509_certificate(authority.file.read_bytes()).not_valid_after_utc
     leaf.write_bytes(leaf.read_bytes() + authority.file.read_bytes())
@@ -94,7 +92,7 @@ def test_without_tls_there_is_no_expiry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [-9, 1, 20_000, 100_000])
-def test_an_expiry_in_any_century_is_read(authority: Authority, days: int) -> None:
+def test_an_expiry_in_any_century_is_parsed(authority: Authority, days: int) -> None:
     certificate = authority.issue("web", days=days)[0].read_bytes()
     expected = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
     assert earliest_expiry(certificate) == expected.timestamp()
@@ -102,13 +100,13 @@ def test_an_expiry_in_any_century_is_read(authority: Authority, days: int) -> No
 
 
 @given(st.binary())
-def test_what_is_no_certificate_has_no_expiry(data: bytes) -> None:
+def test_a_file_that_is_not_a_certificate_has_no_expiry(data: bytes) -> None:
     assert earliest_expiry(data) is None
     assert earliest_expiry(ssl.DER_cert_to_PEM_cert(data).encode()) is None
 
 
 @pytest.mark.parametrize("name", ["web.crt", "web.yml"])
-def test_a_pipe_in_place_of_a_file_is_an_error_and_reloading_goes_on(
+def test_a_pipe_instead_of_a_file_is_an_error_and_reloading_continues(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     authority.issue("web")
@@ -134,7 +132,7 @@ def test_a_pipe_in_place_of_a_file_is_an_error_and_reloading_goes_on(
         assert ssl.get_server_certificate(("127.0.0.1", server.port)) != old
 
 
-def test_a_pipe_is_refused_at_the_start(authority: Authority, tmp_path: Path) -> None:
+def test_a_pipe_is_rejected_at_startup(authority: Authority, tmp_path: Path) -> None:
     authority.issue("web")
     (tmp_path / "web.key").unlink()
     os.mkfifo(tmp_path / "web.key")
@@ -142,7 +140,7 @@ def test_a_pipe_is_refused_at_the_start(authority: Authority, tmp_path: Path) ->
         WebConfigFile(tmp_path / "web.yml")
 
 
-def test_a_file_system_that_hangs_is_reported_and_reloading_goes_on_afterwards(
+def test_a_hanging_file_system_is_reported_and_reloading_continues_afterwards(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority.issue("web")

@@ -1,4 +1,4 @@
-"""Text of servers, log lines and files cannot act on a terminal, and files that are not metrics are not quoted."""
+"""Text from servers, logs and files cannot control a terminal, and files without metrics are not quoted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from security.hostile_texts import BLOW_UP, SIZE, cpu_seconds
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Clears the screen, sets the title, goes up a line, turns text around, and ends as a line of its own.
+#: Clears the screen, sets the title, moves up a line, reverses text, and ends with a separate line.
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b1A\r\u202egnp\u2028end"
 ESCAPED = r"\x1b[2J\x1b]0;owned\x07\x9b1A\r\u202egnp\u2028end"
 
@@ -32,18 +32,18 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_control_characters_become_escapes() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable(HOSTILE) == ESCAPED
     assert printable("ö\tü\n 日本 👩‍💻 \udcff") == "ö\tü\n 日本 👩\u200d💻 \\udcff"
     assert printable_line("a\n\tb") == r"a\n\tb"
 
 
-def test_a_table_of_the_command_line_shows_them_as_escapes() -> None:
+def test_command_line_tables_escape_control_characters() -> None:
     assert table(("A",), [(HOSTILE + "\n",)]) == f"A\n{ESCAPED}\\n\n"
 
 
 @pytest.mark.parametrize("line", [HOSTILE, '{"message": "\x1b[2J"}'])
-def test_logs_tail_shows_them_as_escapes(tmp_path: Path, line: str) -> None:
+def test_logs_tail_escapes_control_characters(tmp_path: Path, line: str) -> None:
     (tmp_path / "app.log").write_text(f"{line}\n")
     settings = LogsSettings.model_validate(
         {
@@ -57,7 +57,7 @@ def test_logs_tail_shows_them_as_escapes(tmp_path: Path, line: str) -> None:
     assert all(one.isprintable() for one in out.getvalue().split("\n"))
 
 
-def test_the_lines_of_a_record_are_not_taken_for_other_records(tmp_path: Path) -> None:
+def test_the_lines_of_a_record_cannot_be_mistaken_for_other_records(tmp_path: Path) -> None:
     (tmp_path / "app.log").write_text('first\n2026-01-01T00:00:00 {job="forged"}\n')
     settings = LogsSettings.model_validate(
         {
@@ -70,7 +70,7 @@ def test_the_lines_of_a_record_are_not_taken_for_other_records(tmp_path: Path) -
     assert [line[:4] == "    " for line in out.getvalue().splitlines()] == [False, True, True]
 
 
-def test_logs_quarantine_shows_them_as_escapes(tmp_path: Path) -> None:
+def test_logs_quarantine_escapes_control_characters(tmp_path: Path) -> None:
     Quarantine(tmp_path).add("loki", [("why", {"job": HOSTILE}, ["1", HOSTILE])])
     out = io.StringIO()
     show_quarantine(tmp_path, out)
@@ -79,7 +79,7 @@ def test_logs_quarantine_shows_them_as_escapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_the_log_shows_them_as_escapes(stream: type[io.StringIO]) -> None:
+def test_the_log_escapes_control_characters(stream: type[io.StringIO]) -> None:
     root = logging.getLogger()
     handlers, level, out = root.handlers[:], root.level, stream()
     try:
@@ -106,7 +106,7 @@ def test_the_log_shows_them_as_escapes(stream: type[io.StringIO]) -> None:
         "a 1\nSECRET",
     ],
 )
-def test_a_link_in_the_textfile_folder_does_not_show_what_it_leads_to(
+def test_a_symlink_in_the_textfile_folder_does_not_reveal_its_target(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "shadow").write_text(content)
@@ -121,7 +121,7 @@ def test_a_link_in_the_textfile_folder_does_not_show_what_it_leads_to(
 @pytest.mark.parametrize(
     "line", ["a{" + "}" * SIZE + " x y z", "a{" * (SIZE // 2), 'a{b="' + "\\" * SIZE, "a{b=" * (SIZE // 4)]
 )
-def test_no_line_of_a_textfile_keeps_the_collector_busy(line: str) -> None:
+def test_no_textfile_line_causes_catastrophic_backtracking(line: str) -> None:
     def run() -> None:
         with pytest.raises(ValueError, match="line 1"):
             list(parse(f"{line}\n", os.devnull))

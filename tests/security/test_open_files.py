@@ -1,4 +1,4 @@
-"""Neither clients nor log files nor targets take all file descriptors."""
+"""Clients, log files and targets cannot exhaust the file descriptors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 600
 
 
 def limited(limits: str, *arguments: str) -> list[str]:
-    """A command with these limits of `ulimit`."""
+    """Return a command that runs with these `ulimit` limits."""
     return ["sh", "-c", f"{limits} && exec {shlex.join(deckwatch_command(*arguments))}"]
 
 
@@ -45,7 +45,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_limit_that_is_too_low_is_reported_before_the_start(tmp_path: Path, command: str) -> None:
+def test_a_limit_that_is_too_low_is_reported_before_startup(tmp_path: Path, command: str) -> None:
     (tmp_path / "deckwatch.yml").write_text("exporters: {system: {}}\n")
     ended = subprocess.run(
         limited("ulimit -n 64", command, "--state-dir", str(tmp_path)), cwd=tmp_path, capture_output=True, text=True
@@ -57,7 +57,7 @@ def test_a_limit_that_is_too_low_is_reported_before_the_start(tmp_path: Path, co
     )
 
 
-def test_many_followed_files_and_silent_clients_leave_room_for_a_scrape(tmp_path: Path) -> None:
+def test_a_scrape_works_despite_many_followed_files_and_idle_clients(tmp_path: Path) -> None:
     logs = tmp_path / "app"
     logs.mkdir()
     for number in range(MANY):
@@ -80,7 +80,7 @@ def test_many_followed_files_and_silent_clients_leave_room_for_a_scrape(tmp_path
         assert value(program, "deckwatch_log_spool_write_failures_total") == 0
 
 
-def test_the_entries_of_the_log_files_share_a_quarter_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_file_entries_share_a_quarter_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     assert [log_files(rules) for rules in (1, 2, 16, 1000)] == [256, 128, 16, 1]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""A flood of wrong passwords delays the rightful clients, and never locks them out."""
+"""A flood of wrong passwords may delay legitimate clients but never locks them out."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def login(server: Server, user: str, password: str) -> int:
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The passwords that bcrypt was asked about, in order."""
+    """The passwords that bcrypt has checked, in order."""
     passwords: list[bytes] = []
     real = bcrypt.checkpw
 
@@ -58,7 +58,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @contextlib.contextmanager
 def guessing(server: Server, connections: int) -> Iterator[list[int]]:
-    """Connections that try one password after the other; the statuses of what they get."""
+    """Open connections that try one password after another; give the statuses of the responses."""
     statuses: list[int] = []
     stop = threading.Event()
 
@@ -112,7 +112,7 @@ def test_a_reload_forgets_no_password_whose_hash_has_not_changed(tmp_path: Path,
 
 
 class Gate:
-    """bcrypt that waits until the test lets it go on."""
+    """A bcrypt that waits until the test releases it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.order: list[bytes] = []
@@ -129,7 +129,7 @@ class Gate:
 
 async def ask(checks: PasswordChecks, password: str, address: str) -> asyncio.Task[bool]:
     task = asyncio.get_running_loop().create_task(checks.check("alice", password.encode(), b"hash", (), address))
-    await asyncio.sleep(0)  # it is in its queue now
+    await asyncio.sleep(0)  # it is queued now
     return task
 
 
@@ -155,7 +155,7 @@ def test_addresses_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(gate.order) == 100
 
 
-def test_a_client_does_not_wait_in_the_queue_of_another_that_sends_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_does_not_wait_in_the_queue_of_another_with_the_same_password(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
 
     async def main() -> None:
@@ -171,7 +171,7 @@ def test_a_client_does_not_wait_in_the_queue_of_another_that_sends_the_same(monk
     assert gate.order.count(b"right") == 1
 
 
-def test_a_client_that_leaves_gives_up_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_disconnects_leaves_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     file = web_file(tmp_path, {"alice": hashed("x")})
     with serving(FakeWatch(), file, Limits(sweep=0.05)) as server:
@@ -202,7 +202,7 @@ def rounds(checks: list[bytes]) -> int:
     return sum(2 ** int(value[4:6]) for value in checks)
 
 
-def test_a_wrong_password_costs_the_same_for_every_user_known_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_costs_the_same_for_known_and_unknown_users(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[bytes] = []
     real = bcrypt.checkpw
 
@@ -224,7 +224,7 @@ def test_a_wrong_password_costs_the_same_for_every_user_known_or_not(monkeypatch
     assert set(costs.values()) == {2**7}
 
 
-def test_the_right_password_of_somebody_else_admits_no_unknown_user() -> None:
+def test_an_unknown_user_with_another_users_password_is_rejected() -> None:
     async def main() -> None:
         auth = BasicAuth({"alice": hashed("secret")}, PasswordChecks())
         for _ in range(2):
@@ -235,7 +235,7 @@ def test_the_right_password_of_somebody_else_admits_no_unknown_user() -> None:
     asyncio.run(main())
 
 
-def test_an_address_that_opens_many_connections_loses_its_own() -> None:
+def test_an_address_with_too_many_connections_loses_only_its_own() -> None:
     limits = Limits(connections=20, idle=60, sweep=0.05)
     with serving(FakeWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
         scraper = open_ones.enter_context(server.connect(source="127.0.0.2"))
@@ -246,7 +246,9 @@ def test_an_address_that_opens_many_connections_loses_its_own() -> None:
         assert scraper.recv(12) == b"HTTP/1.1 200"
 
 
-def test_a_password_that_bcrypt_would_cut_off_is_refused_with_the_reason(tmp_path: Path, checked: list[bytes]) -> None:
+def test_a_password_that_bcrypt_would_truncate_is_rejected_with_the_reason(
+    tmp_path: Path, checked: list[bytes]
+) -> None:
     with serving(FakeWatch(), web_file(tmp_path, {"alice": hashed("x" * 72)})) as server:
         assert login(server, "alice", "x" * 72) == 200
         for user in ("alice", "nobody"):

@@ -1,4 +1,4 @@
-"""No piece of a password becomes a host, a path or an option, and no error repeats one."""
+"""No part of a password is parsed as a host, a path or an option, and no error quotes one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from security.hostile_texts import BLOW_UP, PARTS, SIZE, cpu_seconds
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Pieces that no output may hold.
+#: Parts that no output may contain.
 PIECES = ("AAA", "BBB", "CCC")
 
 
@@ -37,7 +37,7 @@ AMBIGUOUS_DSNS = [
     "postgresql://u:AAA BBB@host/d",
     "postgresql://host:AAA/d",
 ]
-#: PgBouncer's are read by libpq when it connects.
+#: libpq parses PgBouncer DSNs when it connects.
 MALFORMED_DSNS = ["postgresql://host/d?password=AAA&BBB", "host=h password=AAA BBB"]
 AMBIGUOUS_LOKI_URLS = [
     "http://u:AAA/BBB@host:3100",
@@ -76,28 +76,28 @@ def _refused(folder: Path, exporters: object, logs: object = None) -> str:
 
 @pytest.mark.parametrize("dsn", AMBIGUOUS_DSNS)
 @pytest.mark.parametrize("exporter", ["postgres", "pgbouncer"])
-def test_an_ambiguous_dsn_is_refused_without_a_piece_of_it(tmp_path: Path, dsn: str, exporter: str) -> None:
+def test_an_ambiguous_dsn_is_rejected_without_being_quoted(tmp_path: Path, dsn: str, exporter: str) -> None:
     assert f"exporters.{exporter}[0].dsn" in _refused(tmp_path, {exporter: [{"name": "a", "dsn": dsn}]})
 
 
 @pytest.mark.parametrize("dsn", MALFORMED_DSNS)
-def test_a_malformed_dsn_is_refused_without_a_piece_of_it(tmp_path: Path, dsn: str) -> None:
+def test_a_malformed_dsn_is_rejected_without_being_quoted(tmp_path: Path, dsn: str) -> None:
     assert "exporters.postgres[0].dsn" in _refused(tmp_path, {"postgres": [{"name": "a", "dsn": dsn}]})
 
 
 @pytest.mark.parametrize("url", AMBIGUOUS_LOKI_URLS)
-def test_an_ambiguous_url_of_loki_is_refused_without_a_piece_of_it(tmp_path: Path, url: str) -> None:
+def test_an_ambiguous_loki_url_is_rejected_without_being_quoted(tmp_path: Path, url: str) -> None:
     assert "logs.loki.url" in _refused(tmp_path, {}, {"loki": {"url": url}})
     assert "logs.loki[0].url" in _refused(tmp_path, {}, {"loki": [{"url": url}]})
 
 
 @pytest.mark.parametrize("url", AMBIGUOUS_REDIS_URLS)
-def test_an_ambiguous_url_of_redis_is_refused_without_a_piece_of_it(tmp_path: Path, url: str) -> None:
+def test_an_ambiguous_redis_url_is_rejected_without_being_quoted(tmp_path: Path, url: str) -> None:
     assert "exporters.redis[0].url" in _refused(tmp_path, {"redis": [{"name": "a", "url": url}]})
 
 
 @pytest.mark.parametrize("url", [*AMBIGUOUS_LOKI_URLS])
-def test_a_url_from_the_environment_is_not_repeated_either(url: str) -> None:
+def test_an_invalid_url_from_the_environment_is_not_quoted(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, {"LOKI_URL": url}, Registry.installed())
     assert not any(piece in str(caught.value) for piece in PIECES)
@@ -116,14 +116,14 @@ def test_a_url_from_the_environment_is_not_repeated_either(url: str) -> None:
         "host=h user=u password='a b'",
     ],
 )
-def test_clear_dsns_are_accepted(tmp_path: Path, dsn: str) -> None:
+def test_unambiguous_dsns_are_accepted(tmp_path: Path, dsn: str) -> None:
     assert load(tmp_path, {"postgres": [{"name": "a", "dsn": dsn}]}).targets
 
 
 @pytest.mark.parametrize(
     "url", ["http://u:p%40ss%2F@host:3100/loki?x=y", "https://[::1]:3100", "http://h", "https://u@h/prefix/"]
 )
-def test_clear_urls_are_accepted(tmp_path: Path, url: str) -> None:
+def test_unambiguous_urls_are_accepted(tmp_path: Path, url: str) -> None:
     assert load(tmp_path, {}, {"loki": {"url": url}}).logs is not None
 
 
@@ -138,7 +138,7 @@ def test_clear_urls_are_accepted(tmp_path: Path, url: str) -> None:
     ],
 )
 @pytest.mark.parametrize("key", ["password", "password_file"])
-def test_a_password_in_the_url_and_another_one_are_refused(
+def test_a_second_password_besides_that_in_the_url_is_rejected(
     tmp_path: Path, exporters: dict[str, list[dict[str, str]]], loki: dict[str, str] | None, key: str
 ) -> None:
     (tmp_path / "secret").write_text("BBB\n")
@@ -165,7 +165,7 @@ def test_an_error_shows_a_text_without_its_secrets(text: str, clean: str) -> Non
 
 
 @pytest.mark.parametrize("part", [*PARTS, "pass", "pass-", "a:", "a:a@", "//", "://", "=", "pass ", "pass = "])
-def test_no_value_of_a_config_keeps_its_redaction_busy(part: str) -> None:
+def test_no_config_value_slows_down_its_redaction(part: str) -> None:
     text = part * (SIZE // len(part))
     assert cpu_seconds(lambda: redacted(text)) < BLOW_UP
     assert shown(("x",), text) == "a text of more than 1000 characters"

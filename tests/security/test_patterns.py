@@ -1,4 +1,4 @@
-"""No log line and no pattern of a user can keep the agent busy."""
+"""Log lines and user-defined patterns cannot cause catastrophic backtracking."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parsed(text: str, **settings: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_line_keeps_a_rule_busy(rule: str) -> None:
+def test_no_line_slows_down_a_rule(rule: str) -> None:
     for part, text in zip(PARTS, TEXTS, strict=True):
         assert cpu_seconds(lambda text=text: parsed(text, **RULES[rule])) < BLOW_UP, part  # type: ignore[misc]  # a lambda with a default has no type
 
@@ -50,17 +50,17 @@ def test_no_line_keeps_a_rule_busy(rule: str) -> None:
     "part",
     ["1", "a", "{", "entry for stream '{", "stream '{a=\"", "total ignored: 1 out of 2 for stream: {", 'a="\\'],
 )
-def test_no_answer_of_loki_keeps_the_shipping_busy(part: str) -> None:
+def test_no_loki_response_slows_down_shipping(part: str) -> None:
     for text in (part * (SIZE // len(part)), 'total ignored: 1 out of 1 for stream: {a="' + part * (SIZE // len(part))):
         assert cpu_seconds(lambda text=text: parse(text)) < BLOW_UP  # type: ignore[misc]  # a lambda with a default has no type
 
 
-def test_an_answer_of_loki_with_a_number_of_many_digits_tells_nothing() -> None:
+def test_a_loki_response_with_an_oversized_number_is_ignored() -> None:
     text = f"stream '{{a=\"b\"}}' has structured metadata too large: '{'1' * 10_000}' bytes"
     assert parse(text) == Refusals()
 
 
-def test_a_key_of_redis_does_not_keep_its_group_busy() -> None:
+def test_no_redis_key_slows_down_its_grouping() -> None:
     settings = KeyGroupSettings(patterns=(Pattern("^(a+)+$"), Pattern(r"(\w+\s?)*!")))
     assert cpu_seconds(lambda: group_name("a" * SIZE + "?", settings)) < BLOW_UP
 
@@ -86,7 +86,7 @@ def test_a_redaction_that_takes_too_long_hides_the_rest_of_the_line() -> None:
         ("(a", "missing )"),
     ],
 )
-def test_an_expression_that_re2_does_not_accept_is_reported_with_its_place(
+def test_an_expression_that_re2_does_not_support_is_reported_with_its_location(
     tmp_path: Path, pattern: str, construct: str
 ) -> None:
     config = tmp_path / "deckwatch.yml"
@@ -121,19 +121,19 @@ def test_an_expression_that_re2_does_not_accept_is_reported_with_its_place(
         assert problem.file == str(config)
 
 
-def test_an_expression_that_needs_too_much_is_refused() -> None:
+def test_an_expression_that_needs_too_much_memory_is_rejected() -> None:
     with pytest.raises(ValueError, match="a shorter regular expression, or one with smaller repeats"):
         Pattern(r"\pL{1,10}")
 
 
-def test_expressions_that_are_searched_for_together_find_what_each_of_them_finds() -> None:
+def test_combined_expressions_find_the_same_matches_as_separate_ones() -> None:
     patterns = [Pattern(text) for text in ("plain", r"^\d+$", "é+", "(?i)LOUD", r"\pL{3}$", "a.c")]
     for text in ("", "a plain text", "123", "123 ", "café", "loud", "abc", "a\nc", "Ünïcödetëxt", "\udcff"):
         assert AnyOf(patterns).search(text) == any(one.search(text) for one in patterns)
     assert not AnyOf([]).search("text")
 
 
-def test_more_expressions_than_fit_into_one_pass_find_all_the_same() -> None:
+def test_more_expressions_than_fit_into_one_pass_find_the_same_matches() -> None:
     patterns = [Pattern(rf"\pL{{3}}{number}$") for number in range(20)]
     together = AnyOf(patterns)
     assert all(together.search(f"abc{number}") for number in range(20))
@@ -145,7 +145,7 @@ def test_more_expressions_than_fit_into_one_pass_find_all_the_same() -> None:
     [
         ("b", "abc", "a*c"),
         ("é.", "caféé ñ", "caf* ñ"),
-        (r"\d*", "a12b", "a*b"),  # an empty match hides nothing
+        (r"\d*", "a12b", "a*b"),  # an empty match redacts nothing
         ("x$", "xx", "x*"),
         ("[^a]", "a\udcffa", "a*a"),
     ],
@@ -154,7 +154,7 @@ def test_matches_are_replaced(pattern: str, text: str, replaced: str) -> None:
     assert Pattern(pattern).replaced(text, "*") == replaced
 
 
-def test_equal_expressions_are_equal_settings() -> None:
+def test_settings_with_equal_expressions_are_equal() -> None:
     before, after = (FileSettings(path="/x", drop=[{"matches": "a+"}]) for _ in range(2))
     assert before == after
     assert hash(Pattern("a")) == hash(Pattern("a"))

@@ -1,4 +1,4 @@
-"""Requests that are for another server, from another site, or ambiguous."""
+"""Requests for another server, from another site, or with ambiguous content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def on_loopback(watch: FakeWatch, *allowed: str, lifecycle: bool = False) -> Ite
 
 
 def answer(server: Server, request: str, body: bytes = b"") -> bytes:
-    """All that the server sends until it closes the connection, or until the end of the first answer."""
+    """Return everything the server sends until it closes the connection or the first response ends."""
     with server.connect() as client, contextlib.suppress(ConnectionResetError):
         client.settimeout(30)
         client.sendall(request.replace("\n", "\r\n").encode() + body)
@@ -41,7 +41,7 @@ def answer(server: Server, request: str, body: bytes = b"") -> bytes:
         *((host, 421) for host in ("evil.example:9797", "notlocalhost", "127.1", "0x7f000001", "[evil]", "a.example")),
     ],
 )
-def test_a_loopback_listener_answers_to_its_own_names_only(host: str, status: int) -> None:
+def test_a_loopback_listener_accepts_only_its_own_host_names(host: str, status: int) -> None:
     watch = FakeWatch()
     with on_loopback(watch, "metrics.example") as server, server.client() as client:
         for path in ("/metrics", "/", "/api/v1/status", "/-/healthy", "/nothing"):
@@ -50,7 +50,7 @@ def test_a_loopback_listener_answers_to_its_own_names_only(host: str, status: in
     assert bool(watch.asked) == (status == 200)
 
 
-def test_without_a_loopback_listener_every_name_is_answered() -> None:
+def test_other_listeners_accept_every_host_name() -> None:
     with serving(FakeWatch()) as server, server.client() as client:
         assert client.get("/metrics", headers={"host": "metrics.example"}).status_code == 200
 
@@ -93,20 +93,20 @@ def test_a_page_of_another_site_cannot_reload_the_config(headers: dict[str, str]
         ("ftp://localhost/metrics", 404),
     ],
 )
-def test_a_whole_url_as_target_is_answered_for_the_host_in_it(target: str, status: int) -> None:
+def test_an_absolute_request_url_determines_the_host(target: str, status: int) -> None:
     with on_loopback(FakeWatch()) as server:
         got = answer(server, f"GET {target} HTTP/1.1\nHost: localhost\nConnection: close\n\n")
     assert got.startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_the_host_header_does_not_stand_in_for_the_host_of_a_whole_url() -> None:
+def test_the_host_header_does_not_override_the_host_of_an_absolute_url() -> None:
     with on_loopback(FakeWatch()) as server:
         request = "GET http://localhost/metrics HTTP/1.1\nHost: evil.example\nConnection: close\n\n"
         assert answer(server, request).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("order", [("Content-Length: 5", "Transfer-Encoding: chunked"), None], ids=["CL.TE", "TE.CL"])
-def test_a_request_with_two_body_lengths_ends_the_connection(order: tuple[str, str] | None) -> None:
+def test_a_request_with_two_body_lengths_closes_the_connection(order: tuple[str, str] | None) -> None:
     first, second = order or ("Transfer-Encoding: chunked", "Content-Length: 5")
     watch = FakeWatch()
     with serving(watch, limits=Limits(idle=3600, sweep=0.05)) as server, server.connect() as client:

@@ -1,4 +1,4 @@
-"""Clients that read their answers slowly, or not at all, cost little memory and lock nobody out."""
+"""Clients that read responses slowly or not at all use little memory and do not lock out others."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from deckwatch.collection.board import Selection
 
 MEGABYTE = 1024 * 1024
-BODY = 8 * MEGABYTE  # more than the kernel takes for a client that does not read
+BODY = 8 * MEGABYTE  # more than the kernel buffers for a client that does not read
 LIMITS = Limits(idle=60, write=60, sweep=0.05, response_bytes=3 * BODY)
 
 
 class ChangingWatch(FakeWatch):
-    """An agent with other measurements at each scrape."""
+    """An agent whose metrics differ at each scrape."""
 
     def scrape(self, selection: Selection, openmetrics: bool, compress: bool, client: str) -> Sequence[bytes]:
         super().scrape(selection, openmetrics, compress, client)
@@ -30,7 +30,7 @@ class ChangingWatch(FakeWatch):
 
 
 def ask(server: Server, open_ones: contextlib.ExitStack, source: str = "") -> tuple[socket.socket, bytes]:
-    """A client that reads the first line of its answer and no more."""
+    """A client that reads only the first line of its response."""
     client = open_ones.enter_context(server.connect(source))
     client.settimeout(30)
     client.sendall(GET)
@@ -50,7 +50,7 @@ def read_all(client: socket.socket) -> int:
     return received
 
 
-def test_answers_share_their_body() -> None:
+def test_responses_share_their_body() -> None:
     watch = FakeWatch(b"x" * BODY)
     with serving(watch, limits=LIMITS) as server, contextlib.ExitStack() as open_ones:
         before = resident()
@@ -58,7 +58,7 @@ def test_answers_share_their_body() -> None:
         assert resident() - before < 4 * BODY
 
 
-def test_many_slow_readers_of_changing_answers_hold_a_limited_number_of_bytes() -> None:
+def test_many_slow_readers_of_changing_responses_hold_a_limited_number_of_bytes() -> None:
     limits = Limits(idle=60, write=60, sweep=0.05)
     with serving(ChangingWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
         before = resident()
@@ -67,7 +67,7 @@ def test_many_slow_readers_of_changing_answers_hold_a_limited_number_of_bytes() 
         assert resident() - before < 2 * limits.response_bytes
 
 
-def test_beyond_the_limit_a_client_is_told_to_try_again_and_served_when_there_is_room() -> None:
+def test_beyond_the_limit_a_client_must_retry_and_is_served_once_memory_is_free() -> None:
     with serving(ChangingWatch(), limits=LIMITS) as server, contextlib.ExitStack() as open_ones:
         first = [ask(server, open_ones) for _ in range(2)]
         refused = open_ones.enter_context(server.connect())
@@ -95,7 +95,7 @@ def test_slow_readers_at_one_address_do_not_lock_out_another() -> None:
         assert read_all(scraper) >= BODY
 
 
-def test_small_answers_and_other_pages_are_served_beyond_the_limit() -> None:
+def test_small_responses_and_other_pages_are_served_beyond_the_limit() -> None:
     with serving(ChangingWatch(), limits=LIMITS) as server, contextlib.ExitStack() as open_ones:
         while ask(server, open_ones)[1] == b"HTTP/1.1 200":
             pass
@@ -105,7 +105,7 @@ def test_small_answers_and_other_pages_are_served_beyond_the_limit() -> None:
             assert client.head("/metrics").status_code == 200
 
 
-def test_an_answer_that_has_taken_long_gives_way() -> None:
+def test_a_long_running_response_is_aborted_to_free_memory() -> None:
     limits = Limits(idle=60, write=0.0, sweep=3600, response_bytes=3 * BODY)
     with serving(ChangingWatch(), limits=limits) as server, contextlib.ExitStack() as open_ones:
         assert [ask(server, open_ones)[1] for _ in range(10)] == [b"HTTP/1.1 200"] * 10

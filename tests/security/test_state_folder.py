@@ -1,4 +1,4 @@
-"""What is in the state folder is for the agent's user alone."""
+"""Only the agent's user has access to the state folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """The permissions of everything below a folder."""
+    """Return the permissions of everything below a folder."""
     return {
         os.path.relpath(f"{place}/{name}", folder): stat.S_IMODE(os.lstat(f"{place}/{name}").st_mode)
         for place, folders, files in os.walk(folder)
@@ -48,7 +48,7 @@ def opened(path: Path) -> Spool:
     return Spool(path, 2**20, "drop_oldest", 2**16, lambda _payload, _reason: None)
 
 
-def test_the_folders_and_files_of_the_state_are_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_state_folders_and_files_are_private_regardless_of_the_umask(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "logs"
     spool = opened(folder / "spool")
     spool.append(b"payload")
@@ -63,7 +63,7 @@ def test_the_folders_and_files_of_the_state_are_private_whatever_the_umask(tmp_p
     assert all(mode == (0o700 if (tmp_path / name).is_dir() else 0o600) for name, mode in found.items()), found
 
 
-def test_a_folder_that_others_could_read_is_tightened(tmp_path: Path) -> None:
+def test_a_folder_readable_by_others_is_made_private(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
     folder.chmod(0o777)
@@ -73,7 +73,7 @@ def test_a_folder_that_others_could_read_is_tightened(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("foreign", ["parent", "folder", "file"])
-def test_what_belongs_to_another_user_is_refused(tmp_path: Path, foreign: str) -> None:
+def test_a_folder_or_file_owned_by_another_user_is_rejected(tmp_path: Path, foreign: str) -> None:
     parent = tmp_path / "state"
     folder = parent / "spool"
     make_private_folder(folder)
@@ -87,7 +87,7 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, foreign: str) -
         opened(folder)
 
 
-def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_symlink_instead_of_the_folder_is_rejected(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     make_private_folder(elsewhere)
     (tmp_path / "spool").symlink_to(elsewhere)
@@ -97,7 +97,7 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lock", "0000000000000001.log", "loki.ack"])
-def test_a_link_in_the_spool_is_not_followed(tmp_path: Path, name: str) -> None:
+def test_a_symlink_in_the_spool_is_not_followed(tmp_path: Path, name: str) -> None:
     victim, folder = tmp_path / "victim", tmp_path / "spool"
     victim.write_bytes(b"precious")
     make_private_folder(folder)
@@ -107,7 +107,7 @@ def test_a_link_in_the_spool_is_not_followed(tmp_path: Path, name: str) -> None:
     assert victim.read_bytes() == b"precious"
 
 
-def test_a_link_for_the_checkpoint_or_the_quarantine_is_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_instead_of_the_checkpoint_or_the_quarantine_is_not_followed(tmp_path: Path) -> None:
     victim, folder = tmp_path / "victim", tmp_path / "logs"
     victim.write_bytes(b"precious")
     make_private_folder(folder)
@@ -125,14 +125,14 @@ def test_a_link_for_the_checkpoint_or_the_quarantine_is_not_followed(tmp_path: P
     assert victim.read_bytes() == b"precious"
 
 
-def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "pipe").chmod(0o600)
     with pytest.raises(NotPrivateError, match="not a regular file"):
         open_private(tmp_path / "pipe", os.O_RDONLY)
 
 
-def test_the_agent_says_that_it_does_not_use_such_a_state_folder(tmp_path: Path) -> None:
+def test_the_agent_reports_that_it_does_not_use_an_unsafe_state_folder(tmp_path: Path) -> None:
     make_private_folder(tmp_path / "elsewhere")
     (tmp_path / "logs").symlink_to(tmp_path / "elsewhere")
     settings = LogsSettings(loki={"url": "http://127.0.0.1:9"})

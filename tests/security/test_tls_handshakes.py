@@ -1,4 +1,4 @@
-"""Connections that never finish a TLS handshake do not keep others out."""
+"""Connections that never finish a TLS handshake do not lock out others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 class SlowClient:
-    """A TLS client whose handshake the test drives step by step, as a slow network does."""
+    """A TLS client with a step-by-step handshake, as on a slow network."""
 
     def __init__(self, server: Server, authority: Authority, source: str = "") -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -36,14 +36,14 @@ class SlowClient:
         self.socket = server.connect(source)
 
     def begin(self) -> None:
-        """Send the ClientHello and wait for the first part of the answer."""
+        """Send the ClientHello and wait for the first part of the reply."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.do_handshake()
         self.socket.sendall(self._outgoing.read())
         self._receive()
 
     def finish(self) -> bytes:
-        """The first bytes of the answer to a request."""
+        """Return the first bytes of the response to a request."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -73,7 +73,7 @@ def flood(server: Server, open_ones: contextlib.ExitStack, connections: int, con
                 client.sendall(content)
 
 
-def test_a_slow_handshake_survives_a_flood_of_silent_connections(authority: Authority, tmp_path: Path) -> None:
+def test_a_slow_handshake_survives_a_flood_of_idle_connections(authority: Authority, tmp_path: Path) -> None:
     file = WebConfigFile(tmp_path / "web.yml")
     with serving(FakeWatch(), file, LIMITS) as server, contextlib.ExitStack() as open_ones:
         client = SlowClient(server, authority)

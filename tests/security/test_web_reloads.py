@@ -1,4 +1,4 @@
-"""No reload of the web configuration file opens the agent, or leaves a connection with rights that are gone."""
+"""A reload of the web configuration never removes protection, and closes connections that lost access."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def value(file: WebConfigFile, metric: str) -> float:
 
 
 def status_of(server: Server, authority: Authority, path: str = "/metrics", auth: bool = False) -> int:
-    """The status of an answer over TLS with a client certificate; 0 without an answer."""
+    """Return the status of a response over TLS with a client certificate; 0 without a response."""
     context = authority.trusting(*authority.issue("client")) if server.url.startswith("https") else True
     try:
         with server.client(verify=context) as client:
@@ -83,7 +83,7 @@ def status_of(server: Server, authority: Authority, path: str = "/metrics", auth
         *("client certificates: not asked for", "client certificates: optional", "client names: any"),
     ],
 )
-def test_a_reload_that_would_remove_protection_is_refused_and_shown(
+def test_a_reload_that_would_remove_protection_is_rejected_and_reported(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, after: str, lost: str
 ) -> None:
     file = web_file(tmp_path, before)
@@ -119,13 +119,13 @@ def test_a_reload_that_would_remove_protection_is_refused_and_shown(
     assert WebConfigFile(tmp_path / "web.yml").problems() == ()
 
 
-def test_a_restart_applies_what_a_reload_refuses(authority: Authority, tmp_path: Path) -> None:
+def test_a_restart_applies_what_a_reload_rejects(authority: Authority, tmp_path: Path) -> None:
     rewrite(tmp_path / "web.yml", "")
     with serving(FakeWatch(), WebConfigFile(tmp_path / "web.yml")) as server:
         assert status_of(server, authority) == 200
 
 
-def test_no_part_of_a_file_that_is_being_written_opens_the_agent(authority: Authority, tmp_path: Path) -> None:
+def test_a_partially_written_file_never_removes_protection(authority: Authority, tmp_path: Path) -> None:
     text = f"""\
 # who may scrape
 rate_limit: {{interval: 1ms, burst: 100000}}
@@ -161,7 +161,7 @@ OTHER_USER = f"basic_auth_users: {{bob: '{bcrypt.hashpw(b'secret', bcrypt.gensal
     ],
     ids=["plain text", "without a certificate", "another authority", "another name", "another user"],
 )
-def test_connections_are_closed_when_their_right_is_gone(
+def test_connections_are_closed_when_they_lose_access(
     authority: Authority, tmp_path: Path, before: str, after: str
 ) -> None:
     Authority(tmp_path, "other")
@@ -200,7 +200,7 @@ def answer_on(connection: socket.socket) -> bytes:
     return answer
 
 
-def test_an_answer_in_progress_ends_when_the_right_of_its_connection_is_gone(
+def test_a_response_in_progress_is_aborted_when_its_connection_loses_access(
     authority: Authority, tmp_path: Path
 ) -> None:
     file = web_file(tmp_path, "")

@@ -1,4 +1,4 @@
-"""Lines to fields, and what container runtimes wrap around them."""
+"""Parsing lines into fields, and unwrapping the formats of container runtimes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_a_json_object_has_fields(text: str) -> None:
     assert json_fields(text) is None
 
 
-def test_deep_huge_and_double_json_is_safe() -> None:
+def test_deeply_nested_huge_and_duplicate_json_is_safe() -> None:
     assert json_fields('{"a": 1, "a": 2}') == {"a": 2}
     assert json_fields('{"a":' * 10**5 + "1" + "}" * 10**5) is None
     fields = json_fields('{"a": NaN, "b": -Infinity, "c": 3}')
@@ -37,19 +37,19 @@ def test_deep_huge_and_double_json_is_safe() -> None:
     assert math.isnan(fields["a"])
 
 
-def test_half_of_a_surrogate_pair_becomes_something_that_can_be_encoded() -> None:
+def test_an_unpaired_surrogate_is_replaced_by_encodable_text() -> None:
     assert json_fields(r'{"a": "x\ud800y", "b": "\ud83d\ude00"}') == {"a": "x\ufffdy", "b": "😀"}
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.none(), st.booleans(), st.text(), st.lists(st.text()))))
-def test_what_python_writes_as_json_is_read(fields: dict[str, object]) -> None:
+def test_json_written_by_python_is_parsed(fields: dict[str, object]) -> None:
     text = json.dumps(fields)
     found = json_fields(text)
     assert found is not None
     assert "\\ud" in text or found == fields
 
 
-def test_logfmt_takes_bare_quoted_and_empty_values() -> None:
+def test_logfmt_accepts_bare_quoted_and_empty_values() -> None:
     line = r'level=info msg="a \"b\" c\n" empty= quoted="" flag url=http://x/?a=b é=ü'
     assert logfmt_fields(line) == {
         "level": "info",
@@ -63,7 +63,7 @@ def test_logfmt_takes_bare_quoted_and_empty_values() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "just some words", '"quoted"', "= ="])
-def test_logfmt_needs_a_key_and_a_value(text: str) -> None:
+def test_logfmt_requires_a_key_and_a_value(text: str) -> None:
     assert logfmt_fields(text) is None
 
 
@@ -71,7 +71,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters='="\\', exclude_
 
 
 @given(st.dictionaries(WORDS, st.text(st.characters(codec="utf-8")), min_size=1))
-def test_logfmt_quoted_as_json_reads_back(fields: dict[str, str]) -> None:
+def test_logfmt_values_quoted_as_json_parse_back(fields: dict[str, str]) -> None:
     assert logfmt_fields(" ".join(f"{key}={json.dumps(value)}" for key, value in fields.items())) == fields
 
 
@@ -81,7 +81,7 @@ def test_any_text_is_safe_in_every_format(text: str) -> None:
         read(text)
 
 
-def test_regex_gives_the_named_groups_that_took_part() -> None:
+def test_regex_gives_the_named_groups_that_matched() -> None:
     pattern = Pattern(r"(?P<level>\w+): (?P<message>.*?)(?: \[(?P<id>\d+)\])?$")
     assert regex_fields(pattern, "ERROR: it broke") == {"level": "ERROR", "message": "it broke"}
     assert regex_fields(pattern, "nothing") is None
@@ -97,7 +97,7 @@ def test_cri_lines_are_full_or_partial() -> None:
     assert cri_piece("hello") is None
 
 
-def test_docker_lines_without_a_newline_go_on() -> None:
+def test_docker_lines_without_a_newline_are_continued() -> None:
     assert docker_piece('{"log":"a\\r\\n","stream":"stderr","time":"T"}') == Piece("a", "stderr", "T", False)
     assert docker_piece('{"log":"a","stream":"stdout","time":"T"}') == Piece("a", "stdout", "T", True)
     assert docker_piece('{"log":"\\n"}') == Piece("", "", "", False)
@@ -119,7 +119,7 @@ def test_docker_lines_without_a_newline_go_on() -> None:
         ({}, None),
     ],
 )
-def test_scalars_as_text(value: object, text: str | None) -> None:
+def test_scalars_are_converted_to_text(value: object, text: str | None) -> None:
     assert scalar_text(value) == text
 
 
@@ -134,5 +134,5 @@ def test_scalars_as_text(value: object, text: str | None) -> None:
         ("9" * 5000, "unknown"),
     ],
 )  # fmt: skip
-def test_levels_of_all_libraries_come_under_one_name(level: object, name: str) -> None:
+def test_level_names_of_all_libraries_are_normalized(level: object, name: str) -> None:
     assert normalized(level) == name

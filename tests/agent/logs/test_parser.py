@@ -1,4 +1,4 @@
-"""Lines of a file to entries: what is sent, under which labels and time, and where the file goes on."""
+"""Parsing lines of a file into entries: text, labels, timestamp, and the offset to continue from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _one(line: bytes | dict[str, Any], **settings: Any) -> Entry:
     return entries[0]
 
 
-def test_json_line_has_level_label_time_and_metadata_and_is_sent_as_it_is() -> None:
+def test_json_line_is_sent_unchanged_with_level_label_time_and_metadata() -> None:
     line = {"timestamp": "2026-11-21T09:15:08.5+01:00", "levelname": "WARNING", "trace_id": "t1", "user": {"id": 1}}
     entry = _one(line)
     assert entry.labels == (("job", "app"), ("level", "warning"))
@@ -47,7 +47,7 @@ def test_json_line_has_level_label_time_and_metadata_and_is_sent_as_it_is() -> N
 
 
 @pytest.mark.parametrize("format_", ["json", "logfmt", "cri", "docker", "regex"])
-def test_line_that_does_not_parse_goes_out_raw_with_the_time_of_reading_and_is_counted(format_: str) -> None:
+def test_malformed_line_is_sent_raw_with_the_read_time_and_is_counted(format_: str) -> None:
     counts = Counts()
     parser = _parser(counts, format=format_, pattern="^(?P<level>[A-Z]+):")
     (entry,) = parser.feed([b"not \xff that"], 100)
@@ -55,7 +55,7 @@ def test_line_that_does_not_parse_goes_out_raw_with_the_time_of_reading_and_is_c
     assert (counts.unparsed, counts.read, counts.messages) == (1, 1, {("app", "unknown"): 1})
 
 
-def test_blank_lines_are_skipped_but_offsets_go_on() -> None:
+def test_blank_lines_are_skipped_but_advance_the_offset() -> None:
     counts = Counts()
     assert [entry.end for entry in _parser(counts).feed([b"", b"{}", b"\r", b"  ", b"{}\r"], 10)] == [14, 23]
     assert counts.read == 2
@@ -68,23 +68,23 @@ def test_entries_of_a_stream_share_one_tuple_of_labels() -> None:
     assert len({id(entry.labels) for entry in entries}) == 1
 
 
-def test_labels_that_are_empty_or_no_scalar_or_an_unknown_level_are_left_out() -> None:
+def test_empty_and_non_scalar_labels_and_unknown_levels_are_omitted() -> None:
     fields = {"a": "a", "b": "b", "c": "c", "d": "d", "level": "level"}
     entry = _one({"a": "", "b": [1], "c": True, "d": 2.5, "level": "loud"}, label_fields=fields)
     assert dict(entry.labels) == {"job": "app", "c": "true", "d": "2.5"}
 
 
-def test_numbers_and_truth_values_of_the_same_key_are_different_labels() -> None:
+def test_numbers_and_booleans_of_the_same_key_are_different_labels() -> None:
     parser = _parser(label_fields={"x": "x"})
     lines = [json.dumps({"x": value}).encode() for value in (1, True, 1.5, 0, False, 1)]
     assert [dict(entry.labels)["x"] for entry in parser.feed(lines, 0)] == ["1", "true", "1.5", "0", "false", "1"]
 
 
-def test_label_value_is_cut_at_lokis_limit() -> None:
+def test_label_value_is_truncated_at_lokis_limit() -> None:
     assert len(dict(_one({"x": "é" * 3000}, label_fields={"x": "x"}).labels)["x"].encode()) == 2048
 
 
-def test_more_than_fifteen_labels_are_left_out_and_told_once() -> None:
+def test_labels_beyond_fifteen_are_omitted_and_reported_once() -> None:
     parser = _parser(label_fields={f"l{n}": f"l{n}" for n in range(20)})
     lines = [json.dumps({f"l{n}": f"{n}-{line}" for n in range(20)}).encode() for line in range(3)]
     entries = parser.feed(lines, 0)
@@ -93,13 +93,13 @@ def test_more_than_fifteen_labels_are_left_out_and_told_once() -> None:
     assert len(parser.problems) == 1
 
 
-def test_filename_and_extra_labels() -> None:
+def test_filename_and_extra_labels_are_added() -> None:
     settings = FileSettings.model_validate({"path": "x", "labels": {"env": "mine"}})
     parser = Parser(settings, "/var/log/a.log", {"env": "prod", "host": "h"}, Counts())
     assert parser.feed([b"{}"], 0)[0].labels == (("env", "mine"), ("filename", "/var/log/a.log"), ("host", "h"))
 
 
-def test_messages_are_counted_by_job_and_level_whether_they_are_sent_or_not() -> None:
+def test_messages_are_counted_by_job_and_level_even_if_dropped() -> None:
     counts = Counts()
     parser = _parser(counts, drop=[{"field": "level", "matches": "info"}])
     parser.feed([b'{"level":"INFO"}', b'{"level":50}', b'{"level":"error"}', b"{}"], 0)
@@ -124,7 +124,7 @@ def test_redaction_covers_text_metadata_and_labels() -> None:
     assert counts.redacted == 1
 
 
-def test_cut_line_says_so_within_the_limit_and_offsets_count_what_is_missing() -> None:
+def test_truncated_line_is_marked_within_the_limit_and_offsets_include_the_missing_part() -> None:
     counts = Counts()
     parser = _parser(counts, format="raw", max_line_bytes=100)
     first, second = parser.feed([b"x" * 100, b"y"], 0, {0: 900})
@@ -136,11 +136,11 @@ def test_cut_line_says_so_within_the_limit_and_offsets_count_what_is_missing() -
 
 
 @pytest.mark.parametrize("format_", ["raw", "json"])
-def test_text_that_grows_by_decoding_stays_within_the_limit(format_: str) -> None:
+def test_text_that_grows_when_decoded_stays_within_the_limit(format_: str) -> None:
     assert len(_one(b"\xff" * 200, format=format_, max_line_bytes=256).text.encode()) <= 256
 
 
-def test_container_lines_are_joined_and_their_json_gives_level_and_metadata() -> None:
+def test_container_lines_are_joined_and_their_json_is_parsed_for_level_and_metadata() -> None:
     inner = json.dumps({"level": "ERROR", "request_id": "r", "time": "2020-01-01T00:00:00Z"})
     cri = [f"{TIME} stdout P {inner[:20]}".encode(), f"{TIME} stdout F {inner[20:]}".encode()]
     docker = [
@@ -167,13 +167,13 @@ def test_traceback_with_blank_lines_is_one_entry() -> None:
     assert [entry.text for entry in parser.flush(final=True)] == ["next"]
 
 
-def test_json_over_many_lines_is_one_object() -> None:
+def test_json_object_over_many_lines_is_one_entry() -> None:
     parser = _parser(multiline={"first_line": "^{"})
     entries = parser.feed([b"{", b' "level": "error"', b"}"], 0) + parser.flush(final=True)
     assert [dict(entry.labels)["level"] for entry in entries] == ["error"]
 
 
-def test_regex_and_logfmt_fields_give_level_and_time() -> None:
+def test_level_and_time_are_read_from_regex_and_logfmt_fields() -> None:
     pattern = r"^(?P<time>\S+) (?P<level>\w+)"
     for line, settings in (
         (f"{TIME} ERR it broke", {"format": "regex", "pattern": pattern}),
@@ -183,7 +183,7 @@ def test_regex_and_logfmt_fields_give_level_and_time() -> None:
         assert (entry.text, entry.time, dict(entry.labels)["level"]) == (line, MOMENT, "error")
 
 
-def test_next_time_field_is_read_where_the_first_is_no_time() -> None:
+def test_next_time_field_is_used_if_the_first_is_not_a_time() -> None:
     assert _one({"timestamp": "soon", "ts": MOMENT // 10**9}).time == MOMENT
     assert _one({"timestamp": "soon"}).time == NOW
 
@@ -225,7 +225,7 @@ def _ends(lines: Sequence[bytes]) -> list[int]:
 
 
 @given(LINES, st.sampled_from(["json", "raw", "logfmt"]))
-def test_any_bytes_give_one_entry_a_line_with_its_exact_end(lines: list[bytes], format_: str) -> None:
+def test_any_bytes_give_one_entry_per_line_with_its_exact_end_offset(lines: list[bytes], format_: str) -> None:
     entries = _parser(format=format_, label_fields={"level": "level", "x": "x"}).feed(lines, 7)
     assert [entry.end for entry in entries] == _ends(lines)
     for entry in entries:
@@ -235,7 +235,7 @@ def test_any_bytes_give_one_entry_a_line_with_its_exact_end(lines: list[bytes], 
 
 
 @given(LINES)
-def test_quick_way_of_json_gives_what_the_thorough_one_gives(lines: list[bytes]) -> None:
+def test_fast_and_full_json_parsing_give_the_same_result(lines: list[bytes]) -> None:
     quick, thorough = Counts(), Counts()
     entries = _parser(quick).feed(lines, 0)
     assert entries == _parser(thorough, keep=[{"matches": ""}]).feed(lines, 0)
@@ -243,13 +243,13 @@ def test_quick_way_of_json_gives_what_the_thorough_one_gives(lines: list[bytes])
 
 
 @given(LINES, st.sampled_from(["cri", "docker"]), st.booleans())
-def test_any_bytes_come_out_of_containers_in_order(lines: list[bytes], format_: str, many: bool) -> None:
+def test_any_bytes_in_container_format_keep_their_order(lines: list[bytes], format_: str, many: bool) -> None:
     parser = _parser(format=format_, multiline={"first_line": "^a"} if many else None)
     ends = [entry.end for entry in parser.feed(lines, 0) + parser.flush(final=True)]
     assert ends == sorted(ends)
     assert parser.pending_start is None
 
 
-def test_time_of_asctime_is_local() -> None:
+def test_asctime_timestamps_are_local_time() -> None:
     expected = int(datetime(2026, 11, 21, 8, 15, 8).timestamp()) * 10**9 + 123_000_000
     assert _one({"asctime": "2026-11-21 08:15:08,123"}).time == expected

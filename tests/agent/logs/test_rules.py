@@ -1,4 +1,4 @@
-"""Rules: what is not sent, and what is taken out of what is."""
+"""Rules: dropping lines and redacting text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _redacted(text: str, *kinds: str) -> str:
     return Redaction(tuple(RedactSettings.model_validate({"kind": kind}) for kind in kinds)).text(text)
 
 
-def test_drop_takes_lines_that_match_any_rule_by_field_level_or_text() -> None:
+def test_drop_removes_lines_that_match_any_rule_by_field_level_or_text() -> None:
     rules = {
         "drop": [
             {"field": "path", "matches": "^/health"},
@@ -40,14 +40,14 @@ def test_drop_takes_lines_that_match_any_rule_by_field_level_or_text() -> None:
     assert _refused(rules, "x", {"path": None, "level": ["debug"]}) is None
 
 
-def test_keep_takes_away_all_lines_that_match_none_of_its_rules() -> None:
+def test_keep_removes_lines_that_match_none_of_its_rules() -> None:
     rules = {"keep": [{"field": "status", "matches": "^5"}, {"field": "level", "matches": "error"}]}
     assert _refused(rules, "x", {"status": 503}) is None
     assert _refused(rules, "x", {"level": "ERROR"}) is None
     assert _refused(rules, "x", {"status": 200, "level": "INFO"}) == "keep"
 
 
-def test_sample_is_of_its_level_only() -> None:
+def test_sample_applies_only_to_its_level() -> None:
     rules = Rules(FileSettings.model_validate({"path": "x", "sample": [{"level": "INFO", "ratio": 0.25}]}))
     said = [rules.refuse("x", {}, "info", "info") for _ in range(8)]
     assert said == [None, "sample", "sample", "sample"] * 2
@@ -63,7 +63,7 @@ def test_sample_keeps_its_ratio_exactly_and_the_first_line(percent: int, lines: 
 
 
 @given(st.integers(0, 10**17))
-def test_luhn_takes_one_check_digit_of_ten(number: int) -> None:
+def test_luhn_accepts_one_check_digit_of_ten(number: int) -> None:
     assert [passes_luhn(f"{number}{digit}") for digit in range(10)].count(True) == 1
 
 
@@ -97,7 +97,7 @@ def test_email_addresses_are_redacted(text: str, clean: str) -> None:
         ("0.4111111111111111", "0.4111111111111111"),
     ],
 )
-def test_card_numbers_with_a_right_check_digit_are_redacted(text: str, clean: str) -> None:
+def test_card_numbers_with_a_valid_check_digit_are_redacted(text: str, clean: str) -> None:
     assert _redacted(text, "card") == clean
 
 
@@ -122,11 +122,11 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP"
         ("the password was wrong", "the password was wrong"),
     ],
 )
-def test_credentials_are_redacted_and_their_names_stay(text: str, clean: str) -> None:
+def test_credentials_are_redacted_and_their_names_are_kept(text: str, clean: str) -> None:
     assert _redacted(text, "token") == clean
 
 
-def test_own_pattern_and_replacement_are_taken_literally() -> None:
+def test_the_replacement_of_a_custom_pattern_is_literal() -> None:
     rule = RedactSettings(kind="pattern", matches=r"\d+", replacement=r"\1<n>")
     assert Redaction((rule,)).text("a 12 b 3") == r"a \1<n> b \1<n>"
 
@@ -135,7 +135,7 @@ def test_own_pattern_and_replacement_are_taken_literally() -> None:
     "unit", ["a", "a.", "1", "4", "4111 ", "a@", "\\", '\\"', "eyJa", "password=", 'token="', "bearer ", "://a:"]
 )
 def test_redacting_a_line_is_linear_in_its_length(unit: str) -> None:
-    """A second or two; quadratic work would take hours."""
+    """Takes a second or two; quadratic time would be hours."""
     _redacted((unit * 1_000_000)[:1_000_000], "email", "card", "token")
 
 

@@ -1,4 +1,4 @@
-"""Timestamps of log lines: every shape gives the nanoseconds that it says, whatever was read before."""
+"""Timestamps of log lines: every format gives exact nanoseconds, regardless of what was parsed before."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @given(st.lists(st.tuples(MOMENTS, OFFSETS, st.integers(0, 9), st.integers(0, SECOND - 1)), min_size=1, max_size=5))
-def test_rfc_3339_with_any_offset_and_fraction_is_what_datetime_says(
+def test_rfc_3339_with_any_offset_and_fraction_matches_datetime(
     cases: list[tuple[datetime, int, int, int]],
 ) -> None:
-    times = Timestamps()  # one for all: what it remembers must not show
+    times = Timestamps()  # shared by all examples: its cache must not affect results
     for moment, offset, places, nanoseconds in cases:
         whole = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=offset)))
         fraction = f"{nanoseconds:09}"[:places]
@@ -66,13 +66,13 @@ def test_rfc_3339_with_any_offset_and_fraction_is_what_datetime_says(
         (1795248908123456789, 123_456_789),
     ],
 )
-def test_common_shapes(value: object, nanoseconds: int) -> None:
+def test_common_formats_are_parsed(value: object, nanoseconds: int) -> None:
     assert Timestamps().read(value) == MOMENT + nanoseconds
 
 
 @pytest.mark.usefixtures("kolkata")
 @pytest.mark.parametrize("text", ["2026-11-21 13:45:08,123", "2026-11-21T13:45:08.123"])
-def test_time_without_an_offset_is_local(text: str) -> None:
+def test_time_without_an_offset_is_local_time(text: str) -> None:
     times = Timestamps()
     assert [times.read(text), times.read(text)] == [MOMENT + 123_000_000] * 2
 
@@ -85,34 +85,34 @@ def test_time_without_an_offset_is_local(text: str) -> None:
         "2026-11-21T08:15:08+99:00", 0, 12.5, -1, 10**30, 1e300, float("nan"), float("inf"), True, None, [], {},
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_text_that_is_not_a_time_gives_none(value: object) -> None:
     assert Timestamps().read(value) is None
 
 
 @pytest.mark.parametrize(
     "text", ["2026-11-21T08:15:08.12Z", "2026-11-21T08:15:08.1_2456Z", "2026-11-21T08:15:08:123456Z"]
 )
-def test_what_was_read_before_lends_nothing_to_a_wrong_or_shorter_text(text: str) -> None:
+def test_earlier_timestamps_do_not_affect_invalid_or_shorter_text(text: str) -> None:
     times = Timestamps()
     assert times.read("2026-11-21T08:15:08.123456Z") == MOMENT + 123_456_000
     assert times.read(text) == Timestamps().read(text)
 
 
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.from_regex(r"[0-9T:.+Z -]{0,40}")))
-def test_any_value_is_a_time_that_loki_can_hold_or_none(value: object) -> None:
+def test_any_value_gives_none_or_a_time_that_loki_can_store(value: object) -> None:
     found = Timestamps().read(value)
     assert found is None or 0 <= found < 2**63
 
 
-def test_own_format_is_read_with_its_zone() -> None:
+def test_a_custom_format_is_parsed_with_its_time_zone() -> None:
     times = Timestamps("%d/%b/%Y:%H:%M:%S %z")
     assert times.read("21/Nov/2026:09:15:08 +0100") == MOMENT
-    assert times.read("2026-11-21T08:15:08Z") == MOMENT  # what is of no such format is tried as always
+    assert times.read("2026-11-21T08:15:08Z") == MOMENT  # other text falls back to the default formats
 
 
 @pytest.mark.usefixtures("kolkata")
 @pytest.mark.parametrize(("today", "year"), [("2026-11-22", 2026), ("2027-01-01", 2026), ("2026-11-19", 2025)])
-def test_own_format_without_a_year_is_the_latest_that_is_not_in_the_future(today: str, year: int) -> None:
+def test_a_custom_format_without_a_year_gives_the_latest_time_not_in_the_future(today: str, year: int) -> None:
     now = int(datetime.fromisoformat(today).timestamp()) * SECOND
     moment = Timestamps("%b %d %H:%M:%S", lambda: now).read("Nov 21 08:15:08")
     assert moment == int(datetime(year, 11, 21, 8, 15, 8).timestamp()) * SECOND

@@ -1,4 +1,4 @@
-"""Captures what a PgBouncer's admin console answers, for the tests of the parsers.
+"""Capture the replies of a PgBouncer's admin console for the parser tests.
 
     PYTHONPATH=tests .venv/bin/python tests/exporters/pgbouncer/capture.py /path/to/pgbouncer
 

@@ -1,4 +1,4 @@
-"""PgBouncer's result sets, as captured from versions 1.8 to 1.25, and what becomes of them."""
+"""Metrics from PgBouncer result sets captured from versions 1.8 to 1.25."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ DATABASE = ("database", "force_user", "host", "name", "pool_mode", "port")
 POOL = ("database", "user")
 STATS = ("database",)
 
-#: What pgbouncer_exporter 0.12.1 declares (its collector.go), without `pgbouncer_stats_totals_queries_total`: that is
-#: made of a column `requests`, which SHOW STATS_TOTALS has had in no version.
+#: The metrics of pgbouncer_exporter 0.12.1 (its collector.go), without `pgbouncer_stats_totals_queries_total`, which
+#: needs a column `requests` that SHOW STATS_TOTALS does not have in any version.
 PEER: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgbouncer_up": ("gauge", ()),
     "pgbouncer_version_info": ("gauge", ("version",)),
@@ -131,7 +131,7 @@ def samples_of(answers: dict[str, figures.Rows]) -> list[Sample | Malformed]:
 
 
 def by_series(found: Samples) -> dict[str, float]:
-    """Values by `name{label="value"}`. Asserts that each series comes once and that nothing is malformed."""
+    """Return values by `name{label="value"}`. Assert that no series is repeated and nothing is malformed."""
     values: dict[str, float] = {}
     for sample in found:
         assert isinstance(sample, Sample), sample
@@ -141,7 +141,7 @@ def by_series(found: Samples) -> dict[str, float]:
     return values
 
 
-def test_names_types_and_labels_are_those_of_pgbouncer_exporter() -> None:
+def test_names_types_and_labels_match_pgbouncer_exporter() -> None:
     declared = {
         metric.name: (metric.type, tuple(sorted(metric.labels)))
         for metric in pgbouncer.EXPORTER.metrics
@@ -153,7 +153,7 @@ def test_names_types_and_labels_are_those_of_pgbouncer_exporter() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_version_does_not_have_is_absent_and_all_else_is_there(version: str) -> None:
+def test_only_metrics_that_a_version_does_not_support_are_absent(version: str) -> None:
     found = {sample.series.name for sample in samples(version)}
 
     own = {"pgbouncer_client_application_names_over_budget"}
@@ -161,12 +161,12 @@ def test_what_a_version_does_not_have_is_absent_and_all_else_is_there(version: s
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_series_comes_twice_in_any_version(version: str) -> None:
+def test_no_series_is_repeated_in_any_version(version: str) -> None:
     assert by_series(samples(version))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_waiting_and_an_active_client_are_seen_in_every_version(version: str) -> None:
+def test_waiting_and_active_clients_are_exported_in_every_version(version: str) -> None:
     found = by_series(samples(version))
     names = ("shop", "reports") if int(version.split(".")[1]) >= 18 else ("", "")
 
@@ -182,7 +182,7 @@ def test_a_waiting_and_an_active_client_are_seen_in_every_version(version: str) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_microseconds_become_seconds(version: str) -> None:
+def test_microseconds_are_converted_to_seconds(version: str) -> None:
     row = next(row for row in captured(version)["STATS_TOTALS"] if row["database"] == "app")
     found = by_series(samples(version))
 
@@ -198,7 +198,7 @@ def test_microseconds_become_seconds(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_version_is_known_where_the_console_gives_no_row_for_it(version: str) -> None:
+def test_the_version_is_known_if_the_console_has_no_row_for_it(version: str) -> None:
     major, minor, patch = map(int, version.split("."))
     row = captured(version)["VERSION"]
 
@@ -206,7 +206,7 @@ def test_the_version_is_known_where_the_console_gives_no_row_for_it(version: str
     assert older_version(0) == ""
 
 
-def test_the_longest_wait_is_whole_seconds_and_the_microseconds_beside_them() -> None:
+def test_the_longest_wait_combines_the_seconds_and_microseconds_columns() -> None:
     row = {"database": "app", "user": "app", "maxwait": "3", "maxwait_us": "250000"}
     older = {"database": "app", "user": "app", "maxwait": "3"}
     series = 'pgbouncer_pools_client_maxwait_seconds{database="app",user="app"}'
@@ -215,7 +215,7 @@ def test_the_longest_wait_is_whole_seconds_and_the_microseconds_beside_them() ->
     assert by_series(figures.pools([dict(older)])) == {series: 3}
 
 
-def test_null_is_an_empty_label_and_an_absent_figure() -> None:
+def test_null_is_an_empty_label_or_an_absent_value() -> None:
     row = {"name": "pgbouncer", "host": None, "port": "6432", "database": "pgbouncer", "pool_size": "2", "paused": None}
     labels = 'name="pgbouncer",host="",port="6432",database="pgbouncer",force_user="",pool_mode=""'
 
@@ -243,7 +243,7 @@ def test_a_negative_counter_is_malformed_and_a_negative_gauge_is_not() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @given(data=st.data())
 @examples(max_examples=30, deadline=None)
-def test_one_changed_field_costs_the_series_of_its_row_at_most(version: str, data: st.DataObject) -> None:
+def test_a_changed_field_affects_at_most_the_series_of_its_row(version: str, data: st.DataObject) -> None:
     answers = captured(version)
     what = data.draw(st.sampled_from(["LISTS", "CONFIG", "DATABASES", "POOLS", "STATS_TOTALS"]))
     row = data.draw(st.sampled_from(answers[what]))
@@ -260,7 +260,7 @@ def test_one_changed_field_costs_the_series_of_its_row_at_most(version: str, dat
     assert {series: after.get(series) for series in kept} == kept
 
 
-def test_a_repeated_series_costs_itself_only() -> None:
+def test_a_repeated_series_affects_only_itself() -> None:
     class Pools:
         def collect(self) -> Samples:
             row: dict[str, str | None] = {"database": "app", "user": "app", "cl_active": "1"}
@@ -272,7 +272,7 @@ def test_a_repeated_series_costs_itself_only() -> None:
     assert repeated == Malformed("repeated series", series)
 
 
-def test_names_that_are_not_utf8_stay_apart_and_legible() -> None:
+def test_names_that_are_not_utf8_stay_distinct_and_readable() -> None:
     rows = parse_rows(("database", "user", "cl_active"), [(b"app", b"\xff", b"1"), (b"app", b"\xfe", b"2")])
 
     found = by_series(figures.pools(rows))
@@ -283,7 +283,7 @@ def test_names_that_are_not_utf8_stay_apart_and_legible() -> None:
 
 
 def clients(**names: int) -> figures.Rows:
-    """As many clients of each application name."""
+    """The given number of clients for each application name."""
     return [
         {"database": "app", "user": "app", "application_name": name, "state": "active"}
         for name, count in names.items()
@@ -307,7 +307,7 @@ def test_application_names_over_the_budget_are_counted_as_other() -> None:
     assert found[-1].value == 2
 
 
-def test_an_application_keeps_its_series_for_as_long_as_it_has_clients() -> None:
+def test_an_application_keeps_its_series_while_it_has_clients() -> None:
     groups = ClientGroups(1)
 
     assert applications(groups.samples(clients(web=2, cron=1))) == {"web": 2, "other": 1}
@@ -319,7 +319,7 @@ def test_an_application_keeps_its_series_for_as_long_as_it_has_clients() -> None
     runs=st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.text(max_size=3)), max_size=30), max_size=5),
     budget=st.integers(1, 4),
 )
-def test_every_client_is_counted_once_whatever_the_names(runs: list[list[tuple[str, str]]], budget: int) -> None:
+def test_every_client_is_counted_once_for_any_names(runs: list[list[tuple[str, str]]], budget: int) -> None:
     groups = ClientGroups(budget)
     for run in runs:
         rows: figures.Rows = [
@@ -349,7 +349,7 @@ def settings(**given: Any) -> PgBouncerSettings:
         "postgresql+psycopg://monitor@db.example:6432/pgbouncer",
     ],
 )
-def test_a_dsn_is_a_url_or_keywords_and_means_the_console(dsn: str) -> None:
+def test_a_dsn_is_a_url_or_keywords_and_refers_to_the_console(dsn: str) -> None:
     parts = conninfo(settings(dsn=dsn, password="p w'd"))
 
     assert parts == {
@@ -358,18 +358,18 @@ def test_a_dsn_is_a_url_or_keywords_and_means_the_console(dsn: str) -> None:
     }  # fmt: skip
 
 
-def test_without_a_user_it_is_the_one_that_libpq_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_user_is_that_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGUSER", "somebody")
 
     assert conninfo(settings(dsn="host=db.example"))["user"] == "somebody"
 
 
-def test_a_dsn_of_another_database_is_refused_with_the_reason() -> None:
+def test_a_dsn_with_another_database_is_rejected_with_the_reason() -> None:
     with pytest.raises(NotConnected, match="the dsn names a database other than the admin console"):
         conninfo(settings(dsn="postgresql://monitor@127.0.0.1:6432/app"))
 
 
-def test_a_malformed_dsn_is_refused_without_repeating_what_it_holds() -> None:
+def test_a_malformed_dsn_is_rejected_without_being_quoted() -> None:
     with pytest.raises(NotConnected) as refused:
         conninfo(settings(dsn="host=127.0.0.1 password=my secret"))
     assert "malformed" in str(refused.value)
@@ -380,7 +380,7 @@ def test_a_malformed_dsn_is_refused_without_repeating_what_it_holds() -> None:
     assert "a DSN such as postgresql://user@host:6432/pgbouncer" in str(invalid.value)
 
 
-def test_psycopg_is_not_loaded_before_it_is_needed_and_named_when_it_is_missing() -> None:
+def test_psycopg_is_loaded_only_when_needed_and_named_if_it_is_missing() -> None:
     program = """
 import sys
 from deckwatch.exporter import Context, Unreachable

@@ -1,4 +1,4 @@
-"""pg_settings as metrics: base units, and what providers make of them."""
+"""pg_settings as metrics: base units, and unusual settings of providers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MIB = 1024.0**2
         ("0", "8kB", 0, "bytes"),
     ],
 )
-def test_every_unit_that_postgresql_knows_becomes_seconds_or_bytes(
+def test_every_postgresql_unit_is_converted_to_seconds_or_bytes(
     value: str, unit: str, expected: float, base: str
 ) -> None:
     figure, found = parsed(value, unit)
@@ -58,24 +58,24 @@ def test_every_unit_that_postgresql_knows_becomes_seconds_or_bytes(
 
 
 @pytest.mark.parametrize("unit", ["ms", "s", "min", "d", "kB", "8kB", "MB"])
-def test_minus_one_is_special_and_stays_minus_one(unit: str) -> None:
+def test_the_special_value_minus_one_is_not_converted(unit: str) -> None:
     assert parsed("-1", unit)[0] == -1
 
 
-def test_a_value_that_brings_its_own_unit_is_taken_by_that_one() -> None:
+def test_a_value_with_its_own_unit_is_converted_from_that_unit() -> None:
     assert parsed("16MB", "MB") == (16 * MIB, "bytes")
     assert parsed("16MB", "8kB") == (16 * MIB, "bytes")
     assert parsed("2 min", "ms") == (120, "seconds")
     assert parsed("2kB", "") == (2048, "")
 
 
-def test_an_unknown_unit_is_refused() -> None:
+def test_an_unknown_unit_is_rejected() -> None:
     with pytest.raises(ValueError, match="fortnight"):
         in_base_units(1, "fortnight")
 
 
 class _Settings(Session):
-    """A server that has these rows in pg_settings."""
+    """A server with these rows in pg_settings."""
 
     rows: list[tuple[bytes | None, ...]]
 
@@ -96,7 +96,7 @@ def _collected(*rows: tuple[bytes | None, ...]) -> dict[str, float]:
     return {it.series.text.strip(): it.value for it in samples if isinstance(it, Sample)}
 
 
-def test_names_get_the_base_unit_and_lose_what_no_metric_may_have() -> None:
+def test_metric_names_have_the_base_unit_and_no_invalid_characters() -> None:
     assert _collected(
         (b"shared_buffers", b"16384", b"8kB", b"integer", b"Sets the number of shared memory buffers."),
         (b"fsync", b"on", None, b"bool", None),
@@ -112,7 +112,7 @@ def test_names_get_the_base_unit_and_lose_what_no_metric_may_have() -> None:
     }
 
 
-def test_a_providers_odd_settings_take_nothing_from_the_others() -> None:
+def test_unusual_settings_of_a_provider_do_not_affect_the_others() -> None:
     assert _collected(
         (b"max_connections", b"100", None, b"integer", None),
         (b"sync_commit_cancel_wait", b"", b"ms", b"integer", None),

@@ -1,4 +1,4 @@
-"""What a cycle costs the server, counted by the server itself."""
+"""The load of a cycle on the server, as counted by the server."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _cycle(target: Opened) -> set[str]:
 
 
 @pytest.mark.parametrize(("settings", "statements"), [({}, 9), (_OFF, 6)], ids=["everything on", "the server alone"])
-def test_a_steady_cycle_takes_fewer_statements_than_the_11_of_postgres_exporter(
+def test_a_steady_cycle_needs_fewer_statements_than_the_11_of_postgres_exporter(
     settings: dict[str, Any], statements: int, server: PostgresServer
 ) -> None:
     with opened(EXPORTER, {"dsn": server.dsn(user="monitor"), **settings}) as target:
         first = _cycle(target)
         server.value(_CALLS)
-        for _ in range(4):  # until no statement is new any more, this one and those that ask for texts included
+        for _ in range(4):  # until no statement is new, including this one and the queries for texts
             _cycle(target)
         before = server.value(_CALLS)
         steady = [_cycle(target) for _ in range(CYCLES)]
@@ -56,7 +56,7 @@ def test_a_steady_cycle_takes_fewer_statements_than_the_11_of_postgres_exporter(
     assert all(names >= first for names in steady)
 
 
-def test_a_vacuum_is_followed_from_the_cycle_on_that_finds_it_running(server: PostgresServer) -> None:
+def test_a_running_vacuum_is_exported_from_the_cycle_that_detects_it(server: PostgresServer) -> None:
     with opened(EXPORTER, {"dsn": server.dsn(user="monitor"), **_OFF}) as target:
         assert "pg_stat_progress_vacuum_phase" not in _cycle(target)
         with contextlib.closing(server.connect()) as connection:

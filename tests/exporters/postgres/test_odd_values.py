@@ -1,4 +1,4 @@
-"""One odd value in an answer of the server costs its own series: all collectors succeed and serve the rest."""
+"""A malformed value in a server reply affects only its own series: all collectors succeed and serve the rest."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from deckwatch.testing import Collected
 
 ODD = [None, b"", b"-5", b"(null)", b"\xff\xfe", b"18446744073709551616", b"1e999", b"NaN", b"2026-11-26 01:00:00+00"]
-#: The most series that one row gives: a table with its 19 figures, 16 of blocks and 3 sizes.
+#: The largest number of series from one row: a table with 19 values, 16 block counters and 3 sizes.
 MOST_OF_A_ROW = 60
 
 
-# Privileges and versions: they decide what is read, and are not figures.
+# Privileges and versions determine what is read and are not exported.
 _OF_THE_CONNECTION = ("pg_postmaster_start_time", "pg_backend_pid(), 'deckwatch'", "pg_catalog.pg_extension")
 
 
 class OddSession(Session):
-    """Counts the answers, and changes one field of one of them."""
+    """Counts the replies, and changes one field of one of them."""
 
     answers = 0
-    #: The number of the answer, and where in it: fractions of its rows and columns.
+    #: The number of the reply, and the position in it as fractions of its rows and columns.
     where: tuple[int, float, float] | None = None
     odd: bytes | None = None
-    #: What the last change was made to.
+    #: The value that was changed last.
     changed = ""
 
     def queries(self, statements: Sequence[str]) -> list[Result]:
@@ -80,7 +80,7 @@ def server() -> Iterator[PostgresServer]:
 def _second_cycle(
     server: PostgresServer, where: tuple[int, float, float] | None = None, odd: bytes | None = None
 ) -> Collected:
-    """What a target gives in its first two cycles; the odd field may be in both."""
+    """The series of a target's first two cycles; the changed field may be in both."""
     OddSession.answers, OddSession.where, OddSession.odd, OddSession.changed = 0, where, odd, ""
     with pytest.MonkeyPatch.context() as patch, server.connect(application_name="idle") as idle:
         idle.execute("SELECT 1")
@@ -97,7 +97,7 @@ def _second_cycle(
 
 @pytest.fixture(scope="module")
 def whole(server: PostgresServer) -> tuple[int, set[str]]:
-    """The number of answers in two cycles, and the series of the second."""
+    """Return the number of replies in two cycles, and the series of the second."""
     _second_cycle(server)
     collected = _second_cycle(server)
     return OddSession.answers, set(collected.values)
@@ -105,7 +105,7 @@ def whole(server: PostgresServer) -> tuple[int, set[str]]:
 
 @given(data=st.data())
 @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_odd_field_costs_the_series_of_its_row_at_most(
+def test_a_malformed_field_affects_at_most_the_series_of_its_row(
     data: st.DataObject, server: PostgresServer, whole: tuple[int, set[str]]
 ) -> None:
     answers, expected = whole
@@ -118,19 +118,19 @@ def test_any_odd_field_costs_the_series_of_its_row_at_most(
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"-1", b"NaN", b"(null)"])
-def test_a_counter_that_is_no_count_is_malformed(text: bytes) -> None:
+def test_an_invalid_counter_value_is_malformed(text: bytes) -> None:
     metric = STATISTICS["xact_commit"]
 
     assert sample(metric, text, server="", datid="1", datname="app") == Malformed(metric.name, text.decode())
 
 
-def test_null_has_no_sample_and_a_gauge_may_be_negative() -> None:
+def test_null_has_no_sample_and_gauges_can_be_negative() -> None:
     labels = {"server": "", "datname": "", "schemaname": "", "relname": ""}
     assert sample(SIZE, None, **labels) is None
     assert sample(SIZE, b"-1", **labels) == SIZE(-1, **labels)
 
 
-def test_a_repeated_series_costs_itself_only() -> None:
+def test_a_repeated_series_affects_only_itself() -> None:
     class Twice:
         def collect(self) -> Samples:
             labels = {"server": "", "datname": "", "schemaname": "", "relname": "orders"}
@@ -145,7 +145,7 @@ def test_a_repeated_series_costs_itself_only() -> None:
 
 
 @pytest.mark.parametrize("entry", [b"1 2 3", b"1 x 1 0 0 0 0 0 0 0 0", b"-1 1 1 0 0 0 0 0 0 0 0", b""])
-def test_an_odd_statement_costs_itself_only(entry: bytes) -> None:
+def test_a_malformed_statement_affects_only_itself(entry: bytes) -> None:
     good = b"%d 1.5 1 0 0 0 0 0 0 0 0"
     readings = Readings()
     readings.take({b"odd": entry, b"good": good % 1}, "server")

@@ -1,4 +1,4 @@
-"""What a managed server refuses or is too slow to answer: all else is collected, and it is not asked again at once."""
+"""Queries that a managed server rejects or times out: everything else is collected, and retries are delayed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _names(samples: Samples) -> set[str]:
     return {sample.series.metric.name for sample in samples if isinstance(sample, Sample)}
 
 
-def test_where_the_provider_has_no_wal_all_else_is_there_and_it_is_not_asked_for_again(
+def test_a_provider_without_wal_functions_loses_only_those_metrics_and_is_not_queried_again(
     postgres: PostgresServer,
 ) -> None:
     server = _refusing(postgres, pg_current_wal_lsn="55000", pg_stat_wal_receiver="0A000", pg_ls_waldir="0A000")
@@ -77,14 +77,14 @@ def test_where_the_provider_has_no_wal_all_else_is_there_and_it_is_not_asked_for
     server.session.close()
 
 
-def test_a_role_that_may_not_list_the_wal_is_told_what_to_grant(postgres: PostgresServer) -> None:
+def test_missing_permission_to_list_the_wal_is_reported_with_the_grant(postgres: PostgresServer) -> None:
     server = _refusing(postgres, pg_ls_waldir="42501")
     with pytest.raises(Missing, match="GRANT pg_monitor"):
         list(WalCollector(server).collect())
     server.session.close()
 
 
-def test_sizes_that_take_too_long_to_measure_leave_the_statistics_and_are_not_tried_again_at_once(
+def test_size_queries_that_time_out_do_not_affect_statistics_and_are_retried_later(
     postgres: PostgresServer,
 ) -> None:
     server = _refusing(postgres, pg_database_size="57014")
@@ -99,14 +99,14 @@ def test_sizes_that_take_too_long_to_measure_leave_the_statistics_and_are_not_tr
     server.session.close()
 
 
-def test_what_a_server_refused_while_it_was_promoted_is_asked_for_again(postgres: PostgresServer) -> None:
+def test_a_query_rejected_during_a_promotion_is_retried(postgres: PostgresServer) -> None:
     server = _refusing(postgres, pg_current_wal_lsn="55000")
     now = [0.0]
     supported = Supported(clock=lambda: now[0])
     part = "SELECT pg_catalog.pg_current_wal_lsn() AS position"
     assert supported.query(server.session, (part,)).rows == []
 
-    server.session.refusals = {}  # type: ignore[attr-defined]  # it is a RefusingSession
+    server.session.refusals = {}  # type: ignore[attr-defined]  # a RefusingSession
     assert supported.query(server.session, (part,)).rows == []
     now[0] = 301.0
     assert len(supported.query(server.session, (part,)).rows) == 1
@@ -122,13 +122,13 @@ def test_a_transient_refusal_fails_one_run_and_is_not_remembered(sqlstate: str, 
         with pytest.raises(QueryError):
             list(collector.collect())
 
-    server.session.refusals = {}  # type: ignore[attr-defined]  # it is a RefusingSession
+    server.session.refusals = {}  # type: ignore[attr-defined]  # a RefusingSession
     for collector in collectors:
         assert _names(collector.collect())
     server.session.close()
 
 
-def test_a_server_without_a_free_connection_is_down_and_complete_as_soon_as_there_is_one() -> None:
+def test_a_server_without_a_free_connection_is_down_until_one_is_free() -> None:
     with postgres_server(max_connections="4", superuser_reserved_connections="1") as server:
         server.execute("CREATE EXTENSION pg_stat_statements", "CREATE ROLE monitor LOGIN IN ROLE pg_monitor")
         server.execute("CREATE ROLE app LOGIN")

@@ -40,7 +40,7 @@ def _section(title: str) -> str:
 
 
 def _documented(title: str) -> dict[str, set[str]]:
-    """By the settings of the first column, all names in the row."""
+    """Return all names in the row, by the settings in the first column."""
     found = {}
     for row in re.findall(r"^\| (`.*?) \| (.*) \|$", _section(title), re.MULTILINE):
         for name in re.findall(r"`(\w+)`", row[0]):
@@ -59,7 +59,7 @@ def test_every_setting_is_documented_and_every_documented_setting_exists(title: 
 
 
 @pytest.mark.parametrize("name", ["statements", "slow_queries", "tables"])
-def test_a_part_is_turned_off_by_off(name: str) -> None:
+def test_off_disables_a_part(name: str) -> None:
     dsn = {"dsn": "host=127.0.0.1"}
     assert PostgresSettings.model_validate({**dsn, name: False}) == PostgresSettings.model_validate(
         {**dsn, name: {"enabled": False}}
@@ -88,7 +88,7 @@ def _names(server: PostgresServer, **given: Any) -> set[str]:
         ({"detailed_activity": True}, None, r"pg_stat_activity_count\{.*wait_event="),
     ],
 )
-def test_a_setting_changes_which_series_there_are(
+def test_settings_change_the_exported_series(
     given: dict[str, Any], gone: str | None, new: str | None, server: PostgresServer
 ) -> None:
     before, after = _names(server), _names(server, **given)
@@ -114,7 +114,7 @@ def test_intervals_and_timeouts_have_an_effect(server: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("odd", ["CREATE SCHEMA secret", 'CREATE SCHEMA "Secret ""Schema"""'])
-def test_the_extension_in_a_schema_that_the_role_may_not_use_is_reported_with_the_grant(odd: str) -> None:
+def test_an_extension_in_an_inaccessible_schema_is_reported_with_the_grant(odd: str) -> None:
     schema = odd.removeprefix("CREATE SCHEMA ")
     with postgres_server() as server:
         server.execute(
@@ -146,7 +146,7 @@ def test_the_extension_in_a_schema_that_the_role_may_not_use_is_reported_with_th
     ]
 
 
-def test_the_documented_statements_give_the_role_everything() -> None:
+def test_the_documented_statements_grant_everything_that_the_role_needs() -> None:
     (statements,) = re.findall(r"```sql\n(.*?)```", _section("postgres"), re.DOTALL)
     with postgres_server() as server:
         server.execute("CREATE SEQUENCE before", "SELECT nextval('before')")
@@ -164,7 +164,9 @@ def test_the_documented_statements_give_the_role_everything() -> None:
         assert collected.value("pg_sequence_used_ratio", sequencename=name) > 0
 
 
-def test_a_database_without_the_extension_is_reported_with_the_statement_that_adds_it(server: PostgresServer) -> None:
+def test_a_database_without_the_extension_is_reported_with_the_statement_that_creates_it(
+    server: PostgresServer,
+) -> None:
     session = Session(server.dsn("shop"), 4.0)
     session.connect()
     with pytest.raises(Missing, match="CREATE EXTENSION pg_stat_statements"):

@@ -1,4 +1,4 @@
-"""Statements without their literals: whatever they look like, and wherever the server has cut them."""
+"""Statements without literals, in any notation and truncated by the server anywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deckwatch_exporters.postgres.sql_text import cut, fingerprint, one_line, redacted
 
-#: Only literals are made of these, so that any of them in a redacted text is a leak.
+#: Only literals contain these characters, so any of them in a redacted text is a leak.
 SECRET, DIGIT = "Ж", "7"
 
 _bodies = st.lists(
@@ -54,11 +54,11 @@ _spaces = st.sampled_from([" ", "\n", "\t ", "/**/", "--\n", "-- x\r"])
 
 @st.composite
 def statements(draw: st.DrawFn) -> str:
-    """Literals and other tokens; an E string goes on only as `_escape_strings` has it."""
+    """Literals and other tokens; an E string is continued only as in `_escape_strings`."""
     sql, follows_escape_string = "", False
     for part in draw(st.lists(st.one_of(_literals, _rest), max_size=12)):
         if follows_escape_string and part.startswith("'"):
-            sql += ", "  # with a line's end between them it would be one string, in which backslashes mean something
+            sql += ", "  # with a line break between them they would be one string with backslash escapes
         sql += part + draw(_spaces)
         if not part.startswith("--"):
             follows_escape_string = part[:2] in ("e'", "E'")
@@ -67,7 +67,7 @@ def statements(draw: st.DrawFn) -> str:
 
 @given(statements())
 @example("e''\n'\\' '--Ж' ")
-def test_no_literal_is_left(sql: str) -> None:
+def test_every_literal_is_removed(sql: str) -> None:
     shown = redacted(sql)
 
     assert SECRET not in shown
@@ -78,7 +78,7 @@ def test_no_literal_is_left(sql: str) -> None:
 @example("select E'it\\'s Ж'", len("select E'it\\"))
 @example("select E'a'\n'it\\'s Ж'", len("select E'a'\n'it\\'s Ж"))
 @example("select $𝄞$ Ж $𝄞$", len("select $𝄞$ Ж $"))
-def test_no_literal_is_left_of_a_text_that_was_cut_anywhere(sql: str, length: int) -> None:
+def test_every_literal_is_removed_from_a_truncated_text(sql: str, length: int) -> None:
     shown = redacted(sql[:length])
 
     assert SECRET not in shown
@@ -93,20 +93,20 @@ def test_redacting_again_changes_nothing(sql: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())), st.integers(0, 50))
-def test_any_text_at_all_is_taken(sql: str, size: int) -> None:
-    """Surrogates and control characters too."""
+def test_any_text_is_accepted(sql: str, size: int) -> None:
+    """Including surrogates and control characters."""
     assert len(fingerprint(sql)) == 16
     assert isinstance(one_line(sql), str)
     assert len(cut(redacted(sql), size).encode("utf-8", "replace")) <= size
 
 
 @given(statements())
-def test_without_redaction_every_literal_stays(sql: str) -> None:
+def test_without_redaction_every_literal_is_kept(sql: str) -> None:
     assert one_line(sql).count(SECRET) == sql.count(SECRET)
 
 
-def test_an_escape_string_goes_on_over_a_line_s_end_and_what_comes_behind_it_is_a_comment() -> None:
-    sql = "e''\n'\\' '--Ж' "  # the backslash escapes the quote behind it, and the next one ends the string
+def test_a_comment_after_a_continued_escape_string_is_removed() -> None:
+    sql = "e''\n'\\' '--Ж' "  # the backslash escapes the first quote, and the second one ends the string
 
     assert one_line(sql) == "e''\n'\\' '"
     assert redacted(sql) == "?"
@@ -131,7 +131,7 @@ def test_an_escape_string_goes_on_over_a_line_s_end_and_what_comes_behind_it_is_
         ("", ""),
     ],
 )
-def test_what_stays_and_what_goes(sql: str, shown: str) -> None:
+def test_literals_are_replaced_and_comments_are_removed(sql: str, shown: str) -> None:
     assert redacted(sql) == shown
 
 
@@ -144,18 +144,18 @@ def test_what_stays_and_what_goes(sql: str, shown: str) -> None:
         ("select 'it''s'", "select E'it\\'s' -- so it is"),
     ],
 )
-def test_statements_that_differ_in_literals_alone_have_one_fingerprint(one: str, other: str) -> None:
+def test_statements_that_differ_only_in_literals_have_the_same_fingerprint(one: str, other: str) -> None:
     assert fingerprint(one) == fingerprint(other)
 
 
-def test_statements_that_differ_in_more_have_different_fingerprints() -> None:
+def test_statements_that_differ_in_other_tokens_have_different_fingerprints() -> None:
     texts = ["select a from t", "select b from t", "select a from u", 'select "A" from t', "select a, b from t"]
 
     assert len({fingerprint(text) for text in texts}) == len(texts)
 
 
 @given(st.text(), st.integers(0, 40))
-def test_a_cut_text_is_a_beginning_and_never_half_a_character(text: str, size: int) -> None:
+def test_a_text_is_truncated_at_a_character_boundary(text: str, size: int) -> None:
     text = text.encode("utf-8", "replace").decode()
 
     assert text.startswith(cut(text, size))
@@ -167,8 +167,8 @@ def test_a_cut_text_is_a_beginning_and_never_half_a_character(text: str, size: i
     ["a, ", "'a', ", "'a''", "e'\\''", "$$", "$a", "$a$ ", "/*", "/**/", "--\n", "((?,", "(1, 2), ", "1", "1.", '"a""',
      "E'a'\n", " "],
 )  # fmt: skip
-def test_the_time_is_linear_in_the_length(unit: str) -> None:
-    """A second at most; were it quadratic, a million characters would take hours."""
+def test_redaction_time_is_linear_in_the_length(unit: str) -> None:
+    """Takes a second at most; with quadratic time, a million characters would take hours."""
     text = unit * (1_000_000 // len(unit))
 
     assert len(fingerprint(text)) == 16

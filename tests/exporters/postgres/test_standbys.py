@@ -1,4 +1,4 @@
-"""Standbys of a primary that have the same name."""
+"""Standbys of a primary with the same name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _standby(pid: str, behind: str) -> dict[str, bytes | None]:
     }  # fmt: skip
 
 
-def test_two_standbys_with_the_same_names_are_told_apart_by_their_process() -> None:
+def test_two_standbys_with_the_same_name_are_distinguished_by_process_id() -> None:
     found = list(replication._standbys("db:5432", [_standby("17", "64"), _standby("23", "128")]))
     samples = [it for it in found if isinstance(it, Sample)]
 

@@ -1,4 +1,4 @@
-"""What statements did between two readings of pg_stat_statements: never less than nothing, and nothing twice."""
+"""Increases of statement counters between two readings of pg_stat_statements: never negative, never counted twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIGURES = len(Figures._fields)
 
 
 def entry(calls: float, seconds: float = 0.0, longest: float = 0.0, since: str = "0") -> bytes:
-    """A row's figures as the server writes them."""
+    """The values of a row as the server sends them."""
     figures = (calls, seconds, *[0] * (_FIGURES - 2))
     return " ".join([*(f"{figure:g}" for figure in figures), f"{longest:g}", since]).encode()
 
@@ -26,7 +26,7 @@ def read(
     return {key: figures.calls for key, (figures, _) in changes.items()}
 
 
-def test_what_is_there_at_the_first_reading_counts_from_there_on() -> None:
+def test_entries_in_the_first_reading_are_counted_from_that_reading_on() -> None:
     readings = Readings()
 
     assert read(readings, {b"a": entry(1000)}) == {}
@@ -34,14 +34,14 @@ def test_what_is_there_at_the_first_reading_counts_from_there_on() -> None:
     assert read(readings, {b"a": entry(1003), b"b": entry(2)}) == {}
 
 
-def test_after_a_reset_all_counts_from_0() -> None:
+def test_after_a_reset_every_entry_is_counted_from_0() -> None:
     readings = Readings()
     read(readings, {b"a": entry(10), b"b": entry(10)})
 
     assert read(readings, {b"a": entry(12), b"b": entry(3)}, reset=True) == {b"a": 12, b"b": 3}
 
 
-def test_an_entry_that_was_evicted_and_came_back_counts_from_0() -> None:
+def test_an_evicted_entry_that_returns_is_counted_from_0() -> None:
     readings = Readings()
     read(readings, {b"a": entry(10), b"b": entry(1)})
 
@@ -49,7 +49,7 @@ def test_an_entry_that_was_evicted_and_came_back_counts_from_0() -> None:
     assert read(readings, {b"a": entry(11), b"b": entry(1)}) == {b"a": 11}
 
 
-def test_an_entry_that_came_back_between_two_readings_counts_from_0() -> None:
+def test_an_entry_evicted_and_recreated_between_two_readings_is_counted_from_0() -> None:
     readings = Readings()
     read(readings, {b"a": entry(10, 5.0)})
 
@@ -58,7 +58,7 @@ def test_an_entry_that_came_back_between_two_readings_counts_from_0() -> None:
     assert read(readings, {b"a": entry(50, 9.0, since="17")}) == {b"a": 50}
 
 
-def test_another_servers_entries_are_a_first_reading_again() -> None:
+def test_a_different_server_starts_with_a_first_reading() -> None:
     readings = Readings()
     read(readings, {b"a": entry(10)})
 
@@ -66,7 +66,7 @@ def test_another_servers_entries_are_a_first_reading_again() -> None:
     assert read(readings, {b"a": entry(5001)}, identity=2) == {b"a": 1}
 
 
-def test_a_reading_that_was_not_taken_comes_again() -> None:
+def test_changes_in_a_discarded_reading_are_counted_in_the_next_one() -> None:
     readings = Readings()
     read(readings, {b"a": entry(10)})
     readings.changes({b"a": entry(12)}, 1, reset=False)
@@ -74,7 +74,7 @@ def test_a_reading_that_was_not_taken_comes_again() -> None:
     assert read(readings, {b"a": entry(13)}) == {b"a": 3}
 
 
-def test_what_was_taken_back_comes_again() -> None:
+def test_changes_that_are_taken_back_are_counted_in_the_next_reading() -> None:
     readings = Readings()
     before = {b"a": entry(10)}
     read(readings, before)
@@ -85,7 +85,7 @@ def test_what_was_taken_back_comes_again() -> None:
     assert read(readings, {b"a": entry(13), b"b": entry(2)}) == {b"a": 3, b"b": 2}
 
 
-def test_the_longest_run_is_told_when_it_is_the_longest_so_far() -> None:
+def test_the_longest_execution_is_reported_if_it_is_the_longest_so_far() -> None:
     readings = Readings()
     readings.take({b"a": entry(1, 1.0, longest=1.0)}, 1)
 
@@ -105,7 +105,7 @@ _happenings = st.one_of(
 
 
 @given(st.lists(_happenings, max_size=40))
-def test_whatever_happens_no_figure_is_below_0_and_nothing_is_counted_that_was_not_done(
+def test_increases_are_never_negative_and_never_exceed_the_actual_work(
     happenings: list[tuple[str, bytes, int]],
 ) -> None:
     readings, server, identity = Readings(), dict[bytes, int](), 0
@@ -135,7 +135,7 @@ def test_whatever_happens_no_figure_is_below_0_and_nothing_is_counted_that_was_n
 
 
 @given(st.lists(st.tuples(_keys, st.integers(0, 100)), max_size=30))
-def test_without_evictions_all_that_was_done_is_counted_once(runs: list[tuple[bytes, int]]) -> None:
+def test_without_evictions_everything_is_counted_once(runs: list[tuple[bytes, int]]) -> None:
     readings, server = Readings(), {b"a": 7}
     read(readings, {b"a": entry(7)})
     counted = 0.0
@@ -147,7 +147,7 @@ def test_without_evictions_all_that_was_done_is_counted_once(runs: list[tuple[by
 
 
 @given(st.lists(st.floats(0, 1e15), min_size=_FIGURES, max_size=_FIGURES), st.floats(0, 1e9))
-def test_an_entry_is_read_as_it_was_written(figures: list[float], longest: float) -> None:
+def test_a_written_entry_parses_back(figures: list[float], longest: float) -> None:
     reading = parse(" ".join(map(repr, [*figures, longest, 1.5])).encode())
 
     assert reading.figures == Figures(*figures)
@@ -171,7 +171,7 @@ def test_an_entry_is_read_as_it_was_written(figures: list[float], longest: float
           "shared_blks_hit", "shared_blks_read", "temp_blks_written", "wal_bytes")),
     ],
 )  # fmt: skip
-def test_columns_are_asked_for_by_the_names_that_the_version_has(
+def test_columns_are_selected_by_the_names_of_the_server_version(
     version: str, columns: str, expected: tuple[str, ...]
 ) -> None:
     found = extension(version, "public", columns.split())
@@ -182,7 +182,7 @@ def test_columns_are_asked_for_by_the_names_that_the_version_has(
     assert ("stats_since" in found.counts_query) == (version == "1.12")
 
 
-def test_figures_add_up() -> None:
+def test_statement_values_can_be_added() -> None:
     some = Figures(*map(float, range(_FIGURES)))
 
     assert some.plus(NOTHING) == some

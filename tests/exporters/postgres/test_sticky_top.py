@@ -1,4 +1,4 @@
-"""Who has series of their own: the top ones, and no coming and going with every change of the order."""
+"""Which statements have their own series: the top ones, without frequent changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _updates = st.lists(
 
 
 @given(st.integers(0, 5), _updates)
-def test_there_are_never_more_members_than_were_asked_for(
+def test_the_number_of_members_never_exceeds_the_limit(
     size: int, updates: list[tuple[dict[int, float], float]]
 ) -> None:
     top: StickyTop[int] = StickyTop(size)
@@ -35,7 +35,7 @@ def test_there_are_never_more_members_than_were_asked_for(
 
 
 @given(st.integers(1, 5), _updates)
-def test_who_came_in_gives_way_within_ten_minutes_only_to_ten_times_as_much(
+def test_a_new_member_is_replaced_within_ten_minutes_only_by_ten_times_its_value(
     size: int, updates: list[tuple[dict[int, float], float]]
 ) -> None:
     top: StickyTop[int] = StickyTop(size)
@@ -51,7 +51,7 @@ def test_who_came_in_gives_way_within_ten_minutes_only_to_ten_times_as_much(
         since |= dict.fromkeys(top.members - before, now)
 
 
-def test_who_does_very_much_comes_in_at_once() -> None:
+def test_a_very_high_value_enters_immediately() -> None:
     top: StickyTop[str] = StickyTop(2)
     top.update({"a": 1.0, "b": 1.0}, 0)
     top.update({"a": 1.0, "c": 100.0}, 1)
@@ -60,7 +60,7 @@ def test_who_does_very_much_comes_in_at_once() -> None:
 
 
 @given(_updates)
-def test_the_clock_may_go_backwards(updates: list[tuple[dict[int, float], float]]) -> None:
+def test_the_clock_can_go_backwards(updates: list[tuple[dict[int, float], float]]) -> None:
     top: StickyTop[int] = StickyTop(3)
     for done, moment in updates:
         top.update(done, moment)
@@ -68,7 +68,7 @@ def test_the_clock_may_go_backwards(updates: list[tuple[dict[int, float], float]
     assert len(top.members) <= 3
 
 
-def test_who_is_clearly_ahead_for_long_takes_the_place_of_the_last() -> None:
+def test_a_clearly_higher_value_eventually_replaces_the_last_member() -> None:
     top: StickyTop[str] = StickyTop(2)
     for minute in range(60):
         top.update({"a": 10.0, "b": 5.0} | ({"c": 20.0} if minute >= 5 else {}), minute * 60.0)
@@ -76,7 +76,7 @@ def test_who_is_clearly_ahead_for_long_takes_the_place_of_the_last() -> None:
     assert top.members == {"a", "c"}
 
 
-def test_who_is_a_little_ahead_takes_nobodys_place() -> None:
+def test_a_slightly_higher_value_replaces_no_member() -> None:
     top: StickyTop[str] = StickyTop(1)
     for minute in range(600):
         top.update({"a": 10.0} | ({"b": 13.0} if minute >= 5 else {}), minute * 60.0)
@@ -84,7 +84,7 @@ def test_who_is_a_little_ahead_takes_nobodys_place() -> None:
     assert top.members == {"a"}
 
 
-def test_who_did_much_long_ago_makes_room_for_who_does_some_now() -> None:
+def test_a_member_with_only_old_activity_is_replaced_by_a_currently_active_one() -> None:
     top: StickyTop[str] = StickyTop(1)
     top.update({"then": 1000.0}, 0)
     for hour in range(1, 24):
@@ -93,7 +93,7 @@ def test_who_did_much_long_ago_makes_room_for_who_does_some_now() -> None:
     assert top.members == {"now"}
 
 
-def test_who_does_nothing_stays_while_nobody_else_does_anything() -> None:
+def test_an_idle_member_stays_while_all_others_are_idle() -> None:
     top: StickyTop[str] = StickyTop(2)
     top.update({"a": 1.0}, 0)
     for hour in range(200):
@@ -102,7 +102,7 @@ def test_who_does_nothing_stays_while_nobody_else_does_anything() -> None:
     assert top.members == {"a"}
 
 
-def test_what_was_done_once_is_not_remembered_for_ever() -> None:
+def test_past_activity_is_eventually_forgotten() -> None:
     top: StickyTop[int] = StickyTop(2)
     for hour in range(1000):
         top.update({-1: 100.0, -2: 100.0, hour: 1.0}, hour * 3600.0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_python(folder: Path, code: str) -> str:
-    """Run a producer to its end in `folder`, whose modules it can import."""
+    """Run a producer in `folder`, where it can import modules, and wait until it exits."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
@@ -30,10 +30,10 @@ class Worker:
         self._process = process
 
     def kill(self) -> None:
-        """SIGKILL, as the kernel does when memory runs out: the worker cannot give anything back."""
+        """Send SIGKILL, as the kernel does when memory runs out: the worker cannot return its jobs."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self._process.pid)
-            parent.suspend()  # it must not replace the children that die
+            parent.suspend()  # keep it from replacing killed children
             for process in (*parent.children(recursive=True), parent):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -42,7 +42,7 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(folder: Path, command: Sequence[str]) -> Iterator[Worker]:
-    """Run `python -m command` in `folder`; it is killed in the end."""
+    """Run `python -m command` in `folder`; kill it at the end."""
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     running = Worker(process)

@@ -1,4 +1,4 @@
-"""The figures of a queue, as a target collects them."""
+"""The values of a queue, as a target collects them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of_queue(collected: Collected, queue: str) -> dict[str, float]:
-    """The figures of one queue by their names without `queue_`."""
+    """Return the values of one queue by their names without `queue_`."""
     return {
         sample.series.name.removeprefix("queue_"): sample.value
         for sample in collected.samples
@@ -24,7 +24,7 @@ def of_queue(collected: Collected, queue: str) -> dict[str, float]:
 
 
 def figures(target: Opened, queue: str) -> dict[str, float]:
-    """The figures of one queue from a run without any problem."""
+    """Return the values of one queue from a run without problems."""
     collected = target.collect()
     assert not collected.errors, collected.errors
     assert not collected.malformed, collected.malformed
@@ -33,7 +33,7 @@ def figures(target: Opened, queue: str) -> dict[str, float]:
 
 
 def eventually(target: Opened, queue: str, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    """The first figures that meet the condition."""
+    """Return the first values that meet the condition."""
     found: dict[str, float] = {}
 
     def matches() -> bool:
@@ -49,5 +49,5 @@ def eventually(target: Opened, queue: str, condition: Callable[[dict[str, float]
 
 
 def queues_in(target: Opened) -> set[str]:
-    """The names of all queues."""
+    """Return the names of all queues."""
     return {dict(sample.series.labels).get("queue", "") for sample in target.collect().samples} - {""}

@@ -1,4 +1,4 @@
-"""A server that answers over TCP what a captured one answered, for the versions that cannot run here."""
+"""A TCP server that replays captured replies, for versions that the tests cannot run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deckwatch_exporters.clients.redis.resp import Reply
 
-#: What a command is answered with. A mapping is a map in protocol 3, and a flat list in protocol 2.
+#: The reply to a command. A mapping is a map in protocol 3 and a flat list in protocol 2.
 Answer: TypeAlias = "bytes | str | int | Exception | Sequence[Answer] | Mapping[Any, Answer] | None"
 
 VERSIONS = {
@@ -30,12 +30,12 @@ SECRET = "never-to-be-seen"
 
 
 def info_of(version: str) -> str:
-    """The captured reply to INFO, as it was on the wire."""
+    """Return the captured reply to INFO as sent on the wire."""
     return (FIXTURES / f"{version}.txt").read_text().replace("\n", "\r\n")
 
 
 def answers_of(version: str) -> dict[str, Answer]:
-    """What the version answers to each command that the exporter sends."""
+    """Return the replies of the version to the commands that the exporter sends."""
     config = {
         "databases": "4",
         "maxclients": "10000",
@@ -92,7 +92,7 @@ def encode(answer: Answer, protocol: int) -> bytes:
 
 
 class StandIn:
-    """`answers` by command as it is sent; what is not in them is an unknown command."""
+    """Serve `answers`, by command as sent; any other command is unknown."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.answers = dict(answers)
@@ -106,7 +106,7 @@ class StandIn:
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
-        # A thread that waits in accept() is not woken by close() alone.
+        # close() alone does not wake a thread that waits in accept().
         for one in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

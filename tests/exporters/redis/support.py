@@ -1,4 +1,4 @@
-"""A Redis target as the agent holds it, run when the test says so."""
+"""A Redis target as in the agent, run on demand by the test."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Target(Opened):
 
     @property
     def slow_commands(self) -> list[dict[str, Any]]:
-        """The events about slow commands of this target."""
+        """The slow command events of this target."""
         return self.logged("redis.slow_command")
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """What was logged about this target under this event."""
+        """The log records of this target with this event name."""
         return [it for it in self.events if it.get("event") == event and it["target"] == self._name]
 
     def run(self, name: str = "redis") -> Snapshot:
@@ -41,7 +41,7 @@ class Target(Opened):
         return self.collect().snapshots
 
     def values(self, name: str = "redis") -> dict[str, float]:
-        """The values of a run that has to succeed, by series (`name{label="value"}`)."""
+        """The values of a run that must succeed, by series (`name{label="value"}`)."""
         collected = self.collect(name)
         assert not collected.errors
         return collected.values
@@ -62,6 +62,6 @@ def malformed(samples: Samples) -> list[tuple[str, str]]:
 
 
 def failed(snapshot: Snapshot) -> dict[str, float]:
-    """The values of a run that has to fail, by series."""
+    """The values of a run that must fail, by series."""
     assert snapshot.error
     return by_series(sample for family in snapshot.families for sample in family.samples)

@@ -1,4 +1,4 @@
-"""Where a server is: every form of URL, and what a wrong one is answered with, never the password."""
+"""Server addresses: every form of URL, and errors for invalid ones, which never contain the password."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PASSWORD = "hunter2-x"
         ("rediss+sentinel://s1/mymaster", {"hosts": (("s1", 26379),), "service": "mymaster", "tls": True}),
     ],
 )
-def test_every_form_of_url_is_read(url: str, expected: dict[str, Any]) -> None:
+def test_every_form_of_url_is_parsed(url: str, expected: dict[str, Any]) -> None:
     assert parse_address(url) == Address(**expected)
 
 
@@ -102,7 +102,7 @@ def test_every_form_of_url_is_read(url: str, expected: dict[str, Any]) -> None:
         ":12?{}@cache",
     ],
 )
-def test_a_wrong_url_is_told_without_what_may_be_its_password(url: str) -> None:
+def test_the_error_for_an_invalid_url_omits_anything_that_may_be_a_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as failure:
         parse_address(url.format(PASSWORD))
     assert PASSWORD not in str(failure.value)
@@ -110,12 +110,12 @@ def test_a_wrong_url_is_told_without_what_may_be_its_password(url: str) -> None:
     assert failure.value.__cause__ is None
 
 
-def test_an_option_that_belongs_into_the_config_is_refused() -> None:
+def test_url_options_that_belong_in_the_config_are_rejected() -> None:
     with pytest.raises(ValueError, match="no option in the URL except db"):
         parse_address("redis://cache?socket_timeout=1")
 
 
-def test_a_password_that_should_be_encoded_is_told_how() -> None:
+def test_the_error_for_an_unencoded_password_explains_percent_encoding() -> None:
     with pytest.raises(ValueError, match="%23, %2F, %3F and %40"):
         parse_address("redis://:a#b@cache")
 
@@ -129,7 +129,7 @@ def test_a_password_that_should_be_encoded_is_told_how() -> None:
         ("redis+sentinel://me:hunter2-x@[::1]:1,s1/mymaster", "mymaster (of Sentinel [::1]:1,s1:26379)"),
     ],
 )
-def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> None:
+def test_an_address_is_displayed_without_user_and_password(url: str, shown: str) -> None:
     address = parse_address(url)
     assert address.password == PASSWORD
     assert str(address) == shown
@@ -137,7 +137,7 @@ def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> 
     assert "'me'" not in repr(address)
 
 
-#: None of which is part of what an error message says, or of a host.
+#: Texts that are never part of an error message or a host name.
 _SECRETS = st.text(st.sampled_from("§¤#?/@:=&%ç ,[]"), min_size=1, max_size=12).map(lambda text: f"Zq{text}9J")
 
 
@@ -145,7 +145,7 @@ _SECRETS = st.text(st.sampled_from("§¤#?/@:=&%ç ,[]"), min_size=1, max_size=1
 @given(
     secret=_SECRETS, form=st.sampled_from(["redis://u:{}@cache:6379/0", "redis+sentinel://:{}@s1/m", "unix://:{}@/s"])
 )
-def test_a_password_is_either_read_or_refused_and_in_neither_case_shown(secret: str, form: str) -> None:
+def test_a_password_is_accepted_or_rejected_but_never_shown(secret: str, form: str) -> None:
     try:
         address = parse_address(form.format(secret))
     except ValueError as failure:

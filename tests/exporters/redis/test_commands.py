@@ -1,4 +1,4 @@
-"""Figures by command: commandstats, latencystats, LATENCY HISTOGRAM and LATENCY LATEST."""
+"""Metrics by command: commandstats, latencystats, LATENCY HISTOGRAM and LATENCY LATEST."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _reply(answer: Answer, protocol: int = 3) -> Reply:
         ("", {}, [("get", "")]),
     ],
 )
-def test_a_malformed_field_of_a_command_costs_its_own_series(
+def test_a_malformed_command_field_affects_only_its_series(
     text: str, expected: dict[str, float], odd: list[tuple[str, str]]
 ) -> None:
     found = list(CommandStats().from_info({"get": text}, {}))
@@ -44,7 +44,7 @@ def test_a_malformed_field_of_a_command_costs_its_own_series(
     assert malformed(found) == [(f"INFO commandstats: {what}", value) for what, value in odd]
 
 
-def test_a_command_has_the_counters_that_its_version_has() -> None:
+def test_a_command_has_the_counters_of_its_server_version() -> None:
     found = by_series(CommandStats().from_info({"get": GET, "config|set": "calls=1,usec=8", "odd": "?"}, {}))
     assert found == {
         'redis_commands_total{cmd="get"}': 4,
@@ -66,7 +66,7 @@ def test_a_command_has_the_counters_that_its_version_has() -> None:
         ("p75", {}, ["p75"]),
     ],
 )
-def test_percentiles_are_read_by_percent(text: str, expected: dict[str, float], odd: list[str]) -> None:
+def test_percentiles_are_parsed_by_percent(text: str, expected: dict[str, float], odd: list[str]) -> None:
     found = list(CommandStats().from_info({"get": GET}, {"get": text}))
     assert (
         by_series(found).items()
@@ -79,7 +79,7 @@ def test_percentiles_are_read_by_percent(text: str, expected: dict[str, float], 
     assert malformed(found) == [("INFO latencystats: get", value) for value in odd]
 
 
-def test_percentiles_are_a_summary_with_the_count_and_the_sum_of_commandstats() -> None:
+def test_percentiles_are_a_summary_with_count_and_sum_from_commandstats() -> None:
     found = by_series(CommandStats().from_info({"get": GET}, {"get": "p50=1.5,p99.9=4.015", "never": "p50=1"}))
     assert {text: value for text, value in found.items() if text.startswith("redis_latency")} == {
         'redis_latency_percentiles_usec{cmd="get",quantile="50"}': 1.5,
@@ -89,7 +89,7 @@ def test_percentiles_are_a_summary_with_the_count_and_the_sum_of_commandstats() 
     }
 
 
-def test_a_command_that_rests_keeps_its_figures_and_one_that_is_called_or_reset_gets_new_ones() -> None:
+def test_idle_commands_keep_their_values_and_called_or_reset_ones_are_updated() -> None:
     figures = CommandStats()
     first = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
     same = list(figures.from_info({"get": GET, "set": "calls=1,usec=1"}, {"get": "p50=1"}))
@@ -102,7 +102,7 @@ def test_a_command_that_rests_keeps_its_figures_and_one_that_is_called_or_reset_
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_histogram_is_cumulative_and_ends_at_all_calls(protocol: int) -> None:
+def test_histogram_buckets_are_cumulative_and_the_last_one_has_all_calls(protocol: int) -> None:
     figures = CommandStats()
     list(figures.from_info({"get": GET}, {}))
     reply = _reply({"get": {"calls": 5, "histogram_usec": {1: 2, 2: 3, 1024: 4}}}, protocol)
@@ -116,7 +116,7 @@ def test_a_histogram_is_cumulative_and_ends_at_all_calls(protocol: int) -> None:
     }
 
 
-def test_a_histogram_moves_with_its_counts_and_with_its_sum() -> None:
+def test_a_histogram_is_updated_if_its_counts_or_its_sum_change() -> None:
     figures = CommandStats()
 
     def run(usec: int, calls: int) -> dict[str, float]:
@@ -128,7 +128,7 @@ def test_a_histogram_moves_with_its_counts_and_with_its_sum() -> None:
     assert [(found[name[0]], found[name[1]]) for found in runs] == [(5, 1), (5, 1), (7, 1), (7, 2)]
 
 
-def test_a_container_command_has_the_sum_of_its_subcommands() -> None:
+def test_a_container_command_has_the_sum_over_its_subcommands() -> None:
     figures = CommandStats()
     commands = {"config|get": "calls=1,usec=3", "config|set": "calls=1,usec=4", "configure": "calls=1,usec=9"}
     list(figures.from_info(commands, {}))
@@ -152,7 +152,7 @@ def test_a_container_command_has_the_sum_of_its_subcommands() -> None:
     ],
     ids=repr,
 )
-def test_a_histogram_that_is_none_costs_itself(answer: Answer) -> None:
+def test_a_reply_that_is_not_a_histogram_affects_only_itself(answer: Answer) -> None:
     figures = CommandStats()
     list(figures.from_info({"get": GET, "set": "calls=1,usec=2"}, {}))
     assert by_series(figures.from_histogram(_reply(answer))) == {}
@@ -169,7 +169,7 @@ def test_a_malformed_histogram_is_counted(details: Answer) -> None:
     assert [what for what, _ in found] == ["LATENCY HISTOGRAM: get"]
 
 
-def test_buckets_that_are_no_numbers_are_left_out() -> None:
+def test_buckets_that_are_not_numbers_are_skipped() -> None:
     figures = CommandStats()
     list(figures.from_info({"get": GET}, {}))
     found = by_series(
@@ -181,7 +181,7 @@ def test_buckets_that_are_no_numbers_are_left_out() -> None:
     ]
 
 
-def test_the_last_spike_of_each_event_is_told_in_seconds() -> None:
+def test_the_latest_spike_of_each_event_is_exported_in_seconds() -> None:
     reply: Reply = [[b"command", 1795248440, 20, 35], [b"fork", 1795248400, 1500, 1500, 3, 7]]
     assert by_series(spike_samples(reply)) == {
         'redis_latency_spike_last{event_name="command"}': 1795248440,
@@ -194,14 +194,14 @@ def test_the_last_spike_of_each_event_is_told_in_seconds() -> None:
 @pytest.mark.parametrize(
     "entry", [1, [b"command", 1], [b"", 1, 2, 3], [1, 2, 3], [b"x", b"?", b"?"], ReplyError("ERR")], ids=repr
 )
-def test_a_malformed_spike_costs_itself(entry: Reply) -> None:
+def test_a_malformed_spike_affects_only_itself(entry: Reply) -> None:
     good: Reply = [b"command", 1795248440, 20, 35]
     found = list(spike_samples([entry, good]))
     assert by_series(found) == by_series(spike_samples([good]))
     assert {what.partition(":")[0] for what, _ in malformed(found)} == {"LATENCY LATEST"}
 
 
-def test_latency_that_is_no_list_is_malformed_and_none_where_it_was_not_asked_for() -> None:
+def test_a_latency_reply_that_is_not_a_list_is_malformed_unless_it_was_not_requested() -> None:
     assert malformed(spike_samples(b"?")) == [("LATENCY LATEST", "?")]
     assert list(spike_samples(None)) == []
     assert list(spike_samples([])) == []

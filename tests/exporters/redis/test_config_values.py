@@ -1,4 +1,4 @@
-"""CONFIG GET, CLIENT LIST and a Sentinel's replies: what is read from them, and which of it is a secret."""
+"""CONFIG GET, CLIENT LIST and Sentinel replies: parsed values, and secrets among them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SECRET = "hunter2-x"
         "REQUIREPASS", "some-module.password", "some-module.secret",
     ],
 )  # fmt: skip
-def test_a_setting_that_is_a_password_is_shown_neither_as_text_nor_as_number(key: str) -> None:
+def test_password_settings_are_exported_neither_as_text_nor_as_numbers(key: str) -> None:
     for value in (SECRET, "12345", ""):
         assert list(config_samples({key: value}, with_values=True)) == []
 
 
-def test_settings_are_told_as_text_and_where_they_are_numbers_as_numbers() -> None:
+def test_settings_are_exported_as_text_and_numeric_ones_also_as_numbers() -> None:
     config = {"hz": "10", "save": "3600 1", "appendonly": "no", "infinite": "inf", "odd": "nan", "tcp-keepalive": "-1"}
     found = by_series(config_samples(config, with_values=True))
     assert {text for text in found if text.startswith("redis_config_key_value")} == {
@@ -38,7 +38,7 @@ def test_settings_are_told_as_text_and_where_they_are_numbers_as_numbers() -> No
     }
 
 
-def test_without_being_asked_for_only_the_settings_with_a_metric_of_their_own_are_told() -> None:
+def test_by_default_only_settings_with_a_dedicated_metric_are_exported() -> None:
     config = {"hz": "10", "maxclients": "100", "maxmemory": "x", "requirepass": SECRET}
     assert by_series(config_samples(config, with_values=False)) == {"redis_config_maxclients": 100}
 
@@ -53,7 +53,7 @@ def test_without_being_asked_for_only_the_settings_with_a_metric_of_their_own_ar
         ("", 0),
     ],
 )
-def test_the_limits_on_output_buffers_are_read_by_class(text: str, count: int) -> None:
+def test_output_buffer_limits_are_parsed_by_class(text: str, count: int) -> None:
     found = by_series(config_samples({"client-output-buffer-limit": text}, with_values=False))
     assert len(found) == count
     if count == 6:
@@ -67,12 +67,12 @@ def test_the_limits_on_output_buffers_are_read_by_class(text: str, count: int) -
     [("16", 16), ("1", 1), ("", 1), ("-1", 1), ("²", 1), ("1.5", 1), ("9" * 5000, 1)],
     ids=lambda it: str(it)[:9],
 )
-def test_a_number_of_databases_that_is_none_leaves_the_first(text: str, count: int) -> None:
+def test_with_an_invalid_number_of_databases_only_the_first_is_exported(text: str, count: int) -> None:
     assert database_count({"databases": text}) == count
     assert database_count({}) == 1
 
 
-def test_a_config_is_read_from_pairs_and_an_error_is_no_config() -> None:
+def test_a_config_is_parsed_from_pairs_and_an_error_gives_no_config() -> None:
     assert parse_config([b"hz", b"10", b"odd", None]) == {"hz": "10", "odd": ""}
     assert parse_config(ReplyError("ERR")) == {}
 
@@ -87,7 +87,7 @@ CLIENTS = (
 )
 
 
-def test_every_client_but_ourselves_is_told() -> None:
+def test_every_client_except_the_agent_is_exported() -> None:
     found = by_series(client_samples(CLIENTS, 1000.9))
     info = "redis_connected_client_info"
     assert [text for text in found if text.startswith(info)] == [
@@ -104,17 +104,17 @@ def test_every_client_but_ourselves_is_told() -> None:
         "output_buffer_memory_usage_bytes": 9, "total_memory_consumed_bytes": 10,
     }  # fmt: skip
     assert {name: found[f"redis_connected_client_{name}{shop}"] for name in fields} == fields
-    assert len([text for text in found if 'id="12"' in text]) == 3  # what it does not tell is absent
+    assert len([text for text in found if 'id="12"' in text]) == 3  # fields missing from the line are absent
 
 
 @pytest.mark.parametrize("text", ["id=", "addr=1 name=2", "�", "id"])
-def test_a_line_without_an_id_costs_that_client(text: str) -> None:
+def test_a_line_without_an_id_affects_only_that_client(text: str) -> None:
     found = list(client_samples(f"{text}\n{CLIENTS}\n", 1000.9))
     assert malformed(found)[0] == ("CLIENT LIST", text)
     assert by_series(found) == by_series(client_samples(CLIENTS, 1000.9))
 
 
-def test_a_field_of_a_client_that_is_no_number_costs_its_series() -> None:
+def test_a_client_field_that_is_not_a_number_affects_only_its_series() -> None:
     found = list(client_samples("id=1 name=a age=-5 idle=(null) omem=x tot-mem=18446744073709551615 sub=2\n", 1000))
     assert by_series(found) == {
         'redis_connected_client_info{id="1",name="a",flags="",db="",host="",user="",resp=""}': 1,
@@ -123,7 +123,7 @@ def test_a_field_of_a_client_that_is_no_number_costs_its_series() -> None:
     assert [what.rpartition(" ")[2] for what, _ in malformed(found)] == ["age", "idle", "omem", "tot-mem"]
 
 
-def test_a_sentinel_tells_the_state_of_its_masters() -> None:
+def test_a_sentinel_exports_the_state_of_its_masters() -> None:
     fields = {
         "sentinel_masters": "2",
         "sentinel_tilt": "0",
@@ -147,7 +147,7 @@ def test_a_sentinel_tells_the_state_of_its_masters() -> None:
     assert "redis_sentinel_running_scripts" not in found
 
 
-def test_a_sentinel_counts_itself_and_the_others_that_are_up() -> None:
+def test_a_sentinel_counts_itself_and_the_other_healthy_sentinels() -> None:
     masters = parse_masters([[b"name", b"a", b"ip", b"10.0.0.1", b"port", b"6379", b"quorum", b"2"], [b"ip", b"x"]])
     peers: Reply = [
         [b"name", b"s1", b"ip", b"10.0.0.8", b"port", b"26379", b"runid", b"r1", b"flags", b"sentinel"],
@@ -163,7 +163,7 @@ def test_a_sentinel_counts_itself_and_the_others_that_are_up() -> None:
     assert len([text for text in found if text.startswith("redis_sentinel_peer_info")]) == 2
 
 
-def test_without_a_quorum_it_is_told_why_and_where_asking_is_forbidden_it_is_absent() -> None:
+def test_a_missing_quorum_is_exported_with_its_reason_and_a_denied_command_is_absent() -> None:
     masters = [{"name": "a"}]
     answers: list[Reply] = [ReplyError("NOQUORUM 1 usable Sentinels"), ReplyError("ERR"), None]
     assert by_series(master_samples(masters, answers)) == {

@@ -1,4 +1,4 @@
-"""INFO: what is read from a reply, and what becomes of one that is odd."""
+"""INFO: parsing of replies, including malformed ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _plain(text: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_line_ends_of_either_kind_give_the_same(version: str) -> None:
+def test_both_kinds_of_line_endings_give_the_same_result(version: str) -> None:
     text = info_of(version)
     assert parse_info(text) == parse_info(text.replace("\r\n", "\n"))
     assert parse_info(text).fields["redis_mode" if "redis" in version else "server_mode"] == "standalone"
@@ -59,26 +59,26 @@ def test_sections_are_kept_apart() -> None:
     assert (found.is_sentinel, found.is_cluster) == (False, False)
 
 
-def test_a_reply_of_one_section_or_without_headings_is_read() -> None:
+def test_a_reply_with_one_section_or_without_headings_is_parsed() -> None:
     assert parse_info("# Memory\r\nused_memory:5\r\n").fields == {"used_memory": "5"}
     assert parse_info("used_memory:5\r\nmaxmemory:7\r\n").fields == {"used_memory": "5", "maxmemory": "7"}
 
 
 @pytest.mark.parametrize("text", ["", "\r\n", "# ", "# Server", "\x00\x01�", "no colon at all", "# Keyspace\r\ndb"])
-def test_a_reply_without_a_field_gives_nothing(text: str) -> None:
+def test_a_reply_without_fields_gives_no_values(text: str) -> None:
     found = parse_info(text)
     assert found.fields == {}
     assert found.keyspace == {}
     assert list(plain_samples(found)) == []
 
 
-def test_a_value_may_hold_colons_and_a_name_of_a_command_may_too() -> None:
+def test_values_and_command_names_can_contain_colons() -> None:
     found = parse_info("# Server\r\nexecutable:/opt/a:b\r\n# Commandstats\r\ncmdstat_a:b:calls=1,usec=2\r\n")
     assert found.fields["executable"] == "/opt/a:b"
     assert found.commands == {"a:b": "calls=1,usec=2"}
 
 
-def test_a_field_that_nobody_knows_is_left_out() -> None:
+def test_an_unknown_field_is_ignored() -> None:
     assert _plain("# Server\r\nused_memory:1\r\nnew_in_redis_99:12\r\n") == {"redis_memory_used_bytes": 1}
 
 
@@ -110,21 +110,21 @@ def test_a_field_that_nobody_knows_is_left_out() -> None:
     ],
     ids=lambda it: str(it)[:12],
 )
-def test_a_figure_is_a_number_or_a_truth_and_nothing_else_is(text: str | None, value: float | None) -> None:
+def test_only_numbers_and_booleans_are_values(text: str | None, value: float | None) -> None:
     assert figure(text) == value
 
 
 @pytest.mark.parametrize("odd", ["", "nan", "-nan", "1.27M", "0x10", "�"])
-def test_a_field_that_is_no_number_is_absent_and_not_0(odd: str) -> None:
+def test_a_field_that_is_not_a_number_is_absent_rather_than_0(odd: str) -> None:
     text = f"# Memory\r\nused_memory:{odd}\r\nmaxmemory:7\r\nlatest_fork_usec:{odd}\r\ncluster_odd:{odd}\r\n"
     assert _plain(text) == {"redis_memory_max_bytes": 7}
 
 
-def test_a_duration_in_microseconds_becomes_seconds_without_an_error_of_rounding() -> None:
+def test_microseconds_are_converted_to_seconds_without_rounding_errors() -> None:
     assert _plain("# Stats\r\nlatest_fork_usec:324\r\n") == {"redis_latest_fork_seconds": 0.000324}
 
 
-def test_the_io_threads_of_valkey_are_told_by_thread() -> None:
+def test_valkey_io_threads_are_exported_by_thread() -> None:
     text = "# CPU\r\nused_active_time_main_thread:1.5\r\nused_active_time_io_thread_1:2.5\r\n"
     text += "used_active_time_io_thread_x:3\r\nused_active_time_io_thread_2:nan\r\n"
     assert _plain(text) == {
@@ -133,7 +133,7 @@ def test_the_io_threads_of_valkey_are_told_by_thread() -> None:
     }
 
 
-def test_cluster_info_is_told_by_name_with_its_state_as_a_truth() -> None:
+def test_cluster_info_is_exported_by_field_with_its_state_as_a_boolean() -> None:
     text = "cluster_enabled:1\r\ncluster_state:ok\r\ncluster_slots_fail:2\r\ncluster_stats_messages_sent:9\r\n"
     text += "cluster_odd:?\r\nother:1\r\nno colon\r\n"
     assert by_series(cluster_samples(text)) == {
@@ -160,7 +160,7 @@ def test_errors_are_counted_by_their_first_word() -> None:
     ]
 
 
-def test_the_most_frequent_errors_keep_their_series_and_the_others_are_counted_together() -> None:
+def test_the_most_frequent_errors_keep_their_series_and_the_others_are_combined() -> None:
     counts = ErrorCounts()
     names = {f"last:{n},": f"count={n}" for n in range(1, 25_001)}
     found = by_series(counts.samples(names))
@@ -170,7 +170,7 @@ def test_the_most_frequent_errors_keep_their_series_and_the_others_are_counted_t
     assert sum(series.values()) == sum(range(1, 25_001))
     assert found["redis_error_names_merged"] == 25_000 - MAX_ERROR_NAMES
 
-    # A counter never falls, whichever errors become frequent later.
+    # Counters never decrease, whichever errors become frequent later.
     names["last:1,"] = "count=1000000"
     after = by_series(counts.samples(names))
     assert all(after[name] >= value for name, value in found.items())
@@ -179,7 +179,7 @@ def test_the_most_frequent_errors_keep_their_series_and_the_others_are_counted_t
     assert few == {'redis_errors_total{err="last:1,"}': 1, "redis_error_names_merged": 0}
 
 
-def test_a_database_tells_what_its_version_tells_of_it() -> None:
+def test_a_database_exports_the_fields_of_its_server_version() -> None:
     keyspace = {"0": "keys=6,expires=1,avg_ttl=4500,subexpiry=2", "1": "keys=1,expires=0", "2": "keys=4"}
     keyspace |= {"9": "keys=5,expires=4,avg_ttl=0,cached_keys=3"}
     assert by_series(keyspace_samples(keyspace, 2)) == {
@@ -197,7 +197,7 @@ def test_a_database_tells_what_its_version_tells_of_it() -> None:
     }
 
 
-def test_however_many_databases_a_server_is_set_up_with_a_thousand_empty_ones_are_told() -> None:
+def test_at_most_1024_empty_databases_are_exported() -> None:
     assert len(list(keyspace_samples({}, 1_000_000_000))) == 2 * 1024
 
 
@@ -205,23 +205,23 @@ def test_however_many_databases_a_server_is_set_up_with_a_thousand_empty_ones_ar
     ("text", "version"),
     [("7.0.15", (7, 0, 15)), ("8.0-m01", (8, 0, 1)), ("255.255.255", (255,) * 3), ("", ()), ("unstable", ())],
 )
-def test_a_version_is_read_from_what_servers_call_theirs(text: str, version: tuple[int, ...]) -> None:
+def test_versions_of_every_server_are_parsed(text: str, version: tuple[int, ...]) -> None:
     assert version_of(text) == version
 
 
-def test_the_start_is_told_by_the_servers_clock_where_it_has_one() -> None:
+def test_the_start_time_uses_the_servers_clock_if_it_is_known() -> None:
     assert started(_with(uptime_in_seconds="2", server_time_usec="1795248441895791"), 5.0) == 1795248439
     assert started(_with(uptime_in_seconds="2"), 1795248441.9) == 1795248439
     assert started(_with(server_time_usec="1795248441895791"), 5.0) is None
 
 
 @pytest.mark.parametrize("odd", ["inf", "-inf", "1e999", "9" * 400, "nan", "?"])
-def test_a_clock_or_an_uptime_that_is_no_time_fails_nothing(odd: str) -> None:
+def test_an_invalid_clock_or_uptime_does_not_fail_the_run(odd: str) -> None:
     assert started(_with(uptime_in_seconds=odd), 5.0) is None
     assert started(_with(uptime_in_seconds="2", server_time_usec=odd), 5.0) == 3
 
 
-def test_a_replica_that_is_there_twice_counts_once_with_its_newer_link() -> None:
+def test_a_replica_listed_twice_is_exported_once_with_its_newer_link() -> None:
     fields = {
         "slave0": "ip=10.0.0.1,port=6379,state=online,offset=100,lag=70",
         "slave1": "ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0",
@@ -241,7 +241,7 @@ def test_a_replica_that_is_there_twice_counts_once_with_its_newer_link() -> None
     }
 
 
-def test_each_of_the_masters_of_a_keydb_replica_is_told() -> None:
+def test_every_master_of_a_keydb_replica_is_exported() -> None:
     text = "# Replication\r\nrole:active-replica\r\n"
     for number, (host, status) in enumerate((("a", "up"), ("b", "down"))):
         prefix = f"master_{number}" if number else "master"
@@ -278,7 +278,7 @@ def _every_sample(text: str) -> Samples:
 
 
 @given(st.lists(_LINES, max_size=30).map("\r\n".join))
-def test_whatever_info_says_is_read_and_gives_numbers_or_nothing(text: str) -> None:
+def test_any_info_text_gives_numbers_or_nothing(text: str) -> None:
     assert all(math.isfinite(value) for value in by_series(_every_sample(text)).values())
     started(parse_info(text), 0.0)
 
@@ -299,7 +299,7 @@ def test_whatever_info_says_is_read_and_gives_numbers_or_nothing(text: str) -> N
     ],
     ids=lambda it: repr(it)[:40],
 )
-def test_a_server_whose_info_is_odd_is_up_all_the_same(info: Answer) -> None:
+def test_a_server_with_malformed_info_is_still_up(info: Answer) -> None:
     answers: dict[str, Answer] = {
         "INFO ALL": info,
         "CONFIG GET *": {"databases": "²", "maxclients": "nan", "client-output-buffer-limit": "normal x"},

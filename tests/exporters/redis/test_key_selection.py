@@ -1,4 +1,4 @@
-"""Which keys are looked at: names, patterns, groups; and the labels that they get."""
+"""Selection of keys by name, pattern and group, and their labels."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ SECRET = "hunter2-x"
         ("two\nlines", {"key": "two\nlines"}),
     ],
 )
-def test_a_text_is_a_name_or_a_pattern_with_or_without_its_database(text: str, expected: dict[str, Any]) -> None:
+def test_a_selection_is_a_name_or_a_pattern_with_an_optional_database(text: str, expected: dict[str, Any]) -> None:
     assert KeySelection.model_validate(text) == KeySelection.model_validate(expected)
 
 
-def test_a_key_whose_name_looks_like_a_pattern_can_be_named() -> None:
+def test_a_key_with_pattern_characters_in_its_name_can_be_selected_by_name() -> None:
     selection = KeySelection.model_validate({"key": "what?*"})
     assert (selection.key, selection.pattern) == ("what?*", "")
 
 
 @pytest.mark.parametrize("wrong", ["", {}, {"key": "a", "pattern": "b*"}, {"db": 1}, {"key": "a", "db": -1}])
-def test_a_selection_is_of_one_kind(wrong: Any) -> None:
+def test_a_selection_has_exactly_one_kind(wrong: Any) -> None:
     with pytest.raises(ValidationError):
         KeySelection.model_validate(wrong)
 
@@ -64,31 +64,31 @@ def _settings(*patterns: str) -> KeyGroupSettings:
         ("user:1:cart", [r"^([^:]+):"], "user"),
         ("plain", [r"^([^:]+):"], "unclassified"),
         ("", [r"^([^:]+):"], "unclassified"),
-        ("user:1:cart", [r"^(\w+):\d+:(\w+)$"], "usercart"),  # the groups together, as redis_exporter does
+        ("user:1:cart", [r"^(\w+):\d+:(\w+)$"], "usercart"),  # the concatenated groups, as in redis_exporter
         ("user:1", [r"^(\w+):\d+(:\w+)?$"], "user"),
         ("user:1", [r"^nothing", r"(\d)"], "1"),
-        ("user:1", [r"^(user)", r"(\d)"], "user"),  # the first that matches
-        ("user:1", [r"user"], ""),  # no group: all of them in one without a name
+        ("user:1", [r"^(user)", r"(\d)"], "user"),  # the first matching pattern
+        ("user:1", [r"user"], ""),  # no group: all keys in one unnamed group
         ("x\nuser:1", [r"(user)"], "user"),
     ],
 )
-def test_a_key_belongs_to_the_group_that_its_first_matching_pattern_takes_out(
+def test_a_key_belongs_to_the_group_captured_by_its_first_matching_pattern(
     key: str, patterns: list[str], group: str
 ) -> None:
     assert group_name(key, _settings(*patterns)) == group
 
 
-def test_without_patterns_of_ones_own_the_part_before_the_colon_is_the_group() -> None:
+def test_the_default_group_is_the_part_before_the_colon() -> None:
     assert group_name("session:42:token", KeyGroupSettings()) == "session"
     assert group_name(":odd", KeyGroupSettings()) == "unclassified"
 
 
-def test_a_pattern_that_is_none_is_refused() -> None:
+def test_an_invalid_pattern_is_rejected() -> None:
     with pytest.raises(ValidationError):
         KeyGroupSettings.model_validate({"patterns": ["(unclosed"]})
 
 
-def test_of_a_group_of_any_size_a_sample_of_bounded_size_is_kept() -> None:
+def test_the_sample_kept_of_a_group_has_a_bounded_size() -> None:
     group = Group()
     keys = [b"key:%d" % number for number in range(5000)]
     for key in keys:
@@ -96,15 +96,15 @@ def test_of_a_group_of_any_size_a_sample_of_bounded_size_is_kept() -> None:
     assert group.count == 5000
     assert len(group.sample) == len(set(group.sample)) == 200
     assert set(group.sample) <= set(keys)
-    assert set(group.sample) - set(keys[:1000])  # not only those that came first
+    assert set(group.sample) - set(keys[:1000])  # not only the first ones
 
 
 @given(st.text())
-def test_a_key_that_is_text_is_its_own_label(text: str) -> None:
+def test_the_label_of_a_text_key_is_the_key(text: str) -> None:
     assert label_of(text.encode()) == text
 
 
-def test_a_key_that_is_no_text_has_a_label_that_tells_its_bytes() -> None:
+def test_the_label_of_a_binary_key_has_its_bytes_escaped() -> None:
     assert label_of(b"session:\xff\x00") == "session:\\xff\x00"
 
 
@@ -123,12 +123,12 @@ def test_a_key_that_is_no_text_has_a_label_that_tells_its_bytes() -> None:
         ("²-0", None),
     ],
 )
-def test_the_time_in_an_id_is_read_where_it_is_one(id: str, expected: int | None) -> None:
+def test_the_time_in_a_stream_id_is_read_if_it_is_plausible(id: str, expected: int | None) -> None:
     assert milliseconds_of(id) == expected
 
 
-def test_groups_and_consumers_whose_labels_are_alike_are_told_once(tmp_path: Path) -> None:
-    names = (b"\xff", rb"\xff")  # the label of both is \xff
+def test_groups_and_consumers_with_equal_labels_are_exported_once(tmp_path: Path) -> None:
+    names = (b"\xff", rb"\xff")  # both have the label \xff
     with redis_server(tmp_path) as server, server.client() as client:
         for group in names:
             client.xgroup_create("s", group, id="0", mkstream=True)
@@ -154,7 +154,7 @@ def test_groups_and_consumers_whose_labels_are_alike_are_told_once(tmp_path: Pat
     ],
     ids=str,
 )
-def test_settings_that_are_wrong_are_told_without_the_password(settings: dict[str, Any]) -> None:
+def test_invalid_settings_are_reported_without_the_password(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as failure:
         RedisSettings.model_validate(settings)
     told = [(error["loc"], error["msg"]) for error in failure.value.errors(include_input=False, include_context=False)]
@@ -173,5 +173,5 @@ def test_settings_do_not_show_their_passwords() -> None:
 
 
 @pytest.mark.parametrize(("written", "meant"), [(False, "off"), ("-", "off"), ("off", "off"), ("x-config", "x-config")])
-def test_the_config_command_can_be_renamed_or_left_out(written: Any, meant: str) -> None:
+def test_the_config_command_can_be_renamed_or_disabled(written: Any, meant: str) -> None:
     assert RedisSettings.model_validate({"url": "redis://cache", "config_command": written}).config_command == meant

@@ -1,4 +1,4 @@
-"""Replies with one odd line or field: it costs its own series, and all else is served unchanged."""
+"""Replies with one malformed line or field: only its own series are affected."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .support import Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Texts in the place of a value.
+#: Texts that replace a value.
 ODD = (
     "", " ", "(null)", "-5", "18446744073709551617", "18446744073632349612", "1e999", "nan", "-nan", "inf", "9" * 400,
     "1_0", "0x10", "\ufffd", "\x00", "=", ",", ":", "keys=,expires=x", "calls=(null),usec=", "count=-1", "p50=,p99=?",
 )  # fmt: skip
-#: Decide which commands are sent, or which kind of server it is.
+#: Fields that determine which commands are sent, or the kind of server.
 IDENTITY = ("redis_version", "valkey_version", "cluster_enabled", "redis_mode")
 EVERY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Server:
-    """A stand-in whose answers change, and what a fresh agent collects from it."""
+    """A stand-in with changeable replies, and what a new target collects from it."""
 
     def __init__(self, answers: Mapping[str, Answer], **target: Any) -> None:
         self.answers = dict(answers)
@@ -36,7 +36,7 @@ class Server:
         self.base = self.collect({})
 
     def collect(self, changed: Mapping[str, Answer]) -> dict[str, float]:
-        """The values with these answers instead; they never cost the run."""
+        """Return the values with these replies instead, which never fail the run."""
         return self.collect_all(changed)[0]
 
     def collect_all(self, changed: Mapping[str, Answer]) -> tuple[dict[str, float], list[str]]:
@@ -46,12 +46,12 @@ class Server:
         assert not collected.errors
         values = collected.values
         assert values["redis_up"] == 1
-        # These tell of the agent's own runs and clock.
+        # These depend on the agent's runs and clock.
         own = ("redis_exporter_", "redis_start_time_seconds", "redis_key_scan_duration", "redis_command_refused")
         return {name: value for name, value in values.items() if not name.startswith(own)}, collected.malformed
 
     def assert_served(self, found: Mapping[str, float], but: Callable[[str], bool]) -> None:
-        """Assert that all series are there with their values, except those that may be lost."""
+        """Assert that all series have their values, except those that may be lost."""
         assert {name: value for name, value in self.base.items() if found.get(name) != value and not but(name)} == {}
 
     def close(self) -> None:
@@ -72,14 +72,14 @@ def _lines(server: Server) -> list[str]:
 
 
 def _owned(server: Server, lines: list[str], number: int) -> set[str]:
-    """The series that need this line."""
+    """Return the series that depend on this line."""
     without = server.collect({"INFO ALL": "\r\n".join(lines[:number] + lines[number + 1 :])})
     return {name for name in server.base.keys() | without.keys() if server.base.get(name) != without.get(name)}
 
 
 @EVERY
 @given(data=st.data())
-def test_an_odd_value_in_info_costs_its_own_series(server: Server, data: st.DataObject) -> None:
+def test_a_malformed_info_value_affects_only_its_series(server: Server, data: st.DataObject) -> None:
     lines = _lines(server)
     candidates = [n for n, line in enumerate(lines) if ":" in line and not line.startswith(IDENTITY)]
     number = data.draw(st.sampled_from(candidates))
@@ -102,13 +102,13 @@ def test_an_odd_value_in_info_costs_its_own_series(server: Server, data: st.Data
 
 @EVERY
 @given(data=st.data())
-def test_a_line_of_info_that_is_missing_costs_its_own_series(server: Server, data: st.DataObject) -> None:
+def test_a_missing_info_line_affects_only_its_series(server: Server, data: st.DataObject) -> None:
     lines = _lines(server)
     number = data.draw(st.integers(0, len(lines) - 1))
     found = server.collect({"INFO ALL": "\r\n".join(lines[:number] + lines[number + 1 :])})
     name = lines[number].partition(":")[0]
     (instance,) = (series for series in server.base if series.startswith("redis_instance_info"))
-    if not lines[number] or name.startswith("# "):  # a heading carries no value
+    if not lines[number] or name.startswith("# "):  # a heading has no value
         assert found == server.base
     elif name in FIELDS:
         server.assert_served(found, lambda series: series in (FIELDS[name].name, instance))
@@ -116,10 +116,10 @@ def test_a_line_of_info_that_is_missing_costs_its_own_series(server: Server, dat
 
 @EVERY
 @given(data=st.data())
-def test_lines_of_info_that_are_repeated_reordered_or_new_change_nothing(server: Server, data: st.DataObject) -> None:
+def test_repeated_reordered_or_unknown_info_lines_change_nothing(server: Server, data: st.DataObject) -> None:
     sections = [part.split("\r\n") for part in ("\r\n" + "\r\n".join(_lines(server))).split("\r\n# ")[1:]]
     heading, *lines = data.draw(st.sampled_from(sections))
-    # Labels of what follows come from master_host and master_port: their order is the server's.
+    # master_host and master_port are labels of the lines after them, so their order is kept.
     changed = lines if any(line.startswith("master_host") for line in lines) else data.draw(st.permutations(lines))
     repeated = data.draw(st.lists(st.sampled_from(lines), max_size=3))
     new = data.draw(st.lists(st.sampled_from(["new_in_99:12", "new:", "no colon", "x_y:a=1,b=2", "new:(null)"])))
@@ -131,7 +131,7 @@ def test_lines_of_info_that_are_repeated_reordered_or_new_change_nothing(server:
 
 
 def _places(answer: Answer) -> Iterator[tuple[Any, ...]]:
-    """Each place in an answer, as the indexes that lead to it."""
+    """Yield the path of indexes to each value in a reply."""
     yield ()
     items: Any = answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
     for index, part in items:
@@ -153,7 +153,7 @@ ODD_ANSWERS: st.SearchStrategy[Answer] = st.sampled_from(
 
 @EVERY
 @given(data=st.data())
-def test_an_odd_part_of_another_reply_costs_no_series_of_others(server: Server, data: st.DataObject) -> None:
+def test_a_malformed_part_of_another_reply_does_not_affect_other_series(server: Server, data: st.DataObject) -> None:
     commands = sorted(server.answers.keys() - {"INFO ALL", "CLIENT SETNAME deckwatch"})
     command = data.draw(st.sampled_from(commands))
     answer = server.answers[command]
@@ -194,7 +194,7 @@ def streams() -> Iterator[Server]:
 
 @EVERY
 @given(data=st.data())
-def test_an_odd_part_of_a_reply_about_a_stream_costs_no_series_of_another(streams: Server, data: st.DataObject) -> None:
+def test_a_malformed_stream_reply_does_not_affect_other_streams(streams: Server, data: st.DataObject) -> None:
     assert 'redis_stream_group_consumer_idle_seconds{db="db0",stream="s1",group="g",consumer="c"}' in streams.base
     command = data.draw(st.sampled_from(sorted(_stream(1))))
     answer = streams.answers[command]

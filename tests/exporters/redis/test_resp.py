@@ -1,4 +1,4 @@
-"""The protocol: every type of both versions, in whatever pieces it comes, and what is no such thing."""
+"""The Redis protocol: every type of both versions, split anywhere, and malformed input."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def _read(*pieces: bytes) -> list[Reply]:
 
 
 def _plain(replies: Iterable[Reply]) -> list[Any]:
-    """Comparable: an error reply as a pair."""
+    """Return a comparable value: an error reply as a pair."""
     return [
         ("error", it.message) if isinstance(it, ReplyError) else _plain(it) if isinstance(it, list) else it
         for it in replies
     ]
 
 
-#: By what is on the wire, one reply each.
+#: By the bytes of one reply.
 REPLIES: dict[bytes, Any] = {
     b"+OK\r\n": b"OK",
     b"+\r\n": b"",
@@ -72,7 +72,7 @@ REPLIES: dict[bytes, Any] = {
     b"%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n+c\r\n#t\r\n": {b"a": 1, b"b": {b"c": True}},
     b"%0\r\n": {},
     b"~2\r\n+a\r\n+b\r\n": [b"a", b"b"],
-    # what looks like the header of a large array or string, within a string
+    # a string that contains what looks like the header of a large array or string
     b"$14\r\nab\r\n*999999999\r\n": b"ab\r\n*999999999",
     b"+*999999999\r\n": b"*999999999",
     b"$12\r\n$1234567890\n\r\n": b"$1234567890\n",
@@ -82,36 +82,36 @@ PUSH = b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
 
 
 @pytest.mark.parametrize("wire", REPLIES, ids=repr)
-def test_every_type_is_read(wire: bytes) -> None:
+def test_every_type_is_parsed(wire: bytes) -> None:
     assert _plain(_read(wire)) == [REPLIES[wire]]
 
 
 @pytest.mark.parametrize("wire", REPLIES, ids=repr)
-def test_a_reply_split_anywhere_is_read_whole(wire: bytes) -> None:
+def test_a_reply_split_anywhere_is_parsed_completely(wire: bytes) -> None:
     for at in range(len(wire) + 1):
         assert _plain(_read(wire[:at], wire[at:])) == [REPLIES[wire]]
 
 
 @pytest.mark.parametrize("wire", REPLIES, ids=repr)
-def test_a_reply_that_is_not_complete_is_not_read(wire: bytes) -> None:
+def test_an_incomplete_reply_is_not_returned(wire: bytes) -> None:
     for at in range(len(wire)):
         assert _read(wire[:at]) == []
 
 
-def test_replies_that_come_byte_by_byte_are_read_in_their_order() -> None:
+def test_replies_received_byte_by_byte_keep_their_order() -> None:
     assert _plain(_read(*(STREAM[at : at + 1] for at in range(len(STREAM))))) == list(REPLIES.values())
 
 
-def test_replies_that_come_at_once_are_read_in_their_order() -> None:
+def test_replies_received_together_keep_their_order() -> None:
     assert _plain(_read(STREAM)) == list(REPLIES.values())
 
 
-def test_what_the_server_pushes_is_no_answer_to_a_command() -> None:
+def test_push_messages_are_not_replies_to_commands() -> None:
     for at in range(len(PUSH) + 1):
         assert _read(b":1\r\n" + PUSH[:at], PUSH[at:] + b":2\r\n") == [1, 2]
 
 
-def test_not_a_number_is_read_and_is_no_number() -> None:
+def test_nan_is_parsed_but_is_not_a_number() -> None:
     (reply,) = _read(b",nan\r\n")
     assert isinstance(reply, float)
     assert math.isnan(reply)
@@ -122,7 +122,7 @@ def test_not_a_number_is_read_and_is_no_number() -> None:
     "wire",
     [
         b"HTTP/1.1 400 Bad Request\r\n",
-        b"H",  # at once, not when the line ends
+        b"H",  # immediately, not at the end of the line
         b"\x16\x03\x01",  # TLS
         b"\r\n",
         b":\r\n",
@@ -148,12 +148,12 @@ def test_not_a_number_is_read_and_is_no_number() -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_redis_protocol_is_told(wire: bytes) -> None:
+def test_other_protocols_are_reported(wire: bytes) -> None:
     with pytest.raises(ProtocolError, match="not the Redis protocol"):
         _read(wire)
 
 
-#: Headers that claim more than any reply holds.
+#: Headers that announce more than any reply contains.
 OVERSIZED = [
     b"*100000\r\n",
     b"*4294967295\r\n",
@@ -169,13 +169,13 @@ OVERSIZED = [
 
 @pytest.mark.parametrize("wire", OVERSIZED, ids=lambda wire: repr(wire[:15]))
 @pytest.mark.parametrize("before", [b"", b"*2\r\n$4\r\na\r\nb\r\n", b"+OK\r\n", b">1\r\n+x\r\n"], ids=repr)
-def test_a_header_that_claims_too_much_is_refused(before: bytes, wire: bytes) -> None:
+def test_an_oversized_header_is_rejected(before: bytes, wire: bytes) -> None:
     with pytest.raises(ProtocolError, match="too large"):
         _read(before + wire)
 
 
 @pytest.mark.parametrize("wire", [wire for wire in OVERSIZED if wire[:1] in b"*%~>" and len(wire) < 20], ids=repr)
-def test_a_header_that_claims_too_much_is_refused_in_whatever_pieces_it_comes(wire: bytes) -> None:
+def test_an_oversized_header_split_anywhere_is_rejected(wire: bytes) -> None:
     whole = b"*2\r\n:1\r\n" + wire
     for at in range(len(whole)):
         with pytest.raises(ProtocolError, match="too large"):
@@ -184,8 +184,8 @@ def test_a_header_that_claims_too_much_is_refused_in_whatever_pieces_it_comes(wi
         _read(*(whole[at : at + 1] for at in range(len(whole))))
 
 
-def test_nested_headers_cannot_reserve_the_memory() -> None:
-    """Each garbage collection walks over what an unfinished reply has reserved."""
+def test_nested_headers_cannot_exhaust_memory() -> None:
+    """Each garbage collection traverses what an unfinished reply has allocated."""
     with pytest.raises(ProtocolError, match="too large"):
         _read(b"*1\r\n*99999\r\n*1000000000\r\n")
 
@@ -201,13 +201,13 @@ def test_nested_headers_cannot_reserve_the_memory() -> None:
     ],
     ids=lambda wire: repr(wire[:12]),
 )
-def test_nonsense_cannot_fill_the_stack(wire: bytes) -> None:
+def test_deeply_nested_input_cannot_overflow_the_stack(wire: bytes) -> None:
     with pytest.raises(ProtocolError, match="not the Redis protocol"):
         _read(wire)
 
 
 @pytest.mark.parametrize("start", [b"+", b"$99999999\r\n", b"*99999\r\n"], ids=repr)
-def test_an_exchange_ends_when_its_replies_are_too_large(start: bytes) -> None:
+def test_an_exchange_fails_if_its_replies_are_too_large(start: bytes) -> None:
     reader = Reader()
     piece = b"*0\r\n" * 65_536 if start[:1] == b"*" else b"x" * 262_144
     reader.feed(start)
@@ -217,7 +217,7 @@ def test_an_exchange_ends_when_its_replies_are_too_large(start: bytes) -> None:
         reader.feed(piece)
 
 
-def test_each_exchange_has_the_whole_limit() -> None:
+def test_the_size_limit_applies_to_each_exchange() -> None:
     reader = Reader()
     piece = b"$%d\r\n%b\r\n" % (LARGEST_EXCHANGE - 20, b"x" * (LARGEST_EXCHANGE - 20))
     for _ in range(2):
@@ -225,7 +225,7 @@ def test_each_exchange_has_the_whole_limit() -> None:
         assert len(reader.feed(piece)) == 1
 
 
-def test_replies_that_are_as_deep_as_servers_send_them_are_read() -> None:
+def test_replies_nested_as_deeply_as_servers_send_are_parsed() -> None:
     (reply,) = _read(b"*1\r\n" * 32 + b":1\r\n")
     for _ in range(32):
         assert isinstance(reply, list)
@@ -235,11 +235,11 @@ def test_replies_that_are_as_deep_as_servers_send_them_are_read() -> None:
 
 @given(st.binary(max_size=60))
 @example(b"|0\r\n*1\r\n-")
-def test_whatever_comes_is_read_or_told_and_nothing_else(data: bytes) -> None:
+def test_any_input_is_parsed_or_reported_as_an_error(data: bytes) -> None:
     try:
         replies = _read(data)
     except ProtocolError as wrong:
-        assert str(wrong).startswith("not the Redis protocol")  # noqa: PT017  it may be raised, or not
+        assert str(wrong).startswith("not the Redis protocol")  # noqa: PT017  it may or may not be raised
     else:
         assert len(replies) <= len(data) // 3
 
@@ -267,7 +267,7 @@ def _wire(value: Any) -> bytes:
 
 
 @given(values=st.lists(_VALUES, max_size=4), cuts=st.lists(st.integers(0, 300), max_size=6))
-def test_whatever_a_server_sends_is_read_in_whatever_pieces(values: list[Any], cuts: list[int]) -> None:
+def test_any_reply_is_parsed_however_it_is_split(values: list[Any], cuts: list[int]) -> None:
     wire = b"".join(map(_wire, values))
     places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
     pieces = [wire[start:end] for start, end in pairwise(places)]
@@ -275,12 +275,12 @@ def test_whatever_a_server_sends_is_read_in_whatever_pieces(values: list[Any], c
 
 
 @given(st.lists(st.one_of(st.binary(max_size=20), st.text(max_size=20), st.integers()), min_size=1, max_size=5))
-def test_a_command_is_read_back_as_its_words(words: list[bytes | str | int]) -> None:
+def test_an_encoded_command_parses_back_to_its_words(words: list[bytes | str | int]) -> None:
     expected = [word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape") for word in words]
     assert _read(pack(*words)) == [expected]
 
 
-def test_a_name_that_is_no_text_is_sent_as_the_bytes_that_it_was() -> None:
+def test_a_binary_name_is_sent_as_its_original_bytes() -> None:
     assert _read(pack("TYPE", b"\xff".decode("utf-8", "surrogateescape"))) == [[b"TYPE", b"\xff"]]
 
 
@@ -301,7 +301,7 @@ def test_a_name_that_is_no_text_is_sent_as_the_bytes_that_it_was() -> None:
         ("", False, False, False),
     ],
 )
-def test_an_error_tells_whether_it_is_a_matter_of_rights_of_version_or_of_time(
+def test_errors_are_classified_as_permission_version_or_transient(
     message: str, is_denied: bool, is_unknown: bool, is_transient: bool
 ) -> None:
     error = ReplyError(message)
@@ -330,11 +330,11 @@ def test_an_error_tells_whether_it_is_a_matter_of_rights_of_version_or_of_time(
     ],
     ids=lambda it: repr(it)[:20],
 )
-def test_a_number_is_one_and_nothing_else_is(reply: Reply, number: float | None) -> None:
+def test_only_numbers_are_parsed_as_numbers(reply: Reply, number: float | None) -> None:
     assert number_of(reply) == number
 
 
-def test_a_mapping_is_read_from_pairs_and_is_empty_where_there_are_none() -> None:
+def test_a_mapping_is_built_from_pairs_and_empty_without_pairs() -> None:
     assert mapping_of([b"a", 1, b"b", [b"c", 2]]) == {"a": 1, "b": [b"c", 2]}
     assert mapping_of([b"a", 1, b"left over"]) == {"a": 1}
     assert mapping_of({b"a": 1, 2: [b"c", 2]}) == {"a": 1, "": [b"c", 2]}
@@ -343,7 +343,7 @@ def test_a_mapping_is_read_from_pairs_and_is_empty_where_there_are_none() -> Non
         assert mapping_of(reply) == {}
 
 
-def test_text_is_read_from_strings_alone_with_what_is_no_text_replaced() -> None:
+def test_only_strings_give_text_and_invalid_bytes_are_replaced() -> None:
     assert text_of("Grüße".encode()) == "Grüße"
     assert text_of(b"a\xffb") == r"a\xffb"
     others: list[Reply] = [None, 1, [b"a"], ReplyError("ERR")]

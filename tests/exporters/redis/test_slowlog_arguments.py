@@ -1,4 +1,4 @@
-"""What of a slow command may leave the server, and what may not."""
+"""Which parts of a slow command may leave the server."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def _slow(*words: str) -> SlowCommand:
     ],
     ids=" ".join,
 )
-def test_a_password_is_never_shown_whatever_the_config_says(
-    words: tuple[str, ...], redact: bool, first_key: bool
-) -> None:
+def test_a_password_is_never_shown_whatever_the_config(words: tuple[str, ...], redact: bool, first_key: bool) -> None:
     entry = _slow(*words)
     assert entry.arguments(redact, first_key) == ["?"] * (len(words) - 1)
     assert SECRET not in entry.command
@@ -70,7 +68,7 @@ def test_a_password_is_never_shown_whatever_the_config_says(
     ],
     ids=" ".join,
 )
-def test_a_value_is_not_shown_and_its_key_only_where_that_is_asked_for(words: tuple[str, ...], first_key: bool) -> None:
+def test_values_are_hidden_and_keys_are_shown_only_if_configured(words: tuple[str, ...], first_key: bool) -> None:
     shown = _slow(*words).arguments(redact=True, first_key=first_key)
     assert shown == (["user:1"] if first_key else ["?"]) + ["?"] * (len(words) - 2)
 
@@ -90,16 +88,16 @@ def test_a_value_is_not_shown_and_its_key_only_where_that_is_asked_for(words: tu
     ],
     ids=" ".join,
 )
-def test_a_first_argument_that_is_no_key_is_hidden_with_first_key_too(words: tuple[str, ...]) -> None:
+def test_a_first_argument_that_is_not_a_key_is_hidden_even_with_first_key(words: tuple[str, ...]) -> None:
     assert SECRET not in _slow(*words).arguments(redact=True, first_key=True)
 
 
-def test_without_redaction_the_arguments_are_as_they_were_sent() -> None:
+def test_without_redaction_the_arguments_are_unchanged() -> None:
     assert _slow("SET", "a", "b").arguments(redact=False, first_key=False) == ["a", "b"]
     assert _slow("PING").arguments(redact=False, first_key=False) == []
 
 
-def test_that_more_arguments_were_cut_off_is_told_and_counted() -> None:
+def test_truncated_arguments_are_reported_with_their_number() -> None:
     entry = _slow("MSET", *["x"] * 30, "... (129 more arguments)")
     assert entry.argument_count == 159
     assert entry.arguments(redact=True, first_key=True) == ["x", *["?"] * 29, "... (129 more arguments)"]
@@ -107,7 +105,7 @@ def test_that_more_arguments_were_cut_off_is_told_and_counted() -> None:
     assert hidden == ["?", "... (129 more arguments)"]
 
 
-def test_an_argument_that_only_looks_cut_off_is_hidden() -> None:
+def test_an_argument_that_only_looks_like_a_truncation_is_hidden() -> None:
     entry = _slow("SET", "a", f"... ({SECRET} more arguments)")
     assert entry.arguments(redact=True, first_key=False) == ["?", "?"]
     assert entry.argument_count == 2
@@ -117,7 +115,7 @@ def test_an_argument_that_only_looks_cut_off_is_hidden() -> None:
     name=st.one_of(st.sampled_from(["SET", "get", "CONFIG", "EVAL", "Mset", "AUTH"]), st.text(max_size=8)),
     arguments=st.lists(st.text(max_size=8).map(lambda text: f"§{text}"), max_size=8),
 )
-def test_as_many_arguments_are_told_as_there_were_and_none_of_them_shown(name: str, arguments: list[str]) -> None:
+def test_the_number_of_arguments_is_kept_and_none_is_shown(name: str, arguments: list[str]) -> None:
     entry = _slow(name, *arguments)
     assert entry.arguments(redact=True, first_key=False) == ["?"] * len(arguments)
     assert entry.argument_count == len(arguments)
@@ -135,11 +133,11 @@ def test_as_many_arguments_are_told_as_there_were_and_none_of_them_shown(name: s
         ((), ""),
     ],
 )
-def test_a_command_has_the_name_that_commandstats_gives_it(words: tuple[str, ...], command: str) -> None:
+def test_a_command_has_the_same_name_as_in_commandstats(words: tuple[str, ...], command: str) -> None:
     assert _slow(*words).command == command
 
 
-def test_an_entry_is_read_in_the_form_of_every_version() -> None:
+def test_entries_of_every_server_version_are_parsed() -> None:
     reply: Reply = [
         [9, 1795248440, 20090, [b"SET", b"\xff", b"1"], b"127.0.0.1:1", b"shop"],
         [8, 1795248439, 15, [b"GET", b"a"]],  # before Redis 4
@@ -159,7 +157,7 @@ def test_an_entry_is_read_in_the_form_of_every_version() -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_malformed_entry_costs_itself_and_shows_no_argument(entry: Reply) -> None:
+def test_a_malformed_entry_affects_only_itself_and_shows_no_argument(entry: Reply) -> None:
     good: Reply = [7, 1795248438, 15, [b"GET", b"a"]]
     odd, read = parse_slowlog([entry, good])
     assert isinstance(odd, Malformed)
@@ -169,12 +167,12 @@ def test_a_malformed_entry_costs_itself_and_shows_no_argument(entry: Reply) -> N
 
 
 @pytest.mark.parametrize("reply", [None, b"x", 1, {b"a": 1}], ids=repr)
-def test_a_slow_log_that_is_no_list_is_malformed(reply: Reply) -> None:
+def test_a_slow_log_that_is_not_a_list_is_malformed(reply: Reply) -> None:
     assert parse_slowlog(reply) == [Malformed("SLOWLOG GET", type(reply).__name__)]
 
 
 def _event(settings: dict[str, Any], *words: str | bytes) -> dict[str, Any]:
-    """The event that a command becomes which gets into the slow log of a server between two runs."""
+    """Return the event of a command that enters the slow log between two runs."""
     answers: dict[str, Answer] = {"INFO ALL": info_of("redis-7.0"), "SLOWLOG GET 1": []}
     entry: Answer = [0, 1795248440, 20090, words, "127.0.0.1:1", "shop"]
     with stand_in(answers) as server, Target(server.url, slowlog=settings) as target:
@@ -189,7 +187,7 @@ def _event(settings: dict[str, Any], *words: str | bytes) -> dict[str, Any]:
         return event
 
 
-def test_neither_an_event_nor_a_metric_holds_a_password() -> None:
+def test_neither_events_nor_metrics_contain_a_password() -> None:
     for settings in ({}, {"redact": False, "first_key": True}):
         event = _event(settings, "ACL", "SETUSER", "me", f">{SECRET}")
         assert event["command"] == "acl|setuser"
@@ -197,13 +195,13 @@ def test_neither_an_event_nor_a_metric_holds_a_password() -> None:
         assert SECRET not in str(event)
 
 
-def test_bytes_that_cannot_be_printed_do_not_reach_a_terminal() -> None:
+def test_unprintable_bytes_do_not_reach_a_terminal() -> None:
     event = _event({"redact": False}, "SET", "a\x1b[2J\n", "Grüße")
     assert event["arguments"] == [r"a\x1b[2J\n", "Grüße"]
     assert event["command"] == "set"
 
 
-def test_a_duration_falls_into_the_bucket_that_ends_at_it() -> None:
+def test_a_duration_equal_to_a_bucket_bound_is_in_that_bucket() -> None:
     settings = RedisSettings.model_validate({"url": "redis://127.0.0.1"})
     log = SlowLog(Connection(settings), Facts(newest_slow_id=-1), settings, Context(logger=logging.getLogger("test")))
     for duration in (0.001, 0.0011, 0.01, 99.0):

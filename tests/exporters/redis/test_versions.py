@@ -1,4 +1,4 @@
-"""Every version that there is a captured INFO of: what the exporter makes of it, and of what it does not have."""
+"""Every version with a captured INFO: exported metrics, and absent ones that it does not support."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NOW = 1795248442.0
-#: Everything that can be switched on for a server.
+#: Every optional feature.
 FULL = {"config_values": True, "client_list": True, "modules": True}
 
 
 def _collect(server: StandIn, runs: int = 1, **settings: Any) -> list[Sample]:
-    """What the last one of some runs yields, but for what the exporter tells of itself."""
+    """Return the samples of the last of several runs, without the exporter's self-metrics."""
     checked = RedisSettings.model_validate({"url": server.url, **settings})
     connection = Connection(checked)
     collector = Server(connection, Facts(), checked, clock=lambda: NOW)
@@ -60,7 +60,9 @@ def _names(samples: list[Sample]) -> set[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_exposition_of_each_version_is_the_golden_one(version: str, collected: dict[str, list[Sample]]) -> None:
+def test_the_exposition_of_each_version_matches_the_golden_file(
+    version: str, collected: dict[str, list[Sample]]
+) -> None:
     families = Encoder().families(collected[version])
     found = "".join(f"# TYPE {it.metric.name} {it.metric.type}\n{it.text}" for it in families)
     golden = GOLDEN / f"redis-{version.removeprefix('redis-')}.txt"
@@ -72,7 +74,7 @@ def test_the_exposition_of_each_version_is_the_golden_one(version: str, collecte
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_run_yields_is_declared_in_the_catalogue_with_its_type_and_labels(
+def test_every_sample_is_declared_in_the_catalogue_with_its_type_and_labels(
     version: str, collected: dict[str, list[Sample]]
 ) -> None:
     exact = {it.name: (it.type, it.labels) for it in EXPORTER.metrics if isinstance(it, Metric)}
@@ -84,12 +86,12 @@ def test_what_a_run_yields_is_declared_in_the_catalogue_with_its_type_and_labels
         assert (metric.type, metric.labels) in declared, metric.name
         present = {label for label, _ in sample.series.labels} - {"le", "quantile"}
         if metric.name == "redis_instance_info":
-            present -= {"valkey_version", "valkey_release_stage"}  # of Valkey alone
+            present -= {"valkey_version", "valkey_release_stage"}  # only in Valkey
         assert present == set(metric.labels), sample.series.text
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_series_comes_twice(version: str, collected: dict[str, list[Sample]]) -> None:
+def test_no_series_is_repeated(version: str, collected: dict[str, list[Sample]]) -> None:
     texts = [it.series.text for it in collected[version]]
     assert len(set(texts)) == len(texts)
 
@@ -106,7 +108,7 @@ def test_both_protocols_and_a_second_run_give_the_same_samples(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_password_of_the_config_is_in_what_is_exposed(version: str) -> None:
+def test_the_exposition_contains_no_password_from_the_config(version: str) -> None:
     answers = answers_of(version)
     answers["INFO EVERYTHING"] = answers["INFO ALL"]
     with stand_in(answers) as server:
@@ -118,7 +120,7 @@ def test_no_password_of_the_config_is_in_what_is_exposed(version: str) -> None:
     assert "requirepass" not in str(list(shown))
 
 
-#: By the first version that has them. Valkey 8.1 has what Redis 7.2 had, and more.
+#: By the first version with them. Valkey 8.1 has all metrics of Redis 7.2, and more.
 SINCE = {
     (7, 0): {
         "redis_latency_percentiles_usec", "redis_memory_used_scripts_eval_bytes", "redis_evicted_clients_total",
@@ -141,7 +143,7 @@ ONLY = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_version_does_not_have_is_absent(version: str, collected: dict[str, list[Sample]]) -> None:
+def test_metrics_that_a_version_does_not_support_are_absent(version: str, collected: dict[str, list[Sample]]) -> None:
     found = _names(collected[version])
     for since, names in SINCE.items():
         assert found & names == (names if VERSIONS[version] >= since else set()), since
@@ -149,7 +151,7 @@ def test_what_a_version_does_not_have_is_absent(version: str, collected: dict[st
         assert found & names == (names if version == owner else set()), owner
 
 
-def test_a_replica_tells_its_master_and_a_master_its_replica(collected: dict[str, list[Sample]]) -> None:
+def test_a_replica_exports_its_master_and_a_master_its_replica(collected: dict[str, list[Sample]]) -> None:
     replica, master = by_series(collected["redis-7.0-replica"]), by_series(collected["redis-8.0"])
     link = '{master_host="127.0.0.1",master_port="16401"}'
     assert replica[f"redis_master_link_up{link}"] == 1
@@ -162,7 +164,9 @@ def test_a_replica_tells_its_master_and_a_master_its_replica(collected: dict[str
     assert not [text for text in master if text.startswith(about_masters)]
 
 
-def test_valkey_tells_its_own_version_and_mode_beside_redis_names(collected: dict[str, list[Sample]]) -> None:
+def test_valkey_exports_its_own_version_and_mode_in_addition_to_those_of_redis(
+    collected: dict[str, list[Sample]],
+) -> None:
     (labels,) = (dict(it.series.labels) for it in collected["valkey-8.1"] if it.series.name == "redis_instance_info")
     assert labels["redis_version"] == "7.2.4"
     assert labels["valkey_version"] == "8.1.1"
@@ -170,17 +174,17 @@ def test_valkey_tells_its_own_version_and_mode_beside_redis_names(collected: dic
     assert labels["redis_mode"] == "standalone"
 
 
-def test_a_histogram_of_a_command_has_the_sum_that_commandstats_tells(collected: dict[str, list[Sample]]) -> None:
+def test_the_sum_of_a_command_histogram_is_that_of_commandstats(collected: dict[str, list[Sample]]) -> None:
     found = by_series(collected["redis-7.0"])
     name = "redis_commands_latencies_usec"
     buckets = [found[f'{name}_bucket{{cmd="get",le="{bound}"}}'] for bound in ("1.0", "4.0", "+Inf")]
     assert buckets == [1, 2, 2]
     assert found[f'{name}_sum{{cmd="get"}}'] == found['redis_commands_duration_seconds_total{cmd="get"}'] * 1e6
-    assert found[f'{name}_sum{{cmd="config"}}'] == 8  # that of its subcommands
+    assert found[f'{name}_sum{{cmd="config"}}'] == 8  # the sum of its subcommands
     assert "never-heard-of" not in str(list(found))
 
 
-def test_a_database_without_keys_is_told_as_far_as_the_config_says_that_there_are_some(
+def test_empty_databases_are_exported_up_to_the_configured_number(
     collected: dict[str, list[Sample]],
 ) -> None:
     found = by_series(collected["redis-8.0"])
@@ -194,7 +198,7 @@ def test_a_database_without_keys_is_told_as_far_as_the_config_says_that_there_ar
     ]
 
 
-def test_a_server_that_knows_nothing_but_info_has_the_figures_of_info(collected: dict[str, list[Sample]]) -> None:
+def test_a_server_that_supports_only_info_exports_the_metrics_of_info(collected: dict[str, list[Sample]]) -> None:
     with stand_in({"INFO ALL": info_of("redis-6.2")}) as server:
         found = _names(_collect(server))
     missing = _names(collected["redis-6.2"]) - found
@@ -204,7 +208,7 @@ def test_a_server_that_knows_nothing_but_info_has_the_figures_of_info(collected:
     }  # fmt: skip
 
 
-def test_only_what_the_version_has_is_asked_for() -> None:
+def test_only_commands_that_the_version_supports_are_sent() -> None:
     asked = {}
     for version in VERSIONS:
         with stand_in(answers_of(version)) as server:
@@ -220,13 +224,13 @@ def test_only_what_the_version_has_is_asked_for() -> None:
     ]
 
 
-def test_a_server_that_wants_a_password_is_down_and_not_without_figures() -> None:
+def test_a_server_that_requires_a_password_is_down() -> None:
     refusal = ValueError("NOAUTH Authentication required.")
     with stand_in({"INFO ALL": refusal}) as server, pytest.raises(Unreachable, match="NOAUTH"):
         _collect(server)
 
 
-def test_a_server_that_takes_info_without_a_section_only_is_read() -> None:
+def test_a_server_that_supports_info_only_without_a_section_is_monitored() -> None:
     refusal = ValueError("ERR wrong number of arguments for 'info' command")
     with stand_in({"INFO ALL": refusal, "INFO": info_of("redis-6.2")}) as server, Target(server.url) as target:
         for _ in range(2):
@@ -238,7 +242,7 @@ TRANSIENT = ("BUSY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
-def test_no_info_for_a_moment_is_down_for_that_moment(code: str) -> None:
+def test_a_temporary_failure_of_info_is_down_for_that_run(code: str) -> None:
     answers = answers_of("redis-7.0")
     with stand_in(answers) as server, Target(server.url) as target:
         assert target.values()["redis_up"] == 1
@@ -251,7 +255,7 @@ def test_no_info_for_a_moment_is_down_for_that_moment(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
-def test_a_command_that_fails_for_a_moment_is_sent_again_at_the_next_run(code: str) -> None:
+def test_a_command_that_fails_temporarily_is_retried_at_the_next_run(code: str) -> None:
     answers = answers_of("redis-7.0")
     answers["SLOWLOG GET 128"] = answers["SLOWLOG GET 1"]
     with stand_in(answers) as server, Target(server.url) as target:
@@ -271,7 +275,7 @@ def _families(snapshot: Snapshot) -> set[str]:
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
-def test_keys_that_cannot_be_read_for_a_moment_fail_the_run(code: str) -> None:
+def test_a_temporary_failure_to_read_keys_fails_the_run(code: str) -> None:
     scan = ValueError(f"{code} for a moment")
     answers = {**answers_of("redis-7.0"), "SELECT 0": "OK", "SCAN 0 MATCH a* COUNT 1000": scan}
     with stand_in(answers) as server, Target(server.url, count_keys=["a*"]) as target:

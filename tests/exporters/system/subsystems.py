@@ -1,4 +1,4 @@
-"""The collectors of the host on the captured tree, and the files that each of them reads."""
+"""The host collectors on the captured tree, and the files that each of them reads."""
 
 from __future__ import annotations
 

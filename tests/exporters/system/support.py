@@ -1,4 +1,4 @@
-"""Where the fixtures are, and samples in a form that is easy to compare."""
+"""Paths of the fixtures, and samples in a form that is easy to compare."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def by_series(samples: Samples) -> dict[str, float]:
 
 
 def malformed(samples: Samples) -> list[tuple[str, str]]:
-    """What could not be parsed, as what and text."""
+    """The malformed values, as description and text."""
     return [(item.what, item.text) for item in samples if isinstance(item, Malformed)]
 
 

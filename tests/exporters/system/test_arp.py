@@ -22,7 +22,7 @@ ARP = HEADING + (
 )
 
 
-def test_entries_are_counted_by_device_those_of_a_link_without_addresses_too(tmp_path: Path) -> None:
+def test_entries_are_counted_by_device_including_links_without_addresses(tmp_path: Path) -> None:
     (tmp_path / "proc/net").mkdir(parents=True)
     (tmp_path / "proc/net/arp").write_text(ARP)
 
@@ -31,7 +31,7 @@ def test_entries_are_counted_by_device_those_of_a_link_without_addresses_too(tmp
     assert found == {'node_arp_entries{device="eth0"}': 2, 'node_arp_entries{device="tun0"}': 1}
 
 
-def test_a_kernel_without_arp_has_no_entries_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_arp_has_no_entries_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Arp(host_paths(tmp_path)).collect())
 

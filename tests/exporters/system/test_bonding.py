@@ -12,7 +12,7 @@ from deckwatch_exporters.system.bonding import Bonding
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_members_of_a_bond_are_counted_and_so_are_those_that_are_up() -> None:
+def test_all_members_and_active_members_of_a_bond_are_counted() -> None:
     assert by_series(Bonding(host_paths(FIXTURES / "hardware")).collect()) == {
         'node_bonding_slaves{master="bond0"}': 2,
         'node_bonding_active{master="bond0"}': 1,
@@ -21,6 +21,6 @@ def test_members_of_a_bond_are_counted_and_so_are_those_that_are_up() -> None:
     }
 
 
-def test_a_machine_without_bonds_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_bonds_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Bonding(host_paths(tmp_path)).collect())

@@ -32,7 +32,7 @@ def host(tree: Path, statistics: str | None) -> Path:
     return tree
 
 
-def test_statistics_are_the_sum_over_all_cpus_of_hexadecimal_figures(tmp_path: Path) -> None:
+def test_statistics_are_summed_over_all_cpus_and_parsed_as_hexadecimal(tmp_path: Path) -> None:
     assert by_series(Conntrack(host_paths(host(tmp_path, STATISTICS))).collect()) == {
         "node_nf_conntrack_entries": 5,
         "node_nf_conntrack_entries_limit": 262144,
@@ -47,19 +47,19 @@ def test_statistics_are_the_sum_over_all_cpus_of_hexadecimal_figures(tmp_path: P
     }
 
 
-def test_a_kernel_built_without_the_statistics_still_tells_how_full_the_table_is(tmp_path: Path) -> None:
+def test_a_kernel_without_the_statistics_still_exports_the_table_usage(tmp_path: Path) -> None:
     found = by_series(Conntrack(host_paths(host(tmp_path, None))).collect())
 
     assert found == {"node_nf_conntrack_entries": 5, "node_nf_conntrack_entries_limit": 262144}
 
 
-def test_a_column_that_the_kernel_lacks_is_absent_and_not_zero(tmp_path: Path) -> None:
+def test_a_column_that_the_kernel_does_not_have_is_absent_rather_than_0(tmp_path: Path) -> None:
     found = by_series(Conntrack(host_paths(host(tmp_path, "entries drop\n00000005 00000002\n"))).collect())
 
     assert {series for series in found if "stat" in series} == {"node_nf_conntrack_stat_drop"}
 
 
-def test_a_host_that_tracks_no_connections_has_no_metrics_and_no_fault(tmp_path: Path) -> None:
+def test_a_host_without_connection_tracking_has_no_metrics_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Conntrack(host_paths(tmp_path)).collect())
 
@@ -75,7 +75,7 @@ def test_a_column_with_a_malformed_value_is_absent_and_the_others_are_exported(t
 
 
 @pytest.mark.parametrize("row", ["1", "1 2 3"])
-def test_a_row_that_does_not_fit_its_heading_leaves_no_sums(row: str) -> None:
+def test_a_row_that_does_not_match_its_heading_makes_all_sums_absent(row: str) -> None:
     values = MalformedValues()
 
     assert parse_statistics(f"entries drop\n{row}\n", values) == {}

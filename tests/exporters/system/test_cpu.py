@@ -1,4 +1,4 @@
-"""CPU time, its counters that the kernel lets fall, and what sysfs says of the CPUs."""
+"""CPU time, counters that the kernel decreases, and CPU information from sysfs."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def copied(tree: Path) -> Path:
     return Path(shutil.copytree(NUMA, tree / "numa"))
 
 
-def test_the_time_of_each_cpu_is_split_by_mode_in_seconds() -> None:
+def test_cpu_time_is_exported_by_cpu_and_mode_in_seconds() -> None:
     found = only("node_cpu_seconds_total", by_series(Cpu(host_paths(NUMA)).collect()))
 
     ticks = (260000, 500, 80000, 10300000, 5000, 0, 2000, 200)
     assert {series: value for series, value in found.items() if 'cpu="0"' in series} == {
         f'{{cpu="0",mode="{mode}"}}': pytest.approx(n * TICK) for mode, n in zip(MODES, ticks, strict=True)
     }
-    assert len(found) == 4 * len(MODES)  # and none for the line of all CPUs
+    assert len(found) == 4 * len(MODES)  # and none for the total line
 
 
-def test_time_in_guests_is_told_apart_and_can_be_left_out() -> None:
+def test_guest_time_is_exported_separately_and_can_be_disabled() -> None:
     found = only("node_cpu_guest_seconds_total", by_series(Cpu(host_paths(NUMA)).collect()))
 
     assert found['{cpu="3",mode="user"}'] == pytest.approx(3000 * TICK)
@@ -56,7 +56,7 @@ def test_time_in_guests_is_told_apart_and_can_be_left_out() -> None:
     assert only("node_cpu_guest_seconds_total", without) == {}
 
 
-def test_throttles_are_counted_once_for_each_core_and_package() -> None:
+def test_throttles_are_counted_once_per_core_and_package() -> None:
     found = by_series(Cpu(host_paths(NUMA)).collect())
 
     assert only("node_cpu_core_throttles_total", found) == {
@@ -80,7 +80,7 @@ def test_the_threads_of_a_core_share_its_counter(tmp_path: Path) -> None:
     assert only("node_cpu_package_throttles_total", found) == {'{package="0"}': 30}
 
 
-def test_a_cpu_whose_place_is_not_known_has_no_throttles(tmp_path: Path) -> None:
+def test_a_cpu_with_unknown_topology_has_no_throttles(tmp_path: Path) -> None:
     tree = copied(tmp_path)
     shutil.rmtree(tree / "sys/devices/system/cpu/cpu0/topology")
     (tree / "sys/devices/system/cpu/cpu1/topology/physical_package_id").write_text("-1\n")
@@ -90,7 +90,7 @@ def test_a_cpu_whose_place_is_not_known_has_no_throttles(tmp_path: Path) -> None
     assert set(only("node_cpu_core_throttles_total", found)) == {'{package="1",core="0"}', '{package="1",core="1"}'}
 
 
-def test_a_processor_that_counts_for_its_package_alone_shows_that(tmp_path: Path) -> None:
+def test_a_processor_with_only_package_throttles_exports_only_those(tmp_path: Path) -> None:
     tree = copied(tmp_path)
     for cpu in range(4):
         (tree / f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count").unlink()
@@ -105,7 +105,7 @@ def test_isolated_cpus_are_marked_and_no_others() -> None:
     assert only("node_cpu_isolated", by_series(Cpu(host_paths(NUMA)).collect())) == {'{cpu="2"}': 1, '{cpu="3"}': 1}
 
 
-def test_a_cpu_that_goes_offline_keeps_its_state_and_loses_its_figures(tmp_path: Path) -> None:
+def test_an_offline_cpu_keeps_its_state_and_loses_its_other_series(tmp_path: Path) -> None:
     tree = copied(tmp_path)
     stat = tree / "proc/stat"
     device = tree / "sys/devices/system/cpu/cpu3"
@@ -124,7 +124,7 @@ def test_a_cpu_that_goes_offline_keeps_its_state_and_loses_its_figures(tmp_path:
     assert '{package="1",core="1"}' not in only("node_cpu_core_throttles_total", found)
 
 
-def test_a_cpu_that_comes_back_online_counts_from_its_own_figures(tmp_path: Path) -> None:
+def test_a_cpu_that_comes_back_online_has_its_own_counters(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     stat = tmp_path / "proc/stat"
     cpu = Cpu(host_paths(tmp_path))
@@ -135,7 +135,7 @@ def test_a_cpu_that_comes_back_online_counts_from_its_own_figures(tmp_path: Path
     assert found['{cpu="1",mode="user"}'] == pytest.approx(7 * TICK)
 
 
-def test_a_cpu_that_is_plugged_in_later_is_seen_before_it_is_online(tmp_path: Path) -> None:
+def test_a_hotplugged_cpu_is_exported_before_it_is_online(tmp_path: Path) -> None:
     tree = copied(tmp_path)
     cpu = Cpu(host_paths(tree))
     by_series(cpu.collect())
@@ -147,7 +147,7 @@ def test_a_cpu_that_is_plugged_in_later_is_seen_before_it_is_online(tmp_path: Pa
     assert only("node_cpu_online", by_series(cpu.collect()))['{cpu="4"}'] == 0
 
 
-def test_the_make_of_the_cpus_is_exported_only_when_asked_for() -> None:
+def test_cpu_models_are_exported_only_if_enabled() -> None:
     asked = by_series(Cpu(host_paths(NUMA), CpuSettings(info=True)).collect())
 
     info = only("node_cpu_info", asked)
@@ -161,7 +161,7 @@ def test_the_make_of_the_cpus_is_exported_only_when_asked_for() -> None:
     assert only("node_cpu_info", by_series(Cpu(host_paths(NUMA)).collect())) == {}
 
 
-def test_flags_and_bugs_are_exported_as_far_as_they_match() -> None:
+def test_only_matching_flags_and_bugs_are_exported() -> None:
     settings = CpuSettings.model_validate({"flags_include": "^avx", "bugs_include": "^mds$"})
     found = by_series(Cpu(host_paths(NUMA), settings).collect())
 
@@ -169,14 +169,14 @@ def test_flags_and_bugs_are_exported_as_far_as_they_match() -> None:
     assert only("node_cpu_bug_info", found) == {'{bug="mds"}': 1}
 
 
-def test_this_machines_cpus_are_those_that_python_counts() -> None:
+def test_the_number_of_cpus_of_this_machine_matches_python() -> None:
     found = only("node_cpu_seconds_total", by_series(Cpu(host_paths(Path("/"))).collect()))
 
     assert len(found) == len(MODES) * (os.cpu_count() or 0)
 
 
 @given(before=TICKS, now=TICKS)
-def test_no_figure_falls_unless_the_cpu_starts_anew(before: list[int], now: list[int]) -> None:
+def test_no_counter_decreases_unless_the_cpu_restarts(before: list[int], now: list[int]) -> None:
     kept = without_small_decreases([*before], [*now])
 
     anew = (before[3] - now[3]) * TICK >= 3
@@ -192,7 +192,7 @@ def test_no_figure_falls_unless_the_cpu_starts_anew(before: list[int], now: list
         ("cpu0 9 9 9 9", ("/proc/stat", "cpu0 9 9 9 9")),  # repeated
     ],
 )
-def test_a_malformed_line_is_left_out(line: str, reported: tuple[str, str]) -> None:
+def test_a_malformed_line_is_skipped(line: str, reported: tuple[str, str]) -> None:
     malformed = MalformedValues()
 
     found = parse_stat(f"cpu 1 2 3 4\ncpu0 1 2 3 4\n{line}\ncpu2 5 6 7 8\n", malformed)
@@ -202,7 +202,7 @@ def test_a_malformed_line_is_left_out(line: str, reported: tuple[str, str]) -> N
 
 
 @pytest.mark.parametrize("word", ["x", "-4", "99999999999999999999", "(null)"])
-def test_a_malformed_value_is_missing_alone(word: str) -> None:
+def test_a_malformed_value_affects_only_its_series(word: str) -> None:
     malformed = MalformedValues()
 
     assert parse_stat(f"cpu0 1 2 3 {word}\n", malformed) == {"0": [1, 2, 3, None]}
@@ -223,7 +223,7 @@ def test_any_stat_can_be_parsed(text: str) -> None:
 
 
 @given(st.sets(st.integers(0, 300)))
-def test_a_list_of_cpus_is_read_back(cpus: set[int]) -> None:
+def test_a_formatted_cpu_list_parses_back(cpus: set[int]) -> None:
     text = ",".join(f"{cpu}-{cpu + 2}" if cpu % 2 else str(cpu) for cpu in sorted(cpus))
 
     assert set(parse_cpu_list(text, "isolated", MalformedValues())) == {
@@ -231,19 +231,19 @@ def test_a_list_of_cpus_is_read_back(cpus: set[int]) -> None:
     }
 
 
-def test_a_cpu_that_is_listed_twice_is_one() -> None:
+def test_a_cpu_listed_twice_is_counted_once() -> None:
     assert parse_cpu_list("0-2,1-3", "isolated", MalformedValues()) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("text", ["a", "1-", "3-1", "0-99999999", "-1", "0-70000", "1 2", "(null)"])
-def test_a_malformed_list_of_cpus_is_reported(text: str) -> None:
+def test_a_malformed_cpu_list_is_reported(text: str) -> None:
     malformed = MalformedValues()
 
     assert parse_cpu_list(text, "isolated", malformed) == []
     assert malformed == [("isolated", text)]
 
 
-def test_a_malformed_list_of_isolated_cpus_leaves_all_other_series(tmp_path: Path) -> None:
+def test_a_malformed_list_of_isolated_cpus_affects_no_other_series(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(FIXTURES / "host", tmp_path / "host", symlinks=True))
     isolated = tree / "sys/devices/system/cpu/isolated"
     expected = {

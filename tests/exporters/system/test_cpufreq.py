@@ -20,7 +20,7 @@ def of_cpu(cpu: str, tree: Path) -> dict[str, float]:
     return {series: value for series, value in found.items() if f'cpu="{cpu}"' in series}
 
 
-def test_frequencies_are_in_hertz_though_the_kernel_has_kilohertz() -> None:
+def test_frequencies_are_converted_from_kilohertz_to_hertz() -> None:
     assert of_cpu("0", NUMA) == {
         'node_cpu_frequency_hertz{cpu="0"}': 2_201_500_000,
         'node_cpu_frequency_avg_hertz{cpu="0"}': 2_100_000_000,
@@ -35,7 +35,7 @@ def test_frequencies_are_in_hertz_though_the_kernel_has_kilohertz() -> None:
     }
 
 
-def test_what_a_driver_has_no_file_for_or_does_not_know_is_absent() -> None:
+def test_missing_files_and_unknown_values_are_absent() -> None:
     found = of_cpu("3", NUMA)
 
     assert 'node_cpu_frequency_hertz{cpu="3"}' not in found
@@ -43,13 +43,13 @@ def test_what_a_driver_has_no_file_for_or_does_not_know_is_absent() -> None:
     assert found['node_cpu_scaling_frequency_hertz{cpu="3"}'] == 2_203_000_000
 
 
-def test_the_governor_is_printed_as_a_number() -> None:
+def test_the_governor_has_a_numeric_value() -> None:
     lines = exposed(CpuFrequency(host_paths(NUMA)).collect())
 
     assert 'node_cpu_scaling_governor{cpu="0",governor="schedutil"} 1' in lines
 
 
-def test_a_governor_that_is_listed_twice_is_one_series(tmp_path: Path) -> None:
+def test_a_governor_listed_twice_is_exported_once(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
     folder = tree / "sys/devices/system/cpu/cpu1/cpufreq"
     (folder / "scaling_available_governors").write_text("schedutil schedutil\n")
@@ -61,7 +61,7 @@ def test_a_governor_that_is_listed_twice_is_one_series(tmp_path: Path) -> None:
     assert [(sample.series.labels[1], sample.value) for sample in governors] == [(("governor", "schedutil"), 1)]
 
 
-def test_a_cpu_without_frequencies_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_cpu_without_frequencies_does_not_affect_the_others(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
     shutil.rmtree(tree / "sys/devices/system/cpu/cpu0/cpufreq")
 
@@ -83,7 +83,7 @@ def test_malformed_frequencies_are_reported_and_unknown_ones_are_absent(tmp_path
     assert malformed(found) == [(str(frequencies[0]), "\\xff\x00")]
 
 
-def test_a_host_that_does_not_scale_its_cpus_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_host_without_frequency_scaling_has_no_series_and_no_error(tmp_path: Path) -> None:
     (tmp_path / "sys/devices/system/cpu/cpu0").mkdir(parents=True)
 
     with pytest.raises(NotAvailable):

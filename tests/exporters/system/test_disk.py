@@ -1,4 +1,4 @@
-"""Block devices: figures in base units, and what udev knows of them."""
+"""Block devices: values in base units, and properties from udev."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def series() -> dict[str, float]:
     return by_series(Disk(host_paths(FIXTURES / "hardware"), DiskSettings()).collect())
 
 
-def test_sectors_are_bytes_and_milliseconds_are_seconds(series: dict[str, float]) -> None:
+def test_sectors_are_converted_to_bytes_and_milliseconds_to_seconds(series: dict[str, float]) -> None:
     assert series['node_disk_read_bytes_total{device="sda"}'] == 1003346126 * 512
     assert series['node_disk_read_time_seconds_total{device="sda"}'] == pytest.approx(18492.372)
     assert series['node_disk_io_now{device="sda"}'] == 2
@@ -29,18 +29,18 @@ def test_sectors_are_bytes_and_milliseconds_are_seconds(series: dict[str, float]
     assert series['node_disk_flush_requests_time_seconds_total{device="nvme0n1"}'] == 3
 
 
-def test_figures_that_an_older_kernel_lacks_are_absent(series: dict[str, float]) -> None:
+def test_fields_that_an_older_kernel_does_not_have_are_absent(series: dict[str, float]) -> None:
     assert 'node_disk_io_time_weighted_seconds_total{device="dm-0"}' in series
     assert 'node_disk_discards_completed_total{device="dm-0"}' not in series
 
 
-def test_partitions_and_loop_devices_are_left_out_by_default(series: dict[str, float]) -> None:
+def test_partitions_and_loop_devices_are_excluded_by_default(series: dict[str, float]) -> None:
     devices = {line.partition('device="')[2].partition('"')[0] for line in series}
 
     assert devices == {"sda", "nvme0n1", "dm-0"}
 
 
-def test_what_udev_and_sysfs_know_becomes_labels(series: dict[str, float]) -> None:
+def test_udev_and_sysfs_properties_become_labels(series: dict[str, float]) -> None:
     info = [line for line in series if line.startswith("node_disk_info")]
 
     assert info[0] == (
@@ -58,7 +58,7 @@ def test_what_udev_and_sysfs_know_becomes_labels(series: dict[str, float]) -> No
 
 
 @pytest.mark.parametrize("text", ["8 0 sda 1 2", f"{LINE} 5", "garbage"])
-def test_a_line_with_an_unknown_number_of_fields_is_left_out(text: str) -> None:
+def test_a_line_with_an_unknown_number_of_fields_is_skipped(text: str) -> None:
     malformed = MalformedValues()
 
     assert parse_diskstats(text, NOTHING, malformed) == []
@@ -66,7 +66,7 @@ def test_a_line_with_an_unknown_number_of_fields_is_left_out(text: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["seven", "-7", "(null)", "99999999999999999999", "7_0"])
-def test_a_malformed_value_is_missing_alone(word: str) -> None:
+def test_a_malformed_value_affects_only_its_series(word: str) -> None:
     malformed = MalformedValues()
     fields = LINE.split()
     fields[3] = word
@@ -77,7 +77,7 @@ def test_a_malformed_value_is_missing_alone(word: str) -> None:
     assert malformed == [(f"/proc/diskstats: {fields[2]}", word)]
 
 
-def test_the_first_line_of_a_device_counts() -> None:
+def test_only_the_first_line_of_a_device_is_used() -> None:
     malformed = MalformedValues()
 
     assert len(parse_diskstats(f"{LINE}\n{LINE}\n", NOTHING, malformed)) == 1

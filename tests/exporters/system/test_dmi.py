@@ -1,4 +1,4 @@
-"""Make and model of the machine."""
+"""Vendor and model of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deckwatch_exporters.system.dmi import Dmi
 from .support import FIXTURES, exposed, host_paths
 
 
-def test_make_and_model_are_labels_and_what_the_firmware_lacks_is_left_out() -> None:
+def test_vendor_and_model_are_labels_and_missing_firmware_fields_are_omitted() -> None:
     assert exposed(Dmi(host_paths(FIXTURES / "hardware")).collect()) == [
         'node_dmi_info{bios_date="04/12/2021",bios_release="2.2",bios_vendor="Dell Inc.",bios_version="2.2.4",'
         'board_name="07PXPY",board_vendor="Dell Inc.",board_version="A01",chassis_vendor="Dell Inc.",'
@@ -33,6 +33,6 @@ def test_the_firmware_is_read_once(tmp_path: Path) -> None:
     assert exposed(dmi.collect()) == before == ['node_dmi_info{system_vendor="Harbour Works"} 1']
 
 
-def test_a_machine_without_dmi_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_dmi_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Dmi(host_paths(tmp_path)).collect())

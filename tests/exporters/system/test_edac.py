@@ -12,7 +12,7 @@ from deckwatch_exporters.system.edac import Edac, dimm_label
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_errors_are_told_by_controller_row_and_channel() -> None:
+def test_errors_are_exported_by_controller_row_and_channel() -> None:
     channel = 'node_edac_channel_{}correctable_errors_total{{controller="0",csrow="0",channel="{}",dimm_label="{}"}}'
 
     assert by_series(Edac(host_paths(FIXTURES / "hardware")).collect()) == {
@@ -32,11 +32,11 @@ def test_errors_are_told_by_controller_row_and_channel() -> None:
     }
 
 
-def test_a_channel_without_a_label_is_of_an_unknown_module() -> None:
+def test_a_channel_without_a_label_belongs_to_an_unknown_module() -> None:
     assert dimm_label(None) == "unknown"
 
 
-def test_a_counter_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+def test_a_counter_that_is_not_a_number_is_absent(tmp_path: Path) -> None:
     controller = tmp_path / "sys/devices/system/edac/mc/mc0"
     controller.mkdir(parents=True)
     (controller / "ce_count").write_text("many\n")
@@ -47,6 +47,6 @@ def test_a_counter_that_is_no_number_is_left_out(tmp_path: Path) -> None:
     }
 
 
-def test_a_machine_without_error_correction_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_error_correction_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Edac(host_paths(tmp_path)).collect())

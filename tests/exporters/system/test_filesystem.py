@@ -1,4 +1,4 @@
-"""File systems: a mount that hangs is reported and costs nobody else anything."""
+"""File systems: a hanging mount is reported and does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NFS_REFUSED = NFS.replace('device_error=""', 'device_error="input/output error"'
 
 
 class FakeDisks:
-    """statvfs as a file system would answer, hang, or refuse."""
+    """A statvfs that answers, hangs or fails like a file system."""
 
     def __init__(self) -> None:
         self.hanging = threading.Event()
@@ -57,7 +57,7 @@ def _collector(disks: Callable[[str], os.statvfs_result], **settings: object) ->
     return Filesystem(host_paths(), FilesystemSettings.model_validate({"timeout": "2s", **settings}), disks)
 
 
-def test_sizes_are_in_bytes_and_escapes_in_mount_points_are_undone(disks: FakeDisks) -> None:
+def test_sizes_are_in_bytes_and_mount_points_are_unescaped(disks: FakeDisks) -> None:
     series = by_series(_collector(disks).collect())
 
     assert series[f"node_filesystem_size_bytes{DATA}"] == 4_096_000
@@ -68,14 +68,14 @@ def test_sizes_are_in_bytes_and_escapes_in_mount_points_are_undone(disks: FakeDi
     assert (series[f"node_filesystem_readonly{DATA}"], series[f"node_filesystem_readonly{ROOT}"]) == (1, 0)
 
 
-def test_pseudo_file_systems_are_left_out_and_a_mount_that_stands_twice_comes_once(disks: FakeDisks) -> None:
+def test_pseudo_file_systems_are_excluded_and_duplicate_mounts_are_exported_once(disks: FakeDisks) -> None:
     points = [line for line in by_series(_collector(disks).collect()) if line.startswith("node_filesystem_size_bytes")]
 
     assert len(points) == 5
     assert not any("proc" in point or "sysfs" in point for point in points)
 
 
-def test_a_mount_that_hangs_is_reported_as_an_error_and_the_others_as_ever(disks: FakeDisks) -> None:
+def test_a_hanging_mount_is_an_error_and_the_others_are_unaffected(disks: FakeDisks) -> None:
     disks.hanging.set()
     collector = _collector(disks)
 
@@ -89,7 +89,7 @@ def test_a_mount_that_hangs_is_reported_as_an_error_and_the_others_as_ever(disks
         assert f"node_filesystem_size_bytes{other}" in series
 
 
-def test_a_mount_that_hangs_is_left_alone_until_it_answers_and_then_back(disks: FakeDisks) -> None:
+def test_a_hanging_mount_is_not_queried_until_it_answers(disks: FakeDisks) -> None:
     disks.hanging.set()
     collector = _collector(disks)
     for _ in range(5):
@@ -108,7 +108,7 @@ def test_a_mount_that_hangs_is_left_alone_until_it_answers_and_then_back(disks: 
     assert by_series(collector.collect())[f"node_filesystem_device_error{NFS}"] == 0
 
 
-def test_a_mount_that_refuses_is_an_error_with_the_reason_and_without_figures(disks: FakeDisks) -> None:
+def test_a_failing_mount_is_an_error_with_the_reason_and_without_sizes(disks: FakeDisks) -> None:
     disks.refuses.add("/mnt/nfs")
 
     series = by_series(_collector(disks).collect())
@@ -117,13 +117,13 @@ def test_a_mount_that_refuses_is_an_error_with_the_reason_and_without_figures(di
     assert [line for line in series if "avail_bytes" in line and "/mnt/nfs" in line] == []
 
 
-def test_the_mounts_of_a_host_are_asked_for_below_its_root_mount(disks: FakeDisks) -> None:
+def test_the_mounts_of_a_host_are_queried_below_its_root_mount(disks: FakeDisks) -> None:
     by_series(_collector(disks).collect())
 
     assert f"{host_paths().root}/mnt/nfs" in disks.asked
 
 
-def test_exclusions_are_settings(disks: FakeDisks) -> None:
+def test_exclusions_are_configurable(disks: FakeDisks) -> None:
     series = by_series(_collector(disks, fs_types_exclude="^(ext4|xfs|tmpfs|proc|sysfs)$").collect())
 
     assert [line for line in series if line.startswith("node_filesystem_size_bytes")] == [
@@ -139,9 +139,7 @@ CONTAINER = """900 800 0:50 / / rw - overlay overlay rw,lowerdir=/a
 """
 
 
-def test_a_container_sees_the_mounts_of_its_host_with_the_flags_that_they_have_there(
-    disks: FakeDisks, tmp_path: Path
-) -> None:
+def test_a_container_exports_the_mounts_of_its_host_with_the_hosts_flags(disks: FakeDisks, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/mountinfo").write_text(CONTAINER)
 
@@ -154,7 +152,7 @@ def test_a_container_sees_the_mounts_of_its_host_with_the_flags_that_they_have_t
     assert disks.asked == ["/host/", "/host/srv"]
 
 
-def test_the_mounts_of_a_host_that_has_no_mount_at_rootfs_are_all_exported(disks: FakeDisks, tmp_path: Path) -> None:
+def test_all_mounts_of_a_host_without_a_mount_at_rootfs_are_exported(disks: FakeDisks, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /srv ro - xfs /dev/sda2 rw\n")
 
@@ -166,9 +164,7 @@ def test_the_mounts_of_a_host_that_has_no_mount_at_rootfs_are_all_exported(disks
     }
 
 
-def test_a_sandboxed_service_that_sees_only_its_own_namespace_does_not_take_its_flags_for_the_hosts(
-    disks: FakeDisks, tmp_path: Path
-) -> None:
+def test_a_sandboxed_service_does_not_report_its_own_mount_flags_as_the_hosts(disks: FakeDisks, tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     (tmp_path / "self/mountinfo").write_text(
         "1 0 8:1 / / ro - ext4 /dev/sda1 rw\n2 1 8:2 / /srv ro - xfs /dev/sda2 ro\n"
@@ -218,7 +214,7 @@ def test_a_malformed_mount_is_reported_in_each_run_and_the_others_are_exported(
         assert malformed(found) == [("mountinfo", line)]
 
 
-def test_a_mount_that_is_listed_twice_with_another_type_is_exported_once(disks: FakeDisks, tmp_path: Path) -> None:
+def test_a_mount_listed_twice_with_different_types_is_exported_once(disks: FakeDisks, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda rw\n2 0 8:1 / / rw - ext3 /dev/sda rw\n")
 
@@ -230,7 +226,7 @@ def test_a_mount_that_is_listed_twice_with_another_type_is_exported_once(disks: 
 @pytest.mark.parametrize(
     "options", ["rw,aname=drvfs;path=C:\\134;metadata", "rw,path=C:\\134Program Files"], ids=["escaped", "with a blank"]
 )
-def test_options_with_blanks_are_options(options: str) -> None:
+def test_mount_options_can_contain_spaces(options: str) -> None:
     rejected = MalformedValues()
 
     (mount,) = parse_mountinfo(f"1 0 8:1 / /mnt/c rw - 9p C:\\134 {options}\n", rejected)

@@ -1,4 +1,4 @@
-"""Mounts that hang: one timeout for all of them, a bounded number of threads, and nobody else is held up."""
+"""Hanging mounts: one timeout for all of them, a bounded number of threads, and no delay for other mounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_THREADS = 32
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What hanging mounts wait for."""
+    """The event that hanging mounts wait for."""
     release = threading.Event()
     yield release
     release.set()
@@ -52,7 +52,7 @@ def _collector(paths: Paths, timeout: str, statvfs: Callable[[str], os.statvfs_r
 POINTS = ["/dead1", "/alive1", "/dead2", "/dead3", "/alive2", "/dead4", "/alive3"]
 
 
-def test_many_mounts_that_hang_are_errors_and_the_others_are_not(tmp_path: Path, release: threading.Event) -> None:
+def test_hanging_mounts_are_errors_and_the_others_are_not(tmp_path: Path, release: threading.Event) -> None:
     def statvfs(path: str) -> os.statvfs_result:
         if path.startswith("/dead"):
             release.wait(120)
@@ -63,8 +63,8 @@ def test_many_mounts_that_hang_are_errors_and_the_others_are_not(tmp_path: Path,
     assert errors == {point: int(point.startswith("/dead")) for point in POINTS}
 
 
-def test_many_mounts_that_hang_do_so_within_one_timeout_together(tmp_path: Path) -> None:
-    all_hang = threading.Barrier(4)  # none of them comes back before each of them was asked
+def test_many_hanging_mounts_share_one_timeout(tmp_path: Path) -> None:
+    all_hang = threading.Barrier(4)  # none of them returns before all of them have been queried
 
     def statvfs(path: str) -> os.statvfs_result:
         if path.startswith("/dead"):
@@ -74,12 +74,12 @@ def test_many_mounts_that_hang_do_so_within_one_timeout_together(tmp_path: Path)
     assert set(_errors(_collector(_host(tmp_path, POINTS), "10s", statvfs)).values()) == {0}
 
 
-def test_a_mount_that_is_slow_holds_nobody_up_and_is_no_error(tmp_path: Path) -> None:
+def test_a_slow_mount_delays_no_other_and_is_not_an_error(tmp_path: Path) -> None:
     other_was_asked = threading.Event()
 
     def statvfs(path: str) -> os.statvfs_result:
         if path == "/slow":
-            assert other_was_asked.wait(60)  # only another thread can ask the other one now
+            assert other_was_asked.wait(60)  # only another thread can query the other mount now
         else:
             other_was_asked.set()
         return ANSWER
@@ -87,7 +87,7 @@ def test_a_mount_that_is_slow_holds_nobody_up_and_is_no_error(tmp_path: Path) ->
     assert _errors(_collector(_host(tmp_path, ["/slow", "/other"]), "20s", statvfs)) == {"/slow": 0, "/other": 0}
 
 
-def test_healthy_mounts_are_asked_by_one_thread_and_each_once(tmp_path: Path) -> None:
+def test_healthy_mounts_are_queried_once_each_by_one_thread(tmp_path: Path) -> None:
     asked: list[tuple[str, threading.Thread]] = []
 
     def statvfs(path: str) -> os.statvfs_result:
@@ -103,7 +103,7 @@ def test_healthy_mounts_are_asked_by_one_thread_and_each_once(tmp_path: Path) ->
     assert threading.current_thread() not in {thread for _, thread in asked}
 
 
-def test_threads_are_bounded_and_the_first_mounts_go_on_being_asked(tmp_path: Path, release: threading.Event) -> None:
+def test_threads_are_bounded_and_the_first_mounts_are_still_queried(tmp_path: Path, release: threading.Event) -> None:
     hanging = []
 
     def statvfs(path: str) -> os.statvfs_result:
@@ -124,7 +124,7 @@ def test_threads_are_bounded_and_the_first_mounts_go_on_being_asked(tmp_path: Pa
     assert len(set(hanging)) == len(hanging), "a mount was asked again while it hung"
 
 
-def test_a_run_ends_at_once_when_nobody_is_left_to_ask(tmp_path: Path, release: threading.Event) -> None:
+def test_a_run_does_not_wait_if_no_mount_can_be_queried(tmp_path: Path, release: threading.Event) -> None:
     def statvfs(_path: str) -> os.statvfs_result:
         release.wait(120)
         return ANSWER
@@ -132,11 +132,11 @@ def test_a_run_ends_at_once_when_nobody_is_left_to_ask(tmp_path: Path, release: 
     collector = _collector(_host(tmp_path, ["/dead"]), "100ms", statvfs)
     _errors(collector)
 
-    collector._settings = FilesystemSettings.model_validate({"timeout": "1h"})  # which is what waiting would take
+    collector._settings = FilesystemSettings.model_validate({"timeout": "1h"})  # how long waiting would take
     assert _errors(collector) == {"/dead": 1}
 
 
-def test_a_read_only_mount_is_one_by_its_own_or_its_super_block_s_options(tmp_path: Path) -> None:
+def test_a_mount_is_read_only_by_its_mount_or_super_block_options(tmp_path: Path) -> None:
     (tmp_path / "proc" / "1").mkdir(parents=True)
     (tmp_path / "proc" / "1" / "mountinfo").write_text(
         "30 1 8:1 / /a rw - ext4 /dev/a rw\n31 1 8:2 / /b ro - ext4 /dev/b rw\n"

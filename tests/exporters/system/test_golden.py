@@ -1,4 +1,4 @@
-"""Every subsystem on a small host: the exposition is the golden one, and broken files never fail the run."""
+"""Every subsystem on a small host: the exposition matches the golden file, and broken files never fail a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 def lines(samples: list[Sample], tree: Path) -> list[str]:
-    """As exposed, with what differs from checkout to checkout taken out."""
+    """Return the exposition without anything that depends on the checkout."""
     found = [line.replace(str(tree), "") for line in exposed(samples)]
     return [line.partition("} ")[0] + "} MTIME" if line.startswith("node_textfile_mtime") else line for line in found]
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-def test_the_exposition_of_a_small_host_is_the_golden_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exposition_of_a_small_host_matches_the_golden_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "harbour", "6.1.0", "#1 SMP", "x86_64")))
     tree = FIXTURES / "host"
     golden = GOLDEN / f"system.{name}.txt"
@@ -39,7 +39,7 @@ def test_the_exposition_of_a_small_host_is_the_golden_one(name: str, monkeypatch
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-def test_a_host_that_has_nothing_of_the_kind_is_told_in_so_many_words(name: str, tmp_path: Path) -> None:
+def test_an_empty_host_gives_an_error_or_only_series_that_need_no_files(name: str, tmp_path: Path) -> None:
     try:
         found = collected(name, tmp_path)
     except (NotAvailable, OSError):
@@ -85,6 +85,6 @@ def test_every_metric_that_a_subsystem_yields_is_in_the_catalogue(name: str) -> 
     except NotAvailable:
         found = set()
     if name == "textfile":
-        found = {metric for metric in found if metric.startswith(("node_", "deckwatch_"))}  # the others are users'
+        found = {metric for metric in found if metric.startswith(("node_", "deckwatch_"))}  # the rest: users
 
     assert {metric for metric in found - named if not any(pattern.matches(metric) for pattern in patterns)} == set()

@@ -1,4 +1,4 @@
-"""Sensors: names, labels and units as node_exporter gives them."""
+"""Sensors: names, labels and units as in node_exporter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def series() -> dict[str, float]:
     [
         ("temp_celsius", CORETEMP, "temp1", 55),
         ("temp_max_celsius", CORETEMP, "temp1", 84),
-        ("temp_crit_alarm_celsius", CORETEMP, "temp2", 0.001),  # the peer's unit, though an alarm has none
+        ("temp_crit_alarm_celsius", CORETEMP, "temp2", 0.001),  # the peer's unit, although an alarm has none
         ("in_volts", SUPER_IO, "in0", 1.056),
         ("in_beep_enabled", SUPER_IO, "in0", 1),
         ("fan_rpm", SUPER_IO, "fan1", 1219),
@@ -56,26 +56,26 @@ def test_a_sensor_is_exported_in_base_units(
     assert series[f'node_hwmon_{name}{{chip="{chip}",sensor="{sensor}"}}'] == value
 
 
-def test_chips_and_sensors_have_their_names_for_people(series: dict[str, float]) -> None:
+def test_chips_and_sensors_have_human_readable_names(series: dict[str, float]) -> None:
     assert series[f'node_hwmon_chip_names{{chip="{SUPER_IO}",chip_name="nct6779"}}'] == 1
     assert series[f'node_hwmon_sensor_label{{chip="{CORETEMP}",sensor="temp2",label="Core 0"}}'] == 1
 
 
-def test_two_chips_of_one_device_are_told_apart_by_their_drivers(series: dict[str, float]) -> None:
+def test_two_chips_of_one_device_are_distinguished_by_driver(series: dict[str, float]) -> None:
     assert series['node_hwmon_fan_rpm{chip="platform_asus_nb_wmi_asus_fan",sensor="fan1"}'] == 2900
     assert series['node_hwmon_fan_rpm{chip="platform_asus_nb_wmi_asus_sensors",sensor="fan1"}'] == 2100
 
 
-def test_a_chip_without_a_device_has_its_drivers_name(series: dict[str, float]) -> None:
+def test_a_chip_without_a_device_has_the_name_of_its_driver(series: dict[str, float]) -> None:
     assert series['node_hwmon_temp_celsius{chip="acpitz",sensor="temp1"}'] == 27.8
 
 
-def test_what_has_no_figure_is_absent(series: dict[str, float]) -> None:
-    assert not any('sensor="temp7"' in line for line in series)  # the driver answers in words
+def test_sensors_without_a_numeric_value_are_absent(series: dict[str, float]) -> None:
+    assert not any('sensor="temp7"' in line for line in series)  # the driver returns text
     assert not any('sensor="freq2"' in line for line in series)  # a clock without a label
 
 
-def test_two_chips_that_nothing_tells_apart_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_otherwise_identical_chips_are_distinguished_by_folder(tmp_path: Path) -> None:
     for number in (0, 1):
         folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
         folder.mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_two_chips_that_nothing_tells_apart_are_told_apart_by_their_folders(tmp_
     ]
 
 
-def test_files_of_a_device_that_only_look_like_sensors_are_left_alone(tmp_path: Path) -> None:
+def test_files_that_only_look_like_sensors_are_ignored(tmp_path: Path) -> None:
     folder = tmp_path / "sys/class/hwmon/hwmon0"
     (folder / "device").mkdir(parents=True)
     (folder / "device" / "power_level").write_text("5\n")
@@ -98,7 +98,7 @@ def test_files_of_a_device_that_only_look_like_sensors_are_left_alone(tmp_path: 
     assert list(by_series(Hwmon(host_paths(tmp_path)).collect()).values()) == [41]
 
 
-def test_a_machine_without_sensors_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_sensors_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Hwmon(host_paths(tmp_path)).collect())
 
@@ -108,12 +108,12 @@ def test_a_machine_without_sensors_has_nothing_to_tell(tmp_path: Path) -> None:
     st.dictionaries(st.sampled_from(["", "input", "max", "Max", "beep", "alarm", "type", "accuracy"]), st.text()),
     st.one_of(st.none(), st.text()),
 )
-def test_any_content_gives_figures_of_distinct_names(sensor: str, values: dict[str, str], label: str | None) -> None:
+def test_any_content_gives_values_with_distinct_names(sensor: str, values: dict[str, str], label: str | None) -> None:
     found = list(readings(sensor, values, label, "file", MalformedValues()))
 
     assert len({figure.name for figure in found}) == len(found) <= len(values)
 
 
 @given(st.text())
-def test_a_cleaned_name_holds_nothing_unusual(name: str) -> None:
+def test_a_cleaned_name_contains_only_allowed_characters(name: str) -> None:
     assert set(clean(name)) <= set("abcdefghijklmnopqrstuvwxyz0123456789:_")

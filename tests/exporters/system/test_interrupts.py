@@ -24,7 +24,7 @@ def lines_of(text: str, tree: Path, settings: InterruptsSettings | None = None) 
     return by_series(Interrupts(host_paths(tree), settings).collect())
 
 
-def test_a_numbered_interrupt_has_its_controller_and_its_devices() -> None:
+def test_a_numbered_interrupt_has_its_controller_and_devices() -> None:
     found = by_series(Interrupts(PATHS).collect())
 
     assert found['node_interrupts_total{cpu="0",type="0",info="IO-APIC",devices="2-edge timer"}'] == 44
@@ -33,13 +33,13 @@ def test_a_numbered_interrupt_has_its_controller_and_its_devices() -> None:
     assert found['node_interrupts_total{cpu="3",type="121",info="dummy",devices=""}'] == 0
 
 
-def test_a_named_interrupt_has_its_meaning_and_no_devices() -> None:
+def test_a_named_interrupt_has_a_description_and_no_devices() -> None:
     found = by_series(Interrupts(PATHS).collect())
 
     assert found['node_interrupts_total{cpu="2",type="LOC",info="Local timer interrupts",devices=""}'] == 16543210
 
 
-def test_lines_without_a_figure_for_every_cpu_are_left_out() -> None:
+def test_lines_without_a_value_for_every_cpu_are_skipped() -> None:
     found = "\n".join(exposed(Interrupts(PATHS).collect()))
 
     assert "ERR" not in found
@@ -47,20 +47,20 @@ def test_lines_without_a_figure_for_every_cpu_are_left_out() -> None:
     assert found.count("\n") + 1 == 7 * 4
 
 
-def test_on_a_single_cpu_too_the_errors_are_left_out(tmp_path: Path) -> None:
+def test_error_lines_are_skipped_on_a_single_cpu_too(tmp_path: Path) -> None:
     assert lines_of("  CPU0\n 1: 5 IO-APIC 1-edge i8042\nERR: 0\nMIS: 0\n", tmp_path) == {
         'node_interrupts_total{cpu="0",type="1",info="IO-APIC",devices="1-edge i8042"}': 5
     }
 
 
-def test_columns_are_named_by_the_heading_since_cpus_that_are_offline_have_none(tmp_path: Path) -> None:
+def test_columns_are_matched_by_heading_because_offline_cpus_have_none(tmp_path: Path) -> None:
     assert lines_of("  CPU0 CPU2\nNMI: 5 6 Non-maskable interrupts\n", tmp_path) == {
         'node_interrupts_total{cpu="0",type="NMI",info="Non-maskable interrupts",devices=""}': 5,
         'node_interrupts_total{cpu="2",type="NMI",info="Non-maskable interrupts",devices=""}': 6,
     }
 
 
-def test_an_arm_kernel_that_leaves_no_space_behind_the_name_is_understood() -> None:
+def test_arm_lines_without_a_space_after_the_name_are_parsed() -> None:
     _, lines = parse_interrupts(
         "  CPU0 CPU1\nIPI0:1234567890 7 Rescheduling interrupts\n11:  3 4 GICv3 27 Level arch_timer\n",
         MalformedValues(),
@@ -72,7 +72,7 @@ def test_an_arm_kernel_that_leaves_no_space_behind_the_name_is_understood() -> N
     }
 
 
-def test_a_line_that_changes_its_device_or_goes_does_so_in_the_next_run(tmp_path: Path) -> None:
+def test_a_changed_or_removed_line_is_updated_in_the_next_run(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     file = tmp_path / "proc/interrupts"
     collector = Interrupts(host_paths(tmp_path))
@@ -85,7 +85,7 @@ def test_a_line_that_changes_its_device_or_goes_does_so_in_the_next_run(tmp_path
     }
 
 
-def test_a_cpu_that_goes_offline_takes_its_column_along(tmp_path: Path) -> None:
+def test_the_series_of_an_offline_cpu_disappear(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     file = tmp_path / "proc/interrupts"
     collector = Interrupts(host_paths(tmp_path))
@@ -107,13 +107,13 @@ def test_a_cpu_that_goes_offline_takes_its_column_along(tmp_path: Path) -> None:
         ({"include": "IO-APIC", "exclude": "timer"}, {"8", "16"}),
     ],
 )
-def test_lines_can_be_chosen_by_name_meaning_and_devices(settings: dict[str, str], types: set[str]) -> None:
+def test_lines_can_be_selected_by_name_description_and_devices(settings: dict[str, str], types: set[str]) -> None:
     samples = Interrupts(PATHS, InterruptsSettings.model_validate(settings)).collect()
 
     assert {dict(sample.series.labels)["type"] for sample in only_samples(samples)} == types
 
 
-def test_what_never_happened_can_be_left_out() -> None:
+def test_zero_values_can_be_excluded() -> None:
     found = by_series(Interrupts(PATHS, InterruptsSettings(zeros=False)).collect())
 
     assert {series: value for series, value in found.items() if 'type="120"' in series} == {
@@ -123,7 +123,7 @@ def test_what_never_happened_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("collector", [Interrupts, Softirqs])
-def test_a_kernel_without_the_file_has_no_figures_and_no_fault(
+def test_a_kernel_without_the_file_has_no_series_and_no_error(
     collector: type[Interrupts | Softirqs], tmp_path: Path
 ) -> None:
     with pytest.raises(NotAvailable):
@@ -134,7 +134,7 @@ def test_a_kernel_without_the_file_has_no_figures_and_no_fault(
     ("heading", "cpus"),
     [("CPU0 CPU1", ["0", "1"]), ("CPU0 CPU0", ["0", None]), ("CPUx CPU1", [None, "1"]), ("CPU0 (null)", ["0", None])],
 )
-def test_a_malformed_cpu_in_the_heading_costs_its_column(heading: str, cpus: list[str | None]) -> None:
+def test_a_malformed_cpu_in_the_heading_affects_only_its_column(heading: str, cpus: list[str | None]) -> None:
     malformed = MalformedValues()
 
     assert parse_interrupts(f"{heading}\n1: 2 3 IO-APIC timer\n", malformed) == (
@@ -147,7 +147,7 @@ def test_a_malformed_cpu_in_the_heading_costs_its_column(heading: str, cpus: lis
 @pytest.mark.parametrize(
     "line", ["1: 2 IO-APIC timer", "1: 2 3 4 IO-APIC timer", "0: 8 9 IO-APIC timer", "1 2 3 IO-APIC timer"]
 )
-def test_a_malformed_line_is_left_out(line: str) -> None:
+def test_a_malformed_line_is_skipped(line: str) -> None:
     malformed = MalformedValues()
 
     _, lines = parse_interrupts(f"CPU0 CPU1\n0: 1 2 IO-APIC timer\n{line}\n", malformed)
@@ -156,7 +156,7 @@ def test_a_malformed_line_is_left_out(line: str) -> None:
     assert [text for _, text in malformed] == [line]
 
 
-def test_a_malformed_value_is_missing_alone() -> None:
+def test_a_malformed_value_affects_only_its_series() -> None:
     malformed = MalformedValues()
 
     _, lines = parse_interrupts("CPU0 CPU1\n1: x 3 IO-APIC timer\n", malformed)
@@ -185,14 +185,14 @@ def test_soft_interrupts_are_counted_by_cpu_and_kind() -> None:
 
 
 @pytest.mark.parametrize("line", ["TIMER: 1", "TIMER 1 2", "HI: 3 4", "TIMER: 1 2 3"])
-def test_a_malformed_line_of_soft_interrupts_is_left_out(line: str) -> None:
+def test_a_malformed_line_of_soft_interrupts_is_skipped(line: str) -> None:
     malformed = MalformedValues()
 
     assert parse_softirqs(f"CPU0 CPU1\nHI: 1 2\n{line}\n", malformed) == (["0", "1"], {"HI": [1, 2]})
     assert malformed == [("/proc/softirqs", line)]
 
 
-def test_a_malformed_value_of_soft_interrupts_is_missing_alone() -> None:
+def test_a_malformed_value_of_soft_interrupts_affects_only_its_series() -> None:
     malformed = MalformedValues()
 
     assert parse_softirqs("CPU0 CPU1\nHI: x 2\n", malformed) == (["0", "1"], {"HI": [None, 2]})

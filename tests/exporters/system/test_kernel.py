@@ -1,4 +1,4 @@
-"""What is asked of the running kernel: sockets by state, the clock, processes that come and go."""
+"""Queries to the running kernel: sockets by state, the clock, and watched processes."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _CLONE_NEWNET, _SIOCSIFFLAGS, _IFF_UP = 0x40000000, 0x8914, 1
 
 
 def in_a_network_of_its_own(look: Callable[[], Result]) -> Result:
-    """What `look` gives in a thread that has a network namespace for itself, with no sockets but its own."""
+    """Return the result of `look` in a thread with a separate network namespace, without other sockets."""
 
     def run() -> Result:
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(_CLONE_NEWNET):  # of this thread alone, and gone with it
+        if libc.unshare(_CLONE_NEWNET):  # only for this thread, and removed with it
             pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         with socket.socket() as any_socket:
             fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
@@ -69,7 +69,7 @@ def test_listening_and_established_sockets_are_counted_by_the_kernel() -> None:
     assert (during[LISTENING], during[ESTABLISHED]) == (1, 2)
 
 
-def test_what_waits_unread_is_counted_in_bytes() -> None:
+def test_unread_data_is_counted_in_bytes() -> None:
     def look() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
             accepted, _ = server.accept()
@@ -80,7 +80,7 @@ def test_what_waits_unread_is_counted_in_bytes() -> None:
     in_a_network_of_its_own(look)
 
 
-def test_the_files_of_the_kernel_agree_with_its_socket() -> None:
+def test_the_proc_files_agree_with_netlink() -> None:
     def look() -> tuple[Counter[str], Counter[str] | None]:
         files: Counter[str] = Counter()
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
@@ -95,12 +95,12 @@ def test_the_files_of_the_kernel_agree_with_its_socket() -> None:
 
 
 @given(st.binary())
-def test_any_answer_of_the_kernel_is_counted_or_refused(message: bytes) -> None:
+def test_any_reply_of_the_kernel_is_counted_or_rejected(message: bytes) -> None:
     counts: Counter[str] = Counter()
     assert count_replies(message, counts) in (True, False, None)
 
 
-def test_the_clock_is_described() -> None:
+def test_the_clock_is_exported() -> None:
     series = by_series(Timex().collect())
 
     assert 0 < series["node_timex_tick_seconds"] < 1
@@ -108,7 +108,7 @@ def test_the_clock_is_described() -> None:
     assert 0.5 < series["node_timex_frequency_adjustment_ratio"] < 1.5
 
 
-def test_cpu_counters_never_fall_when_the_kernels_do(tmp_path: Path) -> None:
+def test_cpu_counters_never_decrease_when_the_kernels_do(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     cpu = Cpu(Paths(proc=str(tmp_path), sys=str(tmp_path)))
     stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 10 0 10 1000 500 0 0 0 0 0\n")
@@ -120,7 +120,7 @@ def test_cpu_counters_never_fall_when_the_kernels_do(tmp_path: Path) -> None:
     assert second['node_cpu_seconds_total{cpu="0",mode="user"}'] > first['node_cpu_seconds_total{cpu="0",mode="user"}']
 
 
-def test_a_cpu_that_starts_anew_starts_from_its_own_figures(tmp_path: Path) -> None:
+def test_a_restarted_cpu_has_its_own_counters(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     cpu = Cpu(Paths(proc=str(tmp_path), sys=str(tmp_path)))
     stat.write_text("cpu0 10 0 10 100000 500 0 0 0 0 0\n")
@@ -136,7 +136,7 @@ BUSY = "import sys, time\nwhile True:\n for _ in range(100000): pass\n time.slee
 
 
 class Workers:
-    """Real processes of a group, told apart by a word in their command line."""
+    """Real processes of a group, identified by a word in their command line."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -157,7 +157,7 @@ class Workers:
             self.stop(process)
 
 
-def test_a_groups_counters_do_not_fall_when_a_process_ends_and_restarts_are_counted() -> None:
+def test_group_counters_do_not_decrease_when_a_process_ends_and_restarts_are_counted() -> None:
     workers = Workers(f"deckwatch-test-{os.getpid()}-{threading.get_ident()}")
     watched = WatchedProcesses(Paths(), [ProcessGroup.model_validate({"name": "w", "match": workers.word})])
     cpu = 'namedprocess_namegroup_cpu_seconds_total{groupname="w",mode="user"}'

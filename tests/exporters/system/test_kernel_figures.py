@@ -1,4 +1,4 @@
-"""The kernel's files of one or a few figures: entropy, file descriptors, hung tasks."""
+"""Kernel files with a few values: entropy, file descriptors, hung tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_entropy_is_in_bits() -> None:
     }
 
 
-def test_file_descriptors_are_those_allocated_and_the_most_that_can_be() -> None:
+def test_allocated_and_maximum_file_descriptors_are_exported() -> None:
     assert by_series(FileDescriptors(PATHS).collect()) == {
         "node_filefd_allocated": 4416,
         "node_filefd_maximum": 1629184,
@@ -49,7 +49,7 @@ def test_hung_tasks_are_counted() -> None:
 
 
 @pytest.mark.parametrize("collector", COLLECTORS)
-def test_a_kernel_without_the_file_has_no_figures_and_no_fault(
+def test_a_kernel_without_the_file_has_no_series_and_no_error(
     collector: type[Entropy | FileDescriptors | KernelHung], tmp_path: Path
 ) -> None:
     with pytest.raises(NotAvailable):

@@ -1,6 +1,6 @@
-"""One malformed value costs one series: each value and each line of the captured files is corrupted in turn.
+"""A malformed value affects only its own series: each value and line of the captured files is corrupted in turn.
 
-Which series depend on a value is found by changing it to another valid one.
+The test finds the series that depend on a value by changing it to another valid one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _VALUE = re.compile(rb"[A-Za-z0-9_.]+")
 _MALFORMED = (b"(null)", b"99999999999999999999999", b"\xff\xfe", b"-", b"1_0")
 
-#: A malformed field costs more than the series that depend on it: all of its process, array, interrupt or file.
+#: A malformed field affects more than its own series: the whole process, array, interrupt or file.
 _COARSE = re.compile(r"proc/\d+/.*|proc/mdstat|proc/interrupts|.*\.prom|.*/flags|.*_dimm_label|.*/scaling_governor")
 #: The order of lines has no meaning in these.
 _UNORDERED = re.compile(
@@ -31,7 +31,7 @@ _UNORDERED = re.compile(
 
 
 class Mutant:
-    """A file of a copy of the captured tree, and the series of a collector with another content of that file."""
+    """A file in a copy of the captured tree, and the series of a collector for other contents of that file."""
 
     def __init__(self, name: str, tree: Path, path: Path) -> None:
         self.name = name
@@ -64,12 +64,12 @@ class Mutant:
         return self.series(self.content[:start] + text + self.content[end:])
 
     def values(self) -> list[tuple[int, int]]:
-        """Where values start and end; of a long file, some of each kind of line."""
+        """Return where values start and end; in a long file, for some lines of each kind."""
         found = [match.span() for match in _VALUE.finditer(self.content)]
         return found[:: 1 + len(found) // 30]
 
     def dependents(self, start: int, end: int) -> set[str]:
-        """The series that change with the value at this place."""
+        """Return the series that change with the value at this position."""
         if (start, end) not in self._dependents:
             changed = self.replaced(start, end, _another(self.content[start:end]))
             self._dependents[start, end] = {
@@ -125,7 +125,7 @@ def _assert_others_are_served(
     assert wrong <= changed, f"changed with {what}"
 
 
-def test_a_malformed_value_costs_only_the_series_that_depend_on_it(mutant: Mutant) -> None:
+def test_a_malformed_value_affects_only_the_series_that_depend_on_it(mutant: Mutant) -> None:
     for start, end in mutant.values():
         touched = mutant.dependents(start, end)
         line_start, line_end = mutant.line_of(start)
@@ -138,7 +138,7 @@ def test_a_malformed_value_costs_only_the_series_that_depend_on_it(mutant: Mutan
                 _assert_others_are_served(mutant, found, lost, touched, what)
 
 
-def test_a_missing_or_repeated_field_gives_no_wrong_values(mutant: Mutant) -> None:
+def test_a_missing_or_repeated_field_does_not_cause_wrong_values(mutant: Mutant) -> None:
     for start, end in mutant.values():
         line_start, line_end = mutant.line_of(start)
         touched = mutant.dependents(start, end)
@@ -152,7 +152,7 @@ def test_a_missing_or_repeated_field_gives_no_wrong_values(mutant: Mutant) -> No
                 _assert_others_are_served(mutant, found, line, touched, what)
 
 
-def test_a_missing_line_costs_only_its_own_series(mutant: Mutant) -> None:
+def test_a_missing_line_affects_only_its_own_series(mutant: Mutant) -> None:
     for start, end in mutant.lines():
         found = mutant.replaced(start, end, b"")
         if not mutant.is_coarse:

@@ -1,4 +1,4 @@
-"""Software RAID: states, members and progress of arrays, as md prints them."""
+"""Software RAID: states, members and progress of arrays from mdstat and sysfs."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_an_array_is_in_exactly_one_state(series: dict[str, float], device: str,
     [
         ("md0", (2, 2, 0, 0)),
         ("md1", (2, 1, 0, 0)),  # a disk is being filled
-        ("md2", (4, 3, 1, 1)),  # one failed, one stands by
-        ("md10", (2, 2, 0, 0)),  # striped: every member is needed
-        ("md127", (0, 0, 0, 2)),  # a container of BIOS RAID lacks nothing
+        ("md2", (4, 3, 1, 1)),  # one failed, one spare
+        ("md10", (2, 2, 0, 0)),  # striped: requires every member
+        ("md127", (0, 0, 0, 2)),  # a BIOS RAID container requires no members
     ],
 )
 def test_members_are_counted(series: dict[str, float], device: str, disks: tuple[int, ...]) -> None:
@@ -69,9 +69,9 @@ def test_progress_is_in_blocks(series: dict[str, float], device: str, synced: in
     assert series[f'node_md_blocks{{device="{device}"}}'] == blocks
 
 
-def test_what_sysfs_adds_is_there_for_the_arrays_that_have_it(series: dict[str, float]) -> None:
+def test_sysfs_values_are_exported_for_the_arrays_that_have_them(series: dict[str, float]) -> None:
     assert series['node_md_degraded{device="md2"}'] == 1
-    assert series['node_md_raid_disks{device="md2"}'] == 4  # `4 (3)`: it is being reshaped
+    assert series['node_md_raid_disks{device="md2"}'] == 4  # `4 (3)`: a reshape is in progress
     assert 'node_md_degraded{device="md10"}' not in series
 
 
@@ -100,14 +100,14 @@ def test_a_malformed_array_is_reported_and_the_others_are_exported(block: str) -
     assert malformed == [("/proc/mdstat", block)]
 
 
-def test_the_format_of_unraid_has_no_arrays_and_is_not_malformed() -> None:
+def test_unraid_files_have_no_arrays_and_are_not_malformed() -> None:
     malformed = MalformedValues()
 
     assert parse_mdstat("sbName=/boot/config/super.dat\nmdVersion=2.9.25\nmdState=STARTED\n", malformed) == []
     assert malformed == []
 
 
-def test_no_arrays_are_no_samples() -> None:
+def test_a_file_without_arrays_has_no_samples() -> None:
     assert parse_mdstat("Personalities : \nunused devices: <none>\n", MalformedValues()) == []
 
 

@@ -20,7 +20,7 @@ from .support import FIXTURES, by_series, exposed, host_paths, malformed
 NUMA = FIXTURES / "numa"
 
 
-def test_every_field_is_exported_in_bytes_and_counts_of_pages_without_unit() -> None:
+def test_fields_are_exported_in_bytes_and_page_counts_without_a_unit() -> None:
     found = by_series(Memory(host_paths(NUMA)).collect())
 
     assert found["node_memory_MemTotal_bytes"] == 16303468 * 1024
@@ -38,7 +38,7 @@ def test_memory_is_a_gauge() -> None:
     assert {s.series.metric.type for s in Memory(host_paths(NUMA)).collect() if isinstance(s, Sample)} == {"gauge"}
 
 
-def test_a_second_run_has_the_same_series_and_the_new_values(tmp_path: Path) -> None:
+def test_a_second_run_has_the_same_series_with_new_values(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     meminfo = tmp_path / "proc/meminfo"
     memory = Memory(host_paths(tmp_path))
@@ -59,7 +59,7 @@ def test_a_second_run_has_the_same_series_and_the_new_values(tmp_path: Path) -> 
         ("A-b c", "", "A_b_c"),
     ],
 )
-def test_fields_become_names_that_prometheus_takes(name: str, unit: str, part: str) -> None:
+def test_field_names_become_valid_metric_names(name: str, unit: str, part: str) -> None:
     assert metric_part(name, unit) == part
 
 
@@ -71,7 +71,7 @@ def test_fields_become_names_that_prometheus_takes(name: str, unit: str, part: s
         "Mem-Total: 3 kB\nMem_Total: 4 kB",
     ],
 )  # fmt: skip
-def test_a_malformed_line_is_missing_alone(line: str, tmp_path: Path) -> None:
+def test_a_malformed_line_affects_only_its_series(line: str, tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9 kB\n{line}\nBuffers: 0 kB\n")
 
@@ -101,7 +101,7 @@ def test_any_meminfo_can_be_parsed(text: str) -> None:
 # NUMA nodes
 
 
-def test_each_numa_node_has_its_memory_in_bytes_and_its_allocations_as_counters() -> None:
+def test_each_numa_node_has_memory_in_bytes_and_allocation_counters() -> None:
     found = by_series(MemoryNuma(host_paths(NUMA)).collect())
 
     assert found['node_memory_numa_MemTotal{node="0"}'] == 8151734 * 1024
@@ -117,14 +117,14 @@ def test_each_numa_node_has_its_memory_in_bytes_and_its_allocations_as_counters(
     assert {name for name, type in types.items() if type == "counter"} == {n for n in types if n.endswith("_total")}
 
 
-def test_a_host_without_numa_nodes_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_host_without_numa_nodes_has_no_series_and_no_error(tmp_path: Path) -> None:
     (tmp_path / "sys/devices/system/node/possible").mkdir(parents=True)
 
     with pytest.raises(NotAvailable):
         list(MemoryNuma(host_paths(tmp_path)).collect())
 
 
-def test_a_node_that_was_removed_is_left_out_and_the_others_are_exported(tmp_path: Path) -> None:
+def test_a_removed_node_is_absent_and_the_others_are_exported(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
     (tree / "sys/devices/system/node/node0/meminfo").unlink()
     (tree / "sys/devices/system/node/node0/numastat").unlink()
@@ -139,7 +139,7 @@ def test_a_node_that_was_removed_is_left_out_and_the_others_are_exported(tmp_pat
     "line",
     ["Node 0 MemFree 5 kB", "MemFree: 5 kB", "Node x MemFree: 5 kB", "Node 0 MemFree: 5 MB", "Node 0 MemTotal: 1 kB"],
 )
-def test_a_malformed_line_of_a_node_is_missing_alone(line: str) -> None:
+def test_a_malformed_line_of_a_node_affects_only_its_series(line: str) -> None:
     values = MalformedValues()
 
     found = memory_numa.parse_meminfo(f"Node 0 MemTotal: 9 kB\n{line}\n", "/node0/meminfo", values)

@@ -22,17 +22,17 @@ def collected(tree: Path) -> dict[str, float]:
     return by_series(NetworkInterfaces(host_paths(tree), NetworkSettings()).collect())
 
 
-def test_only_a_device_whose_state_is_up_counts_as_up(tmp_path: Path) -> None:
+def test_only_a_device_in_state_up_is_up(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n")
     device(tmp_path, "eth1", operstate="down\n")
-    device(tmp_path, "lo", operstate="unknown\n")  # as the kernel says of every loopback device
+    device(tmp_path, "lo", operstate="unknown\n")  # the kernel reports this for every loopback device
 
     found = collected(tmp_path)
 
     assert [found[f'node_network_up{{device="{name}"}}'] for name in ("eth0", "eth1", "lo")] == [1, 0, 0]
 
 
-def test_speed_is_in_bytes_a_second_and_minus_one_megabit_where_the_driver_does_not_know(tmp_path: Path) -> None:
+def test_speed_is_in_bytes_per_second_and_minus_one_megabit_if_unknown(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", speed="1000\n")
     device(tmp_path, "eth1", operstate="up\n", speed="-1\n")
     device(tmp_path, "lo", operstate="unknown\n")
@@ -46,7 +46,7 @@ def test_speed_is_in_bytes_a_second_and_minus_one_megabit_where_the_driver_does_
     }
 
 
-def test_flags_and_ids_are_hexadecimal_in_sysfs(tmp_path: Path) -> None:
+def test_flags_and_ids_are_parsed_as_hexadecimal(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", flags="0x1003\n", dev_id="0x20\n", mtu="1400\n")
 
     found = collected(tmp_path)
@@ -56,7 +56,7 @@ def test_flags_and_ids_are_hexadecimal_in_sysfs(tmp_path: Path) -> None:
     assert found['node_network_mtu_bytes{device="eth0"}'] == 1400
 
 
-def test_an_interface_that_is_switched_on_is_up_for_the_administrator_even_without_a_link(tmp_path: Path) -> None:
+def test_an_enabled_interface_is_administratively_up_even_without_a_link(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="down\n", flags="0x1003\n")
     device(tmp_path, "eth1", operstate="down\n", flags="0x1002\n")
 
@@ -65,7 +65,7 @@ def test_an_interface_that_is_switched_on_is_up_for_the_administrator_even_witho
     assert ['adminstate="up"' in infos[0], 'adminstate="down"' in infos[1]] == [True, True]
 
 
-def test_an_attribute_that_is_missing_empty_or_garbage_is_absent_and_the_others_are_there(tmp_path: Path) -> None:
+def test_a_missing_empty_or_malformed_attribute_does_not_affect_the_others(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", mtu="", carrier="many\n", tx_queue_len="1000\n")
 
     found = collected(tmp_path)
@@ -77,22 +77,22 @@ def test_an_attribute_that_is_missing_empty_or_garbage_is_absent_and_the_others_
     }
 
 
-def test_a_file_among_the_devices_is_no_device(tmp_path: Path) -> None:
+def test_a_regular_file_in_the_device_folder_is_ignored(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n")
     (tmp_path / "sys/class/net/bonding_masters").write_text("bond0\n")
 
     assert {series for series in collected(tmp_path) if "bonding_masters" in series} == set()
 
 
-def test_a_device_that_vanishes_while_it_is_read_is_not_reported_as_down(tmp_path: Path) -> None:
+def test_a_device_removed_while_it_is_read_is_not_reported_as_down(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n")
-    device(tmp_path, "veth1")  # listed, and its attributes are gone already
+    device(tmp_path, "veth1")  # listed, but its attributes are already gone
 
     assert {series for series in collected(tmp_path) if "veth1" in series} == set()
 
 
 class Watched:
-    """The interfaces below a tree, over several runs, at a time that the test sets."""
+    """The interfaces below a tree, over several runs, with a clock that the test sets."""
 
     def __init__(self, tree: Path) -> None:
         self.now = 1000.0
@@ -102,7 +102,7 @@ class Watched:
         return by_series(self._collector.collect())
 
 
-def test_what_follows_the_link_is_told_in_the_run_after_it_changed(tmp_path: Path) -> None:
+def test_attributes_of_the_link_are_updated_in_the_next_run(tmp_path: Path) -> None:
     before = {"operstate": "up\n", "carrier": "1\n", "carrier_changes": "1\n", "flags": "0x1003\n"}
     after = {"operstate": "down\n", "carrier": "0\n", "carrier_changes": "2\n", "flags": "0x1002\n"}
     device(tmp_path, "eth0", **before, speed="1000\n", duplex="full\n")
@@ -122,7 +122,7 @@ def test_what_follows_the_link_is_told_in_the_run_after_it_changed(tmp_path: Pat
     }
 
 
-def test_what_is_changed_by_hand_is_told_within_a_minute(tmp_path: Path) -> None:
+def test_manually_changed_attributes_are_updated_within_a_minute(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", mtu="1500\n")
     watched = Watched(tmp_path)
     watched.collect()
@@ -141,7 +141,7 @@ def test_what_is_changed_by_hand_is_told_within_a_minute(tmp_path: Path) -> None
     assert any('ifalias="uplink"' in series for series in found)
 
 
-def test_an_interface_that_was_removed_is_gone_at_once_and_back_with_what_it_then_says(tmp_path: Path) -> None:
+def test_a_removed_interface_disappears_and_returns_with_its_new_values(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", ifindex="2\n")
     device(tmp_path, "veth1", operstate="up\n", ifindex="7\n")
     watched = Watched(tmp_path)
@@ -156,7 +156,7 @@ def test_an_interface_that_was_removed_is_gone_at_once_and_back_with_what_it_the
     assert watched.collect()['node_network_iface_id{device="veth1"}'] == 9
 
 
-def test_an_interface_that_has_taken_the_name_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_interfaces_that_swap_names_keep_their_own_values(tmp_path: Path) -> None:
     device(tmp_path, "eth0", operstate="up\n", ifindex="2\n", address="aa:aa\n")
     device(tmp_path, "eth1", operstate="up\n", ifindex="3\n", address="bb:bb\n")
     watched = Watched(tmp_path)

@@ -64,7 +64,7 @@ def test_the_fields_that_dashboards_use_are_exported_by_default_and_no_others(tm
     assert by_series(Netstat(host_paths(host(tmp_path)), NetstatSettings()).collect()) == EXPECTED
 
 
-def test_the_pattern_chooses_other_fields(tmp_path: Path) -> None:
+def test_the_exported_fields_are_configurable(tmp_path: Path) -> None:
     settings = NetstatSettings.model_validate({"fields": "^(Ip_DefaultTTL|Ip6_InReceives)$"})
 
     found = by_series(Netstat(host_paths(host(tmp_path)), settings).collect())
@@ -72,8 +72,8 @@ def test_the_pattern_chooses_other_fields(tmp_path: Path) -> None:
     assert found == {"node_netstat_Ip_DefaultTTL": 64, "node_netstat_Ip6_InReceives": 11}
 
 
-def test_columns_that_move_between_two_runs_are_still_read_by_their_name(tmp_path: Path) -> None:
-    # A line grows while the host runs: IcmpMsg has only the types that were seen.
+def test_columns_that_move_between_two_runs_are_still_matched_by_name(tmp_path: Path) -> None:
+    # IcmpMsg has only the types seen so far, so the line grows over time.
     settings = NetstatSettings.model_validate({"fields": "^IcmpMsg_InType8$"})
     collector = Netstat(host_paths(host(tmp_path, snmp="IcmpMsg: InType8\nIcmpMsg: 5\n")), settings)
     before = by_series(collector.collect())
@@ -85,18 +85,18 @@ def test_columns_that_move_between_two_runs_are_still_read_by_their_name(tmp_pat
     ]
 
 
-def test_a_host_without_ipv6_has_no_fields_of_it(tmp_path: Path) -> None:
+def test_a_host_without_ipv6_has_no_ipv6_fields(tmp_path: Path) -> None:
     found = by_series(Netstat(host_paths(host(tmp_path, snmp6=None)), NetstatSettings()).collect())
 
     assert found == {name: value for name, value in EXPECTED.items() if "6_" not in name}
 
 
-def test_a_kernel_without_networking_has_no_counters_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_networking_has_no_counters_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Netstat(host_paths(tmp_path), NetstatSettings()).collect())
 
 
-def test_a_malformed_value_is_missing_alone(tmp_path: Path) -> None:
+def test_a_malformed_value_affects_only_its_series(tmp_path: Path) -> None:
     tree = host(tmp_path, snmp="Tcp: InSegs OutSegs MaxConn\nTcp: many 5 -1\n")
 
     found = list(Netstat(host_paths(tree), NetstatSettings()).collect())
@@ -107,7 +107,7 @@ def test_a_malformed_value_is_missing_alone(tmp_path: Path) -> None:
     assert malformed(found) == [("/proc/net/snmp: Tcp_InSegs", "many")]
 
 
-def test_the_first_value_of_a_repeated_field_counts(tmp_path: Path) -> None:
+def test_only_the_first_value_of_a_repeated_field_is_used(tmp_path: Path) -> None:
     tree = host(tmp_path, snmp="Tcp: InSegs InSegs\nTcp: 5 6\n")
 
     found = list(Netstat(host_paths(tree), NetstatSettings()).collect())
@@ -120,7 +120,7 @@ def test_the_first_value_of_a_repeated_field_counts(tmp_path: Path) -> None:
     "text",
     ["Tcp: InSegs OutSegs\nTcp: 1\n", "Tcp: InSegs\nTcpExt: 1\n", "Tcp: InSegs\n", "Tcp: 1\n", "rest\n"],
 )
-def test_names_without_their_values_are_left_out_and_other_protocols_are_not(text: str) -> None:
+def test_names_without_values_are_skipped_and_other_protocols_are_exported(text: str) -> None:
     values = MalformedValues()
 
     assert parse_netstat(f"Ip: Forwarding\nIp: 1\n{text}Udp: NoPorts\nUdp: 2\n", "snmp", values) == [
@@ -131,12 +131,12 @@ def test_names_without_their_values_are_left_out_and_other_protocols_are_not(tex
 
 
 @given(st.text(alphabet=st.sampled_from("Tcp: 1a\n")) | st.text())
-def test_any_text_can_be_parsed_and_each_line_of_names_has_as_many_values(text: str) -> None:
+def test_any_text_can_be_parsed_into_equal_numbers_of_names_and_values(text: str) -> None:
     protocols = parse_netstat(text, "snmp", MalformedValues())
 
     assert all(len(field_names(names)) == len(words) for names, words in protocols)
 
 
 @given(st.text())
-def test_any_snmp6_can_be_parsed_and_only_version_six_is_taken_from_it(text: str) -> None:
+def test_any_snmp6_can_be_parsed_and_gives_only_ipv6_fields(text: str) -> None:
     assert all("6_" in name for name, _ in parse_snmp6(text))

@@ -32,7 +32,7 @@ def host(tree: Path, dev: str = DEV) -> Path:
     return tree
 
 
-def test_each_column_goes_to_the_metric_that_node_exporter_has_for_it(tmp_path: Path) -> None:
+def test_each_column_is_exported_under_the_name_used_by_node_exporter(tmp_path: Path) -> None:
     found = by_series(NetworkDevices(host_paths(host(tmp_path)), NetworkSettings()).collect())
 
     received = ["bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast"]
@@ -42,13 +42,13 @@ def test_each_column_goes_to_the_metric_that_node_exporter_has_for_it(tmp_path: 
     assert of_eth0 == [2**64 - 1, *range(2, 17)]
 
 
-def test_an_alias_with_a_colon_in_its_name_is_a_device_of_its_own(tmp_path: Path) -> None:
+def test_an_alias_with_a_colon_in_its_name_is_a_separate_device(tmp_path: Path) -> None:
     found = by_series(NetworkDevices(host_paths(host(tmp_path)), NetworkSettings()).collect())
 
     assert found['node_network_receive_bytes_total{device="eth0:1"}'] == 7
 
 
-def test_packets_that_nobody_wanted_come_from_sysfs_and_are_absent_where_it_lacks_them(tmp_path: Path) -> None:
+def test_nohandler_packets_are_read_from_sysfs_and_absent_if_missing(tmp_path: Path) -> None:
     tree = host(tmp_path)
     statistics = tree / "sys/class/net/eth0/statistics"
     statistics.mkdir(parents=True)
@@ -69,13 +69,13 @@ def test_packets_that_nobody_wanted_come_from_sysfs_and_are_absent_where_it_lack
         ({}, {"lo", "eth0", "eth0:1"}),
     ],
 )
-def test_devices_are_chosen_by_regular_expressions(chosen: dict[str, str], devices: set[str], tmp_path: Path) -> None:
+def test_devices_are_selected_by_regular_expressions(chosen: dict[str, str], devices: set[str], tmp_path: Path) -> None:
     collector = NetworkDevices(host_paths(host(tmp_path)), NetworkSettings.model_validate(chosen))
 
     assert {dict(item.series.labels)["device"] for item in collector.collect() if isinstance(item, Sample)} == devices
 
 
-def test_a_kernel_without_networking_has_no_devices_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_networking_has_no_devices_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(NetworkDevices(host_paths(tmp_path), NetworkSettings()).collect())
 
@@ -83,14 +83,14 @@ def test_a_kernel_without_networking_has_no_devices_and_no_fault(tmp_path: Path)
 @pytest.mark.parametrize(
     "line", ["eth0: 1 2 3", "eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "no colon", DEVICE.format("lo")]
 )
-def test_a_malformed_line_is_left_out(line: str) -> None:
+def test_a_malformed_line_is_skipped(line: str) -> None:
     malformed = MalformedValues()
 
     assert parse_net_dev(f"{DEVICE.format('lo')}\n{line}\n", malformed) == {"lo": list(range(16))}
     assert malformed == [("/proc/net/dev", line)]
 
 
-def test_a_malformed_value_is_missing_alone() -> None:
+def test_a_malformed_value_affects_only_its_series() -> None:
     malformed = MalformedValues()
 
     found = parse_net_dev(DEVICE.format("lo").replace(" 3 ", " -3 "), malformed)

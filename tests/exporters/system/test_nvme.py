@@ -12,7 +12,7 @@ from deckwatch_exporters.system.nvme import Nvme
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_model_firmware_and_state_are_labels_without_the_padding() -> None:
+def test_model_firmware_and_state_are_labels_without_padding() -> None:
     assert (
         by_series(Nvme(host_paths(FIXTURES / "hardware")).collect())[
             'node_nvme_info{device="nvme0",firmware_revision="2B2QEXM7",model="Samsung SSD 970 EVO Plus 1TB",'
@@ -22,7 +22,7 @@ def test_model_firmware_and_state_are_labels_without_the_padding() -> None:
     )
 
 
-def test_the_space_of_a_namespace_is_in_bytes() -> None:
+def test_the_size_of_a_namespace_is_in_bytes() -> None:
     series = by_series(Nvme(host_paths(FIXTURES / "hardware")).collect())
 
     assert {name.removeprefix("node_nvme_namespace_"): value for name, value in series.items() if "nsid" in name} == {
@@ -34,7 +34,7 @@ def test_the_space_of_a_namespace_is_in_bytes() -> None:
     }
 
 
-def test_sectors_of_a_namespace_have_512_bytes_whatever_its_logical_blocks_have(tmp_path: Path) -> None:
+def test_sectors_have_512_bytes_regardless_of_the_logical_block_size(tmp_path: Path) -> None:
     namespace = tmp_path / "sys/class/nvme/nvme3/nvme3c1n2"
     (namespace / "queue").mkdir(parents=True)
     (namespace / "queue/logical_block_size").write_text("4096\n")
@@ -49,6 +49,6 @@ def test_sectors_of_a_namespace_have_512_bytes_whatever_its_logical_blocks_have(
     assert series['node_nvme_namespace_used_bytes{device="nvme3",nsid="2"}'] == 16384
 
 
-def test_a_machine_without_controllers_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_controllers_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Nvme(host_paths(tmp_path)).collect())

@@ -31,7 +31,7 @@ def collected(tree: Path, file: str, text: str) -> dict[str, float]:
     return by_series(OsRelease(host_paths(tree)).collect())
 
 
-def test_what_the_file_says_becomes_labels_and_what_it_does_not_say_is_empty(tmp_path: Path) -> None:
+def test_fields_become_labels_and_missing_fields_are_empty(tmp_path: Path) -> None:
     assert collected(tmp_path, "etc/os-release", RELEASE) == {
         'node_os_info{build_id="",id="debian",id_like="",image_id="",image_version="",name="Debian GNU/Linux",'
         'pretty_name="Debian \\"bookworm\\"",variant="",variant_id="",version="",version_codename="",'
@@ -41,7 +41,7 @@ def test_what_the_file_says_becomes_labels_and_what_it_does_not_say_is_empty(tmp
     }
 
 
-def test_the_vendors_file_is_read_where_there_is_none_in_etc(tmp_path: Path) -> None:
+def test_the_vendors_file_is_read_if_etc_has_none(tmp_path: Path) -> None:
     found = collected(tmp_path, "usr/lib/os-release", "ID=vendor\nVERSION_ID=1\n")
     assert found['node_os_version{id="vendor",id_like="",name=""}'] == 1
 
@@ -49,7 +49,7 @@ def test_the_vendors_file_is_read_where_there_is_none_in_etc(tmp_path: Path) -> 
     assert found['node_os_version{id="admin",id_like="",name=""}'] == 2
 
 
-def test_an_update_of_the_system_is_told_in_the_next_run(tmp_path: Path) -> None:
+def test_a_system_update_is_exported_in_the_next_run(tmp_path: Path) -> None:
     file = tmp_path / "root/etc/os-release"
     file.parent.mkdir(parents=True)
     file.write_text("ID=x\nVERSION_ID=1\n")
@@ -62,7 +62,7 @@ def test_an_update_of_the_system_is_told_in_the_next_run(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("version", "figure"), [("9.2", 9.2), ("22.04.1", 22.04), ("40beta", 40)])
-def test_the_version_is_its_first_two_parts(version: str, figure: float, tmp_path: Path) -> None:
+def test_the_numeric_version_has_the_first_two_parts(version: str, figure: float, tmp_path: Path) -> None:
     found = collected(tmp_path, "etc/os-release", f"ID=x\nVERSION_ID={version}\n")
 
     assert found['node_os_version{id="x",id_like="",name=""}'] == figure
@@ -75,7 +75,7 @@ def test_a_rolling_release_has_no_version(line: str, tmp_path: Path) -> None:
     assert {series.partition("{")[0] for series in found} == {"node_os_info"}
 
 
-def test_a_root_without_the_file_has_no_metrics_and_no_fault(tmp_path: Path) -> None:
+def test_a_root_without_the_file_has_no_metrics_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(OsRelease(host_paths(tmp_path)).collect())
 
@@ -92,7 +92,7 @@ def test_a_malformed_date_is_reported_and_the_rest_is_exported(date: str, tmp_pa
         assert malformed(found) == [("os-release: SUPPORT_END", date)]
 
 
-def test_a_line_with_an_unclosed_quote_is_missing_alone() -> None:
+def test_a_line_with_an_unclosed_quote_affects_only_itself() -> None:
     values = MalformedValues()
 
     assert parse_os_release('ID=x\nNAME="Y\nVERSION_ID=12\n', values) == {"ID": "x", "VERSION_ID": "12"}

@@ -31,7 +31,7 @@ def series() -> dict[str, float]:
         ("temp_celsius", 28.1),
     ],
 )
-def test_a_battery_is_told_in_base_units(series: dict[str, float], name: str, value: float) -> None:
+def test_a_battery_is_exported_in_base_units(series: dict[str, float], name: str, value: float) -> None:
     assert series[f'node_power_supply_{name}{{power_supply="BAT0"}}'] == value
 
 
@@ -39,7 +39,7 @@ def test_an_unplugged_charger_is_offline(series: dict[str, float]) -> None:
     assert series['node_power_supply_online{power_supply="AC"}'] == 0
 
 
-def test_info_has_a_label_for_each_text_that_the_supply_knows(series: dict[str, float]) -> None:
+def test_info_has_a_label_for_each_text_attribute(series: dict[str, float]) -> None:
     assert [line for line in series if line.startswith("node_power_supply_info")] == [
         'node_power_supply_info{power_supply="AC",type="Mains"}',
         'node_power_supply_info{power_supply="BAT0",capacity_level="Normal",manufacturer="LGC",model_name="LNV-45N1",'
@@ -47,7 +47,7 @@ def test_info_has_a_label_for_each_text_that_the_supply_knows(series: dict[str, 
     ]
 
 
-def test_a_figure_that_is_no_number_is_absent(tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_number_is_absent(tmp_path: Path) -> None:
     battery = tmp_path / "sys/class/power_supply/BAT0"
     battery.mkdir(parents=True)
     (battery / "capacity").write_text("full\n")
@@ -55,6 +55,6 @@ def test_a_figure_that_is_no_number_is_absent(tmp_path: Path) -> None:
     assert by_series(PowerSupply(host_paths(tmp_path)).collect()) == {'node_power_supply_info{power_supply="BAT0"}': 1}
 
 
-def test_a_machine_without_supplies_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_power_supplies_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(PowerSupply(host_paths(tmp_path)).collect())

@@ -28,11 +28,11 @@ ALL = {
 }
 
 
-def test_totals_are_in_seconds_and_the_cpus_meaningless_line_is_left_out() -> None:
+def test_totals_are_in_seconds_and_the_meaningless_cpu_line_is_skipped() -> None:
     assert by_series(Pressure(host_paths(NUMA)).collect()) == ALL
 
 
-def test_an_older_kernel_that_does_not_know_of_interrupts_has_the_others(tmp_path: Path) -> None:
+def test_an_older_kernel_without_interrupt_pressure_has_the_others(tmp_path: Path) -> None:
     tree = Path(shutil.copytree(NUMA, tmp_path / "numa"))
     (tree / "proc/pressure/irq").unlink()
 
@@ -41,13 +41,13 @@ def test_an_older_kernel_that_does_not_know_of_interrupts_has_the_others(tmp_pat
     assert ALL.items() - found.items() == {("node_pressure_irq_stalled_seconds_total", 0.008494)}
 
 
-def test_a_kernel_without_it_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_pressure_files_has_no_series_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Pressure(host_paths(tmp_path)).collect())
 
 
 @pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EIO])
-def test_a_kernel_that_was_booted_without_it_is_no_fault_and_one_that_fails_is(
+def test_pressure_disabled_at_boot_is_not_an_error_but_a_read_failure_is(
     error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: str, *_flags: int) -> int:

@@ -1,4 +1,4 @@
-"""Processes and threads by state, and the descriptors that are kept for them."""
+"""Processes and threads by state, and the file descriptors kept open for them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def stat_of(pid: int, state: str, threads: int, name: str = "worker") -> str:
-    """As in proc_pid_stat(5): id, name, state, then 16 figures up to the number of threads."""
+    """A line as in proc_pid_stat(5): id, name, state, then 16 values up to the number of threads."""
     return f"{pid} ({name}) {state} {' '.join(['0'] * 16)} {threads} 0 0\n"
 
 
 def process(tree: Path, pid: int, *states: str, name: str = "worker") -> None:
-    """A process with a thread for each of the states."""
+    """A process with one thread per state."""
     folder = tree / f"proc/{pid}"
     for number, state in enumerate(states):
         thread = folder / f"task/{pid + number}"
@@ -41,7 +41,7 @@ def states_of(found: dict[str, float], metric: str) -> dict[str, float]:
     return {series.split('"')[1]: value for series, value in found.items() if series.startswith(metric + "{")}
 
 
-def test_each_thread_is_counted_once_the_first_one_too(tmp_path: Path) -> None:
+def test_each_thread_is_counted_once_including_the_main_thread(tmp_path: Path) -> None:
     process(tmp_path, 1, "S")
     process(tmp_path, 10, "S", "R", "D", name=") R (")
     process(tmp_path, 20, "Z")
@@ -54,7 +54,7 @@ def test_each_thread_is_counted_once_the_first_one_too(tmp_path: Path) -> None:
     assert states_of(found, "node_processes_threads_state") == {"S": 2, "R": 1, "D": 1, "Z": 1}
 
 
-def test_states_are_those_of_now_in_every_run(tmp_path: Path) -> None:
+def test_every_run_exports_the_current_states(tmp_path: Path) -> None:
     process(tmp_path, 1, "S")
     process(tmp_path, 10, "S", "S")
     collector = Processes(host_paths(tmp_path))
@@ -68,12 +68,12 @@ def test_states_are_those_of_now_in_every_run(tmp_path: Path) -> None:
     assert states_of(found, "node_processes_threads_state") == {"D": 2, "R": 1}
 
 
-def test_a_process_of_this_machine_comes_and_goes_with_its_threads_and_descriptors() -> None:
+def test_a_process_appears_and_disappears_with_its_threads_and_descriptors() -> None:
     code = (
         "import threading, time; [threading.Thread(target=time.sleep, args=(60,)).start() for _ in range(4)]; input()"
     )
     collector = Processes(Paths())
-    files = collector._files  # which of them are held is not told by any metric
+    files = collector._files  # no metric exposes which descriptors are held
 
     def held(pid: int) -> int:
         list(collector.collect())
@@ -81,7 +81,7 @@ def test_a_process_of_this_machine_comes_and_goes_with_its_threads_and_descripto
 
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
         try:
-            # The process's own and those of the four threads, unless the machine has more processes than are kept.
+            # The process and its four threads, unless the machine has more processes than the limit.
             until(lambda: held(child.pid) == 5 or len(files) == 256)
             assert by_series(collector.collect())["node_processes_threads"] > 5
         finally:
@@ -89,7 +89,7 @@ def test_a_process_of_this_machine_comes_and_goes_with_its_threads_and_descripto
     assert held(child.pid) == 0
 
 
-def test_what_node_exporter_would_count_is_counted_run_after_run() -> None:
+def test_counts_match_those_of_node_exporter_in_every_run() -> None:
     collector = Processes(Paths())
     list(collector.collect())
 
@@ -103,10 +103,10 @@ def test_what_node_exporter_would_count_is_counted_run_after_run() -> None:
                 continue
         return found["node_processes_threads"] == threads["all"]
 
-    until(agrees)  # others may start processes between the two
+    until(agrees)  # other processes may start between the two counts
 
 
-def test_a_path_that_names_another_file_is_opened_anew_once_the_kept_one_fails() -> None:
+def test_a_replaced_file_is_reopened_once_the_old_descriptor_fails() -> None:
     files = KeptFiles(10)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         path = f"/proc/{child.pid}/stat"
@@ -117,7 +117,7 @@ def test_a_path_that_names_another_file_is_opened_anew_once_the_kept_one_fails()
     assert len(files) == 0
 
 
-def test_no_more_than_the_limit_are_kept_and_the_rest_is_read_all_the_same(tmp_path: Path) -> None:
+def test_open_descriptors_are_limited_and_the_remaining_files_are_still_read(tmp_path: Path) -> None:
     files = KeptFiles(2)
     for number in range(5):
         (tmp_path / str(number)).write_text(f"content {number}")
@@ -133,7 +133,7 @@ def test_no_more_than_the_limit_are_kept_and_the_rest_is_read_all_the_same(tmp_p
     assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
-def test_descriptors_are_closed_with_the_collector_that_kept_them() -> None:
+def test_descriptors_are_closed_with_their_collector() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         list(Processes(Paths()).collect())
@@ -174,8 +174,8 @@ print(json.dumps([readable, {sample.series.text.rstrip(): sample.value for sampl
 """
 
 
-def test_with_hidepid_the_processes_that_may_be_read_are_exported() -> None:
-    # A process identifier namespace has its own /proc: before Linux 5.8, the option would apply to all mounts of it.
+def test_with_hidepid_the_readable_processes_are_exported() -> None:
+    # Use a PID namespace with its own /proc: before Linux 5.8, hidepid applies to all /proc mounts of a namespace.
     unshare = ["unshare", "--mount", "--pid", "--fork", "sh", "-c"]
     mount = "mount -t proc -o hidepid=1 proc /proc"
     if os.geteuid() != 0 or subprocess.run([*unshare, mount], check=False).returncode:

@@ -1,4 +1,4 @@
-"""Energy used by the CPU's parts."""
+"""Energy used by CPU power zones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_energy_is_in_joules_by_zone() -> None:
     }
 
 
-def test_zones_of_one_name_are_numbered(tmp_path: Path) -> None:
+def test_zones_with_the_same_name_are_numbered(tmp_path: Path) -> None:
     for zone in ("intel-rapl:0:1", "intel-rapl:1:1"):
         folder = tmp_path / "sys/class/powercap" / zone
         folder.mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_zones_of_one_name_are_numbered(tmp_path: Path) -> None:
     ]
 
 
-def test_energy_that_may_not_be_read_is_nothing_to_tell(tmp_path: Path) -> None:
+def test_unreadable_energy_counters_are_absent(tmp_path: Path) -> None:
     folder = tmp_path / "sys/class/powercap/intel-rapl:0"
     folder.mkdir(parents=True)
     (folder / "name").write_text("package-0\n")
@@ -49,7 +49,7 @@ def test_energy_that_may_not_be_read_is_nothing_to_tell(tmp_path: Path) -> None:
 
 
 @given(st.text())
-def test_a_name_is_split_only_where_a_number_ends_it(text: str) -> None:
+def test_a_name_is_split_only_before_a_trailing_number(text: str) -> None:
     name, number = split_name(text)
 
     assert (name == text) if number is None else text.startswith(name + "-")

@@ -1,4 +1,4 @@
-"""The time that tasks ran and waited for the CPUs."""
+"""The time that tasks ran on and waited for each CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deckwatch_exporters.system.schedstat import Schedstat, parse_schedstat
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_running_and_waiting_are_in_seconds_for_each_cpu() -> None:
+def test_running_and_waiting_times_are_in_seconds_by_cpu() -> None:
     found = by_series(Schedstat(host_paths(FIXTURES / "numa")).collect())
 
     assert found['node_schedstat_running_seconds_total{cpu="0"}'] == 4267.045366
@@ -25,12 +25,12 @@ def test_running_and_waiting_are_in_seconds_for_each_cpu() -> None:
     assert len(found) == 3 * 4
 
 
-def test_a_kernel_without_the_statistics_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_the_statistics_has_no_series_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Schedstat(host_paths(tmp_path)).collect())
 
 
-def test_an_old_version_has_further_columns_at_the_end() -> None:
+def test_additional_columns_of_an_old_version_are_ignored() -> None:
     text = "version 14\ncpu0 1 2 3 4 5 6 7 8 9 10 11 12\n"
 
     assert parse_schedstat(text, MalformedValues()) == {"0": [7, 8, 9]}
@@ -39,14 +39,14 @@ def test_an_old_version_has_further_columns_at_the_end() -> None:
 @pytest.mark.parametrize(
     "line", ["cpu1 1 2 3", "cpux 1 2 3 4 5 6 7 8 9", "cpu0 1 2 3 4 5 6 7 8 9", "cpu1 1 2 3 4 5 6 7 8 9 9"]
 )
-def test_a_malformed_line_is_left_out(line: str) -> None:
+def test_a_malformed_line_is_skipped(line: str) -> None:
     malformed = MalformedValues()
 
     assert parse_schedstat(f"version 15\ncpu0 1 2 3 4 5 6 7 8 9\n{line}\n", malformed) == {"0": [7, 8, 9]}
     assert malformed == [("/proc/schedstat", line)]
 
 
-def test_a_malformed_value_is_missing_alone() -> None:
+def test_a_malformed_value_affects_only_its_series() -> None:
     malformed = MalformedValues()
 
     assert parse_schedstat("cpu0 1 2 3 4 5 6 7 x 9\n", malformed) == {"0": [7, None, 9]}

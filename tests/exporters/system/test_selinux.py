@@ -14,7 +14,7 @@ from deckwatch_exporters.system.selinux import Selinux, parse_config
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_the_mode_in_force_and_the_configured_one_are_told_apart() -> None:
+def test_the_current_and_the_configured_mode_are_exported_separately() -> None:
     assert by_series(Selinux(host_paths(FIXTURES / "hardware")).collect()) == {
         "node_selinux_enabled": 1,
         "node_selinux_current_mode": 1,
@@ -22,7 +22,7 @@ def test_the_mode_in_force_and_the_configured_one_are_told_apart() -> None:
     }
 
 
-def test_a_machine_without_selinux_says_so_and_no_more(tmp_path: Path) -> None:
+def test_a_machine_without_selinux_exports_only_that_it_is_disabled(tmp_path: Path) -> None:
     assert by_series(Selinux(host_paths(tmp_path)).collect()) == {"node_selinux_enabled": 0}
 
 
@@ -36,7 +36,7 @@ def test_a_machine_without_selinux_says_so_and_no_more(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_the_configured_mode_is_read_as_selinux_reads_it(text: str, mode: int | None) -> None:
+def test_the_configured_mode_is_parsed_as_selinux_does(text: str, mode: int | None) -> None:
     assert parse_config(text, MalformedValues()) == mode
 
 

@@ -17,7 +17,7 @@ from .support import by_series, host_paths
 SOCKSTAT = "sockets: used 14\nTCP: inuse 4 orphan 0 tw 2 alloc 5 mem 432\nFRAG: inuse 0 memory 0\n"
 
 
-def test_sockets_of_both_ip_versions_are_exported_and_memory_in_pages_as_bytes_too(tmp_path: Path) -> None:
+def test_sockets_of_both_ip_versions_and_memory_in_pages_and_bytes_are_exported(tmp_path: Path) -> None:
     folder = tmp_path / "proc/net"
     folder.mkdir(parents=True)
     (folder / "sockstat").write_text(SOCKSTAT)
@@ -32,7 +32,7 @@ def test_sockets_of_both_ip_versions_are_exported_and_memory_in_pages_as_bytes_t
         "node_sockstat_TCP_mem": 432,
         "node_sockstat_TCP_mem_bytes": 432 * os.sysconf("SC_PAGE_SIZE"),
         "node_sockstat_FRAG_inuse": 0,
-        "node_sockstat_FRAG_memory": 0,  # bytes already
+        "node_sockstat_FRAG_memory": 0,  # already in bytes
         "node_sockstat_TCP6_inuse": 3,
     }
 
@@ -50,7 +50,7 @@ def test_sockets_of_both_ip_versions_are_exported_and_memory_in_pages_as_bytes_t
         ("TCP inuse 1", {}),
     ],
 )
-def test_a_malformed_field_is_missing_alone(line: str, values: dict[str, int]) -> None:
+def test_a_malformed_field_affects_only_its_series(line: str, values: dict[str, int]) -> None:
     found: dict[str, int] = {}
     malformed = MalformedValues()
     parse_sockstat(line + "\nUDP: inuse 3\n", "/proc/net/sockstat", found, malformed)

@@ -21,7 +21,7 @@ def collected(tree: Path, text: str) -> dict[str, float]:
     return by_series(Softnet(host_paths(tree)).collect())
 
 
-def test_a_kernel_that_names_the_cpu_is_believed_since_those_offline_have_no_line(tmp_path: Path) -> None:
+def test_the_cpu_number_in_the_line_is_used_because_offline_cpus_have_no_line(tmp_path: Path) -> None:
     line = "00002139 00000002 00000001 0 0 0 0 0 00000003 00000004 00000005 00000006 {cpu:08x} 00000000 00000000\n"
 
     found = collected(tmp_path, line.format(cpu=0) + line.format(cpu=11))
@@ -37,7 +37,7 @@ def test_a_kernel_that_names_the_cpu_is_believed_since_those_offline_have_no_lin
     }
 
 
-def test_an_old_kernel_numbers_cpus_by_line_and_has_no_backlog(tmp_path: Path) -> None:
+def test_on_an_old_kernel_cpus_are_numbered_by_line_and_backlog_is_absent(tmp_path: Path) -> None:
     found = collected(tmp_path, "0000000a 0 0 0 0 0 0 0 0 0 0\n0000000b 0 0 0 0 0 0 0 0 0 0\n")
 
     assert found['node_softnet_processed_total{cpu="0"}'] == 10
@@ -45,20 +45,20 @@ def test_an_old_kernel_numbers_cpus_by_line_and_has_no_backlog(tmp_path: Path) -
     assert {series for series in found if "backlog" in series} == set()
 
 
-def test_a_kernel_without_networking_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_networking_has_no_series_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Softnet(host_paths(tmp_path)).collect())
 
 
 @pytest.mark.parametrize("line", ["0 0", "0 0 1 2"])
-def test_a_line_with_another_number_of_fields_is_left_out(line: str) -> None:
+def test_a_line_with_an_unexpected_number_of_fields_is_skipped(line: str) -> None:
     malformed = MalformedValues()
 
     assert parse_softnet(f"1 2 3\n{line}\n4 5 6\n", malformed) == {0: [1, 2, 3], 2: [4, 5, 6]}
     assert malformed == [("/proc/net/softnet_stat", line)]
 
 
-def test_a_malformed_value_is_missing_alone() -> None:
+def test_a_malformed_value_affects_only_its_series() -> None:
     malformed = MalformedValues()
 
     assert parse_softnet("1 2 3\n4 zz 6\n", malformed) == {0: [1, 2, 3], 1: [4, None, 6]}

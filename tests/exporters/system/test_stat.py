@@ -1,4 +1,4 @@
-"""The counters of the whole host."""
+"""Host-wide counters."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TOTALS = {
 }
 
 
-def test_totals_are_exported_and_no_soft_interrupts_unless_asked_for() -> None:
+def test_totals_are_exported_and_soft_interrupts_only_if_enabled() -> None:
     assert by_series(Stat(PATHS).collect()) == TOTALS
 
 
-def test_soft_interrupts_are_named_by_the_kernels_order_of_vectors_and_their_total_is_left_out() -> None:
+def test_soft_interrupts_are_named_in_kernel_order_and_their_total_is_omitted() -> None:
     assert by_series(Stat(PATHS, StatSettings(softirq=True)).collect()) == TOTALS | {
         'node_softirqs_total{vector="hi"}': 12,
         'node_softirqs_total{vector="timer"}': 10203040,

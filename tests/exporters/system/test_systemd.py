@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bus(tmp_path: Path) -> Iterator[str]:
-    """A real message bus on a socket of its own."""
+    """A real message bus on a private socket."""
     path = tmp_path / "bus"
     config = tmp_path / "bus.conf"
     config.write_text(
@@ -44,7 +44,7 @@ def bus(tmp_path: Path) -> Iterator[str]:
     daemon.wait()
 
 
-def test_the_client_speaks_with_the_real_bus(bus: str) -> None:
+def test_the_client_works_with_the_real_bus(bus: str) -> None:
     name = "org.freedesktop.DBus"
     with Connection(bus, hello=True) as connection:
         (names,) = connection.call(name, "/org/freedesktop/DBus", name, "ListNames")
@@ -59,7 +59,7 @@ def test_the_client_speaks_with_the_real_bus(bus: str) -> None:
     assert isinstance(features, list)
 
 
-def test_a_call_that_the_real_bus_refuses_is_an_error_with_its_words(bus: str) -> None:
+def test_a_call_rejected_by_the_real_bus_raises_its_error_message(bus: str) -> None:
     name = "org.freedesktop.DBus"
     with Connection(bus, hello=True) as connection, pytest.raises(DBusError, match="nobody"):
         connection.call(name, "/org/freedesktop/DBus", name, "GetNameOwner", "org.example.nobody")
@@ -84,7 +84,7 @@ PROPERTIES: dict[tuple[str, str], tuple[str, Any]] = {
 
 
 class FakeSystemd(threading.Thread):
-    """Answers ListUnits and Get as systemd's own socket does, and refuses whatever is not there."""
+    """Answers ListUnits and Get like systemd's private socket, and rejects everything unknown."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -166,7 +166,7 @@ def host(tmp_path: Path) -> Iterator[Path]:
     fake.server.close()
 
 
-def test_units_timers_and_sockets_are_exposed_as_node_exporter_does(host: Path) -> None:
+def test_units_timers_and_sockets_are_exposed_as_in_node_exporter(host: Path) -> None:
     series = by_series(Systemd(Paths(root=str(host)), SystemdSettings()).collect())
 
     assert series['node_systemd_units{state="active"}'] == 4
@@ -188,7 +188,7 @@ def test_a_host_without_systemd_has_no_units(tmp_path: Path) -> None:
         list(Systemd(Paths(root=str(tmp_path)), SystemdSettings()).collect())
 
 
-def test_a_systemd_that_does_not_answer_is_an_error_in_time(tmp_path: Path) -> None:
+def test_an_unresponsive_systemd_is_an_error_within_the_timeout(tmp_path: Path) -> None:
     (tmp_path / "run" / "systemd" / "system").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "run" / "systemd" / "private"))
@@ -200,7 +200,7 @@ def test_a_systemd_that_does_not_answer_is_an_error_in_time(tmp_path: Path) -> N
 
 
 @given(st.binary(), st.sampled_from(["a(ssssssouso)", "v", "s", "a{sv}", "(yv)", "aat", "g"]))
-def test_any_bytes_are_read_or_refused(data: bytes, signature: str) -> None:
+def test_any_bytes_are_parsed_or_rejected(data: bytes, signature: str) -> None:
     try:
         values = Reader(data, "<").values(signature)
     except (DBusError, RecursionError, IndexError):
@@ -209,5 +209,5 @@ def test_any_bytes_are_read_or_refused(data: bytes, signature: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "version"), [("252.39-1~deb12u1", 252.39), ("v252", 252), ("249", 249)])
-def test_versions_are_numbers(text: str, version: float) -> None:
+def test_versions_are_parsed_as_numbers(text: str, version: float) -> None:
     assert parse_version(text, MalformedValues()) == version

@@ -30,7 +30,7 @@ DONE, ERROR = 3, 2
 
 
 def diag_message(state: int, receive: int = 0, send: int = 0, attributes: bytes = b"") -> bytes:
-    """One socket as sock_diag(7) tells of it: nlmsghdr, then inet_diag_msg, then attributes, in fours."""
+    """One socket as in sock_diag(7): nlmsghdr, inet_diag_msg, attributes, aligned to 4 bytes."""
     body = struct.pack("=BBBB48xIIIII", socket.AF_INET, state, 0, 0, 0, receive, send, 0, 0) + attributes
     message = struct.pack("=IHHII", 16 + len(body), 20, 0, 0, 0) + body
     return message + bytes(-len(message) % 4)
@@ -52,7 +52,7 @@ def listening(family: socket.AddressFamily) -> socket.socket:
 
 
 def local_sockets(port: int) -> Counter[str]:
-    """The states of the sockets that have this port at either end, from /proc/net/tcp and tcp6."""
+    """Return the states of the sockets with this port at either end, from /proc/net/tcp and tcp6."""
     found: Counter[str] = Counter()
     for file in ("tcp", "tcp6"):
         for line in (Path("/proc/net") / file).read_text().splitlines()[1:]:
@@ -63,12 +63,12 @@ def local_sockets(port: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_a_hundred_real_sockets_are_all_in_what_the_kernel_answers(family: socket.AddressFamily) -> None:
+def test_the_kernels_reply_contains_a_hundred_real_sockets(family: socket.AddressFamily) -> None:
     with listening(family) as listener:
         clients = [socket.create_connection(listener.getsockname()[:2]) for _ in range(50)]
         servers = [listener.accept()[0] for _ in clients]
         try:
-            clients[0].sendall(b"x" * 1000)  # nobody reads it
+            clients[0].sendall(b"x" * 1000)  # never read
             counted = query_kernel()
             mine = local_sockets(listener.getsockname()[1])
         finally:
@@ -77,21 +77,21 @@ def test_a_hundred_real_sockets_are_all_in_what_the_kernel_answers(family: socke
 
     assert mine == {"listen": 1, "established": 100}
     assert counted is not None
-    # Others on this machine may open and close sockets of their own meanwhile: at least these are there.
+    # Other processes may open and close sockets meanwhile, so check only a minimum.
     assert counted["established"] >= 100
     assert counted["listen"] >= 1
     assert counted["rx_queued_bytes"] >= 1000
 
 
-def test_the_kernel_and_its_files_tell_the_same_of_a_state_that_nobody_else_uses() -> None:
-    # CLOSE_WAIT: the peer has closed, and this end has not.
+def test_netlink_and_proc_files_agree_on_a_state_that_no_other_process_uses() -> None:
+    # CLOSE_WAIT: the peer has closed the connection, this end has not.
     with listening(socket.AF_INET) as listener:
         before = query_kernel()
         client = socket.create_connection(listener.getsockname()[:2])
         server, _ = listener.accept()
         with server:
             client.close()
-            assert server.recv(1) == b""  # the end has arrived: the state has changed
+            assert server.recv(1) == b""  # the FIN has arrived, so the state has changed
             after = query_kernel()
             states = local_sockets(listener.getsockname()[1])
 
@@ -101,7 +101,7 @@ def test_the_kernel_and_its_files_tell_the_same_of_a_state_that_nobody_else_uses
     assert after["close_wait"] >= 1
 
 
-def test_a_watched_host_elsewhere_is_read_from_its_files(tmp_path: Path) -> None:
+def test_another_host_tree_is_read_from_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "proc/net"
     folder.mkdir(parents=True)
     (folder / "tcp").write_text(TCP)
@@ -118,19 +118,19 @@ def test_a_watched_host_elsewhere_is_read_from_its_files(tmp_path: Path) -> None
     }
 
 
-def test_a_state_without_connections_is_zero_since_the_kernel_told_of_all(tmp_path: Path) -> None:
+def test_a_state_without_connections_is_0_because_the_reply_is_complete(tmp_path: Path) -> None:
     (tmp_path / "proc/net").mkdir(parents=True)
     (tmp_path / "proc/net/tcp").write_text(TCP)
 
     assert by_series(SocketStates(host_paths(tmp_path)).collect())['node_tcp_connection_states{state="syn_recv"}'] == 0
 
 
-def test_a_host_without_either_file_has_no_states_and_not_zeros(tmp_path: Path) -> None:
+def test_a_host_without_either_file_has_no_states_rather_than_zeros(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(SocketStates(host_paths(tmp_path)).collect())
 
 
-def test_the_files_are_read_where_the_kernel_refuses_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_are_read_if_netlink_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> socket.socket:
         raise PermissionError(1, "Operation not permitted")
 
@@ -142,7 +142,7 @@ def test_the_files_are_read_where_the_kernel_refuses_netlink(monkeypatch: pytest
     assert found['node_tcp_connection_states{state="listen"}'] >= 1
 
 
-def test_sockets_are_counted_over_several_datagrams_until_the_end() -> None:
+def test_sockets_are_counted_over_several_datagrams_until_the_end_message() -> None:
     counts: Counter[str] = Counter()
 
     first = count_replies(diag_message(1, receive=5) + diag_message(10, send=128, attributes=b"\5\0\10\0\0"), counts)
@@ -158,12 +158,12 @@ def test_sockets_are_counted_over_several_datagrams_until_the_end() -> None:
             st.integers(0, 255),
             st.integers(0, 2**32 - 1),
             st.integers(0, 2**32 - 1),
-            st.binary(max_size=40),  # of any length: messages begin at multiples of four all the same
+            st.binary(max_size=40),  # of any length: messages are still aligned to four bytes
         ),
         max_size=30,
     )
 )
-def test_sockets_with_attributes_of_any_lengths_are_all_counted(sockets: list[tuple[int, int, int, bytes]]) -> None:
+def test_sockets_with_attributes_of_any_length_are_all_counted(sockets: list[tuple[int, int, int, bytes]]) -> None:
     counts: Counter[str] = Counter()
 
     ended = count_replies(b"".join(diag_message(*one) for one in sockets) + end(), counts)
@@ -176,7 +176,7 @@ def test_sockets_with_attributes_of_any_lengths_are_all_counted(sockets: list[tu
 
 
 @pytest.mark.parametrize("sockets", [0, 1, 300])
-def test_a_broken_message_behind_good_ones_is_a_refusal(sockets: int) -> None:
+def test_a_malformed_message_after_valid_ones_is_an_error(sockets: int) -> None:
     good = diag_message(6) * sockets
     too_long = struct.pack("=IHHII", 4000, 20, 0, 0, 0) + bytes(72)
     too_short = struct.pack("=IHHII", 40, 20, 0, 0, 0) + bytes(72)
@@ -188,7 +188,7 @@ def test_a_broken_message_behind_good_ones_is_a_refusal(sockets: int) -> None:
     ]
 
 
-def test_what_stands_behind_the_end_is_not_counted() -> None:
+def test_messages_after_the_end_message_are_not_counted() -> None:
     counts: Counter[str] = Counter()
 
     assert count_replies(diag_message(10) + end() + diag_message(1) * 3, counts)
@@ -198,18 +198,18 @@ def test_what_stands_behind_the_end_is_not_counted() -> None:
 @pytest.mark.parametrize(
     "refusal",
     [
-        end(-ENOENT),  # the module tcp_diag is not there
+        end(-ENOENT),  # the module tcp_diag is missing
         end(-ENOENT, kind=ERROR),
-        diag_message(1)[:40],  # cut off
-        struct.pack("=IHHII", 0, 20, 0, 0, 0),  # would never get on
+        diag_message(1)[:40],  # truncated
+        struct.pack("=IHHII", 0, 20, 0, 0, 0),  # would loop forever
     ],
 )
-def test_a_refusal_or_a_broken_answer_is_not_taken_for_a_host_without_connections(refusal: bytes) -> None:
+def test_an_error_or_malformed_reply_is_not_a_host_without_connections(refusal: bytes) -> None:
     assert count_replies(refusal, Counter()) is None
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_of_an_answer_come_to_an_end(message: bytes) -> None:
+def test_parsing_any_reply_terminates(message: bytes) -> None:
     assert count_replies(message, Counter()) in (True, False, None)
 
 
@@ -223,7 +223,7 @@ def test_any_bytes_of_an_answer_come_to_an_end(message: bytes) -> None:
         ("0:", "unknown", set()),
     ],
 )
-def test_a_malformed_field_costs_only_what_depends_on_it(
+def test_a_malformed_field_affects_only_dependent_series(
     line: str, state: str, queues: set[str], tmp_path: Path
 ) -> None:
     (tmp_path / "proc/net").mkdir(parents=True)

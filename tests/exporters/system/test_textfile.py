@@ -1,4 +1,4 @@
-"""Drop-in files: a good one is exposed as it is, a broken one fails alone and is named."""
+"""Textfile metrics: valid files are exposed unchanged; a broken file fails alone and is named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def textfile(tmp_path: Path) -> Textfile:
     return Textfile(Paths(), TextfileSettings(directories=(str(tmp_path),)), logging.getLogger("textfile"))
 
 
-def test_a_broken_file_fails_alone_and_is_named_once(
+def test_a_broken_file_fails_alone_and_is_reported_once(
     textfile: Textfile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "good.prom").write_text("good 1\n")
@@ -39,7 +39,7 @@ def test_a_broken_file_fails_alone_and_is_named_once(
     assert "broken.prom: ValueError: line 2" in caplog.text
 
 
-def test_a_file_that_was_mended_is_exposed_again(textfile: Textfile, tmp_path: Path) -> None:
+def test_a_fixed_file_is_exposed_again(textfile: Textfile, tmp_path: Path) -> None:
     file = tmp_path / "a.prom"
     file.write_text("broken {\n")
     assert by_series(textfile.collect())["node_textfile_scrape_error"] == 1
@@ -50,7 +50,7 @@ def test_a_file_that_was_mended_is_exposed_again(textfile: Textfile, tmp_path: P
     assert (series["mended"], series["node_textfile_scrape_error"]) == (5, 0)
 
 
-def test_a_change_is_seen_and_a_deleted_file_is_gone(textfile: Textfile, tmp_path: Path) -> None:
+def test_changed_and_deleted_files_are_detected(textfile: Textfile, tmp_path: Path) -> None:
     file = tmp_path / "a.prom"
     file.write_text("a 1\n")
     assert by_series(textfile.collect())["a"] == 1
@@ -62,13 +62,13 @@ def test_a_change_is_seen_and_a_deleted_file_is_gone(textfile: Textfile, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["a.prom.tmp", ".hidden", "a.txt"])
-def test_files_with_another_ending_are_left_alone(textfile: Textfile, tmp_path: Path, name: str) -> None:
+def test_files_with_another_extension_are_ignored(textfile: Textfile, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("nonsense {")
 
     assert by_series(textfile.collect()) == {"node_textfile_scrape_error": 0}
 
 
-def test_a_file_that_cannot_be_read_is_an_error_of_that_file(textfile: Textfile, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_of_that_file(textfile: Textfile, tmp_path: Path) -> None:
     (tmp_path / "dangling.prom").symlink_to("/does/not/exist")
     (tmp_path / "folder.prom").mkdir()
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_that_file(textfile: Textfile,
     assert series[f'deckwatch_textfile_error{{file="{tmp_path}/folder.prom"}}'] == 1
 
 
-def test_a_missing_folder_is_no_error() -> None:
+def test_a_missing_folder_is_not_an_error() -> None:
     textfile = Textfile(Paths(), TextfileSettings(directories=("/does/not/exist",)), logging.getLogger("textfile"))
 
     assert by_series(textfile.collect()) == {"node_textfile_scrape_error": 0}
@@ -111,7 +111,7 @@ def test_a_metric_with_series_in_several_files_is_exposed_once_with_all_of_them(
 
 
 @pytest.mark.parametrize("first", ["a", "c"])
-def test_the_declared_type_is_that_of_all_files(first: str, textfile: Textfile, tmp_path: Path) -> None:
+def test_a_declared_type_applies_to_all_files(first: str, textfile: Textfile, tmp_path: Path) -> None:
     (tmp_path / f"{first}.prom").write_text('m{f="1"} 1\n')
     (tmp_path / "b.prom").write_text('# TYPE m counter\nm{f="2"} 2\n')
 
@@ -129,7 +129,7 @@ def test_the_declared_type_is_that_of_all_files(first: str, textfile: Textfile, 
         ("node_textfile_scrape_error 0\nn 1\n", "node_textfile_scrape_error is a metric of Deckwatch"),
     ],
 )
-def test_a_conflict_between_files_is_an_error_that_names_both_once(
+def test_a_conflict_between_files_is_reported_once_with_both_names(
     content: str, conflict: str, textfile: Textfile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a.prom").write_text('# TYPE m gauge\nm{f="1"} 1\n')
@@ -191,7 +191,7 @@ def test_file_names_that_differ_only_in_undecodable_bytes_are_distinct(textfile:
         ("9a 1", "malformed sample"),
     ],
 )
-def test_what_is_no_exposition_is_refused_with_its_line(text: str, fault: str) -> None:
+def test_malformed_content_is_rejected_with_its_line(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=r"^line \d+: .*" + fault):
         list(parse(text, "x.prom"))
 

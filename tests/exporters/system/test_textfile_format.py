@@ -1,4 +1,4 @@
-"""Drop-in files: names, types and labels come out as they went in, and half a file never does."""
+"""Textfile metrics: names, types and labels are exposed unchanged, and a file is exposed completely or not at all."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _textfile(*directories: str) -> Textfile:
     return Textfile(Paths(), TextfileSettings(directories=directories), logging.getLogger("textfile"))
 
 
-def test_names_types_and_samples_come_out_as_they_went_in() -> None:
+def test_names_types_and_samples_are_exposed_unchanged() -> None:
     text = "".join(text_header(family.metric) + family.text for family in Encoder().families(parse(EVERYTHING, "x")))
 
     types = [line for line in text.splitlines() if line.startswith("# TYPE")]
@@ -76,7 +76,7 @@ def test_names_types_and_samples_come_out_as_they_went_in() -> None:
     assert ours == theirs
 
 
-def test_a_gauge_without_help_is_described_by_where_it_was_read() -> None:
+def test_the_default_help_names_the_source_file() -> None:
     (sample,) = parse("# TYPE a gauge\na 1\n", "/var/lib/a.prom")
 
     assert (sample.series.metric.type, sample.series.metric.help) == ("gauge", "Metric read from /var/lib/a.prom")
@@ -85,7 +85,7 @@ def test_a_gauge_without_help_is_described_by_where_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a 1\nb 12", "line 2: no line feed at the end"),  # of 12345, perhaps
+        ("a 1\nb 12", "line 2: no line feed at the end"),  # perhaps a truncated 12345
         ("foo1\n", "line 1: malformed sample"),
         ("foo\n", "line 1: malformed sample"),
         ("foo_inf\n", "line 1: malformed sample"),
@@ -99,13 +99,13 @@ def test_a_gauge_without_help_is_described_by_where_it_was_read() -> None:
         ('a 1 # {trace="b"} 2\n', "line 1: malformed sample"),
     ],
 )
-def test_what_prometheus_would_misread_is_refused(text: str, fault: str) -> None:
+def test_content_that_prometheus_would_misread_is_rejected(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         list(parse(text, "x.prom"))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.floats(allow_nan=False))
-def test_any_label_value_and_number_survive(label: str, value: float) -> None:
+def test_any_label_value_and_number_is_preserved(label: str, value: float) -> None:
     (sample,) = parse(f'a{{b="{escape_label(label)}"}} {value!r}\n', "x")
 
     assert sample.series.labels == (("b", label),)
@@ -113,7 +113,7 @@ def test_any_label_value_and_number_survive(label: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "nan", "+Inf", "-Inf", "Inf"])
-def test_numbers_that_are_not_finite_are_numbers(number: str) -> None:
+def test_non_finite_numbers_are_accepted(number: str) -> None:
     (sample,) = parse(f"a {number}\n", "x")
 
     assert not math.isfinite(sample.value)
@@ -130,7 +130,7 @@ def test_the_mtime_is_in_whole_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("good 1\n", "good 2\n"), ("broken {\n", "good 123\n")])
-def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, first: str, second: str) -> None:
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path, first: str, second: str) -> None:
     file = tmp_path / "a.prom"
     file.write_text(first)
     os.utime(file, (1_700_000_000, 1_700_000_000))
@@ -145,7 +145,7 @@ def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, first: str
     assert by_series(textfile.collect())["good"] == float(second.split()[1])
 
 
-def test_a_folder_that_is_none_is_an_error_and_the_others_are_read(
+def test_a_path_that_is_not_a_folder_is_an_error_and_the_others_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a.prom").write_text("a 1\n")
@@ -158,7 +158,7 @@ def test_a_folder_that_is_none_is_an_error_and_the_others_are_read(
     assert len(caplog.records) == 1
 
 
-def test_folders_may_be_given_by_a_pattern(tmp_path: Path) -> None:
+def test_folders_can_be_given_by_a_pattern(tmp_path: Path) -> None:
     for name in ("cron", "backup", "other"):
         (tmp_path / name / "metrics").mkdir(parents=True)
         (tmp_path / name / "metrics" / "x.prom").write_text(f"{name} 1\n")
@@ -168,7 +168,7 @@ def test_folders_may_be_given_by_a_pattern(tmp_path: Path) -> None:
     assert (series["cron"], series["backup"], "other" in series) == (1, 1, False)
 
 
-def test_a_pipe_is_an_error_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_is_an_error_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.prom")
 
     series = by_series(_textfile(str(tmp_path)).collect())
@@ -176,7 +176,7 @@ def test_a_pipe_is_an_error_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert series[f'deckwatch_textfile_error{{file="{tmp_path}/pipe.prom"}}'] == 1
 
 
-def test_breaking_and_mending_are_logged_once_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_breaking_and_fixing_a_file_are_logged_once_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     file = tmp_path / "a.prom"
     textfile = _textfile(str(tmp_path))

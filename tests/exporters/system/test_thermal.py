@@ -1,4 +1,4 @@
-"""Thermal zones and what cools them."""
+"""Thermal zones and cooling devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deckwatch_exporters.system.thermal import Thermal
 from .support import FIXTURES, by_series, host_paths
 
 
-def test_temperatures_are_in_degrees_and_cooling_in_steps() -> None:
+def test_temperatures_are_in_degrees_and_cooling_states_in_steps() -> None:
     assert by_series(Thermal(host_paths(FIXTURES / "hardware")).collect()) == {
         'node_thermal_zone_temp{zone="0",type="acpitz"}': 27.8,
         'node_thermal_zone_temp{zone="1",type="x86_pkg_temp"}': -5,
@@ -23,7 +23,7 @@ def test_temperatures_are_in_degrees_and_cooling_in_steps() -> None:
     }
 
 
-def test_a_zone_that_cannot_be_read_is_absent_and_the_others_are_there(tmp_path: Path) -> None:
+def test_an_unreadable_zone_is_absent_and_the_others_are_exported(tmp_path: Path) -> None:
     for number, text in enumerate(("", "33000\n", "hot\n")):
         zone = tmp_path / f"sys/class/thermal/thermal_zone{number}"
         zone.mkdir(parents=True)
@@ -33,6 +33,6 @@ def test_a_zone_that_cannot_be_read_is_absent_and_the_others_are_there(tmp_path:
     assert by_series(Thermal(host_paths(tmp_path)).collect()) == {'node_thermal_zone_temp{zone="1",type="soc"}': 33}
 
 
-def test_a_machine_without_zones_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_machine_without_zones_has_no_series(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Thermal(host_paths(tmp_path)).collect())

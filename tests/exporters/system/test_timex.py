@@ -1,4 +1,4 @@
-"""How well the clock is synchronised."""
+"""Clock synchronization."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def collected(state: int, **figures: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(NANO, 1.5e-6), (0, 1.5e-3)])
-def test_the_offset_and_the_jitter_are_in_the_unit_that_the_status_names(status: int, seconds: float) -> None:
+def test_offset_and_jitter_are_in_the_unit_given_by_the_status(status: int, seconds: float) -> None:
     found = collected(TIME_OK, status=status, offset=1500, jitter=3000)
 
     assert found["node_timex_offset_seconds"] == pytest.approx(seconds)
     assert found["node_timex_pps_jitter_seconds"] == pytest.approx(2 * seconds)
 
 
-def test_errors_and_ticks_are_in_microseconds_whatever_the_status_says() -> None:
+def test_errors_and_ticks_are_in_microseconds_regardless_of_the_status() -> None:
     found = collected(TIME_OK, status=NANO, maxerror=16_000_000, esterror=250, tick=10_000)
 
     assert found["node_timex_maxerror_seconds"] == 16
@@ -33,18 +33,18 @@ def test_errors_and_ticks_are_in_microseconds_whatever_the_status_says() -> None
     assert found["node_timex_tick_seconds"] == pytest.approx(0.01)
 
 
-def test_the_frequency_is_a_ratio_around_one_from_parts_per_million_with_a_16_bit_fraction() -> None:
+def test_the_frequency_is_a_ratio_converted_from_ppm_with_a_16_bit_fraction() -> None:
     found = collected(TIME_OK, freq=-50 * 65536)  # 50 ppm slower
 
     assert found["node_timex_frequency_adjustment_ratio"] == pytest.approx(0.99995)
 
 
 @pytest.mark.parametrize(("state", "synchronised"), [(TIME_OK, 1), (1, 1), (TIME_ERROR, 0)])
-def test_only_the_error_state_means_that_the_clock_is_not_synchronised(state: int, synchronised: int) -> None:
+def test_only_the_error_state_means_that_the_clock_is_not_synchronized(state: int, synchronised: int) -> None:
     assert collected(state)["node_timex_sync_status"] == synchronised
 
 
-def test_a_system_call_filter_that_refuses_makes_it_unavailable_and_no_fault() -> None:
+def test_a_denied_system_call_is_unavailable_and_not_an_error() -> None:
     def refused() -> tuple[int, TimexStruct]:
         raise PermissionError(1, "Operation not permitted")
 
@@ -52,13 +52,13 @@ def test_a_system_call_filter_that_refuses_makes_it_unavailable_and_no_fault() -
         list(Timex(refused).collect())
 
 
-def test_the_struct_is_laid_out_as_the_kernel_fills_it() -> None:
+def test_the_struct_layout_matches_the_kernel() -> None:
     try:
         state, figures = adjtimex()
     except PermissionError:
         pytest.skip("adjtimex is filtered here")
 
     assert state in range(6)
-    # The kernel holds a tick within a tenth of 1 s / USER_HZ: a shifted layout would give anything else.
+    # The kernel keeps a tick within 10 % of 1 s / USER_HZ; a wrong layout would give another value.
     assert 9_000 <= figures.tick <= 11_000
     assert figures.time.tv_sec > 1_700_000_000

@@ -20,7 +20,7 @@ UDP = HEADING + (
 )
 
 
-def test_bytes_that_wait_are_the_sum_over_all_sockets_of_an_ip_version(tmp_path: Path) -> None:
+def test_queued_bytes_are_summed_over_all_sockets_of_an_ip_version(tmp_path: Path) -> None:
     folder = tmp_path / "proc/net"
     folder.mkdir(parents=True)
     (folder / "udp").write_text(UDP)
@@ -34,7 +34,7 @@ def test_bytes_that_wait_are_the_sum_over_all_sockets_of_an_ip_version(tmp_path:
     }
 
 
-def test_a_host_without_ipv6_has_no_series_of_it(tmp_path: Path) -> None:
+def test_a_host_without_ipv6_has_no_ipv6_series(tmp_path: Path) -> None:
     folder = tmp_path / "proc/net"
     folder.mkdir(parents=True)
     (folder / "udp").write_text(UDP)

@@ -1,4 +1,4 @@
-"""What uname says of the kernel and the host."""
+"""Kernel and host information from uname."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_uname_and_the_domain_name_are_labels(
     }
 
 
-def test_this_machine_goes_by_its_own_name() -> None:
+def test_the_node_name_is_that_of_this_machine() -> None:
     (sample,) = only_samples(Uname(Paths()).collect())
 
     assert dict(sample.series.labels)["nodename"] == os.uname().nodename

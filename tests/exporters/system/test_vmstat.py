@@ -32,14 +32,14 @@ def test_paging_swapping_faults_and_oom_kills_are_exported_by_default_and_are_un
     assert {sample.series.metric.type for sample in only_samples(samples)} == {"unknown"}
 
 
-def test_the_fields_that_are_exported_can_be_chosen_by_a_part_of_their_name() -> None:
+def test_exported_fields_can_be_selected_by_a_part_of_their_name() -> None:
     assert by_series(Vmstat(PATHS, VmstatSettings(fields=Pattern("fault_alloc|^nr_free"))).collect()) == {
         "node_vmstat_nr_free_pages": 1003086,
         "node_vmstat_thp_fault_alloc": 142,
     }
 
 
-def test_a_field_that_appears_between_two_runs_is_exported_and_one_that_goes_is_not(tmp_path: Path) -> None:
+def test_fields_that_appear_or_disappear_between_runs_are_detected(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     vmstat = tmp_path / "proc/vmstat"
     collector = Vmstat(host_paths(tmp_path))
@@ -52,7 +52,7 @@ def test_a_field_that_appears_between_two_runs_is_exported_and_one_that_goes_is_
 
 
 @pytest.mark.parametrize("broken", ["", "pgpgin 1\n", "pgpgin 1\npgpgout\n", "pgpgin 1\npgpgout 2 3\n", "2 pgpgin\n"])
-def test_a_file_that_breaks_between_two_runs_gives_no_figure_of_another_field(broken: str, tmp_path: Path) -> None:
+def test_a_file_that_becomes_malformed_between_runs_mixes_up_no_fields(broken: str, tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     vmstat = tmp_path / "proc/vmstat"
     collector = Vmstat(host_paths(tmp_path))
@@ -65,7 +65,7 @@ def test_a_file_that_breaks_between_two_runs_gives_no_figure_of_another_field(br
     assert by_series(collector.collect()) == {"node_vmstat_pgpgin": 3, "node_vmstat_pgpgout": 4}
 
 
-def test_a_kernel_without_the_file_has_no_figures_and_no_fault(tmp_path: Path) -> None:
+def test_a_kernel_without_the_file_has_no_series_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Vmstat(host_paths(tmp_path)).collect())
 
@@ -83,7 +83,7 @@ def test_a_malformed_line_is_reported_and_the_others_are_exported(line: str, tmp
 
 
 @pytest.mark.parametrize("word", ["many", "-1", "(null)", "99999999999999999999", "1_0", "\u0663"])
-def test_a_malformed_value_is_missing_alone(word: str, tmp_path: Path) -> None:
+def test_a_malformed_value_affects_only_its_series(word: str, tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/vmstat").write_text(f"pgpgin {word}\npgpgout 5\n")
 
