@@ -56,6 +56,50 @@ def test_an_unreachable_target_returns_only_the_samples_that_report_it() -> None
     assert [family.text for family in snapshot.families] == ['thing{n="up"} 0\n']
 
 
+def test_an_unreachable_target_without_a_message_is_not_a_success() -> None:
+    snapshot = _run(lambda: _raise(Unreachable("")))
+
+    assert snapshot.is_unreachable
+    assert snapshot.error
+
+
+def test_a_collector_that_exits_fails_its_run_only() -> None:
+    def exits() -> Iterable[Sample]:
+        raise SystemExit(3)
+
+    assert _run(exits).error == "SystemExit: 3"
+
+
+@pytest.mark.parametrize("item", [None, 5, "thing 1", (THING(1, n="a"), THING(2, n="b"))])
+def test_anything_but_a_sample_fails_the_run(item: object) -> None:
+    snapshot = _run(lambda: [item])  # type: ignore[list-item]  # what a collector must not yield
+
+    assert f"collect() yielded a {type(item).__name__}" in snapshot.error
+
+
+def test_a_nested_generator_fails_the_run_and_the_error_names_the_remedy() -> None:
+    snapshot = _run(lambda: [iter([THING(1, n="a")])])  # type: ignore[list-item]  # what a collector must not yield
+
+    assert "use `yield from`" in snapshot.error
+
+
+def test_malformed_values_of_any_type_are_reported_as_text() -> None:
+    snapshot = _run(lambda: [Malformed(7, b"x"), THING(1, n="a")])  # type: ignore[arg-type, list-item]  # ditto
+
+    assert snapshot.malformed == (Malformed("7", "b'x'"),)
+    assert snapshot.series == 1
+
+
+def test_a_collector_that_yields_up_itself_does_not_make_it_come_twice() -> None:
+    up = Gauge("shop_up", "Whether the shop answers.")
+    named = NamedCollector("shop", Yields(lambda: [up(0), THING(1, n="a")]), up=up)
+
+    snapshot = run_once(named, Encoder(), SeriesBudget(10))
+
+    assert "".join(family.text for family in snapshot.families).count("shop_up") == 1
+    assert any(family.text == "shop_up 1\n" for family in snapshot.families)
+
+
 def test_an_error_is_one_line() -> None:
     assert _run(lambda: _raise(ValueError("one\ntwo\r\nthree"))).error == "ValueError: one two three"
 

@@ -217,6 +217,37 @@ def test_a_collector_removed_while_it_hangs_is_closed_when_it_recovers(scheduler
     until(lambda: hasattr(hanging, "closed"))
 
 
+def test_a_run_that_ends_after_its_job_was_replaced_does_not_change_the_new_one(
+    scheduler: Scheduler, board: Board
+) -> None:
+    hanging = Hanging()
+    _add(scheduler, "same", hanging)
+    until(lambda: hanging.started == 1)
+    scheduler.remove("same")
+    _add(scheduler, "same", Counting("new"), interval=3600)
+    until(lambda: 'runs{who="new"} 1' in _text(board))
+
+    hanging.release.set()
+
+    until(lambda: hasattr(hanging, "closed"))
+    assert 'runs{who="hanging"}' not in _text(board)
+    assert 'runs{who="new"} 1' in _text(board)
+
+
+def test_stopping_ends_every_job(scheduler: Scheduler) -> None:
+    idle, hanging = Counting("idle"), Hanging()
+    _add(scheduler, "idle", idle)
+    _add(scheduler, "hanging", hanging)
+    until(lambda: idle.runs and hanging.started)
+
+    scheduler.stop()
+
+    until(lambda: hasattr(idle, "closed"))
+    assert not hasattr(hanging, "closed")
+    hanging.release.set()
+    until(lambda: hasattr(hanging, "closed"))
+
+
 def test_scrapes_of_one_target_affect_only_the_collection_of_that_target(scheduler: Scheduler) -> None:
     _add(scheduler, "redis", Counting("cache"), 600, "cache")
     _add(scheduler, "redis", Counting("sessions"), 600, "sessions")
@@ -331,6 +362,20 @@ def test_a_target_lost_between_two_runs_of_its_first_collector_is_not_up(schedul
     target.down = True
 
     until(lambda: "shop_up 0" in _text(board))
+
+
+def test_a_target_whose_first_collector_is_not_due_is_up_again_when_it_is_back(
+    scheduler: Scheduler, board: Board
+) -> None:
+    target = Target()
+    _add_target(scheduler, target, first=3600.0, second=None)
+    until(lambda: "shop_up 1" in _text(board))
+    target.down = True
+    until(lambda: "shop_up 0" in _text(board))
+
+    target.down = False
+
+    until(lambda: "shop_up 1" in _text(board))
 
 
 def test_only_a_target_that_cannot_be_reached_backs_off(scheduler: Scheduler) -> None:

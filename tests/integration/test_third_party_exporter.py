@@ -91,6 +91,27 @@ def test_check_metrics_and_once_include_it(tmp_path: Path, site: dict[str, str],
     assert 'well_pump_running{target="garden",pump="north"} 1' in once.stdout
 
 
+def test_check_does_not_wait_for_a_check_that_hangs(tmp_path: Path, site: dict[str, str], well: Path) -> None:
+    hanging = EXAMPLE.replace("named=True)", "named=True, check=lambda settings: time.sleep(600))")
+    assert hanging != EXAMPLE
+    (Path(site["PYTHONPATH"]) / "well_exporter.py").write_text("import time\n" + hanging)
+    write_config(tmp_path, well)
+    checked = command(tmp_path, site, "check", "--timeout", "1")
+    assert checked.returncode == 2
+    assert re.search(r"well +garden +failed .*no answer within 1 s", checked.stdout)
+    assert re.search(r"well\.depth +garden +ok", checked.stdout)
+
+
+def test_check_and_run_count_the_series_of_a_target_together(tmp_path: Path, site: dict[str, str], well: Path) -> None:
+    (well / "pumps" / "south").write_text("0")
+    config = write_config(tmp_path, well, ", max_series: 2")
+    checked = command(tmp_path, site, "check").stdout
+    assert re.search(r"well\.pumps +garden +warning .*1 series over the limit", checked)
+    with agent(tmp_path, config, **site) as program:
+        found = series(program)
+    assert found['deckwatch_series_dropped{target="garden",collector="well.pumps"}'] == 1
+
+
 def test_a_collector_is_disabled_by_name_and_a_wrong_name_is_an_error(
     tmp_path: Path, site: dict[str, str], well: Path
 ) -> None:
@@ -138,6 +159,51 @@ def test_an_exporter_that_breaks_the_contract_costs_its_own_target_only(
     assert "node_load1" in found
     assert found['deckwatch_collector_success{target="garden",collector="well"}'] == 0
     assert "Exporter(collectors=...) of well lacks pumps" in program.printed
+
+
+@pytest.mark.parametrize(
+    ("opening", "error"),
+    [
+        ("sys.exit('no pump')", "SystemExit: no pump"),
+        ("return None", "open() of well must return a Target with collectors by name"),
+        ("return Target({'depth': Depth(settings.folder), 'pumps': None})", "well"),
+    ],
+)
+def test_an_open_that_fails_in_any_way_costs_its_own_target_only(
+    tmp_path: Path, site: dict[str, str], well: Path, opening: str, error: str
+) -> None:
+    broken = re.sub(r"(?m)^(def open_\w+\(.*\n)", rf"\1    {opening}\n", EXAMPLE)
+    (Path(site["PYTHONPATH"]) / "well_exporter.py").write_text("import sys\n" + broken)
+    config = write_config(tmp_path, well) + "  system: {}\n"
+    with agent(tmp_path, config, **site) as program:
+        found = series(program)
+    assert "node_load1" in found
+    assert 0 in [
+        value for name, value in found.items() if name.startswith('deckwatch_collector_success{target="garden')
+    ]
+    assert error in program.printed
+
+
+@pytest.mark.parametrize(
+    ("close", "message"),
+    [
+        ("(settings.folder / 'closed').write_text('')", ""),
+        ("[(settings.folder / 'closed').write_text(''), 1 / 0]", "close() failed: ZeroDivisionError"),
+        ("[(settings.folder / 'closed').write_text(''), time.sleep(600)]", ""),
+    ],
+    ids=["works", "fails", "hangs"],
+)
+def test_a_target_is_closed_when_the_agent_stops_and_cannot_prevent_that(
+    tmp_path: Path, site: dict[str, str], well: Path, close: str, message: str
+) -> None:
+    closing = EXAMPLE.replace("Pumps(settings.folder)})", f"Pumps(settings.folder)}}, close=lambda: {close})")
+    assert closing != EXAMPLE
+    (Path(site["PYTHONPATH"]) / "well_exporter.py").write_text("import time\n" + closing)
+    with agent(tmp_path, write_config(tmp_path, well), **site) as program:
+        assert "well_depth_meters" in fetch(program.url + "/metrics")[1]
+        assert not (well / "closed").exists()
+    assert (well / "closed").exists()
+    assert message in program.printed
 
 
 def test_an_exporter_that_cannot_be_imported_does_not_hide_the_others(tmp_path: Path, site: dict[str, str]) -> None:
