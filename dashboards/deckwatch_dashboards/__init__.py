@@ -6,7 +6,7 @@ variables, links and annotations, `query` the queries.
 
 from __future__ import annotations
 
-from . import agent, host, logs, overview, pgbouncer, postgres, processes, redis, slow_queries
+from . import agent, host, logs, overview, pgbouncer, postgres, processes, queues, redis, slow_queries
 from .dashboard import Dashboard
 
 DASHBOARDS: tuple[Dashboard, ...] = (
@@ -17,6 +17,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     postgres.DASHBOARD,
     pgbouncer.DASHBOARD,
     slow_queries.DASHBOARD,
+    queues.DASHBOARD,
     logs.DASHBOARD,
     agent.DASHBOARD,
 )

@@ -34,7 +34,7 @@ _FULLEST = (
 _HITS = f"sum by ({BY_TARGET}) (rate(redis_keyspace_hits_total{{@target}}[@rate]))"
 _MISSES = f"sum by ({BY_TARGET}) (rate(redis_keyspace_misses_total{{@target}}[@rate]))"
 #: Whether a target is up, by its type.
-_UP = {"redis": "redis_up", "postgres": "pg_up", "pgbouncer": "pgbouncer_up"}
+_UP = {"redis": "redis_up", "postgres": "pg_up", "pgbouncer": "pgbouncer_up", "queues": "queue_up"}
 _FAILING = "deckwatch_collector_success{@target} == bool 0"
 
 
@@ -65,8 +65,8 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Targets down",
-            "Redis, PostgreSQL and PgBouncer servers that the agents cannot reach. Open the server's dashboard, then "
-            "its log.",
+            "Redis, PostgreSQL and PgBouncer servers and queue brokers that the agents cannot reach. Open the server's "
+            "dashboard, then its log.",
             " + ".join(f"(sum({metric}{{@target}} == bool 0) or vector(0))" for metric in _UP.values()),
         ),
         problem_stat(

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 FOLDER = ROOT / "dashboards"
-NAMES = ("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "logs", "deckwatch")
+NAMES = (
+    *("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "queues", "logs"),
+    "deckwatch",
+)
 
 _WORDS = {
     *("by", "on", "without", "ignoring", "group_left", "group_right", "and", "or", "unless", "bool", "offset"),
@@ -40,7 +43,7 @@ class Choice:
 
 
 #: What Grafana uses for "All". A text box has no such value; here, its text is empty.
-_ALL = {"target": ".*", "datname": ".*", "level": ".*", "instance": ".+", "service": ".+", "search": ""}
+_ALL = {"target": ".*", "datname": ".*", "queue": ".*", "level": ".*", "instance": ".+", "service": ".+", "search": ""}
 
 
 @dataclass(frozen=True)

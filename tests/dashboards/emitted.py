@@ -91,7 +91,7 @@ EMITTED_ELSEWHERE: Excuses = {
         "node_nvme_namespace_*",
     ),
     "systemd does not run here": ("node_systemd_*",),
-    "the stack watches no queues": ("celery_*", "queue_*", "rq_*"),
+    "no RQ worker runs": ("rq_workers*",),
     "no command of the agent is refused": ("redis_command_refused",),
     "Redis 7.2 and later": ("redis_acl_access_denied_*", "redis_active_time_*"),
     "a cluster with checksums": ("pg_stat_database_checksum_failures", "pg_stat_database_checksum_last_failure"),

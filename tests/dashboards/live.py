@@ -17,11 +17,14 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import redis
+import rq
+from kombu.connection import Connection
 
 from dashboards.logql import serve
 from dashboards.prometheus_server import start_prometheus
@@ -68,6 +71,8 @@ def live(folder: Path) -> Iterator[Live]:
             )
         )
         _prepare(database)
+        broker = stack.enter_context(redis_server(folder))
+        stack.enter_context(_held_task(broker))
         pooler = stack.enter_context(pgbouncer_server(database))
         double = stack.enter_context(loki())
         log = folder / "shop.json"
@@ -78,11 +83,12 @@ def live(folder: Path) -> Iterator[Live]:
             lambda: _block(database),
             lambda: _deadlock(database),
             lambda: _write_log(log),
+            lambda: _use_queues(broker),
         ):
             stack.enter_context(_repeated(load))
         (folder / "pgbouncer").write_text(pooler.passwords["monitor"])
         address = f"127.0.0.1:{free_port()}"
-        (folder / "deckwatch.yml").write_text(_config(address, cache, replica, database, pooler, double, log))
+        (folder / "deckwatch.yml").write_text(_config(address, cache, replica, database, pooler, broker, double, log))
         program = stack.enter_context(_agent(folder, address))
         watched = stack.enter_context(_prometheus(folder, program))
         yield Live(program, watched, double, stack.enter_context(serve(double)))
@@ -120,6 +126,7 @@ def _config(
     replica: RedisServer,
     database: PostgresServer,
     pooler: PgBouncer,
+    broker: RedisServer,
     double: Double,
     log: Path,
 ) -> str:
@@ -150,6 +157,11 @@ def _config(
                 {"name": "detailed", "dsn": database.dsn(), "detailed_activity": True},
             ],
             "pgbouncer": [{"name": "pooler", "dsn": pooler.dsn(), "password_file": str(log.parent / "pgbouncer")}],
+            "queues": [
+                {"name": "mails", "kind": "celery", "url": broker.url},
+                {"name": "jobs", "kind": "rq", "url": broker.url},
+                {"name": "events", "kind": "redis_stream", "url": broker.url, "queues": ["events"]},
+            ],
         },
         "logs": {
             "loki": {"url": double.url, "batch_wait": "200ms"},
@@ -227,6 +239,37 @@ def _use_pgbouncer(server: PgBouncer) -> None:
     with server.connect(application_name="shop") as connection:
         for _ in range(10):
             connection.execute("SELECT count(*) FROM orders WHERE customer = 1")
+
+
+@contextlib.contextmanager
+def _held_task(server: RedisServer) -> Iterator[None]:
+    """A Celery queue in which a message waits and another one is held by a worker that does not acknowledge it."""
+    with (
+        Connection(server.url) as connection,  # type: ignore[no-untyped-call]  # kombu has no types
+        connection.SimpleQueue("mails") as queue,
+    ):
+        for number in range(2):
+            queue.put({"mail": number}, headers={"task": "send", "id": str(number)})
+        queue.get(timeout=10)
+        yield
+
+
+def _use_queues(server: RedisServer) -> None:
+    """RQ jobs that wait, are scheduled and have failed, and a stream whose consumer is behind at times."""
+    with server.client(db=0) as client:
+        jobs = rq.Queue("jobs", connection=client)
+        if len(jobs) > 100:
+            client.delete(jobs.key)
+        jobs.enqueue("os.getcwd")
+        if random.random() < 0.05:
+            jobs.enqueue_in(timedelta(hours=1), "os.getcwd")
+            jobs.failed_job_registry.add(jobs.enqueue("os.abort"))
+        for _ in range(random.randrange(6)):
+            client.xadd("events", {"id": "1"}, maxlen=10_000)
+        with contextlib.suppress(redis.ResponseError):  # it exists
+            client.xgroup_create("events", "workers", id="0")
+        for _, entries in client.xreadgroup("workers", "worker-1", {"events": ">"}, count=random.randrange(1, 6)):
+            client.xack("events", "workers", *(id for id, _ in entries[random.random() < 0.05 :]))
 
 
 def _block(server: PostgresServer) -> None:

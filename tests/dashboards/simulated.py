@@ -128,7 +128,7 @@ def _options(name: str, label: str) -> tuple[str, ...]:
 def _identities(job: Job, agent: int, exporter: str, both: bool = False) -> Iterator[dict[str, str]]:
     """The labels that Prometheus adds to a series of the agent, of its target, or of `both`."""
     address = f"host{agent}:9797"
-    of_target = exporter in ("redis", "postgres", "pgbouncer")
+    of_target = exporter in ("redis", "postgres", "pgbouncer", "queues")
     if not job.discovered:
         own = {"job": job.name, "instance": address}
         if both or not of_target:
@@ -182,6 +182,8 @@ def _value(name: str, kind: str, agent: int, number: int, elapsed: int, moment: 
         return (agent + number) % 2
     if name.endswith("_parse_errors") or name == "deckwatch_series_dropped":
         return agent % 3
+    if name == "queue_length":
+        return 1e6 - (1 + agent) * elapsed
     if name == "node_filesystem_avail_bytes":
         return 1e9 - 1e6 * elapsed
     if name.endswith(("_size_bytes", "_max_bytes", "MemTotal_bytes")) or "_max" in name or "limit" in name:
