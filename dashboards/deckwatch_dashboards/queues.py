@@ -23,7 +23,7 @@ _LENGTH = f"queue_length{_QUEUE}"
 _AGE = f"queue_oldest_message_age_seconds{_QUEUE}"
 _ADDED = f"sum by ({_BY_QUEUE}) (rate(queue_enqueued_total{_QUEUE}[@rate]))"
 _PROCESSED = f"sum by ({_BY_QUEUE}) (rate(queue_processed_total{_QUEUE}[@rate]))"
-_NO_RATE = "No queue of a kind whose broker counts messages, such as redis_stream."
+_NO_RATE = "No queue of a kind that counts messages, such as redis_stream."
 
 DASHBOARD = Dashboard(
     name="queues",

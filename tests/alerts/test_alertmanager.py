@@ -188,6 +188,21 @@ INHIBITIONS = [
         _alert("PostgresSlowQueries", instance="e", cluster="one"),
         _alert("PostgresSlowQueries", instance="e", cluster="two"),
     ),
+    (
+        _alert("QueueDown", instance="q", target="tasks"),
+        _alert("QueueGrowing", instance="q", target="tasks", queue="mail"),
+        _alert("QueueGrowing", instance="q", target="jobs", queue="mail"),
+    ),
+    (
+        _alert("QueueStuck", instance="s", target="tasks", queue="mail", family="queue-backlog"),
+        _alert("QueueGrowing", instance="s", target="tasks", queue="mail", family="queue-backlog"),
+        _alert("QueueGrowing", instance="s", target="tasks", queue="other", family="queue-backlog"),
+    ),
+    (
+        _alert("QueueWithoutConsumers", instance="w", target="tasks", queue="mail", family="queue-backlog"),
+        _alert("QueueStuck", instance="w", target="tasks", queue="mail", family="queue-backlog"),
+        _alert("QueueStuck", instance="w", target="tasks", queue="other", family="queue-backlog"),
+    ),
 ]
 
 

@@ -30,7 +30,18 @@ if TYPE_CHECKING:
 
 #: It always fires, so that there is no case in which it does not.
 ALWAYS = "Watchdog"
-DASHBOARDS = {"overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "logs", "deckwatch"}
+DASHBOARDS = {
+    "overview",
+    "host",
+    "processes",
+    "redis",
+    "postgres",
+    "pgbouncer",
+    "slow-queries",
+    "queues",
+    "logs",
+    "deckwatch",
+}
 each_alert = pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule.name)
 
 
@@ -82,7 +93,9 @@ def test_names_are_given_once() -> None:
 
 @each_alert
 def test_each_alert_has_its_labels_and_annotations(rule: Rule) -> None:
-    assert re.fullmatch(r"(Host|Process|Redis|Postgres|Pgbouncer|Log|Deckwatch)([A-Z][a-z0-9]*)+|Watchdog", rule.name)
+    assert re.fullmatch(
+        r"(Host|Process|Redis|Postgres|Pgbouncer|Queue|Log|Deckwatch)([A-Z][a-z0-9]*)+|Watchdog", rule.name
+    )
     assert rule.labels["severity"] in ("critical", "warning", "info")
     assert rule.labels["team"] in ("platform", "database", "application")
     assert set(rule.labels) <= {"severity", "team", "family"}
