@@ -46,7 +46,7 @@ CHOICES = (
 EXCUSED = {
     r"ALERTS": "no rules are loaded",
     r"deckwatch_collector_success\{.*== 0": "no collector fails",
-    r"(redis|pg|pgbouncer)_up\{.*(== 0|< 1)|redis_master_link_up.*== 0\)": "all targets are up",
+    r"(redis|pg|pgbouncer|queue)_up\{.*(== 0|< 1)|redis_master_link_up.*== 0\)": "all targets are up",
     r"deckwatch_series_dropped\{[^}]*\} > 0": "no series is left out",
     r"deckwatch_collector_parse_errors\{[^}]*\} > 0": "all values are parsed",
     r"node_filesystem_(readonly|device_error)\{[^}]*\} == 1": "all file systems answer and can be written to",

@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,15 +156,22 @@ def _time(rows: list[Row]) -> float:
     """The time of the reading, which is in each row; without a row there is no age to compute."""
     for row in rows:
         try:
-            return number(row[0]) or 0.0
+            return _moment(row[0]) or 0.0
         except ValueError:
             continue
     return 0.0
 
 
+def _moment(value: bytes | None) -> float | None:
+    moment = number(value)
+    if moment is not None and not math.isfinite(moment):
+        raise ValueError(f"not a point in time: {moment}")
+    return moment
+
+
 def _backend(row: Row) -> Backend:
     (pid, datname, usename, application, address, kind, state, wait_type, wait) = row[2:11]
-    times = [None if value is None else float(value) for value in row[11:15]]
+    times = [_moment(value) for value in row[11:15]]
     return Backend(
         int(pid or 0), text(datname), text(usename), text(application), text(address), text(kind), text(state),
         text(wait_type), text(wait), times[0], times[1], times[2], times[3], text(row[15]),

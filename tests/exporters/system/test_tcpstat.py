@@ -75,6 +75,7 @@ def test_the_kernels_reply_contains_a_hundred_real_sockets(family: socket.Addres
             for one in clients + servers:
                 one.close()
 
+    del mine["time_wait"]  # of an earlier process on the same port
     assert mine == {"listen": 1, "established": 100}
     assert counted is not None
     # Other processes may open and close sockets meanwhile, so check only a minimum.
