@@ -172,12 +172,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield it
 
 
-def test_all_is_quiet_but_the_watchdog(stack: Stack) -> None:
+def test_only_the_watchdog_fires_on_a_healthy_system(stack: Stack) -> None:
     assert {notice.name for notice in stack.hook.notices if notice.status == "firing"} <= {"Watchdog"}
     assert {notice.receiver for notice in stack.hook.notices if notice.name == "Watchdog"} == {"watchdog"}
 
 
-def test_a_killed_redis_pages_and_nothing_else_is_said(stack: Stack) -> None:
+def test_a_killed_redis_sends_one_page_and_nothing_else(stack: Stack) -> None:
     start = len(stack.hook.notices)
     with stack.only("RedisDown", "pager", "database"):
         assert stack.redis.process is not None
@@ -197,14 +197,14 @@ def test_a_stopped_postgresql_pages_and_its_restart_is_reported(stack: Stack) ->
         stack.postgres.start()
 
 
-def test_a_query_of_3_s_is_told_of_once_in_the_digest(stack: Stack) -> None:
+def test_a_query_of_3_s_is_reported_once_in_the_digest(stack: Stack) -> None:
     start = len(stack.hook.notices)
     with stack.only("PostgresSlowQuery", "digest"):
         stack.postgres.execute("SELECT pg_sleep(3)")
         stack.told("PostgresSlowQuery", start)
 
 
-def test_a_session_that_blocks_others_is_told_of_and_not_the_slow_query_that_it_causes(stack: Stack) -> None:
+def test_a_blocking_session_is_reported_without_the_slow_query_that_it_causes(stack: Stack) -> None:
     start = len(stack.hook.notices)
     with stack.postgres.connect() as blocker:
         blocker.execute("BEGIN")
@@ -223,7 +223,7 @@ def test_a_session_that_blocks_others_is_told_of_and_not_the_slow_query_that_it_
     until(lambda: told <= {it.name for it in stack.hook.since(start, "resolved")}, 120, f"{told} resolving")
 
 
-def test_a_loki_that_is_gone_is_told_of(stack: Stack) -> None:
+def test_a_missing_loki_is_reported(stack: Stack) -> None:
     start = len(stack.hook.notices)
     with stack.only("LogShippingStuck", "platform"):
         stack.loki.fault = Fault("refuse")
@@ -231,7 +231,7 @@ def test_a_loki_that_is_gone_is_told_of(stack: Stack) -> None:
         stack.loki.fault = None
 
 
-def test_a_disk_that_fills_is_told_of_before_it_is_full(stack: Stack) -> None:
+def test_a_filling_disk_is_reported_before_it_is_full(stack: Stack) -> None:
     if stack.disk is None:
         pytest.skip("mounting a small tmpfs takes root")
     start = len(stack.hook.notices)
@@ -246,7 +246,7 @@ def test_a_disk_that_fills_is_told_of_before_it_is_full(stack: Stack) -> None:
         filling.unlink()
 
 
-def test_a_process_that_leaks_is_told_of_long_before_its_limit(stack: Stack) -> None:
+def test_a_leaking_process_is_reported_long_before_its_limit(stack: Stack) -> None:
     start = len(stack.hook.notices)
     with stack.only("ProcessMemoryLeak", "application"), leaking("leak"):
         stack.told("ProcessMemoryLeak", start, 180)
