@@ -37,6 +37,8 @@ class Bonding:
 
 
 def _names(path: str) -> list[str] | None:
-    """The interface names in a file, each once, as they occur in paths."""
+    """The interface names in a file, each once, as they occur in paths, so without NUL and slashes."""
     text = read_value(path, errors="surrogateescape")
-    return None if text is None else list(dict.fromkeys(text.split()))
+    if text is None:
+        return None
+    return [name for name in dict.fromkeys(text.split()) if "\0" not in name and "/" not in name]
