@@ -33,7 +33,7 @@ def test_the_agent_runs_without_root() -> None:
 
 def test_versions_come_from_the_constraints_and_no_registry_is_configured() -> None:
     assert "PIP_CONSTRAINT=/source/constraints.txt" in DOCKERFILE
-    assert not re.search(r"index-url|https?://|trusted-host", "\n".join(INSTRUCTIONS))
+    assert not re.search(r"index.url|://|trusted.host", "\n".join(INSTRUCTIONS))
 
 
 def test_the_image_defines_a_health_check() -> None:

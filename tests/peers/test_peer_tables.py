@@ -65,7 +65,7 @@ EXCEPTIONS = {
         collectors={
             "include-rdb-file-size-metric": "a file on the server's host",
             "include-search-indexes-metrics": "a command for each index in each run",
-            "is-tile38": "another server, with commands of its own",
+            "is-tile38": "another server with different commands",
             "ping-on-connect": "the connection stays open, so the duration of the run says as much",
             "script": "runs code in the server that is watched",
         },

@@ -261,7 +261,7 @@ _FORMATS: dict[Any, str] = {
 
 
 def _wanted(models: Iterable[Any], name: str, has_file: bool) -> str:
-    """In words, the valid values of a key in these models."""
+    """Describe the valid values of a key in these models."""
     words: list[str] = []
     literals: list[str] = []
     for model in models:

@@ -38,7 +38,7 @@ _TYPES = ("vrm", "beep_enable", "update_interval", "in", "cpu", "fan", "pwm", "t
 # Only a numbered sensor has properties (`temp1_max`): folders of devices also hold files such as `power_state`.
 _FILE = re.compile(rf"({'|'.join(_TYPES)})(?:(\d+)(?:_(.+))?)?")
 _FORBIDDEN = re.compile(r"[^a-z0-9:_]")
-# Some drivers answer in words (`enabled`, `thermistor`); such a property has no number.
+# Some drivers return text (`enabled`, `thermistor`) instead of a number.
 _WORDS = re.compile(r"[A-Za-z<][\w<> /+-]*")
 
 
