@@ -221,8 +221,8 @@ def test_a_blocking_session_is_reported_without_the_slow_query_that_it_causes(st
         blocker.execute("COMMIT")
     waiter.join(60)
     until(lambda: not {"PostgresBlockedSessions", "PostgresSlowQuery"} & set(stack.firing()), 120, "both resolving")
-    told = {it.name for it in stack.hook.since(start, "firing")} - {"Watchdog"}
-    until(lambda: told <= {it.name for it in stack.hook.since(start, "resolved")}, 120, f"{told} resolving")
+    # Alertmanager sends no resolution of an alert that ends while it is inhibited, even if it had been sent before.
+    until(lambda: "PostgresBlockedSessions" in {it.name for it in stack.hook.since(start, "resolved")}, 120, "its end")
 
 
 def test_a_missing_loki_is_reported(stack: Stack) -> None:
