@@ -65,9 +65,13 @@ DASHBOARD = Dashboard(
         ),
         graph(
             "Memory per process",
-            "Mean resident memory of the group's processes. If it grows without end, the program leaks memory.",
+            "Resident memory of the group's largest process, and the mean of all its processes. If they grow without "
+            "end, the program leaks memory; if only the largest does, look at that process.",
             BYTES,
-            {_GROUP: f"{_RESIDENT} / on ({_BY_GROUP}) ({_PROCESSES} > 0)"},
+            {
+                f"{_GROUP}, largest": "deckwatch_process_max_resident_bytes{@host}",
+                f"{_GROUP}, mean": f"{_RESIDENT} / on ({_BY_GROUP}) ({_PROCESSES} > 0)",
+            },
             threshold_name="process_memory_bytes",
         ),
         graph(

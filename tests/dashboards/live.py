@@ -138,7 +138,7 @@ def _config(
                 "processes": [
                     {"name": "redis", "match": "redis-server"},
                     {"name": "postgres", "match": "postgres"},
-                    {"name": "deckwatch", "match": "deckwatch run"},
+                    {"name": "deckwatch", "match": "deckwatch run", "expected": "always"},
                 ]
             },
             "redis": [

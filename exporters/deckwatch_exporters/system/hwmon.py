@@ -124,13 +124,16 @@ def readings(
 ) -> Iterator[Reading]:
     """The readings of a sensor from its texts by property (`input`, `max`, or `` for a file without one)."""
     kind = sensor.rstrip("0123456789")
+    names: set[str] = set()
     for prop, text in values.items():
         if not text or _WORDS.fullmatch(text):
             continue
         value = parse_decimal(text, f"{what}_{prop}", malformed)
         if value is not None:
             reading = _reading(kind, sensor, prop, value, "" in values, label)
-            if reading is not None:
+            # Properties that differ only in case or punctuation have the same name: the first one counts.
+            if reading is not None and reading.name not in names:
+                names.add(reading.name)
                 yield reading
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -64,6 +64,14 @@ NUM_THREADS = Gauge("namedprocess_namegroup_num_threads", "Number of threads of 
 STATES = Gauge(
     "namedprocess_namegroup_states", "Number of processes of the group in each state.", ["groupname", "state"]
 )
+LARGEST = Gauge(
+    "deckwatch_process_max_resident_bytes", "Resident memory of the group's largest process, in bytes.", _GROUP
+)
+EXPECTED = Gauge(
+    "deckwatch_process_expected",
+    "Whether a process of the group is expected to run at all times (1) or not (0), if the config says so.",
+    _GROUP,
+)
 RESTARTS = Counter(
     "deckwatch_process_restarts_total",
     "Number of processes of the group that ended and were replaced since the agent started.",
@@ -80,11 +88,15 @@ class ProcessGroup(Settings):
     """`match`: a regular expression for the command line, with blanks between the arguments.
 
     `pss`: also export proportional memory, which is expensive to read.
+
+    `expected`: whether a process must run at all times, for the alert ProcessMissing. Without it, the alert judges by
+    the last day.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     match: Pattern
     pss: bool = False
+    expected: Literal["always", "sometimes"] | None = None
 
 
 class Stat(NamedTuple):
@@ -228,6 +240,8 @@ class WatchedProcesses:
         group.has_run = True
         yield NUM_PROCS(len(processes), groupname=name)
         yield RESTARTS(min(group.left, group.joined), groupname=name)
+        if group.settings.expected is not None:
+            yield EXPECTED(group.settings.expected == "always", groupname=name)
         yield from _counters(name, group.totals)
         if not processes:
             return
@@ -235,6 +249,7 @@ class WatchedProcesses:
             yield MEMORY(value, groupname=name, memtype=kind)
         for state, number in states.items():
             yield STATES(number, groupname=name, state=state)
+        yield LARGEST(max(stat.rss for _, stat in processes) * _PAGE, groupname=name)
         yield NUM_THREADS(threads, groupname=name)
         if boot is not None:
             yield OLDEST_START(boot + min(stat.start for _, stat in processes) / _TICKS, groupname=name)

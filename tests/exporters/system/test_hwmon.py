@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
@@ -103,6 +103,7 @@ def test_a_machine_without_sensors_has_no_series(tmp_path: Path) -> None:
         list(Hwmon(host_paths(tmp_path)).collect())
 
 
+@example("temp1", {"max": "0", "Max": "0"}, None)
 @given(
     st.sampled_from(["temp1", "freq2", "in0", "power1", "energy3", "beep_enable0", "vrm0", "fan1"]),
     st.dictionaries(st.sampled_from(["", "input", "max", "Max", "beep", "alarm", "type", "accuracy"]), st.text()),
