@@ -56,7 +56,8 @@ lint: $(VENV)/.installed-dev ## Run ruff, mypy --strict and the wording check
 services:
 	@sh tests/install-services.sh
 	@sh tests/install-postgres.sh $(VENV)/postgres
-	@sh tests/install-bullmq.sh $(VENV)
+	@sh tests/install-npm.sh $(VENV)/bullmq bullmq 5.81.5
+	@sh tests/install-npm.sh $(VENV)/axe axe-core 4.11.0
 
 bench: $(VENV)/.installed-dev services ## Compare CPU, memory, latency and encoding with the peers
 	$(BIN)/python tests/bench/main.py

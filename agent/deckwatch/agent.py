@@ -7,26 +7,28 @@ import sys
 import threading
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from deckwatch import __version__
 from deckwatch.collection.board import NO_TARGET, Board, Selection
 from deckwatch.collection.host_summary import HostSummary
+from deckwatch.collection.key_figures import INTERVAL, KeyFigures
 from deckwatch.collection.own_process import OwnProcess
 from deckwatch.collection.run import NamedCollector, SeriesBudget
 from deckwatch.collection.scheduler import Scheduler
 from deckwatch.collection.status import AgentStatus, CollectorStatus, LogDestinationStatus
 from deckwatch.collection.targets import open_target
 from deckwatch.config import ConfigError, changed
+from deckwatch.exporter import KeyFigure
 from deckwatch.metrics.declaration import Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from deckwatch.collection.board import Slot
     from deckwatch.collection.registry import Registry
-    from deckwatch.collection.status import State
+    from deckwatch.collection.status import AlertStatus
     from deckwatch.collection.targets import OpenedTarget
     from deckwatch.config import Config, TargetConfig
     from deckwatch.config.log_settings import LogsSettings
@@ -54,17 +56,46 @@ THRESHOLDS = {
     ),
 }
 
+_OWN_FIGURES = (
+    KeyFigure("CPU", "process_cpu_seconds_total", unit="ratio", per_second=True),
+    KeyFigure("Memory", "process_resident_memory_bytes", unit="bytes"),
+)
+_LOG_FIGURES = (
+    KeyFigure("Lines", "log_messages_total", per_second=True),
+    KeyFigure("Warnings", "log_messages_total", per_second=True, where={"level": "warning"}),
+    KeyFigure("Errors", "log_messages_total", per_second=True, where={"level": "error"}),
+    KeyFigure("Behind", "deckwatch_log_lag_bytes", unit="bytes"),
+    KeyFigure("Spool", "deckwatch_log_spool_bytes", unit="bytes"),
+    KeyFigure("Dropped", "deckwatch_log_lines_dropped_total", per_second=True),
+)
+_MAX_RATIO = 0.9  # of memory and disk, above which the page warns
+
 #: The agent's own collectors have this in the place of an exporter's name.
 OWN = "deckwatch"
 
+#: The key figures of logs have this in the place of an exporter's name.
+LOGS = "logs"
+
+#: The exporter whose key figures are those of the host.
+HOST = "system"
+
 _MAX_CLOSE = 1.0  # seconds that all targets together may take to close when the agent stops
+
+
+class AlertSource(Protocol):
+    """A collector without samples that keeps the firing alerts; `problem` is why they are unknown."""
+
+    firing: tuple[AlertStatus, ...]
+    problem: str
+
+    def collect(self) -> Iterable[Sample]: ...
 
 
 class Agent:
     """The running agent. `load()` reads the config again for a reload and raises ConfigError.
 
     `state` is the folder for data that survives a restart. `own` are further collectors of the agent's
-    own metrics, by name, which never block.
+    own metrics, by name, which never block. `alerts` reads the alerts that fire, and may block.
     """
 
     def __init__(
@@ -74,6 +105,7 @@ class Agent:
         load: Callable[[], Config],
         state: Path,
         own: Mapping[str, Collector] = MappingProxyType({}),
+        alerts: AlertSource | None = None,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -87,6 +119,8 @@ class Agent:
         self._host = HostSummary()
         self.board = Board()
         self._scheduler = Scheduler(self.board)
+        self._figures = KeyFigures(self.board)
+        self._alerts = alerts
         self._jobs: dict[tuple[str, str], tuple[str, ...]] = {}
         self._opened: dict[tuple[str, str], OpenedTarget] = {}
         self._state = state
@@ -102,6 +136,10 @@ class Agent:
         self._add_own(OWN, {"agent": self, "process": OwnProcess(), **self._own}, 1000)
         # A separate job, since the root file system can hang.
         self._add_own(f"{OWN}.host", {"host": self._host}, 1000)
+        self._add_own(f"{OWN}.key_figures", {"key_figures": self._figures}, 1000, INTERVAL)
+        self._figures.watch(OWN, "", _OWN_FIGURES)
+        if self._alerts is not None:
+            self._add_own(f"{OWN}.alerts", {"alerts": self._alerts}, 1000, INTERVAL)
         for target in self._config.targets:
             self._add(target)
         self._scheduler.start()
@@ -124,11 +162,17 @@ class Agent:
             self._logs = LogService(self._state)
             self._add_own(f"{OWN}.logs", {"logs": self._logs}, 5000)
         self._logs.use(settings)
+        if settings is None:
+            self._figures.forget(LOGS, "")
+        else:
+            self._figures.watch(LOGS, "", _LOG_FIGURES, source=OWN)
 
-    def _add_own(self, job: str, collectors: Mapping[str, Collector], max_series: int) -> None:
+    def _add_own(
+        self, job: str, collectors: Mapping[str, Collector], max_series: int, interval: float | None = None
+    ) -> None:
         named = [NamedCollector(f"{OWN}.{name}", collector) for name, collector in collectors.items()]
-        interval = self._config.settings.interval
-        self._scheduler.add(job, named, SeriesBudget(max_series), interval, exporter=OWN)
+        gap = interval or self._config.settings.interval
+        self._scheduler.add(job, named, SeriesBudget(max_series), gap, exporter=OWN, fixed=interval is not None)
 
     def collect(self) -> Iterator[Sample]:
         """Yield the agent's own state: thresholds and the result of the last reload."""
@@ -173,7 +217,16 @@ class Agent:
                 LogDestinationStatus(name, "ok" if since is None else "failing", since, error or None)
                 for name, (since, error) in (self._logs.failing() if self._logs else {}).items()
             ),
+            problems=(self._alerts.problem,) if self._alerts is not None and self._alerts.problem else (),
+            key_figures=self._figures.current(),
+            alerts=None if self._alerts is None or self._alerts.problem else self._alerts.firing,
+            runbooks={
+                name: self._registry.get(name).runbook for name in {target.exporter for target in self._config.targets}
+            },
         )
+
+    def history(self, exporter: str, target: str, title: str) -> Sequence[float]:
+        return self._figures.history(exporter, target, title)
 
     def reload(self) -> str | None:
         """Apply the config file as it is now. Returns what is wrong with it; the previous config stays in effect."""
@@ -195,7 +248,7 @@ class Agent:
 
     def _take_over(self, new: Config) -> None:
         old = self._config
-        for key in ("listen", "web_config", "allowed_hosts"):
+        for key in ("listen", "web_config", "allowed_hosts", "prometheus_url"):
             if getattr(old.settings, key) != getattr(new.settings, key):
                 self._log.warning("the change of %r takes effect after a restart", key)
         difference = changed(old, new)
@@ -214,6 +267,10 @@ class Agent:
         exporter = self._registry.get(target.exporter)
         budget = SeriesBudget(target.max_series or exporter.max_series)
         opened = open_target(exporter, target, self._thresholds)
+        if target.exporter == HOST:
+            self._figures.watch_ratios(HOST, self._host_ratios, self._host_limits)
+        else:
+            self._figures.watch(target.exporter, target.name, exporter.key_figures)
         names = []
         for group, collectors in opened.groups().items():
             name = "/".join(filter(None, (target.exporter, target.name, group)))
@@ -236,8 +293,16 @@ class Agent:
         self._jobs[target.exporter, target.name] = tuple(names)
         self._opened[target.exporter, target.name] = opened
 
+    def _host_ratios(self) -> dict[str, float | None]:
+        host = self._host.status
+        return {"CPU": host.cpu_ratio, "Memory": host.memory_ratio, "Disk": host.disk_ratio}
+
+    def _host_limits(self) -> dict[str, float]:
+        return {"CPU": self._thresholds["cpu_ratio"], "Memory": _MAX_RATIO, "Disk": _MAX_RATIO}
+
     def _remove(self, target: TargetConfig) -> None:
         self._opened.pop((target.exporter, target.name))
+        self._figures.forget(target.exporter, target.name)
         for name in self._jobs.pop((target.exporter, target.name)):
             self._scheduler.remove(name)
 
@@ -248,24 +313,16 @@ def _status(slot: Slot, next_run: float | None) -> CollectorStatus:
         name=slot.named.name,
         exporter=slot.exporter,
         target=slot.named.target,
-        state=_state(slot),
+        state=slot.state,
         last_run=snapshot.ended if snapshot else None,
         duration=snapshot.duration if snapshot else None,
         samples=snapshot.series if snapshot and not slot.overdue else None,
         error=(snapshot and snapshot.error) or None,
         remedy=(snapshot and snapshot.remedy) or None,
         next_run=next_run,
+        since=slot.since,
+        cpu_seconds=round(slot.cpu, 6),
     )
-
-
-def _state(slot: Slot) -> State:
-    if slot.overdue:
-        return "hung"
-    if slot.skipped:
-        return "not_run"
-    if slot.snapshot is None:
-        return "pending"
-    return "failing" if slot.snapshot.error else "ok"
 
 
 def quicken_thread_switches() -> None:

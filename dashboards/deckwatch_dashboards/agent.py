@@ -8,6 +8,7 @@ from .overview import AGENT_UP
 from .panels import (
     BYTES,
     COUNT,
+    RATIO,
     SECONDS,
     TIME,
     YES_NO,
@@ -129,6 +130,13 @@ DASHBOARD = Dashboard(
             SECONDS,
             _COLLECTOR,
             "deckwatch_collector_duration_seconds{@target}",
+        ),
+        top_list(
+            "CPU by collector",
+            "CPU time of each collector's runs, as a share of one CPU. A larger `interval` or `disable` reduces it.",
+            RATIO,
+            _COLLECTOR,
+            "rate(deckwatch_collector_cpu_seconds_total{@target}[$__rate_interval])",
         ),
         top_list(
             "Oldest snapshots",

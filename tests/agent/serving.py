@@ -74,6 +74,9 @@ class FakeWatch:
             host=HostStatus(cpu_ratio=0.25, memory_ratio=0.5),
         )
 
+    def history(self, *_figure: str) -> Sequence[float]:
+        return ()
+
     def targets(self) -> list[tuple[str, str]]:
         return self.named
 

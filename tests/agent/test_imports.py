@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "status_page": {"collection"},
     "agent": {"collection", "config", "exporter", "logs", "metrics"},
     "testing": {"collection", "config", "exporter", "metrics"},
-    "pack": {"config", "metrics"},
+    "pack": {"collection", "config", "metrics"},
     "collection": {"config", "exporter", "metrics"},
     "logs": {"config", "exporter", "metrics"},
     "exporter": {"config", "metrics"},

@@ -186,7 +186,7 @@ const queue = new Queue("mail", { connection });
 def _bullmq() -> Path:
     modules = Path(sys.prefix, "bullmq", "node_modules")
     if not shutil.which("node") or not (modules / "bullmq").is_dir():
-        pytest.skip("BullMQ is not installed; tests/install-bullmq.sh installs it where there is npm")
+        pytest.skip("BullMQ is not installed; tests/install-npm.sh installs it where there is npm")
     return modules
 
 

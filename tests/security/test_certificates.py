@@ -118,13 +118,13 @@ def test_a_pipe_instead_of_a_file_is_an_error_and_reloading_continues(
 
     with caplog.at_level(logging.ERROR, "deckwatch.http"), serving(FakeWatch(), file) as server:
         content = (tmp_path / name).read_bytes()
-        (tmp_path / name).unlink()
-        os.mkfifo(tmp_path / name)
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "pipe").rename(tmp_path / name)  # a missing file would be a second error
         scrape()
         assert "not a regular file" in file.wrong
         assert len(caplog.records) == 1
-        (tmp_path / name).unlink()
-        (tmp_path / name).write_bytes(content)
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").rename(tmp_path / name)
         scrape()
         assert file.wrong == ""
         old = ssl.get_server_certificate(("127.0.0.1", server.port))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from deckwatch.agent import AlertSource
     from deckwatch.config import Config
 
 
@@ -57,7 +58,8 @@ def run(load: Callable[[], Config], registry: Registry, listen: str | None, stat
         return 1  # the port may be free, or the address configured, when a supervisor tries again
     log.configure()
     quicken_thread_switches()
-    agent = Agent(config, registry, load, state, {"web": WebConfigCollector(web)} if web.is_configured else {})
+    own = {"web": WebConfigCollector(web)} if web.is_configured else {}
+    agent = Agent(config, registry, load, state, own, _alerts(config.settings.prometheus_url))
     _spare_the_collector()
     agent.start()
     try:
@@ -65,6 +67,14 @@ def run(load: Callable[[], Config], registry: Registry, listen: str | None, stat
     finally:
         agent.stop()
     return 0
+
+
+def _alerts(prometheus_url: str | None) -> AlertSource | None:
+    if prometheus_url is None:
+        return None
+    from deckwatch.pack.firing_alerts import FiringAlerts  # loaded only if it is used
+
+    return FiringAlerts(prometheus_url)
 
 
 def _spare_the_collector() -> None:

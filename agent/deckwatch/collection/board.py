@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from deckwatch.collection.run import NamedCollector, Snapshot
+    from deckwatch.collection.status import State
 
 CONFLICTS = Gauge(
     "deckwatch_series_conflicting",
@@ -47,6 +48,7 @@ class Slot(LastRun):
     exporter: str
     about: AboutLines
     expires: float  # Unix seconds: the snapshot is overdue after this
+    since: float  # Unix seconds: when its state changed last
     version: int = 0  # changes with every change
     shape: int = 0  # changes when other metrics appear or disappear
     bare: Encoder = field(default_factory=Encoder)  # without the target label
@@ -57,6 +59,16 @@ class Slot(LastRun):
 
     def matches(self, name: str) -> bool:
         return name in (self.named.name, self.exporter, self.part)
+
+    @property
+    def state(self) -> State:
+        if self.overdue:
+            return "hung"
+        if self.skipped:
+            return "not_run"
+        if self.snapshot is None:
+            return "pending"
+        return "failing" if self.snapshot.error else "ok"
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -102,9 +114,10 @@ class Board:
     def add(self, named: NamedCollector, exporter: str, scrape_prefix: str, valid_for: float) -> None:
         """Add a collector. Its first run is overdue after `valid_for` seconds."""
         lines = AboutLines(named.name, named.part, named.target, scrape_prefix)
+        now = self._clock()
         with self._lock:
             self._slots[named.name, named.target] = Slot(
-                named=named, exporter=exporter, about=lines, expires=self._clock() + valid_for
+                named=named, exporter=exporter, about=lines, expires=now + valid_for, since=now
             )
             self._structure += 1
 
@@ -121,13 +134,14 @@ class Board:
             slot = self._slots.get((snapshot.collector, snapshot.target))
             if slot is None:
                 return  # the collector was removed while its last run was under way
-            before = slot.families
+            before, state = slot.families, slot.state
             slot.snapshot = snapshot
+            slot.cpu += snapshot.cpu
             slot.expires = self._clock() + valid_for
             slot.overdue = slot.skipped = False
             if not snapshot.error:
                 slot.last_success = snapshot.ended
-            self._changed(slot, before)
+            self._changed(slot, before, state)
 
     def skip(self, named: NamedCollector, valid_for: float) -> None:
         """Withdraw a collector's samples: it was not run, because its target cannot be reached."""
@@ -138,10 +152,10 @@ class Board:
             slot.expires = self._clock() + valid_for
             if slot.skipped and not slot.overdue:
                 return
-            before = slot.families
+            before, state = slot.families, slot.state
             slot.snapshot = None
             slot.skipped, slot.overdue = True, False
-            self._changed(slot, before)
+            self._changed(slot, before, state)
 
     def slots(self) -> list[Slot]:
         """The slots by name and target; `overdue` is up to date."""
@@ -210,11 +224,13 @@ class Board:
         now = self._clock()
         for slot in self._slots.values():
             if not slot.overdue and slot.expires < now:
-                before = slot.families
+                before, state = slot.families, slot.state
                 slot.overdue = True
-                self._changed(slot, before)
+                self._changed(slot, before, state)
 
-    def _changed(self, slot: Slot, before: tuple[Family, ...]) -> None:
+    def _changed(self, slot: Slot, before: tuple[Family, ...], state: State) -> None:
+        if slot.state != state:
+            slot.since = self._clock()
         self._generation += 1
         slot.version = self._generation
         after = slot.families

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.metrics.declaration import Gauge, MetricPattern
+from deckwatch.metrics.declaration import Counter, Gauge, MetricPattern
 from deckwatch.metrics.encoding import format_number
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ SUCCESS = Gauge(
 )
 DURATION = Gauge(
     "deckwatch_collector_duration_seconds", "Duration of the collector's last run, in seconds.", ["collector"]
+)
+CPU = Counter(
+    "deckwatch_collector_cpu_seconds_total",
+    "CPU time used by the collector's runs, in seconds, without threads that it starts.",
+    ["collector"],
 )
 LAST_SUCCESS = Gauge(
     "deckwatch_collector_last_success_timestamp_seconds",
@@ -62,6 +67,7 @@ class LastRun:
 
     snapshot: Snapshot | None = None
     last_success: float | None = None
+    cpu: float = 0.0  # seconds, of all runs
     overdue: bool = False
     skipped: bool = False
 
@@ -84,6 +90,7 @@ class AboutLines:
             (SUCCESS, starts(SUCCESS), _succeeded),
             (LAST_SUCCESS, starts(LAST_SUCCESS), _last_success),
             (DURATION, starts(DURATION), _duration),
+            (CPU, starts(CPU), _cpu),
             (SERIES, starts(SERIES), _series),
             (DROPPED, starts(DROPPED), _dropped),
             (PARSE_ERRORS, starts(PARSE_ERRORS), _parse_errors),
@@ -124,6 +131,10 @@ def _last_success(run: LastRun) -> float | None:
 
 def _duration(run: LastRun) -> float | None:
     return None if run.snapshot is None or run.overdue else run.snapshot.duration
+
+
+def _cpu(run: LastRun) -> float | None:
+    return round(run.cpu, 6)
 
 
 def _series(run: LastRun) -> float | None:

@@ -71,6 +71,7 @@ class Snapshot:
     target: str
     ended: float  # Unix seconds
     duration: float  # seconds
+    cpu: float = 0.0  # seconds of CPU time that its thread used
     families: tuple[Family, ...] = ()
     dropped: int = 0
     malformed: tuple[Malformed, ...] = ()
@@ -94,7 +95,7 @@ def run_once(
 
     Never raises: this is the only place where a collector's failure is caught.
     """
-    began = stopwatch()
+    began, cpu_began = stopwatch(), time.thread_time()
     try:
         outcome = _outcome(named, budget)
         families = encoder.families([*outcome.samples, *_up(named, outcome.is_up)])
@@ -107,6 +108,7 @@ def run_once(
         target=named.target,
         ended=clock(),
         duration=stopwatch() - began,
+        cpu=time.thread_time() - cpu_began,
         families=families,
         dropped=outcome.dropped,
         malformed=tuple(outcome.malformed),

@@ -12,7 +12,10 @@ _WORST_LAST: tuple[State, ...] = ("ok", "pending", "not_run", "failing", "hung")
 
 @dataclass(frozen=True)
 class CollectorStatus:
-    """One collector. Times are Unix seconds, `duration` is seconds; what is not known yet is None."""
+    """One collector. Times are Unix seconds, `duration` is seconds; what is not known yet is None.
+
+    `since` is when it got into its state, `cpu_seconds` the CPU time of all its runs.
+    """
 
     name: str
     exporter: str
@@ -24,17 +27,55 @@ class CollectorStatus:
     error: str | None = None
     remedy: str | None = None
     next_run: float | None = None
+    since: float | None = None
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class TargetStatus:
-    """One target, with the worst state of its collectors and the error of each that fails."""
+    """One target, with the worst state of its collectors and the error of each that fails.
+
+    It is `is_down` when no collector works. `since` is when it got into its state, in Unix seconds. `remedies` are the
+    statements that provide what is missing.
+    """
 
     exporter: str
     target: str
     state: State
     errors: dict[str, str]
     last_run: float | None
+    is_down: bool = False
+    since: float | None = None
+    remedies: tuple[str, ...] = ()
+    runbook: str = ""
+
+
+@dataclass(frozen=True)
+class KeyFigureStatus:
+    """A figure of a target. `value` is in `unit` (`bytes`, `ratio`, `seconds` or none), None while it is unknown.
+
+    It `is_high` above its threshold.
+    """
+
+    exporter: str
+    target: str
+    title: str
+    unit: str
+    value: float | None
+    per_second: bool = False
+    is_high: bool = False
+
+
+@dataclass(frozen=True)
+class AlertStatus:
+    """An alert that fires in Prometheus. `since` is in Unix seconds; texts are empty where the alert lacks them."""
+
+    name: str
+    severity: str
+    summary: str
+    description: str
+    runbook_url: str
+    since: float | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +101,8 @@ class HostStatus:
 class AgentStatus:
     """The whole agent. `config` is the path of the config file, None for the defaults.
 
-    `problems` are faults of the agent itself, each a sentence that says what to do.
+    `alerts` is None unless they are known. `runbooks` are names by exporter. `problems` are faults of the agent itself,
+    each a sentence that says what to do.
     """
 
     version: str
@@ -71,19 +113,33 @@ class AgentStatus:
     host: HostStatus = field(default_factory=HostStatus)
     logs: tuple[LogDestinationStatus, ...] = ()
     problems: tuple[str, ...] = ()
+    key_figures: tuple[KeyFigureStatus, ...] = ()
+    alerts: tuple[AlertStatus, ...] | None = None
+    runbooks: dict[str, str] = field(default_factory=dict)
 
     def targets(self) -> list[TargetStatus]:
         """The targets in the order of their collectors."""
         members: dict[tuple[str, str], list[CollectorStatus]] = {}
         for collector in self.collectors:
             members.setdefault((collector.exporter, collector.target), []).append(collector)
-        return [
-            TargetStatus(
-                exporter,
-                target,
-                max((collector.state for collector in found), key=_WORST_LAST.index),
-                {collector.name: collector.error for collector in found if collector.error},
-                max(collector.last_run or 0 for collector in found) or None,
-            )
-            for (exporter, target), found in members.items()
-        ]
+        return [self._target(exporter, target, found) for (exporter, target), found in members.items()]
+
+    def _target(self, exporter: str, target: str, collectors: list[CollectorStatus]) -> TargetStatus:
+        state = max((collector.state for collector in collectors), key=_WORST_LAST.index)
+        return TargetStatus(
+            exporter,
+            target,
+            state,
+            {collector.name: collector.error for collector in collectors if collector.error},
+            max(collector.last_run or 0 for collector in collectors) or None,
+            is_down=all(collector.state in ("failing", "hung", "not_run") for collector in collectors),
+            since=_since(state, collectors),
+            remedies=tuple(dict.fromkeys(collector.remedy for collector in collectors if collector.remedy)),
+            runbook=self.runbooks.get(exporter, ""),
+        )
+
+
+def _since(state: State, collectors: list[CollectorStatus]) -> float | None:
+    """When a target got into its state: when the last collector recovered, or when the first one failed."""
+    times = [it.since for it in collectors if it.state == state and it.since is not None]
+    return (max if state == "ok" else min)(times, default=None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from .urls import split_http_url
 from .values import Duration, Settings, Size
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def _checked_listen(address: Any) -> Any:
     return address
 
 
+def _checked_url(url: str) -> str:
+    split_http_url(url)
+    return url
+
+
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -72,6 +78,7 @@ class AgentSettings(Settings):
     allowed_hosts: tuple[str, ...] = ()
     interval: Duration = 15.0
     enable_lifecycle: bool = False
+    prometheus_url: Annotated[str, AfterValidator(_checked_url)] | None = None
     thresholds: Thresholds = Thresholds()
 
 

@@ -147,6 +147,21 @@ class FromEnvironment:
 
 
 @dataclass(frozen=True)
+class KeyFigure:
+    """A figure on a target's card of the status page: the sum of a metric's series, or with `use="max"` the largest.
+
+    Only series with the labels `where` count. With `per_second`, the metric is a counter and the figure its rate.
+    """
+
+    title: str
+    metric: str
+    unit: Literal["", "bytes", "ratio", "seconds"] = ""
+    per_second: bool = False
+    use: Literal["sum", "max"] = "sum"
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Exporter(Generic[S]):
     """One kind of target: the key `exporters.<name>` of the config.
 
@@ -157,6 +172,7 @@ class Exporter(Generic[S]):
     `up` is 1 while the target's main connection works and 0 while it does not.
     `extra` is the extra of the `deckwatch` distribution with the client library, or any other pip requirement.
     `scrape_prefix` is the prefix of the peer's `<prefix>_scrape_collector_success`, where it has one.
+    `key_figures` are for the status page, and so is `runbook`, the name of the runbook for a target that is down.
     `check()` looks for what a target lacks. `advise()` looks for improvements, however long that takes.
 
     The metrics are all those at the top level of the package (or module) that defines `open`.
@@ -172,6 +188,8 @@ class Exporter(Generic[S]):
     scrape_prefix: str = ""
     max_series: int = 20_000
     from_environment: FromEnvironment | None = None
+    key_figures: Sequence[KeyFigure] = ()
+    runbook: str = ""
     check: Callable[[S], Iterable[Finding]] = lambda _settings: ()
     advise: Callable[[S], Iterable[Advice]] | None = None
 

@@ -40,6 +40,8 @@ class Watch(Protocol):
 
     def status(self) -> AgentStatus: ...
 
+    def history(self, exporter: str, target: str, title: str) -> Sequence[float]: ...
+
     def targets(self) -> list[tuple[str, str]]: ...
 
     def ready(self) -> bool: ...
@@ -190,8 +192,11 @@ class Routes:
         status = self._watch.status()
         return dataclasses.replace(status, problems=(*status.problems, *self._problems()))
 
-    async def index(self, _request: Request) -> Response:
-        page = pages.status_page(self._status())
+    async def index(self, request: Request) -> Response:
+        query = request.query_params
+        page = await run_in_threadpool(
+            pages.status_page, self._status(), self._watch.history, query.get("q", ""), query.get("state", "")
+        )
         return Response(
             page, media_type="text/html", headers={"content-security-policy": pages.CONTENT_SECURITY_POLICY}
         )

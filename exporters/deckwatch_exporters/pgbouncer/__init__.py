@@ -15,6 +15,7 @@ from deckwatch.exporter import (
     Exporter,
     Finding,
     Gauge,
+    KeyFigure,
     Malformed,
     Sample,
     Secret,
@@ -194,5 +195,11 @@ EXPORTER = Exporter(
     named=True,
     up=UP,
     extra="postgres",
+    key_figures=(
+        KeyFigure("Queries", "pgbouncer_stats_totals_queries_pooled_total", per_second=True),
+        KeyFigure("Active clients", "pgbouncer_pools_client_active_connections"),
+        KeyFigure("Waiting clients", "pgbouncer_pools_client_waiting_connections"),
+    ),
+    runbook="PgbouncerDown",
     check=check,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Exporter, FromEnvironment, Scheduled, Target
+from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Scheduled, Target
 from deckwatch_exporters.clients.samples import Once
 
 from .activity import Activity, ActivityCollector, DetailedActivityCollector
@@ -99,6 +99,12 @@ EXPORTER = Exporter(
     from_environment=FromEnvironment(
         "DATABASE_URL", "dsn", schemes=("postgres://", "postgresql://", "postgresql+", "postgis://")
     ),
+    key_figures=(
+        KeyFigure("Transactions", "pg_stat_database_xact_commit", per_second=True),
+        KeyFigure("Sessions", "pg_stat_activity_count"),
+        KeyFigure("Size", "pg_database_size_bytes", unit="bytes"),
+    ),
+    runbook="PostgresDown",
     check=findings,
     advise=advice,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, RootModel
 
-from deckwatch.exporter import Exporter, FromEnvironment, Target, Unreachable
+from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Target, Unreachable
 
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
@@ -105,5 +105,11 @@ EXPORTER = Exporter(
         settings={"kind": "celery"},
         schemes=("redis://", "rediss://", "redis+socket://", "redis+sentinel://"),
     ),
+    key_figures=(
+        KeyFigure("Waiting", "queue_length"),
+        KeyFigure("Oldest", "queue_oldest_message_age_seconds", unit="seconds", use="max"),
+        KeyFigure("Dead", "queue_dead"),
+    ),
+    runbook="QueueDown",
     check=check_broker,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Collector, Exporter, FromEnvironment, Scheduled, Target
+from deckwatch.exporter import Collector, Exporter, FromEnvironment, KeyFigure, Scheduled, Target
 from deckwatch_exporters.clients.redis.connection import Connection
 
 from .access import check_access
@@ -40,5 +40,11 @@ EXPORTER = Exporter(
     up=UP,
     extra="redis",
     from_environment=FromEnvironment("REDIS_URL"),
+    key_figures=(
+        KeyFigure("Commands", "redis_commands_processed_total", per_second=True),
+        KeyFigure("Memory used", "redis_memory_used_bytes", unit="bytes"),
+        KeyFigure("Clients", "redis_connected_clients"),
+    ),
+    runbook="RedisDown",
     check=check_access,
 )
