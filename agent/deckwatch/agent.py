@@ -76,7 +76,7 @@ OWN = "deckwatch"
 #: The key figures of logs have this in the place of an exporter's name.
 LOGS = "logs"
 
-#: The exporter whose key figures are those of the host.
+#: The exporter that shows the figures of the host on its card.
 HOST = "system"
 
 _MAX_CLOSE = 1.0  # seconds that all targets together may take to close when the agent stops

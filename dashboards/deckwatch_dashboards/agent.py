@@ -132,13 +132,6 @@ DASHBOARD = Dashboard(
             "deckwatch_collector_duration_seconds{@target}",
         ),
         top_list(
-            "CPU by collector",
-            "CPU time of each collector's runs, as a share of one CPU. A larger `interval` or `disable` reduces it.",
-            RATIO,
-            _COLLECTOR,
-            "rate(deckwatch_collector_cpu_seconds_total{@target}[$__rate_interval])",
-        ),
-        top_list(
             "Oldest snapshots",
             "Age of the values that are served. Above two scrape intervals, the collector hangs; after three, its "
             "series disappear.",
@@ -212,20 +205,25 @@ DASHBOARD = Dashboard(
             "Deckwatch.",
             {HOST: "process_open_fds{@host} / process_max_fds{@host}"},
         ),
+        top_list(
+            "CPU by collector",
+            "CPU time of each collector's runs, as a share of one CPU. A larger `interval` or `disable` reduces it.",
+            RATIO,
+            _COLLECTOR,
+            "rate(deckwatch_collector_cpu_seconds_total{@target}[$__rate_interval])",
+        ),
         graph(
             "Scrape duration",
             "Time until Prometheus has received /metrics. The agent answers from memory, so a long time points to the "
             "network.",
             SECONDS,
             {TARGET: "scrape_duration_seconds{@host}"},
-            width=12,
         ),
         graph(
             "Samples per scrape",
             "Samples that Prometheus received. If the number rises without end, look at the series by collector.",
             COUNT,
             {TARGET: "scrape_samples_scraped{@host}"},
-            width=12,
         ),
     ],
 )

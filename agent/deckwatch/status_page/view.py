@@ -161,6 +161,8 @@ def _cause(target: TargetStatus, is_partial: bool) -> str:
     """The distinct errors; which collectors they stop, where others work."""
     errors: dict[str, list[str]] = {}
     for collector, error in target.errors.items():
+        for remedy in target.remedies:  # the card shows it by itself
+            error = error.removesuffix(f"; {remedy}")
         errors.setdefault(error, []).append(collector)
     if target.state == "hung" and not errors:
         return "The last run has not ended."

@@ -69,7 +69,13 @@ def test_a_target_that_works_in_part_says_what_fails_and_the_statement_that_fixe
     page = shown(
         status(
             collector("postgres.server", "main"),
-            collector("postgres.wal", "main", "failing", "permission denied", "GRANT pg_monitor TO monitor;"),
+            collector(
+                "postgres.wal",
+                "main",
+                "failing",
+                "permission denied; GRANT pg_monitor TO monitor;",
+                "GRANT pg_monitor TO monitor;",
+            ),
         )
     )
 
