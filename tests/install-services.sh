@@ -17,6 +17,7 @@ prometheus-redis-exporter:prometheus-redis-exporter
 prometheus-postgres-exporter:prometheus-postgres-exporter
 pgbouncer:pgbouncer
 prometheus-alertmanager:prometheus-alertmanager
+rabbitmq-server:rabbitmq-server
 victoria-metrics:victoria-metrics
 systemd-analyze:systemd
 "
@@ -38,7 +39,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need these programs on the PATH, and this is no Debian or Ubuntu to install them on:$commands" >&2
     echo "Install Prometheus (with promtool), node_exporter (as prometheus-node-exporter), process-exporter" >&2
     echo "(as prometheus-process-exporter), dbus, Chromium, Redis, PostgreSQL with contrib, PgBouncer, redis_exporter and" >&2
-    echo "postgres_exporter, Alertmanager (each as prometheus-...), victoria-metrics and systemd-analyze with your system's package manager." >&2
+    echo "postgres_exporter, Alertmanager (each as prometheus-...), RabbitMQ, victoria-metrics and systemd-analyze with your system's package manager." >&2
     exit 1
 fi
 as_root=""

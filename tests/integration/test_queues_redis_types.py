@@ -152,7 +152,7 @@ def test_a_hanging_server_is_unreachable_until_it_recovers(server: RedisServer, 
     ("settings", "told"),
     [
         ({"kind": "rabbit"}, "'redis_stream'"),
-        ({"kind": "celery", "url": "amqp://h"}, r"redis\+sentinel://"),
+        ({"kind": "celery", "url": "sqs://h"}, r"redis\+sentinel://"),
         ({"kind": "redis_list", "url": "redis://h", "queues": ["a", "a"]}, "different names"),
         ({"kind": "redis_list", "url": "redis://h", "queues": []}, "at least 1"),
     ],

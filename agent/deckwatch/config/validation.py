@@ -99,7 +99,9 @@ def _locate(source: Source, model: type[BaseModel], detail: Any, path: Path) -> 
         if is_undecided:
             choices.append((path, str(part)))
             kinds = [kind for kind in kinds if str(part) in tags_of(kind)] or kinds
-            is_undecided = False
+            # A member may itself be a union, whose members pydantic then names by the tags that they have there.
+            following = "" if is_last else location[index + 1]
+            is_undecided = len(kinds) > 1 and any(following == getattr(kind, "__name__", "") for kind in kinds)
             continue
         inner = items_of(kinds) if isinstance(part, int) else field_of(kinds, part) or values_of(kinds)
         stands_there = (*path, part) in source.lines or (*path, part) in source.from_file

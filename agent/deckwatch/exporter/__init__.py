@@ -2,6 +2,7 @@
 
 from deckwatch.config.client_tls import client_context, tls_failure
 from deckwatch.config.patterns import Pattern
+from deckwatch.config.urls import split_http_url
 from deckwatch.config.values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
 from deckwatch.metrics.declaration import (
     Counter,
@@ -81,5 +82,6 @@ __all__ = [
     "describe",
     "parse_duration",
     "parse_size",
+    "split_http_url",
     "tls_failure",
 ]

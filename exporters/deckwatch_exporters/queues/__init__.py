@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, RootModel
+from pydantic import Discriminator, Field, RootModel, Tag
 
-from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Target, Unreachable
+from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Secret, Target, Unreachable
+from deckwatch_exporters.clients.rabbitmq.address import SCHEMES, is_amqp
 
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
+from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings
 from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
+from .dramatiq_rabbitmq import DramatiqRabbitmqBroker, DramatiqRabbitmqSettings
 from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
 from .procrastinate import ProcrastinateSettings, procrastinate_broker
+from .rabbitmq import RabbitmqBroker, RabbitmqSettings
+from .rabbitmq_reader import RabbitmqQueuesSettings
 from .redis_list import RedisListBroker, RedisListSettings
 from .redis_stream import RedisStreamBroker, RedisStreamSettings
 from .rq import RqBroker, RqSettings
@@ -30,13 +35,33 @@ if TYPE_CHECKING:
     from .model import Broker
 
 
+def _is_rabbitmq(value: Any) -> bool:
+    """Whether the settings of a library that has several brokers name a RabbitMQ."""
+    if not isinstance(value, dict):
+        return isinstance(value, RabbitmqQueuesSettings)
+    url = value.get("url")
+    text = url.get_secret_value() if isinstance(url, Secret) else url
+    return "management_url" in value or (isinstance(text, str) and is_amqp(text))
+
+
+# A tag is the name of the class, which the messages about a wrong config rely on.
+_Celery = Annotated[
+    Annotated[CelerySettings, Tag("CelerySettings")] | Annotated[CeleryRabbitmqSettings, Tag("CeleryRabbitmqSettings")],
+    Discriminator(lambda value: "CeleryRabbitmqSettings" if _is_rabbitmq(value) else "CelerySettings"),
+]
+_Dramatiq = Annotated[
+    Annotated[DramatiqSettings, Tag("DramatiqSettings")]
+    | Annotated[DramatiqRabbitmqSettings, Tag("DramatiqRabbitmqSettings")],
+    Discriminator(lambda value: "DramatiqRabbitmqSettings" if _is_rabbitmq(value) else "DramatiqSettings"),
+]
 _Settings = (
     BullmqSettings
-    | CelerySettings
+    | _Celery
     | DjangoTasksSettings
-    | DramatiqSettings
+    | _Dramatiq
     | HueySettings
     | ProcrastinateSettings
+    | RabbitmqSettings
     | RedisListSettings
     | RedisStreamSettings
     | RqSettings
@@ -66,6 +91,12 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
             return SidekiqBroker(sidekiq)
         case CelerySettings() as celery:
             return CeleryBroker(celery)
+        case CeleryRabbitmqSettings() as celery_rabbitmq:
+            return CeleryRabbitmqBroker(celery_rabbitmq)
+        case DramatiqRabbitmqSettings() as dramatiq_rabbitmq:
+            return DramatiqRabbitmqBroker(dramatiq_rabbitmq)
+        case RabbitmqSettings() as rabbitmq:
+            return RabbitmqBroker(rabbitmq)
         case ProcrastinateSettings() as procrastinate:
             return procrastinate_broker(procrastinate)
         case RedisListSettings() as lists:
@@ -103,7 +134,7 @@ EXPORTER = Exporter(
     from_environment=FromEnvironment(
         "CELERY_BROKER_URL",
         settings={"kind": "celery"},
-        schemes=("redis://", "rediss://", "redis+socket://", "redis+sentinel://"),
+        schemes=("redis://", "rediss://", "redis+socket://", "redis+sentinel://", *(f"{it}://" for it in SCHEMES)),
     ),
     key_figures=(
         KeyFigure("Waiting", "queue_length"),

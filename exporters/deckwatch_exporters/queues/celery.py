@@ -77,11 +77,11 @@ class Bindings:
     routes: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)  # by exchange
 
     def add(self, exchange: str, members: Reply, separator: str) -> None:
-        if not isinstance(members, list) or _is_internal(exchange):
+        if not isinstance(members, list) or is_internal(exchange):
             return
         for member in members:
             parts = text_of(member).split(separator)
-            if len(parts) == 3 and parts[2] and not _is_internal(parts[2]):
+            if len(parts) == 3 and parts[2] and not is_internal(parts[2]):
                 self.queues.add(parts[2])
                 self.routes.setdefault(exchange, []).append((parts[0], parts[1], parts[2]))
 
@@ -97,7 +97,7 @@ class Bindings:
         return found.pop() if len(found) == 1 else None
 
 
-def _is_internal(name: str) -> bool:
+def is_internal(name: str) -> bool:
     """Whether it carries the remote control or the events of workers, not tasks."""
     return name.endswith(".pidbox") or name == "celeryev" or name.startswith("celeryev.")
 

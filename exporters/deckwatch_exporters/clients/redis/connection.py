@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable, client_context
+from deckwatch_exporters.clients.stream import Deadline, Endpoint, LinkClosed, LinkError
 
 from .address import host_and_port
-from .link import Deadline, Endpoint, Link, LinkClosed, LinkError
+from .link import Link
 from .resp import Reply, ReplyError, pack, text_of
 
 if TYPE_CHECKING:

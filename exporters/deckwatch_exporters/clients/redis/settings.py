@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, model_validator
 
 from deckwatch.exporter import Duration, Secret, Settings
 from deckwatch_exporters.clients.redis.address import Address, parse_address
+from deckwatch_exporters.clients.tls import TlsSettings
 
 
 def _checked_url(value: Any) -> Any:
@@ -15,21 +16,6 @@ def _checked_url(value: Any) -> Any:
     if isinstance(text, str):
         parse_address(text)
     return value
-
-
-class TlsSettings(Settings):
-    """TLS to a `rediss://` server: its certificate authority, and a client certificate if the server requires one."""
-
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    verify: bool = True
-
-    @model_validator(mode="after")
-    def _pair(self) -> TlsSettings:
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("both cert_file and key_file, or neither")
-        return self
 
 
 class ConnectionSettings(Settings):
