@@ -5,16 +5,28 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from server_versions import left_out
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
+
+    from rabbitmq_server import RabbitmqServer
 
 # A busy host must not fail tests, so the time of examples and of their generation is not limited.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitmqServer]:
+    """A RabbitMQ that the tests of a process share, because it starts slowly. Each test has its own virtual host."""
+    from rabbitmq_server import rabbitmq_server  # most runs need no RabbitMQ
+
+    with rabbitmq_server() as running:
+        yield running
 
 
 def pytest_sessionfinish() -> None:

@@ -238,8 +238,9 @@ def _parsed(item: Any, has_statistics: bool) -> BrokerQueue | None:
     if not isinstance(item, dict) or not isinstance(name := item.get("name"), str):
         return None
     policy, arguments = item.get("effective_policy_definition"), item.get("arguments")
-    options = dict(policy) if isinstance(policy, dict) else {}
-    options |= {key.removeprefix("x-"): value for key, value in (arguments or {}).items()}
+    options = dict(policy) if isinstance(policy, dict) else {}  # without any, the API has an empty list
+    if isinstance(arguments, dict):
+        options |= {key.removeprefix("x-"): value for key, value in arguments.items()}
     queue = BrokerQueue(
         name,
         ready=_number(item.get("messages_ready")),

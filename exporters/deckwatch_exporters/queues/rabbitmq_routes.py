@@ -40,21 +40,23 @@ class DeadLetters:
             self._exchanges.clear()
             self._due.done()
         targets: dict[str, set[str]] = {}
-        for name, queue in found.items():
+        for name in made:
             try:
-                targets[name] = self._targets(queue) & found.keys() - {name}
+                targets[name] = self._targets(found[name]) & found.keys() - {name}
             except (NotFound, Missing) as failure:
                 yield Malformed(f"the dead-letter exchange of queue {name}", str(failure))
         sources = Counter(target for each in targets.values() for target in each)
         for name, dead_letter_queues in targets.items():
             for target in dead_letter_queues:
-                letters = found[target]
-                if letters.consumers == 0 and _TTL in letters.options and targets.get(target) == {name}:
-                    _add(made, name, "delayed", letters.total)
+                count = found[target].total
+                if _holds_retries(found[target], name, targets):
+                    _add(made, name, "delayed", count)
+                elif _holds_retries(found[name], target, targets):
+                    continue  # what expires there is tried again
                 elif sources[target] == 1:
-                    _add(made, name, "dead", letters.total)
+                    _add(made, name, "dead", count)
                 elif (own := made.get(target)) is not None:
-                    own.dead = letters.total
+                    own.dead = count
 
     def _targets(self, queue: BrokerQueue) -> set[str]:
         """The queues to which the dead letters of a queue go, as far as that is known."""
@@ -87,6 +89,12 @@ class DeadLetters:
             known = [it for it in bindings if isinstance(it, dict)] if isinstance(bindings, list) else []
             self._exchanges[name] = (str(kind), known)
         return self._exchanges[name]
+
+
+def _holds_retries(queue: BrokerQueue, origin: str, targets: Mapping[str, set[str]]) -> bool:
+    """Whether the queue gets dead letters of `origin`, and they expire back to it."""
+    is_loop = targets.get(queue.name) == {origin} and queue.name in targets.get(origin, ())
+    return is_loop and queue.consumers == 0 and _TTL in queue.options
 
 
 def _add(made: Mapping[str, Queue], name: str, figure: str, count: float | None) -> None:
