@@ -194,7 +194,7 @@ def test_a_dead_letter_exchange_of_a_policy_is_followed_and_a_missing_one_is_rep
         with opened(EXPORTER, managed(rabbitmq, vhost)) as target:
             until(lambda: of_queue(target.collect(), "jobs").get("dead") == 1)
             collected = target.collect()
-            assert collected.malformed == ["the dead-letter exchange of queue other"]
+            assert collected.malformed == ["the dead letters of queue other"]
             assert of_queue(collected, "other")["length"] == 0
 
 

@@ -99,7 +99,7 @@ def _locate(source: Source, model: type[BaseModel], detail: Any, path: Path) -> 
         if is_undecided:
             choices.append((path, str(part)))
             kinds = [kind for kind in kinds if str(part) in tags_of(kind)] or kinds
-            # A member may itself be a union, whose members pydantic then names by the tags that they have there.
+            # A member may itself be a union. Pydantic names its members by their tags, which are their classes.
             following = "" if is_last else location[index + 1]
             is_undecided = len(kinds) > 1 and any(following == getattr(kind, "__name__", "") for kind in kinds)
             continue

@@ -55,7 +55,7 @@ class CeleryRabbitmqBroker:
         yield from problems
         made = {name: self._reader.figures(queue) for name, queue in found.items() if self._has_tasks(queue)}
         if self._dead_letters is not None:
-            yield from self._dead_letters.add_to(made, found)
+            yield from self._dead_letters.add_to(made, found, self._reader.deadline)
         for name, figures in made.items():
             yield figures
             if figures.length is not None:

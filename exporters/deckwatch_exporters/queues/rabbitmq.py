@@ -47,7 +47,7 @@ class RabbitmqBroker:
             if not queue.is_temporary or name in self._configured
         }
         if self._dead_letters is not None:
-            yield from self._dead_letters.add_to(made, found)
+            yield from self._dead_letters.add_to(made, found, self._reader.deadline)
         for name, figures in made.items():
             yield figures
             yield from self._plugin_names(found[name])

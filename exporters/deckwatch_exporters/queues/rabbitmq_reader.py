@@ -104,6 +104,7 @@ class RabbitmqReader:
         self._statistics_due = Refresh(60.0)
         self._has_statistics = False
         self._ages = WaitingAges()
+        self.deadline = Deadline(settings.timeout)  # of the requests of a run
 
     def read(self, further: Iterable[str] = ()) -> tuple[dict[str, BrokerQueue], list[Malformed]]:
         """The queues by name. `further` are queues to read over AMQP beside the configured ones."""
@@ -180,7 +181,7 @@ class RabbitmqReader:
 
     def _over_http(self, management: Management) -> tuple[dict[str, BrokerQueue], list[Malformed]]:
         settings = self._settings
-        deadline = Deadline(settings.timeout)
+        deadline = self.deadline = Deadline(settings.timeout)
         if self._statistics_due.is_due:
             try:
                 overview = management.get("overview", query="columns=disable_stats", deadline=deadline)

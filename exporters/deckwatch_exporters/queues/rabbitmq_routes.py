@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import Malformed, Missing, Refresh
+from deckwatch.exporter import Malformed, Refresh
 from deckwatch_exporters.clients.rabbitmq.management import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deckwatch_exporters.clients.rabbitmq.management import Management
+    from deckwatch_exporters.clients.stream import Deadline
 
     from .model import Queue
     from .rabbitmq_reader import BrokerQueue
@@ -21,30 +22,34 @@ _EXCHANGE, _KEY, _TTL = "dead-letter-exchange", "dead-letter-routing-key", "mess
 
 
 class DeadLetters:
-    """The dead letters of queues. Bindings are read every minute."""
+    """The dead letters of the queues of a virtual host. Exchanges and bindings are read every minute."""
 
     def __init__(self, management: Management, vhost: str) -> None:
         self._management = management
         self._vhost = vhost
-        self._exchanges: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+        self._types: dict[str, str] = {}  # by exchange
+        self._bindings: dict[str, list[dict[str, Any]]] = {}  # by exchange
         self._due = Refresh(60.0)
 
-    def add_to(self, made: Mapping[str, Queue], found: Mapping[str, BrokerQueue]) -> Iterator[Malformed]:
-        """Set `dead` and `delayed`.
+    def add_to(
+        self, made: Mapping[str, Queue], found: Mapping[str, BrokerQueue], deadline: Deadline
+    ) -> Iterator[Malformed]:
+        """Set `dead` and `delayed`. Raises ConnectionFailed and Missing.
 
         Messages in a dead-letter queue count for the queue that they come from. If several queues share it, they count
-        for the dead-letter queue itself. A dead-letter queue whose messages expire back into the queue that they come
-        from holds retries: they are delayed.
+        for the dead-letter queue itself. A dead-letter queue is a queue of retries if its messages expire back into the
+        queue that they come from: they are delayed.
         """
-        if self._due.is_due:
-            self._exchanges.clear()
+        if self._due.is_due and any(found[name].options.get(_EXCHANGE) for name in made):
+            self._read(deadline)
             self._due.done()
         targets: dict[str, set[str]] = {}
         for name in made:
-            try:
-                targets[name] = self._targets(found[name]) & found.keys() - {name}
-            except (NotFound, Missing) as failure:
-                yield Malformed(f"the dead-letter exchange of queue {name}", str(failure))
+            exchange = found[name].options.get(_EXCHANGE)
+            if exchange and exchange not in self._types:
+                text = f"there is no exchange {exchange!r}, so that RabbitMQ drops them. Create it"
+                yield Malformed(f"the dead letters of queue {name}", text)
+            targets[name] = self._targets(found[name]) & found.keys() - {name}
         sources = Counter(target for each in targets.values() for target in each)
         for name, dead_letter_queues in targets.items():
             for target in dead_letter_queues:
@@ -58,6 +63,22 @@ class DeadLetters:
                 elif (own := made.get(target)) is not None:
                     own.dead = count
 
+    def _read(self, deadline: Deadline) -> None:
+        columns = "columns=source,destination,destination_type,routing_key"
+        exchanges = self._list("exchanges", "columns=name,type", deadline)
+        bindings = self._list("bindings", columns, deadline)
+        self._types = {str(it.get("name")): str(it.get("type")) for it in exchanges}
+        self._bindings = {}
+        for binding in bindings:
+            self._bindings.setdefault(str(binding.get("source")), []).append(binding)
+
+    def _list(self, kind: str, query: str, deadline: Deadline) -> list[dict[str, Any]]:
+        try:
+            answer = self._management.get(kind, self._vhost, query=query, deadline=deadline)
+        except NotFound:
+            return []  # the virtual host was deleted in the meantime
+        return [it for it in answer if isinstance(it, dict)] if isinstance(answer, list) else []
+
     def _targets(self, queue: BrokerQueue) -> set[str]:
         """The queues to which the dead letters of a queue go, as far as that is known."""
         exchange, key = queue.options.get(_EXCHANGE), queue.options.get(_KEY)
@@ -65,7 +86,7 @@ class DeadLetters:
             return set()
         if not exchange:
             return {str(key)} if key else set()
-        kind, bindings = self._exchange(exchange)
+        kind, bindings = self._types.get(exchange, ""), self._bindings.get(exchange, [])
         if any(it.get("destination_type") != "queue" for it in bindings):
             return set()
         bound = {str(it.get("destination")) for it in bindings}
@@ -76,19 +97,6 @@ class DeadLetters:
         return {
             str(it.get("destination")) for it in bindings if _matches(kind, str(it.get("routing_key", "")), str(key))
         }
-
-    def _exchange(self, name: str) -> tuple[str, list[dict[str, Any]]]:
-        """The type of an exchange and its bindings. Raises NotFound."""
-        if name not in self._exchanges:
-            try:
-                exchange = self._management.get("exchanges", self._vhost, name, query="columns=type")
-                bindings = self._management.get("exchanges", self._vhost, name, "bindings", "source")
-            except NotFound:
-                raise NotFound(f"no exchange {name!r}: rejected and expired messages are lost") from None
-            kind = exchange.get("type") if isinstance(exchange, dict) else ""
-            known = [it for it in bindings if isinstance(it, dict)] if isinstance(bindings, list) else []
-            self._exchanges[name] = (str(kind), known)
-        return self._exchanges[name]
 
 
 def _holds_retries(queue: BrokerQueue, origin: str, targets: Mapping[str, set[str]]) -> bool:

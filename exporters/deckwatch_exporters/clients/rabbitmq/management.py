@@ -13,12 +13,14 @@ from urllib.parse import quote
 import orjson
 
 from deckwatch.exporter import Missing, client_context
-from deckwatch_exporters.clients.stream import Deadline, LinkClosed, LinkError, Stream
+from deckwatch_exporters.clients.stream import LinkClosed, LinkError, Stream
 
 from .amqp import ConnectionFailed, grant_vhost, wrong_login
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
+
+    from deckwatch_exporters.clients.stream import Deadline
 
     from .settings import ConnectionSettings
 
@@ -48,11 +50,10 @@ class Management:
     def __str__(self) -> str:
         return self._where
 
-    def get(self, *segments: str, query: str = "", deadline: Deadline | None = None) -> Any:
-        """The parsed JSON at a path, whose segments are encoded here."""
+    def get(self, *segments: str, query: str, deadline: Deadline) -> Any:
+        """The parsed JSON at a path; `segments` are not encoded yet."""
         path = "/".join(quote(segment, safe="") for segment in segments)
-        target = f"{self._prefix}/api/{path}{f'?{query}' if query else ''}"
-        deadline = deadline or Deadline(self._settings.timeout)
+        target = f"{self._prefix}/api/{path}?{query}"
         try:
             status, kind, body = self._request(target, deadline)
         except LinkError as failure:
