@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import pika
 
+from certificates import Authority
 from databases import Server
 from services import fetch, free_port, until
 
@@ -31,8 +32,13 @@ PASSWORD = "rabbit-secret"
 class RabbitmqServer(Server):
     """A separate node with the user `guest` (password `guest`), an administrator."""
 
+    tls_port: int = 0
     management_port: int = 0
     prometheus_port: int = 0
+
+    @property
+    def ca_file(self) -> str:
+        return str(self.folder / "ca.pem")
 
     @property
     def management_url(self) -> str:
@@ -107,11 +113,13 @@ class RabbitmqServer(Server):
 def rabbitmq_server() -> Iterator[RabbitmqServer]:
     """Run a node with its own name, data, cookie and port mapper. It takes about six seconds to start."""
     home = Path(tempfile.mkdtemp(prefix="deckwatch-rabbitmq-"))
-    port, management, prometheus, epmd, distribution = (free_port() for _ in range(5))
+    port, tls, management, prometheus, epmd, distribution = (free_port() for _ in range(6))
+    certificate, key = Authority(home).issue("server")
     (home / ".erlang.cookie").write_text(secrets.token_hex(10))
     (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
     (home / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{port}\n"
+        f"listeners.tcp.1 = 127.0.0.1:{port}\nlisteners.ssl.1 = 127.0.0.1:{tls}\n"
+        f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
         f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
         f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\n"
         "log.console = true\nlog.file = false\n"
@@ -150,6 +158,7 @@ def rabbitmq_server() -> Iterator[RabbitmqServer]:
         home,
         port,
         as_user="rabbitmq" if is_root else "",
+        tls_port=tls,
         management_port=management,
         prometheus_port=prometheus,
     )

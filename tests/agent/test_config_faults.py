@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from deckwatch.collection.registry import Registry
 from deckwatch.config import (
@@ -40,6 +40,22 @@ class SqlBroker(Settings):
     query: str
 
 
+class PlainKafka(Settings):
+    kind: Literal["kafka"]
+    topic: str
+
+
+class SecureKafka(Settings):
+    kind: Literal["kafka"]
+    topics: tuple[str, ...]
+
+
+Kafka = Annotated[
+    Annotated[PlainKafka, Tag("PlainKafka")] | Annotated[SecureKafka, Tag("SecureKafka")],
+    Discriminator(lambda value: "SecureKafka" if "topics" in value else "PlainKafka"),
+]
+
+
 class BrokerSettings(Settings):
     url: str
     auth: Annotated[Secret, Field(min_length=8)] | None = None
@@ -52,6 +68,7 @@ class BrokerSettings(Settings):
     tls: TlsSettings | None = None
     peers: dict[str, TlsSettings] = Field(default_factory=dict)
     by_kind: Annotated[RedisBroker | SqlBroker, Field(discriminator="kind")] | None = None
+    nested: Annotated[RedisBroker | Kafka, Field(discriminator="kind")] | None = None
     by_shape: RedisBroker | SqlBroker | None = None
     mixed: int | tuple[int, ...] | None = None
     words: tuple[str, ...] = ()
@@ -264,6 +281,12 @@ def test_a_nested_reference_in_a_default_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "faults"),
     [
+        ("nested: {kind: sql}", ["nested.kind: found 'sql'; expected one of 'redis', 'kafka'"]),
+        ("nested: {kind: kafka}", ["nested.topic: is missing; expected text"]),
+        (
+            "nested: {kind: kafka, topics: [a], topic: b}",
+            ["nested.topic: unknown key (did you mean 'topics'?); there are: kind, topics"],
+        ),
         ("by_kind: {kind: kafka}", ["by_kind.kind: found 'kafka'; expected one of 'redis', 'sql'"]),
         ("by_kind: {database: 1}", ["by_kind.kind: is missing; expected one of 'redis', 'sql'"]),
         (

@@ -127,4 +127,4 @@ def test_check_loads_neither_the_server_nor_a_client_that_no_target_needs(tmp_pa
     config = tmp_path / "deckwatch.yml"
     config.write_text("exporters: {}\n")
     loaded = loaded_by("check", "--config", str(config), "--state-dir", str(tmp_path))
-    assert not loaded & {"starlette", "uvicorn", "redis", "hiredis", "psycopg", "rich"}
+    assert not loaded & {"starlette", "uvicorn", "redis", "hiredis", "pamqp", "psycopg", "rich"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -139,10 +141,32 @@ def test_a_server_of_another_kind_is_named_as_such(rabbitmq: RabbitmqServer, tmp
     assert "does not speak TLS" in error_of(over_amqp(rabbitmq.url("/").replace("amqp://", "amqps://")))
 
 
+def test_tls_verifies_the_server_and_names_the_setting_to_check(rabbitmq: RabbitmqServer) -> None:
+    vhost = rabbitmq.new_vhost()
+    url = f"amqps://guest:guest@127.0.0.1:{rabbitmq.tls_port}/{vhost}"
+    assert "Check tls.ca_file" in error_of(over_amqp(url))
+    with opened(EXPORTER, over_amqp(url, tls={"ca_file": rabbitmq.ca_file})) as target:
+        assert figures(target, "jobs")["length"] == 0
+
+
 def test_nobody_listening_is_unreachable() -> None:
     assert "Connection refused" in error_of(over_amqp(f"amqp://127.0.0.1:{free_port()}"))
     nobody = {"kind": "rabbitmq", "management_url": f"http://127.0.0.1:{free_port()}"}
     assert "Connection refused" in error_of(nobody)
+
+
+def test_a_missing_client_library_is_reported_with_the_install_command() -> None:
+    code = (
+        "import sys; sys.modules['pamqp'] = None\n"
+        "from deckwatch.testing import opened\n"
+        "from deckwatch_exporters.queues import EXPORTER\n"
+        "assert 'h11' not in sys.modules\n"
+        "with opened(EXPORTER, {'kind': 'celery', 'url': sys.argv[1]}) as target: print(target.collect().errors)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"amqp://127.0.0.1:{listener.getsockname()[1]}"
+        done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=120)
+    assert "pip install 'deckwatch[rabbitmq]'" in done.stdout, done.stderr
 
 
 @contextmanager
