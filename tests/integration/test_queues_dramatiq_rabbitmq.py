@@ -54,6 +54,9 @@ def test_waiting_delayed_dead_and_running_messages_are_counted(rabbitmq: Rabbitm
         assert (waiting["length"], waiting["delayed"], waiting["dead"]) == (7, 3, 0)
         eventually(managed, "mail", lambda it: (it.get("length"), it.get("delayed"), it.get("dead")) == (7, 3, 0))
         assert queues_in(managed) == {"mail"}
+        named = {**managed_settings, "queues": ["mail"], "discover": False}
+        with opened(EXPORTER, named) as target:
+            assert figures(target, "mail")["delayed"] == 3
 
         with worker(tmp_path, ["dramatiq", "mail", "-p", "1", "-t", "1"]) as running:
             busy = eventually(managed, "mail", lambda it: it["length"] + it["in_flight"] == 7 and it["in_flight"] > 0)

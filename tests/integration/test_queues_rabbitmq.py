@@ -233,7 +233,20 @@ def test_temporary_queues_are_left_out_unless_the_config_names_them(rabbitmq: Ra
             until(lambda: "jobs" in queues_in(target))
             assert queues_in(target) == {"jobs"}
         with opened(EXPORTER, managed(rabbitmq, vhost, queues=["replies"], discover=False)) as target:
+            assert queues_in(target) <= {"replies"}
             until(lambda: queues_in(target) == {"replies"})
+
+
+def test_without_discovery_the_dead_letters_of_the_named_queues_are_still_counted(rabbitmq: RabbitmqServer) -> None:
+    vhost = rabbitmq.new_vhost()
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs.dead"}
+    with rabbitmq.channel(vhost) as channel:
+        channel.queue_declare("jobs", durable=True, arguments=arguments)
+        channel.queue_declare("jobs.dead", durable=True)
+        channel.basic_publish("", "jobs.dead", b"{}")
+        with opened(EXPORTER, managed(rabbitmq, vhost, queues=["jobs"], discover=False)) as target:
+            eventually(target, "jobs", lambda it: it.get("dead") == 1)
+            assert queues_in(target) == {"jobs"}
 
 
 def test_all_metrics_of_a_running_agent_are_declared(rabbitmq: RabbitmqServer, tmp_path: Path) -> None:

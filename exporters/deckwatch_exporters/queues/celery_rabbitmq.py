@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from deckwatch.exporter import Gauge, Missing, Refresh
+from deckwatch.exporter import Gauge, Refresh
 
 from .celery import LENGTH, is_internal
 from .rabbitmq_reader import RabbitmqQueuesSettings, RabbitmqReader
@@ -66,14 +66,7 @@ class CeleryRabbitmqBroker:
             yield DELAYED(delayed)
 
     def check(self) -> Iterator[Finding]:
-        try:
-            found, _ = self._reader.read()
-        except Missing:
-            return  # the collector says so
-        kept = [it for it in found.values() if self._has_tasks(it)]
-        yield from self._reader.check(
-            "celery", [it.name for it in kept if it.exists], [it.name for it in kept if not it.exists]
-        )
+        yield from self._reader.check("celery", lambda found: filter(self._has_tasks, found.values()))
 
     def close(self) -> None:
         self._reader.close()
@@ -82,7 +75,7 @@ class CeleryRabbitmqBroker:
         """Whether it carries tasks: not remote control, events, results or delayed delivery."""
         if queue.name in self._configured:
             return True
-        return not (queue.is_temporary or is_internal(queue.name) or _LEVEL.fullmatch(queue.name))
+        return self._reader.selects(queue) and not (is_internal(queue.name) or _LEVEL.fullmatch(queue.name))
 
     def _delay_queues(self) -> tuple[str, ...]:
         """The queues of native delayed delivery, which workers with quorum queues create."""

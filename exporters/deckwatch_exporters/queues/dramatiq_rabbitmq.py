@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from deckwatch.exporter import Missing
-
 from .rabbitmq_reader import BrokerQueue, RabbitmqQueuesSettings, RabbitmqReader
 
 if TYPE_CHECKING:
@@ -47,13 +45,9 @@ class DramatiqRabbitmqBroker:
             yield figures
 
     def check(self) -> Iterator[Finding]:
-        try:
-            found, _ = self._reader.read()
-        except Missing:
-            return  # the collector says so
-        names = self._names(found)
-        there = [name for name in names if name in found and found[name].exists]
-        yield from self._reader.check("dramatiq", there, set(names) - set(there))
+        yield from self._reader.check(
+            "dramatiq", lambda found: [found[name] for name in self._names(found) if name in found]
+        )
 
     def close(self) -> None:
         self._reader.close()
@@ -62,7 +56,9 @@ class DramatiqRabbitmqBroker:
         mine = {
             name
             for name, queue in found.items()
-            if queue.options.get("dead-letter-routing-key") == name + _DEAD and not name.endswith(_DELAYED)
+            if self._reader.selects(queue)
+            and queue.options.get("dead-letter-routing-key") == name + _DEAD
+            and not name.endswith(_DELAYED)
         }
         return sorted({*self._configured, *mine})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from deckwatch.exporter import Gauge, Missing
+from deckwatch.exporter import Gauge
 
 from .rabbitmq_reader import RabbitmqQueuesSettings, RabbitmqReader
 from .rabbitmq_routes import DeadLetters
@@ -32,7 +32,6 @@ class RabbitmqSettings(RabbitmqQueuesSettings):
 
 class RabbitmqBroker:
     def __init__(self, settings: RabbitmqSettings) -> None:
-        self._configured = settings.names
         self._reader = RabbitmqReader(settings)
         management = self._reader.management
         self._dead_letters = DeadLetters(management, self._reader.vhost) if management is not None else None
@@ -40,12 +39,7 @@ class RabbitmqBroker:
     def read(self) -> Iterator[Reported]:
         found, problems = self._reader.read()
         yield from problems
-        # A temporary queue has another name in each connection.
-        made = {
-            name: self._reader.figures(queue)
-            for name, queue in found.items()
-            if not queue.is_temporary or name in self._configured
-        }
+        made = {name: self._reader.figures(queue) for name, queue in found.items() if self._reader.selects(queue)}
         if self._dead_letters is not None:
             yield from self._dead_letters.add_to(made, found, self._reader.deadline)
         for name, figures in made.items():
@@ -53,14 +47,7 @@ class RabbitmqBroker:
             yield from self._plugin_names(found[name])
 
     def check(self) -> Iterator[Finding]:
-        try:
-            found, _ = self._reader.read()
-        except Missing:
-            return  # the collector says so
-        kept = [it for it in found.values() if not it.is_temporary or it.name in self._configured]
-        yield from self._reader.check(
-            "rabbitmq", [it.name for it in kept if it.exists], [it.name for it in kept if not it.exists]
-        )
+        yield from self._reader.check("rabbitmq", lambda found: filter(self._reader.selects, found.values()))
 
     def close(self) -> None:
         self._reader.close()

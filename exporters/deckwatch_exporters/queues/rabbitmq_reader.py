@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 
 from pydantic import Field, field_validator, model_validator
 
-from deckwatch.exporter import Finding, Malformed, Refresh
+from deckwatch.exporter import Finding, Malformed, Missing, Refresh
 from deckwatch_exporters.clients.rabbitmq.amqp import AmqpConnection, ConnectionFailed, Counted
 from deckwatch_exporters.clients.rabbitmq.management import CHECK, Management, NotFound
 from deckwatch_exporters.clients.rabbitmq.settings import ConnectionSettings
@@ -20,10 +21,9 @@ from .model import NOTHING_WAITS, Age, Queue
 from .waiting import Counts, WaitingAges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _PAGE = 500  # the API's limit
-_PAGES = 40  # beyond them, the series would exceed the target's budget
 _COLUMNS = ",".join(
     (
         "name,exclusive,auto_delete,arguments,effective_policy_definition,consumers,head_message_timestamp",
@@ -115,6 +115,10 @@ class RabbitmqReader:
         self._ages.keep(found)
         return found, problems
 
+    def selects(self, queue: BrokerQueue) -> bool:
+        """Whether the config wants the queue: all of them, or those named. A temporary one is different each time."""
+        return queue.name in self._settings.names or (self._settings.discover and not queue.is_temporary)
+
     def count(self, names: Iterable[str]) -> tuple[dict[str, BrokerQueue], list[Malformed]]:
         """Queues over AMQP."""
         assert self._amqp is not None
@@ -142,15 +146,20 @@ class RabbitmqReader:
         made.oldest = self._oldest(queue)
         return made
 
-    def check(self, kind: str, names: Iterable[str], missing: Iterable[str]) -> Iterator[Finding]:
-        """The finding that lists the queues of a target."""
+    def check(
+        self, kind: str, reported: Callable[[Mapping[str, BrokerQueue]], Iterable[BrokerQueue]]
+    ) -> Iterator[Finding]:
+        """The finding that lists the queues of a target, of which `reported` selects those that it exports."""
+        try:
+            queues = sorted(reported(self.read()[0]), key=lambda queue: queue.name)
+        except Missing:
+            return  # the collector says so
         where = f"virtual host {self.vhost!r}"
-        there, absent = sorted(names), sorted(missing)
-        if not there and not absent:
+        if not queues:
             yield Finding("missing", f"no {kind} queues in {where}", "check the virtual host, or list them in `queues`")
             return
-        text = f"{kind} queues in {where}: {_listed(there) or 'none'}"
-        if absent:
+        text = f"{kind} queues in {where}: {_listed([it.name for it in queues if it.exists]) or 'none'}"
+        if absent := [it.name for it in queues if not it.exists]:
             text += f"; not there yet, reported as empty: {_listed(absent)}"
         if self.management is None:
             text += "; set management_url for messages in flight, counters and dead letters"
@@ -196,7 +205,7 @@ class RabbitmqReader:
             queue = _parsed(item, self._has_statistics)
             if queue is None:
                 problems.append(Malformed("GET /api/queues", str(item)))
-            elif settings.discover or queue.name in settings.names:
+            else:
                 found[queue.name] = queue
         for name in settings.names:
             if name not in found:
@@ -204,7 +213,7 @@ class RabbitmqReader:
         return found, problems
 
     def _items(self, management: Management, deadline: Deadline) -> Iterator[Any]:
-        for page in range(1, _PAGES + 1):
+        for page in itertools.count(1):
             query = urlencode({"page": page, "page_size": _PAGE, "columns": _COLUMNS}, safe=",")
             try:
                 answer = management.get("queues", self.vhost, query=query, deadline=deadline)
