@@ -15,7 +15,6 @@ SCHEMES = {
     "amqp": (False, 5672),
     "amqps": (True, 5671),
     "pyamqp": (False, 5672),
-    "pyamqps": (True, 5671),
 }
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:,;]*))(?::([0-9]{1,5}))?")
 

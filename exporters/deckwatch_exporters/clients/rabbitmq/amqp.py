@@ -63,12 +63,13 @@ class AmqpConnection:
         self._settings = settings
         self._address = address
         self._session: _Session | None = None
+        self._refused: set[str] = set()  # queues that the server did not count last time
 
     def count(self, queues: Sequence[str]) -> dict[str, Counted | Refused | None]:
         """Count each queue; None for a queue that does not exist. Raises ConnectionFailed, Missing."""
         deadline = Deadline(self._settings.timeout)
         try:
-            return self._count(queues, deadline)
+            found = self._count(queues, deadline)
         except LinkError as failure:
             raise self._failed(str(failure)) from None
         except TimeoutError:
@@ -78,6 +79,9 @@ class AmqpConnection:
             raise self._explained(closed) from None
         except ImportError:
             raise self._failed("pamqp is not installed: pip install 'deckwatch[rabbitmq]'") from None
+        self._refused -= found.keys()
+        self._refused |= {queue for queue, counted in found.items() if not isinstance(counted, Counted)}
+        return found
 
     def close(self) -> None:
         session, self._session = self._session, None
@@ -85,14 +89,17 @@ class AmqpConnection:
             session.end(Deadline(_CLOSING))
 
     def _count(self, queues: Sequence[str], deadline: Deadline) -> dict[str, Counted | Refused | None]:
+        # A refusal closes the channel, and the server drops what follows. So these come last, one by one.
+        doubtful = [queue for queue in queues if queue in self._refused]
+        certain = [queue for queue in queues if queue not in self._refused]
         if self._session is not None:
             try:
-                return self._session.count(queues, deadline)
+                return self._session.count(certain, doubtful, deadline)
             except (LinkClosed, _ServerClosed):
                 # The server may have closed it long ago and be up now.
                 self._drop()
         self._session = self._open(deadline)
-        return self._session.count(queues, deadline)
+        return self._session.count(certain, doubtful, deadline)
 
     def _open(self, deadline: Deadline) -> _Session:
         tls, address = self._settings.tls, self._address
@@ -170,10 +177,14 @@ class _Session:
         self._send(0, tuned, connection.Open(vhost), deadline=deadline)
         self._expect("Connection.OpenOk", deadline)
 
-    def count(self, queues: Sequence[str], deadline: Deadline) -> dict[str, Counted | Refused | None]:
+    def count(
+        self, certain: Sequence[str], doubtful: Sequence[str], deadline: Deadline
+    ) -> dict[str, Counted | Refused | None]:
         found: dict[str, Counted | Refused | None] = {}
-        while len(found) < len(queues):
-            self._declare(queues[len(found) : len(found) + _AT_ONCE], found, deadline)
+        while len(found) < len(certain):
+            self._declare(certain[len(found) : len(found) + _AT_ONCE], found, deadline)
+        for queue in doubtful:
+            self._declare([queue], found, deadline)
         return found
 
     def _declare(self, queues: Sequence[str], found: dict[str, Counted | Refused | None], deadline: Deadline) -> None:
