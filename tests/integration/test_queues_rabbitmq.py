@@ -98,8 +98,8 @@ def test_over_amqp_only_the_configured_queues_are_read_and_one_that_does_not_exi
             channel.queue_declare(queue)
             channel.basic_publish("", queue, b"{}")
         with opened(EXPORTER, over_amqp(rabbitmq, vhost, "c", "missing", "b", "a", "none")) as target:
-            until(lambda: figures(target, "c")["length"] == 1)
-            assert figures(target, "a")["length"] == 1
+            for queue in ("a", "c"):
+                eventually(target, queue, lambda it: it["length"] == 1)
             missing = figures(target, "missing")
             assert (missing["length"], missing["consumers"], missing["oldest_message_age_seconds"]) == (0, 0, 0)
             assert "in_flight" not in missing
@@ -124,7 +124,7 @@ def test_a_queue_of_another_connection_alone_affects_only_itself(rabbitmq: Rabbi
             assert of_queue(collected, "a")["length"] == of_queue(collected, "z")["length"] == 0
 
 
-def test_two_thousand_queues_are_read_over_both_protocols(rabbitmq: RabbitmqServer) -> None:
+def test_more_than_a_thousand_queues_are_read_over_both_protocols(rabbitmq: RabbitmqServer) -> None:
     vhost = rabbitmq.new_vhost()
     names = [f"q{n}" for n in range(1200)]
     with rabbitmq.channel(vhost) as channel:
@@ -196,6 +196,13 @@ def test_a_dead_letter_exchange_of_a_policy_is_followed_and_a_missing_one_is_rep
             collected = target.collect()
             assert collected.malformed == ["the dead letters of queue other"]
             assert of_queue(collected, "other")["length"] == 0
+
+            channel.exchange_declare("new", "direct", durable=True)
+            channel.queue_bind("jobs.dead", "new", "late")
+            arguments = {"x-dead-letter-exchange": "new", "x-dead-letter-routing-key": "late"}
+            channel.queue_declare("late", durable=True, arguments=arguments)
+            until(lambda: "length" in of_queue(target.collect(), "late"))
+            assert target.collect().malformed == ["the dead letters of queue other"], "a new exchange is known at once"
 
 
 def test_the_age_is_exact_with_a_timestamp_and_a_lower_bound_without(rabbitmq: RabbitmqServer) -> None:

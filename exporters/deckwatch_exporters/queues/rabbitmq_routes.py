@@ -29,6 +29,7 @@ class DeadLetters:
         self._vhost = vhost
         self._types: dict[str, str] = {}  # by exchange
         self._bindings: dict[str, list[dict[str, Any]]] = {}  # by exchange
+        self._missing: set[str] = set()  # exchanges that queues name and that do not exist
         self._due = Refresh(60.0)
 
     def add_to(
@@ -40,13 +41,15 @@ class DeadLetters:
         for the dead-letter queue itself. A dead-letter queue is a queue of retries if its messages expire back into the
         queue that they come from: they are delayed.
         """
-        if self._due.is_due and any(found[name].options.get(_EXCHANGE) for name in made):
+        exchanges = {name: str(found[name].options.get(_EXCHANGE, "")) for name in made}
+        wanted = set(exchanges.values()) - {""}  # the default exchange needs no bindings
+        if wanted and (self._due.is_due or wanted - self._types.keys() - self._missing):
             self._read(deadline)
+            self._missing = wanted - self._types.keys()
             self._due.done()
         targets: dict[str, set[str]] = {}
-        for name in made:
-            exchange = found[name].options.get(_EXCHANGE)
-            if exchange and exchange not in self._types:
+        for name, exchange in exchanges.items():
+            if exchange in self._missing:
                 text = f"there is no exchange {exchange!r}, so that RabbitMQ drops them. Create it"
                 yield Malformed(f"the dead letters of queue {name}", text)
             targets[name] = self._targets(found[name]) & found.keys() - {name}
