@@ -35,6 +35,7 @@ class RabbitmqServer(Server):
     tls_port: int = 0
     management_port: int = 0
     prometheus_port: int = 0
+    epmd_port: int = 0
 
     @property
     def ca_file(self) -> str:
@@ -108,10 +109,36 @@ class RabbitmqServer(Server):
             self.process.wait()
             self.process = None
 
+    def remove(self) -> None:
+        """End it and its port mapper, and remove its folder."""
+        self.kill()
+        # The node starts its port mapper as a daemon, which ends only after the node has left it.
+        until(lambda: _ended(self.epmd_port), what="epmd ending")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 @contextlib.contextmanager
 def rabbitmq_server() -> Iterator[RabbitmqServer]:
     """Run a node with its own name, data, cookie and port mapper. It takes about six seconds to start."""
+    # A node listens seconds after its ports were chosen: another program may have taken one of them.
+    for is_last in (False, False, True):
+        server = _node()
+        try:
+            server.start()
+        except AssertionError:
+            server.remove()
+            if is_last:
+                raise
+        else:
+            break
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def _node() -> RabbitmqServer:
+    """Return a node that is not started yet."""
     home = Path(tempfile.mkdtemp(prefix="deckwatch-rabbitmq-"))
     port, tls, management, prometheus, epmd, distribution = (free_port() for _ in range(6))
     certificate, key = Authority(home).issue("server")
@@ -153,7 +180,7 @@ def rabbitmq_server() -> Iterator[RabbitmqServer]:
     }
     assert Path(_PROGRAM).exists(), "RabbitMQ is not installed; tests/install-services.sh installs it"
     command = ["env", *(f"{name}={value}" for name, value in environ.items()), _PROGRAM]
-    server = RabbitmqServer(
+    return RabbitmqServer(
         command,
         home,
         port,
@@ -161,15 +188,8 @@ def rabbitmq_server() -> Iterator[RabbitmqServer]:
         tls_port=tls,
         management_port=management,
         prometheus_port=prometheus,
+        epmd_port=epmd,
     )
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        # The node starts its port mapper as a daemon. It ends only after the node has left it.
-        until(lambda: _ended(epmd), what="epmd ending")
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _ended(port: int) -> bool:
