@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+
+from deckwatch.convert import postgres_exporter, query_exporter, sql_exporter
+from deckwatch.convert.conversion import NotConvertible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 QUERY_EXPORTER = """\
@@ -119,7 +125,10 @@ def exposed(folder: Path) -> set[str]:
 
 def test_the_converted_config_of_query_exporter_exposes_its_metrics(folder: Path) -> None:
     notes = converted(folder, "query-exporter", QUERY_EXPORTER)
-    assert notes.splitlines() == ["old.yml:8: not converted: seconds: type summary"]
+    assert notes.splitlines() == [
+        "old.yml:8: not converted: seconds: type summary",
+        "old.yml:16: query money: its schedule is in UTC. Set timezone for another.",
+    ]
     assert exposed(folder) == {
         'orders{target="shop",database="shop",region="eu",status="open"} 1.0',
         'orders{target="shop",database="shop",region="eu",status="paid"} 2.0',
@@ -178,6 +187,30 @@ def test_a_file_of_another_kind_is_refused_in_one_line(folder: Path, format: str
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(error)
     assert done.stderr.count("\n") == 1
+
+
+ODD = (None, 1, -0.5, True, "", "x: ${", [], [1], [[]], {}, {"a": 1}, [{"a": None}])
+
+
+def odd_variants(value: Any) -> Iterator[Any]:
+    """The document with one node replaced by something else, for each node and each odd value."""
+    yield from ODD
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from ({**value, key: odd} for odd in odd_variants(child))
+    if isinstance(value, list):
+        for position, child in enumerate(value):
+            yield from ([*value[:position], odd, *value[position + 1 :]] for odd in odd_variants(child))
+
+
+@pytest.mark.parametrize(
+    ("module", "content"),
+    [(query_exporter, QUERY_EXPORTER), (sql_exporter, SQL_EXPORTER), (postgres_exporter, POSTGRES_EXPORTER)],
+)
+def test_an_odd_value_anywhere_is_converted_or_refused_but_never_a_traceback(module: Any, content: str) -> None:
+    for document in odd_variants(yaml.safe_load(content)):
+        with contextlib.suppress(NotConvertible):
+            module.convert(yaml.safe_dump(document))
 
 
 def test_a_missing_file_is_refused(folder: Path) -> None:

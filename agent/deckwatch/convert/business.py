@@ -120,6 +120,18 @@ def escaped(value: str) -> str:
     return re.sub(r"\$(?=[${])", "$$", value)
 
 
+def every(found: Conversion, line: int, interval: str) -> dict[str, str]:
+    """The `schedule` of an interval such as 30 or 1m30s; none, with a note, if there is no such schedule."""
+    if interval in ("", "0", "0s"):
+        return {}
+    if interval.isascii() and interval.isdigit():
+        return {"schedule": f"{interval}s"}
+    if re.fullmatch(r"([0-9]+(\.[0-9]+)?[hmsd])+", interval, re.ASCII) and re.match(r"[0-9.hmd]*[1-9]", interval):
+        return {"schedule": interval}
+    found.lost(line, f"the interval {interval}. The query runs every 60 seconds.")
+    return {}
+
+
 def can_quote(keys: Mapping[str, str]) -> bool:
     """Whether the database of a target takes names in double quotes."""
     return "sqlalchemy" not in keys

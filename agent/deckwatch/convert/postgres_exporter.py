@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .business import column, literal, metric, plain, selected
+from .business import column, every, literal, metric, plain, selected
 from .conversion import Conversion, LinedMap, NotConvertible, read_yaml
 
 
@@ -57,17 +57,17 @@ def _query(found: Conversion, seen: set[str], namespace: str, entry: LinedMap) -
         chosen[name] = f"figures.{column(name)}"
         if usage == "MAPPEDMETRIC":
             mapping = options.map("metric_mapping")
-            cases = " ".join(f"WHEN {literal(key)} THEN {float(value):g}" for key, value in mapping.items())
+            if not mapping or any(type(value) not in (int, float) for value in mapping.values()):
+                raise NotConvertible(f"the column {name} has no metric_mapping to numbers", line)
+            cases = " ".join(f"WHEN {literal(key)} THEN {value!r}" for key, value in mapping.items())
             chosen[name] = f"CASE CAST(figures.{column(name)} AS text) {cases} END"
     if not metrics:
         found.lost(entry.line, f"{namespace}: none of its columns is a metric")
         return None
     is_whole = len(chosen) == len(columns) and "MAPPEDMETRIC" not in usages.values()
     query = entry.text("query")
-    made_query: dict[str, Any] = {"query": plain(query) if is_whole else selected(query, chosen)}
-    if entry.text("cache_seconds") not in ("", "0"):
-        made_query["schedule"] = f"{entry.text('cache_seconds')}s"
-    return {**made_query, "metrics": metrics}
+    scheduled = every(found, entry.line_of("cache_seconds"), entry.text("cache_seconds"))
+    return {"query": plain(query) if is_whole else selected(query, chosen), **scheduled, "metrics": metrics}
 
 
 def _usage(options: object, name: str, line: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .business import can_quote, column, literal, metric, selected, source
+from .business import can_quote, column, every, literal, metric, selected, source
 from .conversion import Conversion, LinedMap, NotConvertible, read_yaml
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _query(
     scheduled = {}
     if settings.text("schedule"):
         scheduled["cron"] = settings.text("schedule")
-    elif settings.text("interval"):
-        interval = settings.text("interval")
-        scheduled["schedule"] = f"{interval}s" if interval.isdecimal() else interval
+        found.changed(settings.line_of("schedule"), f"query {name}: its schedule is in UTC. Set timezone for another.")
+    else:
+        scheduled = every(found, settings.line_of("interval"), settings.text("interval"))
     return {"query": selected(settings.text("sql"), columns, quote), **scheduled, "metrics": made}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .business import can_quote, column, literal, metric, plain, selected, source
+from .business import can_quote, column, every, literal, metric, plain, selected, source
 from .conversion import Conversion, LinedMap, NotConvertible, read_yaml
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def _queries(
 ) -> Iterator[dict[str, Any]]:
     """The queries of a collector; metrics that take the rows of one query as they are share it."""
     references = {it.text("query_name"): it.text("query") for it in collector.maps("queries")}
-    every = collector.text("min_interval") or interval
-    scheduled = {} if every in ("", "0", "0s") else {"schedule": every}
+    scheduled = every(found, collector.line_of("min_interval"), collector.text("min_interval") or interval)
     shared: dict[str, list[dict[str, Any]]] = {}
     for settings in collector.maps("metrics"):
         name = settings.text("metric_name")
@@ -102,6 +101,9 @@ def _queries(
             continue
         if is_plain:
             shared.setdefault(plain(query), []).append(made)
+            continue
+        if not values and type(settings.get("static_value")) not in (int, float):
+            found.lost(line, f"{name}: it has no values")
             continue
         if "value" in labels:
             found.lost(line, f"{name}: a label called value. Rename it.")
