@@ -1,6 +1,7 @@
 """The command line: `deckwatch COMMAND`, with one module for each command.
 
-Exit codes: 0 success, 1 a failure while running, 2 wrong input (command line, config or target), 130 interrupted.
+Exit codes: 0 success, 1 a failure while running, 2 wrong input (command line, config or target), 3 something
+that was found (`convert`: parts that were not converted), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "dashboards": "list, export or push the Grafana dashboards",
     "alerts": "list, export or check the Prometheus alert rules",
     "gate": "exit 1 if an alert would have fired within the last minutes",
+    "convert": "convert the config of another tool",
     "config": "inspect the config file format",
     "version": "print the version",
 }

@@ -65,6 +65,7 @@ def expose_once(
             board.post(snapshot, 3600)
             if snapshot.error:
                 errors.append(f"{named.name}: {snapshot.error}")
+            errors += [f"{named.name}: {it.what}: {it.text}" for it in snapshot.malformed]
         opened.close()
     if not board.slots():
         where = f" of target {target!r}" if target else ""
