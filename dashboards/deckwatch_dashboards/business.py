@@ -9,6 +9,15 @@ from .query import BY_TARGET, TARGET
 _QUERY = f"{BY_TARGET}, query"
 _SECONDS_SINCE = "time() - deckwatch_business_query_last_success_timestamp_seconds{@target}"
 
+_GAUGES = '{__name__=~"$metric", __name__!~".*_total", @target}'
+_COUNTERS = '{__name__=~"$metric", __name__=~".*_total", @target}'
+
+
+def _named(selector: str) -> str:
+    """The series with their metric's name as a label: functions drop the name, and the rest may be equal."""
+    return f'label_join({selector}, "figure", "", "__name__")'
+
+
 DASHBOARD = Dashboard(
     name="business",
     title="Business",
@@ -43,16 +52,16 @@ DASHBOARD = Dashboard(
         row("Figures"),
         graph(
             "Gauges",
-            "Values of the chosen figures, except counters and histograms. If a line ends, its query fails.",
+            "Values of the chosen figures, except counters. If a line ends, its query fails.",
             COUNT,
-            {f"{{{{__name__}}}} {TARGET}": '{__name__=~"$metric", __name__!~".*_total", @target}'},
+            {f"{TARGET} {{{{figure}}}}": _named(_GAUGES)},
             width=12,
         ),
         graph(
             "Counters",
-            "Rate of the chosen counters, per second. If it falls to 0 in working hours, look for a fault upstream.",
+            "Increase of the chosen counters per minute. If it falls to 0 in working hours, look for a fault upstream.",
             COUNT,
-            {f"{TARGET}": 'rate({__name__=~"$metric", __name__=~".*_total", @target}[@rate])'},
+            {f"{TARGET} {{{{figure}}}}": f"clamp_min({_named(_COUNTERS)} - {_named(_COUNTERS + ' offset 5m')}, 0) / 5"},
             width=12,
         ),
         row("Queries"),

@@ -174,6 +174,7 @@ def _config(
                             "query": "SELECT max(id) AS value FROM orders",
                         },
                         {"name": "shop_open_orders", "query": "SELECT count(*) AS value FROM orders"},
+                        {"name": "shop_open_carts", "query": "SELECT 7 AS value"},
                     ],
                 }
             ],

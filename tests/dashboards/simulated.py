@@ -95,7 +95,9 @@ def write_blocks(folder: Path) -> None:
 #: Metrics of a config, which dashboards select by the variable `metric`.
 _BUSINESS = {
     "shop_orders_total": Entry("shop_orders_total", "counter", (), "", "Orders.", "business"),
+    "shop_refunds_total": Entry("shop_refunds_total", "counter", (), "", "Refunds.", "business"),
     "shop_open_orders": Entry("shop_open_orders", "gauge", (), "", "Open orders.", "business"),
+    "shop_open_carts": Entry("shop_open_carts", "gauge", (), "", "Open carts.", "business"),
 }
 
 
