@@ -6,7 +6,7 @@ variables, links and annotations, `query` the queries.
 
 from __future__ import annotations
 
-from . import agent, host, logs, overview, pgbouncer, postgres, processes, queues, redis, slow_queries
+from . import agent, business, host, logs, overview, pgbouncer, postgres, processes, queues, redis, slow_queries
 from .dashboard import Dashboard
 
 DASHBOARDS: tuple[Dashboard, ...] = (
@@ -18,6 +18,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     pgbouncer.DASHBOARD,
     slow_queries.DASHBOARD,
     queues.DASHBOARD,
+    business.DASHBOARD,
     logs.DASHBOARD,
     agent.DASHBOARD,
 )

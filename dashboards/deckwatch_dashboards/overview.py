@@ -34,7 +34,13 @@ _FULLEST = (
 _HITS = f"sum by ({BY_TARGET}) (rate(redis_keyspace_hits_total{{@target}}[@rate]))"
 _MISSES = f"sum by ({BY_TARGET}) (rate(redis_keyspace_misses_total{{@target}}[@rate]))"
 #: Whether a target is up, by its type.
-_UP = {"redis": "redis_up", "postgres": "pg_up", "pgbouncer": "pgbouncer_up", "queues": "queue_up"}
+_UP = {
+    "redis": "redis_up",
+    "postgres": "pg_up",
+    "pgbouncer": "pgbouncer_up",
+    "queues": "queue_up",
+    "business": "deckwatch_business_up",
+}
 _FAILING = "deckwatch_collector_success{@target} == bool 0"
 
 

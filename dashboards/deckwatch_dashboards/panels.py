@@ -120,7 +120,7 @@ def state_timeline(
     panel = panel.thresholds(_thresholds([(None, palette.BAD), (1, palette.GOOD)]))
     for ref, (legend, query) in zip("ABCDEF", queries.items(), strict=False):
         was_down = f"min_over_time(({query})[$__range:$__interval] @ end()) == 0"
-        shown = f"({query}) and topk({max(3, MAX_SERIES // len(queries))}, {was_down})"
+        shown = f"({query}) and topk({max(2, MAX_SERIES // len(queries))}, {was_down})"
         panel = panel.with_target(range_query(shown, legend).ref_id(ref))
     return panel
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "dashboards"
 NAMES = (
-    *("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "queues", "logs"),
+    *("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "queues", "business", "logs"),
     "deckwatch",
 )
 
@@ -43,7 +43,16 @@ class Choice:
 
 
 #: What Grafana uses for "All". A text box has no such value; here, its text is empty.
-_ALL = {"target": ".*", "datname": ".*", "queue": ".*", "level": ".*", "instance": ".+", "service": ".+", "search": ""}
+_ALL = {
+    "target": ".*",
+    "datname": ".*",
+    "queue": ".*",
+    "metric": "shop_.+",
+    "level": ".*",
+    "instance": ".+",
+    "service": ".+",
+    "search": "",
+}
 
 
 @dataclass(frozen=True)

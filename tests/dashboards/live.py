@@ -162,6 +162,22 @@ def _config(
                 {"name": "jobs", "kind": "rq", "url": broker.url},
                 {"name": "events", "kind": "redis_stream", "url": broker.url, "queues": ["events"]},
             ],
+            "business": [
+                {
+                    "name": "shop",
+                    "dsn": database.dsn(),
+                    "schedule": "1s",
+                    "metrics": [
+                        {
+                            "name": "shop_orders_total",
+                            "type": "counter",
+                            "query": "SELECT max(id) AS value FROM orders",
+                        },
+                        {"name": "shop_open_orders", "query": "SELECT count(*) AS value FROM orders"},
+                        {"name": "shop_open_carts", "query": "SELECT 7 AS value"},
+                    ],
+                }
+            ],
         },
         "logs": {
             "loki": {"url": double.url, "batch_wait": "200ms"},

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from dashboards.boards import every_query, selectors
 from deckwatch.cli.catalogue import catalogue
 from deckwatch.collection.registry import Registry
+from deckwatch.metrics.catalogue import Entry
 from services import installed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from deckwatch.metrics.catalogue import Entry
 
 #: The time of the last samples, in Unix seconds: in the middle of one of Prometheus' blocks of two hours.
 END = 248_000 * 7200 + 3600
@@ -92,6 +92,15 @@ def write_blocks(folder: Path) -> None:
     text.unlink()
 
 
+#: Metrics of a config, which dashboards select by the variable `metric`.
+_BUSINESS = {
+    "shop_orders_total": Entry("shop_orders_total", "counter", (), "", "Orders.", "business"),
+    "shop_refunds_total": Entry("shop_refunds_total", "counter", (), "", "Refunds.", "business"),
+    "shop_open_orders": Entry("shop_open_orders", "gauge", (), "", "Open orders.", "business"),
+    "shop_open_carts": Entry("shop_open_carts", "gauge", (), "", "Open carts.", "business"),
+}
+
+
 def _used() -> dict[str, Entry]:
     """The series that the dashboards and their variables use, each with its metric in the catalogue."""
     names = {name for query in every_query() if not query.is_loki for name, _ in selectors(query.expression)}
@@ -101,7 +110,7 @@ def _used() -> dict[str, Entry]:
     for name in sorted(names - set(_SCRAPE) - {"ALERTS"}):
         metric = re.sub("_(bucket|count)$", "", name)
         found[name] = next(it for it in entries if {name, metric} & set(fnmatch.filter((name, metric), it.name)))
-    return found
+    return found | _BUSINESS
 
 
 def _write_metric(file: TextIO, name: str, entry: Entry, job: Job, agent: int) -> None:
@@ -128,7 +137,7 @@ def _options(name: str, label: str) -> tuple[str, ...]:
 def _identities(job: Job, agent: int, exporter: str, both: bool = False) -> Iterator[dict[str, str]]:
     """The labels that Prometheus adds to a series of the agent, of its target, or of `both`."""
     address = f"host{agent}:9797"
-    of_target = exporter in ("redis", "postgres", "pgbouncer", "queues")
+    of_target = exporter in ("redis", "postgres", "pgbouncer", "queues", "business")
     if not job.discovered:
         own = {"job": job.name, "instance": address}
         if both or not of_target:

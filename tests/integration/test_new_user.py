@@ -164,4 +164,4 @@ def test_a_loki_that_rejects_pushes_is_shown_in_health_and_status(tmp_path: Path
     assert health == {"status": "degraded", "failing": ["logs to main"]}
     assert "refused" in detailed["logs"][0]["error"]
     assert [it["target"] for it in dependencies] == ["main"]
-    assert "logs to main" in page
+    assert "Loki main" in page

@@ -40,7 +40,7 @@ LIMITED = Gauge(
     "Whether the metric is not exposed (1) because it has more than max_series series.",
     ["metric"],
 )
-FAILING = Gauge("deckwatch_business_queries_failing", "Number of queries whose last run failed.")
+FAILING = Gauge("deckwatch_business_queries_failing", "Number of queries with a failed last run.")
 
 #: Seconds that the queries of one run may take together. The others run in the next one.
 _MAX_RUN = 4.0

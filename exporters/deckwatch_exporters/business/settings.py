@@ -91,7 +91,7 @@ class Scheduling(Settings):
 
 
 class SingleMetric(MetricSettings, Scheduling):
-    """A metric with a query of its own."""
+    """A metric with its query."""
 
     query: str = Field(min_length=1)
 

@@ -78,7 +78,7 @@ class RedisCommands:
                 return len(keys)
         raise QueryFailed(
             f"the database has more than {_MAX_SCANS * _SCAN_COUNT} keys, too many to count. "
-            "Keep the number in a key of its own, and read it with GET."
+            "Keep the number in a separate key, and read it with GET."
         )
 
 
