@@ -33,21 +33,25 @@ DASHBOARD = Dashboard(
             "Databases and other sources that the agent cannot read. Check that each one runs, and read the agent's "
             "log.",
             "sum(deckwatch_business_up{@target} == bool 0)",
+            width=6,
         ),
         problem_stat(
             "Failing queries",
             "Queries with a failed last run. The table names them, and `deckwatch once business` shows the error.",
             "sum(deckwatch_business_query_success{@target} == bool 0)",
+            width=6,
         ),
         problem_stat(
             "Figures gone",
             "Queries that failed three times in a row, so that their figures are no longer exported.",
             "sum(deckwatch_business_query_stale{@target})",
+            width=6,
         ),
         problem_stat(
             "Over the series limit",
             "Metrics that are not exported because they have more than `max_series` series.",
             "sum(deckwatch_business_series_limited{@target})",
+            width=6,
         ),
         row("Figures"),
         graph(
