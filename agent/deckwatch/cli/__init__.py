@@ -18,7 +18,7 @@ from deckwatch.config import ConfigError, RegistryError
 from deckwatch.config.open_files import raise_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 #: The commands and their one-line help. Each has a module of its name with `configure(parser)`, loaded when it is used.
 COMMANDS: Mapping[str, str] = {
@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "gate": "exit 1 if an alert would have fired within the last minutes",
     "convert": "convert the config of another tool",
     "config": "inspect the config file format",
+    "completion": "print a script that completes commands in a shell",
     "version": "print the version",
 }
 
@@ -59,6 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _parser(arguments: Sequence[str]) -> argparse.Namespace:
+    return _made([name for name in COMMANDS if name in arguments]).parse_args(arguments)
+
+
+def complete_parser() -> argparse.ArgumentParser:
+    """The parser with the arguments of all commands. It loads the modules of all of them."""
+    return _made(COMMANDS)
+
+
+def _made(configured: Collection[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="deckwatch", description="Monitor a Python team's stack: metrics for Prometheus, logs for Loki."
     )
@@ -67,6 +77,6 @@ def _parser(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, help_text in COMMANDS.items():
         command = commands.add_parser(name, help=help_text)
-        if name in arguments:
+        if name in configured:
             importlib.import_module(f"deckwatch.cli.{name}").configure(command)
-    return parser.parse_args(arguments)
+    return parser

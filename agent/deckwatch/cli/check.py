@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from deckwatch.cli import arguments
+from deckwatch.cli.progress import Progress
 from deckwatch.cli.table import table
 from deckwatch.collection.registry import Registry
 from deckwatch.collection.run import SeriesBudget, run_once
@@ -38,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept secret files that do not exist yet; their targets are not tried",
     )
+    parser.add_argument("--format", choices=["table", "json"], default="table")
     arguments.add_state_dir(parser)
     parser.set_defaults(command=_check, may_leave_threads=True)
 
@@ -45,32 +48,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     registry = Registry.installed()
     config = arguments.load_to_run(options, registry, allow_missing_secrets=options.allow_missing_secrets)
-    return check(config, registry, options.timeout, sys.stdout, arguments.state(options))
+    return check(config, registry, options.timeout, sys.stdout, arguments.state(options), options.format == "json")
 
 
-class _Tried(NamedTuple):
+class Result(NamedTuple):
+    """What was found of a collector or of something else: `state` is `ok`, `warning`, `missing`, `failed` or `not run`.
+
+    `seconds` and `series` are None where nothing ran. `remedy` is the statement that provides what is missing.
+    """
+
+    collector: str
+    target: str
     state: str
-    took: str
-    series: str
-    detail: str
+    seconds: float | None = None
+    series: int | None = None
+    detail: str = ""
+    remedy: str = ""
 
 
-def check(config: Config, registry: Registry, timeout: float, out: TextIO, state: Path) -> int:
-    """Print a table of what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
-    rows: list[tuple[str, ...]] = []
+def check(config: Config, registry: Registry, timeout: float, out: TextIO, state: Path, as_json: bool = False) -> int:
+    """Print what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
+    results = _results(config, registry, timeout, state)
+    out.write(_json(config, results) if as_json else _text(config, results))
+    return 2 if any(result.state not in ("ok", "not run") for result in results) else 0
+
+
+def _results(config: Config, registry: Registry, timeout: float, state: Path) -> list[Result]:
+    """The results of all collectors, then what else was found."""
+    results: list[Result] = []
     findings: list[tuple[str, str, Finding]] = []
-    for target in config.targets:
+    progress = Progress(len(config.targets), "targets checked")
+    for number, target in enumerate(config.targets):
+        progress.show(number)
         exporter = registry.get(target.exporter)
         if target.lacks:
             missing = ", ".join(target.lacks)
-            rows.append((target.exporter, target.name or "-", "not run", "", "", f"{missing} does not exist yet"))
+            results.append(Result(target.exporter, target.name, "not run", detail=f"{missing} does not exist yet"))
             continue
         opened = open_target(exporter, target, dict(config.thresholds))
         budget = SeriesBudget(target.max_series or exporter.max_series)
         for collectors in opened.groups().values():
-            rows += _try_all(collectors, budget, timeout)
+            results += _try_all(collectors, budget, timeout)
         opened.close()
         findings += [(target.exporter, target.name, finding) for finding in _findings(exporter, target, timeout)]
+    progress.end()
     if config.settings.web_config is not None:
         from deckwatch.http.web_config import WebConfigFile  # only where there is one
 
@@ -81,39 +102,58 @@ def check(config: Config, registry: Registry, timeout: float, out: TextIO, state
         from deckwatch.logs.checks import check_logs  # only where logs are shipped
 
         findings += [(what, "", finding) for what, finding in check_logs(config.logs, state)]
-    rows += [(what, name or "-", finding.state, "", "", finding.what) for what, name, finding in findings]
-    out.write(f"config: {config.path or 'none found, the defaults'}\n")
-    out.write(table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows))
-    remedies = [
-        printable(f"{f'{what} {name}'.strip()}: {finding.what}\n  {finding.remedy}\n")
+    return results + [
+        Result(what, name, finding.state, detail=finding.what, remedy=finding.remedy)
         for what, name, finding in findings
-        if finding.remedy
+    ]
+
+
+def _json(config: Config, results: list[Result]) -> str:
+    """An object with the path of the config (null for the defaults) and the results."""
+    content = {
+        "config": str(config.path) if config.path else None,
+        "results": [result._asdict() for result in results],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _text(config: Config, results: list[Result]) -> str:
+    """A table, and below it the remedies."""
+    rows = [
+        (
+            it.collector,
+            it.target or "-",
+            it.state,
+            "" if it.seconds is None else f"{it.seconds * 1000:.1f} ms",
+            "" if it.series is None else str(it.series),
+            it.detail,
+        )
+        for it in results
+    ]
+    text = f"config: {config.path or 'none found, the defaults'}\n"
+    text += table(("COLLECTOR", "TARGET", "STATE", "TOOK", "SERIES", "DETAIL"), rows)
+    remedies = [
+        printable(f"{f'{it.collector} {it.target}'.strip()}: {it.detail}\n  {it.remedy}\n")
+        for it in results
+        if it.remedy
     ]
     if remedies:
-        out.write("\nWhat is missing, and how to fix it:\n" + "".join(remedies))
-    return 2 if any(row[2] not in ("ok", "not run") for row in rows) else 0
+        text += "\nWhat is missing, and how to fix it:\n" + "".join(remedies)
+    return text
 
 
-def _try_all(collectors: list[NamedCollector], budget: SeriesBudget, timeout: float) -> list[tuple[str, ...]]:
-    """A row for each collector of one connection; one for all that are not run because the target is unreachable."""
-    rows: list[tuple[str, ...]] = []
+def _try_all(collectors: list[NamedCollector], budget: SeriesBudget, timeout: float) -> list[Result]:
+    """The result of each collector of one connection; one for all that are not run if the target is unreachable."""
+    results = []
     for number, named in enumerate(collectors, 1):
-        tried, is_unreachable = _try(named, budget, timeout)
-        rows.append((named.name, named.target or "-", *tried))
+        result, is_unreachable = _try(named, budget, timeout)
+        results.append(result)
         if is_unreachable and (left := len(collectors) - number):
             exporter = named.name.partition(".")[0]
-            rows.append(
-                (
-                    f"{exporter}.*",
-                    named.target or "-",
-                    "not run",
-                    "",
-                    "",
-                    f"{left} more collector{'s' if left > 1 else ''}",
-                )
-            )
+            more = f"{left} more collector{'s' if left > 1 else ''}"
+            results.append(Result(f"{exporter}.*", named.target, "not run", detail=more))
             break
-    return rows
+    return results
 
 
 def _findings(exporter: Exporter[Any], target: TargetConfig, timeout: float) -> list[Finding]:
@@ -124,20 +164,22 @@ def _findings(exporter: Exporter[Any], target: TargetConfig, timeout: float) -> 
         return [Finding("failed", describe(failure))]
 
 
-def _try(named: NamedCollector, budget: SeriesBudget, timeout: float) -> tuple[_Tried, bool]:
+def _try(named: NamedCollector, budget: SeriesBudget, timeout: float) -> tuple[Result, bool]:
     """One run, and whether it found the target unreachable."""
     began = time.perf_counter()
     run = BoundedCall(lambda: run_once(named, Encoder(named.target), budget), "check")
+    result = Result(named.name, named.target, "ok")
     try:
         snapshot = run.result(timeout)
     except TimeoutError as hung:
-        return _Tried("failed", f"{time.perf_counter() - began:.1f} s", "", str(hung)), False
-    took = f"{snapshot.duration * 1000:.1f} ms"
+        return result._replace(state="failed", seconds=time.perf_counter() - began, detail=str(hung)), False
+    result = result._replace(seconds=snapshot.duration)
     if snapshot.error:
-        return _Tried("failed", took, "", snapshot.error), snapshot.is_unreachable
+        # The exporter's own check() reports the remedy, with all others.
+        return result._replace(state="failed", detail=snapshot.error), snapshot.is_unreachable
     if not snapshot.series:
-        return _Tried("ok", took, "0", "not available on this target"), False
+        return result._replace(series=0, detail="not available on this target"), False
     details = [f"{snapshot.dropped} series over the limit: increase max_series"] if snapshot.dropped else []
     details += [f"cannot parse {it.what}: {it.text[:60]!r}" for it in snapshot.malformed[:3]]
     state = "warning" if snapshot.dropped else "ok"
-    return _Tried(state, took, str(snapshot.series), "; ".join(details)), False
+    return result._replace(state=state, series=snapshot.series, detail="; ".join(details)), False
