@@ -50,7 +50,7 @@ def test_completion_scripts_parse_in_their_shell(shell: str, tmp_path: Path) -> 
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     (tmp_path / "script").write_text(script)
-    subprocess.run([shell, "--no-execute", str(tmp_path / "script")], check=True)
+    subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
 
 
 def test_check_reports_as_json_what_it_reports_as_a_table(tmp_path: Path) -> None:
