@@ -15,10 +15,23 @@ SOURCES = (ROOT / "agent", ROOT / "exporters")
 
 #: The packages that each package may import besides itself, from the highest layer to the lowest.
 MAY_IMPORT = {
-    "cli": {"agent", "collection", "config", "convert", "exporter", "http", "logs", "metrics", "pack", "status_page"},
+    "cli": {
+        "agent",
+        "collection",
+        "discovery",
+        "config",
+        "convert",
+        "exporter",
+        "http",
+        "logs",
+        "metrics",
+        "pack",
+        "status_page",
+    },
     "http": {"collection", "config", "metrics", "status_page"},
     "status_page": {"collection"},
     "agent": {"collection", "config", "exporter", "logs", "metrics"},
+    "discovery": set(),
     "testing": {"collection", "config", "exporter", "metrics"},
     "pack": {"collection", "config", "metrics"},
     "collection": {"config", "exporter", "metrics"},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: The commands and their one-line help. Each has a module of its name with `configure(parser)`, loaded when it is used.
 COMMANDS: Mapping[str, str] = {
+    "init": "propose a config for what runs on this machine",
     "run": "collect, and serve /metrics",
     "check": "try the config and every target once",
     "once": "run an exporter or collector once and print its metrics",
