@@ -16,6 +16,7 @@ from bench.measure import SETTLE, Scraper, cpu_of_a_cycle, quantile, resident_by
 from bench.passwords import passwords
 from bench.rules import rules
 from bench.stack import many_redis, same_coverage, stack
+from bench.status_page import status_page_cost
 from deckwatch.cli.table import table
 from services import Program, agent, deckwatch_command, free_port, node_exporter, running
 
@@ -144,6 +145,7 @@ def main() -> None:
         ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
         ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL 3.4.6", "RATIO"), logs),
         ("An authenticated scraper while others try passwords", ("", "QUIET", "FLOODED"), passwords),
+        ("The status page", ("", "DECKWATCH"), lambda _folder: status_page_cost()),
         ("Encoding and serving", ("SERIES", "DECKWATCH", "PROMETHEUS_CLIENT", "RATIO", "OF WHICH"), encoding),
     ]
     for title, header, measure in sections:
