@@ -32,6 +32,22 @@ def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
     assert sample("sdk_orders_total", status="lost") is None
 
 
+def test_a_wrong_declaration_or_label_is_refused_with_an_explanation() -> None:
+    full = deckwatch.counter("sdk_full_total", labels=["status"], max_series=0)
+    with pytest.raises(ValueError, match="label count"):
+        full.labels()
+    with pytest.raises(ValueError, match="label count"):
+        full.labels("a", "b")
+    with pytest.raises(ValueError, match="args"):
+        full.labels("a", status="a")
+    with pytest.raises(ValueError, match="label names"):
+        full.labels(state="a")
+    with pytest.raises(TypeError, match=r'\["status"\]'):
+        deckwatch.counter("sdk_text_total", labels="status")
+    with pytest.raises(ValueError, match="sum, max, min, last, live"):
+        deckwatch.gauge("sdk_mode", mode="wrong")  # type: ignore[arg-type]  # the mistake under test
+
+
 def test_functions_coroutines_and_blocks_are_timed_and_counted() -> None:
     @deckwatch.timed("sdk_work_seconds")
     @deckwatch.counted("sdk_work_total", labels={"kind": "sync"})

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
@@ -26,12 +26,13 @@ class _Limited(MetricWrapperBase):
     def labels(self, *labelvalues: Any, **labelkwargs: Any) -> Self:
         child = super().labels
         if self._labelnames and len(self._metrics) >= self.max_series:
-            values = labelvalues or tuple(labelkwargs.get(name) for name in self._labelnames)
-            # A wrong number of values or a wrong name is reported by prometheus_client below.
-            complete = len(values) == len(self._labelnames) and (
-                not labelkwargs or set(labelkwargs) == set(self._labelnames)
-            )
-            if complete and tuple(map(str, values)) not in self._metrics:
+            # Wrong numbers of values and wrong names are left to prometheus_client, which reports them.
+            values: tuple[Any, ...] = ()
+            if not labelkwargs and len(labelvalues) == len(self._labelnames):
+                values = labelvalues
+            elif not labelvalues and set(labelkwargs) == set(self._labelnames):
+                values = tuple(labelkwargs[name] for name in self._labelnames)
+            if values and tuple(map(str, values)) not in self._metrics:
                 return child(*[OTHER] * len(self._labelnames))
         return child(*labelvalues, **labelkwargs)
 
@@ -63,6 +64,11 @@ _Instrument = TypeVar("_Instrument", Counter, Gauge, Histogram, Info)
 def _instrument(
     kind: type[_Instrument], name: str, help: str, labels: Sequence[str], max_series: int, **options: Any
 ) -> _Instrument:
+    if isinstance(labels, str):
+        raise TypeError(f'metric "{name}": labels is a string. Pass a list of label names, such as ["{labels}"].')
+    mode = options.get("mode")
+    if mode is not None and mode not in get_args(GaugeMode):
+        raise ValueError(f'metric "{name}": unknown mode {mode!r}. Use one of: {", ".join(get_args(GaugeMode))}.')
     declaration = (kind, tuple(labels), tuple(options.items()))
     with _lock:
         if name in _instruments:
@@ -73,7 +79,7 @@ def _instrument(
                     "Use the same declaration or another name."
                 )
             return cast(_Instrument, instrument)
-        mode = options.pop("mode", None)
+        options.pop("mode", None)
         created = kind(name, help or name, tuple(labels), **options)
         created.max_series = max_series
         if isinstance(created, Gauge) and mode is not None:
