@@ -1,0 +1,1 @@
+"""The application library: instruments that `import deckwatch` offers to applications."""
