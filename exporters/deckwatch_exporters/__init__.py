@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 #: The config key of each built-in exporter, and where its `Exporter` is (imported when the config names it).
 EXPORTERS: Mapping[str, str] = {
+    "apps": "deckwatch_exporters.apps:EXPORTER",
     "business": "deckwatch_exporters.business:EXPORTER",
     "postgres": "deckwatch_exporters.postgres:EXPORTER",
     "queues": "deckwatch_exporters.queues:EXPORTER",

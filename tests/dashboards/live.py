@@ -130,6 +130,7 @@ def _config(
     double: Double,
     log: Path,
 ) -> str:
+    (log.parent / "apps" / "shop").mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "interval": "1s",
         "thresholds": {"slow_query": _SLOW_QUERY},
@@ -162,6 +163,7 @@ def _config(
                 {"name": "jobs", "kind": "rq", "url": broker.url},
                 {"name": "events", "kind": "redis_stream", "url": broker.url, "queues": ["events"]},
             ],
+            "apps": {"dir": str(log.parent / "apps")},
             "business": [
                 {
                     "name": "shop",

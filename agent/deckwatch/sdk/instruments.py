@@ -16,6 +16,8 @@ MAX_SERIES = 1000
 DEFAULT_BUCKETS = prometheus_client.Histogram.DEFAULT_BUCKETS
 
 GaugeMode = Literal["sum", "max", "min", "last", "live"]
+#: Values of processes that have ended do not count.
+_MULTIPROCESS_MODES = {"sum": "livesum", "max": "livemax", "min": "livemin", "last": "mostrecent", "live": "livesum"}
 
 
 class _Limited(MetricWrapperBase):
@@ -80,6 +82,8 @@ def _instrument(
                 )
             return cast(_Instrument, instrument)
         options.pop("mode", None)
+        if mode is not None:
+            options["multiprocess_mode"] = _MULTIPROCESS_MODES[mode]
         created = kind(name, help or name, tuple(labels), **options)
         created.max_series = max_series
         if isinstance(created, Gauge) and mode is not None:
