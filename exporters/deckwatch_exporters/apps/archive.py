@@ -10,16 +10,18 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .multiprocess_file import Value
+from .multiprocess_file import Damaged, Entry, series_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAME = "deckwatch-archive.json"
 _VERSION = 1
 
 #: The identity of a file: its name, inode and change time at the last write, in ns.
 Identity = tuple[str, int, int]
-Series = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 class NewerArchive(Exception):
@@ -28,24 +30,18 @@ class NewerArchive(Exception):
 
 @dataclass
 class Archive:
-    """Sums by type and series, with the help text of the metric, and the files that they include."""
+    """Sums by type and key, and the files that they include."""
 
-    totals: dict[str, dict[Series, float]] = field(default_factory=dict)
-    helps: dict[str, str] = field(default_factory=dict)
+    totals: dict[str, dict[bytes, float]] = field(default_factory=dict)
     included: set[Identity] = field(default_factory=set)
 
-    def add(self, kind: str, values: list[Value]) -> None:
+    def add(self, kind: str, entries: Iterable[Entry]) -> None:
         sums = self.totals.setdefault(kind, {})
-        for value in values:
-            series = (value.metric, value.name, value.labels)
-            sums[series] = sums.get(series, 0.0) + value.value
-            self.helps[value.metric] = value.help
+        for key, value, _ in entries:
+            sums[key] = sums.get(key, 0.0) + value
 
-    def values(self, kind: str) -> list[Value]:
-        return [
-            Value(metric, name, labels, self.helps.get(metric, ""), total, 0.0)
-            for (metric, name, labels), total in self.totals.get(kind, {}).items()
-        ]
+    def entries(self, kind: str) -> list[Entry]:
+        return [Entry(key, total, 0.0) for key, total in self.totals.get(kind, {}).items()]
 
     def write(self, folder: str) -> None:
         """Replace the archive in the folder; after a crash, it is the old or the new one. Raises OSError."""
@@ -53,10 +49,8 @@ class Archive:
             "version": _VERSION,
             "included": sorted(self.included),
             "totals": {
-                kind: [[metric, name, list(labels), total] for (metric, name, labels), total in sums.items()]
-                for kind, sums in self.totals.items()
+                kind: {key.decode(): total for key, total in sums.items()} for kind, sums in self.totals.items()
             },
-            "helps": self.helps,
         }
         temporary = Path(folder, f"{NAME}.new")
         with temporary.open("w", encoding="utf-8") as file:
@@ -81,16 +75,13 @@ def load(folder: str) -> Archive:
     try:
         if content["version"] > _VERSION:
             raise NewerArchive(f"{NAME} is of a newer version ({content['version']})")
-        return Archive(
-            {
-                kind: {
-                    (metric, name, tuple((label, text) for label, text in labels)): float(total)
-                    for metric, name, labels, total in sums
-                }
-                for kind, sums in content["totals"].items()
-            },
-            dict(content["helps"]),
-            {(name, inode, changed) for name, inode, changed in content["included"]},
-        )
-    except (KeyError, TypeError, AttributeError) as wrong:
+        totals = {
+            kind: {key.encode(): float(total) for key, total in sums.items()}
+            for kind, sums in content["totals"].items()
+        }
+        for sums in totals.values():
+            for key in sums:
+                series_of(key)
+        return Archive(totals, {(name, inode, changed) for name, inode, changed in content["included"]})
+    except (KeyError, TypeError, AttributeError, Damaged) as wrong:
         raise ValueError(f"{NAME} is damaged: {wrong}") from None

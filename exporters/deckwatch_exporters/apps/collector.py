@@ -7,16 +7,16 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Metric, Sample
+from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Metric, Sample, Summary
 
 from .archive import NewerArchive
 from .folder import ServiceFolder, services_in
+from .multiprocess_file import Entry, SeriesKey, series_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .folder import Contents
-    from .multiprocess_file import Value
 
 _SERVICE = ["service"]
 PROCESSES = Gauge("deckwatch_apps_processes", "Number of processes that write metrics.", _SERVICE)
@@ -78,67 +78,77 @@ class AppsCollector:
         if len(series) <= self._max_series:
             yield from series.values()
 
-    def _samples(self, service: str, kind: str, values: list[Value]) -> Iterator[Sample]:
+    def _samples(self, service: str, kind: str, entries: list[Entry]) -> Iterator[Sample]:
         if kind.startswith("gauge_"):
-            yield from self._gauges(service, kind.removeprefix("gauge_"), values)
+            yield from self._gauges(service, kind.removeprefix("gauge_"), entries)
             return
-        totals: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
-        helps = {}
-        for value in values:
-            series = (value.metric, value.name, value.labels)
-            totals[series] = totals.get(series, 0.0) + value.value
-            helps[value.metric] = value.help
+        totals: dict[bytes, float] = {}
+        for key, value, _ in entries:
+            totals[key] = totals.get(key, 0.0) + value
         if kind == "histogram":
-            yield from self._histograms(service, totals, helps)
+            yield from self._histograms(service, totals)
             return
-        for (metric, name, labels), total in totals.items():
-            declared = self._declared(kind, metric, helps[metric], labels)
-            suffix = name.removeprefix(metric) if kind == "summary" else ""
-            yield declared.part(suffix, total, {"service": service, **dict(labels)})
+        for key, total in totals.items():
+            series = series_of(key)
+            metric = self._declared(kind, series)
+            if metric is not None:
+                suffix = series.name.removeprefix(series.metric) if kind == "summary" else ""
+                yield metric.part(suffix, total, {"service": service, **dict(series.labels)})
 
-    def _gauges(self, service: str, mode: str, values: list[Value]) -> Iterator[Sample]:
-        groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Value]] = {}
-        for value in values:
-            groups.setdefault((value.metric, value.labels), []).append(value)
-        for (metric, labels), members in groups.items():
-            declared = self._declared("gauge", metric, members[0].help, labels)
+    def _gauges(self, service: str, mode: str, entries: list[Entry]) -> Iterator[Sample]:
+        groups: dict[bytes, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.key, []).append(entry)
+        for key, members in groups.items():
+            series = series_of(key)
+            metric = self._declared("gauge", series)
+            if metric is None:
+                continue
             if mode in _RECENT:
-                combined = max(members, key=lambda value: value.timestamp).value
+                combined = max(members, key=lambda entry: entry.timestamp).value
             else:
-                combined = _COMBINE.get(mode, math.fsum)(value.value for value in members)
-            yield declared(combined, service=service, **dict(labels))
+                combined = _COMBINE.get(mode, math.fsum)(entry.value for entry in members)
+            yield metric.part("", combined, {"service": service, **dict(series.labels)})
 
-    def _histograms(
-        self, service: str, totals: dict[tuple[str, str, tuple[tuple[str, str], ...]], float], helps: dict[str, str]
-    ) -> Iterator[Sample]:
-        """The files hold the count of each bucket alone, with the label `le` last, and the sum."""
+    def _histograms(self, service: str, totals: dict[bytes, float]) -> Iterator[Sample]:
+        """The files hold the count of each bucket alone, with the label `le`, and the sum."""
         counts: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
         sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        for (metric, name, labels), total in totals.items():
-            others = tuple(pair for pair in labels if pair[0] != "le")
-            if name.endswith("_bucket"):
-                bound = float(dict(labels).get("le", "inf").replace("+Inf", "inf"))
-                counts.setdefault((metric, others), {})[bound] = total
-            elif name.endswith("_sum"):
-                sums[metric, others] = total
-        for (metric, labels), buckets in counts.items():
-            declared = self._declared("histogram", metric, helps[metric], labels)
-            assert isinstance(declared, Histogram)
-            yield from declared.counted(buckets, sums.get((metric, labels), 0.0), service=service, **dict(labels))
+        declared: dict[tuple[str, tuple[tuple[str, str], ...]], Metric] = {}
+        for key, total in totals.items():
+            series = series_of(key)
+            labels = tuple(pair for pair in series.labels if pair[0] != "le")
+            metric = self._declared("histogram", series)
+            if metric is None:
+                continue
+            declared[series.metric, labels] = metric
+            if series.name.endswith("_bucket"):
+                bound = float(dict(series.labels).get("le", "inf").replace("+Inf", "inf"))
+                counts.setdefault((series.metric, labels), {})[bound] = total
+            elif series.name.endswith("_sum"):
+                sums[series.metric, labels] = total
+        for group, buckets in counts.items():
+            histogram = declared[group]
+            assert isinstance(histogram, Histogram)
+            yield from histogram.counted(buckets, sums.get(group, 0.0), **{"service": service, **dict(group[1])})
 
-    def _declared(self, kind: str, metric: str, help_text: str, labels: tuple[tuple[str, str], ...]) -> Metric:
-        """The declaration of a metric. A counter's name ends with `_total`, which prometheus_client leaves out."""
-        names = tuple(label for label, _ in labels if label not in ("le", "service"))
-        key = (kind, metric, names)
+    def _declared(self, kind: str, series: SeriesKey) -> Metric | None:
+        """The declaration of a metric; None for names that the text format does not allow.
+
+        A counter's name ends with `_total`, which prometheus_client leaves out.
+        """
+        names = tuple(label for label, _ in series.labels if label not in ("le", "service"))
+        key = (kind, series.metric, names)
         found = self._metrics.get(key)
         if found is None:
-            exposed = metric if kind != "counter" or metric.endswith("_total") else f"{metric}_total"
-            made = {"counter": Counter, "histogram": Histogram}.get(kind, Gauge)
-            found = self._metrics[key] = (
-                Metric(exposed, "summary", help_text, ("service", *names))
-                if kind == "summary"
-                else made(exposed, help_text, ("service", *names))
-            )
+            name = series.metric
+            if kind == "counter" and not name.endswith("_total"):
+                name += "_total"
+            made = {"counter": Counter, "histogram": Histogram, "summary": Summary}.get(kind, Gauge)
+            try:
+                found = self._metrics[key] = made(name, series.help, ("service", *names))
+            except ValueError:
+                return None
         return found
 
 

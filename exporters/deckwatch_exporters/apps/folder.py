@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .archive import NAME, Archive, Identity, load
-from .multiprocess_file import Damaged, FileName, Value, parse_name, read
+from .multiprocess_file import Damaged, Entry, FileName, parse_name, read
 
 _LOCK = "deckwatch.lock"
 _COUNTED = ("counter", "histogram", "summary")
@@ -26,11 +26,11 @@ def services_in(folder: str) -> list[str]:
 class Contents:
     """The values of a service by kind of file: `counter`, `gauge_livesum` ... `damaged` files are left out."""
 
-    values: dict[str, list[Value]] = field(default_factory=dict)
+    values: dict[str, list[Entry]] = field(default_factory=dict)
     processes: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
 
-    def add(self, kind: str, values: list[Value]) -> None:
+    def add(self, kind: str, values: list[Entry]) -> None:
         self.values.setdefault(kind, []).extend(values)
 
 
@@ -54,8 +54,8 @@ class ServiceFolder:
         if self._archive is None or not archives:
             self._archive = load(self._path)
         archive, found = self._archive, Contents()
-        dead: list[tuple[FileName, Identity, list[Value]]] = []
-        pids = set()
+        dead: list[tuple[FileName, Identity, list[Entry]]] = []
+        pids: dict[int, bool] = {}
         for file, status in self._files():
             identity = (file.name, status.st_ino, status.st_mtime_ns)
             if identity in archive.included:
@@ -63,7 +63,8 @@ class ServiceFolder:
                     self._remove(file.name)
                 continue
             # Before reading: what a process writes until it ends is then read after its end.
-            lives = self._lives(file.pid, status.st_mtime)
+            if file.pid not in pids:
+                pids[file.pid] = self._lives(file.pid, status.st_mtime)
             try:
                 values = read(os.path.join(self._path, file.name))
             except FileNotFoundError:
@@ -71,8 +72,7 @@ class ServiceFolder:
             except Damaged as why:
                 found.damaged[file.name] = str(why)
                 continue
-            if lives:
-                pids.add(file.pid)
+            if pids[file.pid]:
                 found.add(f"gauge_{file.mode}" if file.type == "gauge" else file.type, values)
             elif archives:
                 dead.append((file, identity, values))
@@ -85,8 +85,8 @@ class ServiceFolder:
                 if file.type in _COUNTED:
                     found.add(file.type, values)
         for kind in _COUNTED:
-            found.add(kind, archive.values(kind))
-        found.processes = len(pids)
+            found.add(kind, archive.entries(kind))
+        found.processes = sum(pids.values())
         return found
 
     def _acquire(self) -> bool:
@@ -114,7 +114,7 @@ class ServiceFolder:
                     found.append((file, entry.stat(follow_symlinks=False)))
         return found
 
-    def _fold(self, archive: Archive, dead: list[tuple[FileName, Identity, list[Value]]]) -> str:
+    def _fold(self, archive: Archive, dead: list[tuple[FileName, Identity, list[Entry]]]) -> str:
         """Add the counters of dead processes to the archive, then remove their files. Gauges of the dead go.
 
         Returns why the archive cannot be written. Then the files stay, and the archive is read again.

@@ -8,8 +8,8 @@ prometheus_client/mmap_dict.py.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import re
 import struct
 from dataclasses import dataclass
@@ -21,15 +21,21 @@ _START = 8
 _MAX_FILE = 64 * 1024 * 1024
 
 
-class Value(NamedTuple):
-    """One value of a process: the series `name` of `metric`, and when it was set last (Unix seconds, 0 if unknown)."""
+class Entry(NamedTuple):
+    """One value of a process, and when it was set last (Unix seconds, 0 if unknown). `key` is valid for `series_of`."""
+
+    key: bytes
+    value: float
+    timestamp: float
+
+
+class SeriesKey(NamedTuple):
+    """What a key says: the series `name` of `metric`."""
 
     metric: str
     name: str
     labels: tuple[tuple[str, str], ...]
     help: str
-    value: float
-    timestamp: float
 
 
 class Damaged(Exception):
@@ -54,39 +60,41 @@ def parse_name(name: str) -> FileName | None:
     return FileName(name, found["type"], found["mode"] or "", int(found["pid"]))
 
 
-def read(path: str) -> list[Value]:
+def read(path: str) -> list[Entry]:
     """The values of a file. Raises OSError, and Damaged where it is not in the format."""
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size > _MAX_FILE:
-            raise Damaged(f"larger than {_MAX_FILE} bytes")
-        data = file.read()
-    if len(data) < _START:
-        return []  # created a moment ago
-    (used,) = _INT.unpack_from(data)
-    if used == 0:
-        return []
-    if not _START <= used <= len(data):
+        head = file.read(_START)
+        if len(head) < _START:
+            return []  # created a moment ago
+        (used,) = _INT.unpack_from(head)
+        if used == 0:
+            return []
+        if not _START <= used <= _MAX_FILE:
+            raise Damaged(f"{used} bytes are used")
+        data = head + file.read(used - _START)
+    if len(data) < used:
         raise Damaged(f"{used} bytes are used, but the file has {len(data)}")
-    values, position = [], _START
+    entries, position = [], _START
+    last = used - _INT.size
     while position < used:
-        if position + _INT.size > used:
-            raise Damaged("an entry ends early")
-        (length,) = _INT.unpack_from(data, position)
+        length = _INT.unpack_from(data, position)[0] if position <= last else 0
         begin = position + _INT.size
-        padded = length + 8 - (length + _INT.size) % 8
-        end = begin + padded
-        if length <= 0 or end + _PAIR.size > used:
-            raise Damaged("an entry ends early")
-        value, timestamp = _PAIR.unpack_from(data, end)
-        values.append(_value(data[begin : begin + length], value, timestamp))
+        end = begin + length + 8 - (length + _INT.size) % 8
         position = end + _PAIR.size
-    return values
+        if length <= 0 or position > used:
+            raise Damaged("an entry ends early")
+        key = data[begin : begin + length]
+        series_of(key)
+        entries.append(Entry(key, *_PAIR.unpack_from(data, end)))
+    return entries
 
 
-def _value(key: bytes, value: float, timestamp: float) -> Value:
+@functools.lru_cache(maxsize=100_000)  # the processes of a service have the same keys
+def series_of(key: bytes) -> SeriesKey:
+    """The series of a key. Raises Damaged."""
     try:
         metric, name, labels, help_text = json.loads(key)
         pairs = tuple((str(label), str(text)) for label, text in labels.items())
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise Damaged("a key is not a JSON list") from None
-    return Value(str(metric), str(name), pairs, str(help_text), value, timestamp)
+    return SeriesKey(str(metric), str(name), pairs, str(help_text))

@@ -206,6 +206,24 @@ def test_damaged_files_are_skipped_and_counted(tmp_path: Path) -> None:
     assert (tmp_path / "shop" / "notes.txt").exists()
 
 
+def test_names_that_prometheus_does_not_allow_cost_their_own_series_only(tmp_path: Path) -> None:
+    code = """
+from prometheus_client import Counter, Gauge, Histogram
+for name in ("bad name", "bad.name"):
+    Counter(name, "x").inc()
+    Gauge(name + "g", "x", multiprocess_mode="max").set(1)
+    Histogram(name + "h", "x").observe(1)
+Counter("own", "x", ["service", "self"]).labels("mine", "a").inc()
+work(2)
+"""
+    run(tmp_path, code)
+
+    collected = collect(tmp_path)
+    assert collected.errors == {}
+    assert collected.value("orders_total", service="shop") == 2
+    assert collected.values['own_total{service="mine",self="a"}'] == 1
+
+
 def test_an_archive_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     run(tmp_path, "work(10)")
     (tmp_path / "shop" / NAME).write_text('{"version": 99}')
