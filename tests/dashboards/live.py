@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import redis
 import rq
+from celery import Celery  # type: ignore[import-untyped]  # Celery has no types
 from kombu.connection import Connection
 
 from dashboards.logql import serve
@@ -159,7 +160,7 @@ def _config(
             ],
             "pgbouncer": [{"name": "pooler", "dsn": pooler.dsn(), "password_file": str(log.parent / "pgbouncer")}],
             "queues": [
-                {"name": "mails", "kind": "celery", "url": broker.url},
+                {"name": "mails", "kind": "celery", "url": broker.url, "events": True},
                 {"name": "jobs", "kind": "rq", "url": broker.url},
                 {"name": "events", "kind": "redis_stream", "url": broker.url, "queues": ["events"]},
             ],
@@ -288,6 +289,21 @@ def _use_queues(server: RedisServer) -> None:
             client.xgroup_create("events", "workers", id="0")
         for _, entries in client.xreadgroup("workers", "worker-1", {"events": ">"}, count=random.randrange(1, 6)):
             client.xack("events", "workers", *(id for id, _ in entries[random.random() < 0.05 :]))
+    if random.random() < 0.1:
+        _send_task_events(server)
+
+
+def _send_task_events(server: RedisServer) -> None:
+    """Events of Celery's worker and its tasks, one of which fails."""
+    app = Celery(broker=server.url, set_as_current=False)
+    with app.connection_for_write() as connection, app.events.Dispatcher(connection, hostname="worker@shop") as events:
+        events.send("worker-heartbeat", freq=2.0, active=1)
+        for outcome in ({"type": "task-succeeded", "runtime": 0.2}, {"type": "task-failed", "exception": "OSError()"}):
+            uuid = str(random.random())
+            events.send("task-sent", uuid=uuid, name="mails.send", queue="mails")
+            events.send("task-received", uuid=uuid, name="mails.send")
+            events.send("task-started", uuid=uuid)
+            events.send(uuid=uuid, **outcome)
 
 
 def _block(server: PostgresServer) -> None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, RootModel, Tag
 
-from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Secret, Target, Unreachable
+from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Scheduled, Secret, Target, Unreachable
 from deckwatch_exporters.clients.rabbitmq.address import SCHEMES, is_amqp
 
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
+from .celery_events import redis_events
 from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings
 from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
@@ -111,7 +112,17 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
 
 def open_broker(settings: QueuesSettings, context: Context) -> Target:
     broker = broker_of(settings, context.target)
-    return Target({"queues": QueueCollector(settings.root.kind, broker)}, broker.close)
+    collector = QueueCollector(settings.root.kind, broker)
+    if not isinstance(settings.root, CelerySettings) or not settings.root.events:
+        return Target({"queues": collector}, broker.close)
+    events = redis_events(settings.root)
+
+    def close() -> None:
+        events.close()
+        broker.close()
+
+    # In a separate group, so that counts are reported while the broker is down.
+    return Target({"queues": collector, "celery_events": Scheduled(events, group="celery_events")}, close)
 
 
 def check_broker(settings: QueuesSettings) -> Iterator[Finding]:
@@ -129,6 +140,7 @@ EXPORTER = Exporter(
     name="queues",
     settings=QueuesSettings,
     open=open_broker,
+    collectors=("celery_events",),
     named=True,
     up=UP,
     from_environment=FromEnvironment(

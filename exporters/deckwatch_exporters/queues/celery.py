@@ -13,14 +13,15 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from deckwatch.exporter import Gauge, Malformed, Missing
+from deckwatch.exporter import Duration, Gauge, Malformed, Missing
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import HeadAges, oldest_of, unix_seconds
+from .celery_events_state import HostnameLabel
 from .celery_url import with_kombu_url
 from .model import NOTHING_WAITS, Queue
 from .redis_broker import (
@@ -62,6 +63,23 @@ class CelerySettings(RedisQueuesSettings):
     sep: str = Field(default="\x06\x16", min_length=1)
     timestamp_headers: tuple[str, ...] = ("published_at", "sentry-task-enqueued-time")
     max_unacked: int = Field(default=1000, ge=0, le=100_000)
+    events: bool = Field(default=False, description="Receive the events of tasks and workers (`celery worker -E`).")
+    hostname_label: HostnameLabel = Field(
+        default="host",
+        description="The label `hostname` of events: the worker's name, its part after @, or nothing for tasks.",
+    )
+    worker_timeout: Annotated[
+        Duration, Field(description="Time without a heartbeat after which celery_worker_up is 0.")
+    ] = 60.0
+    purge_workers_after: Annotated[
+        Duration, Field(description="Time without a heartbeat after which a worker's series disappear.")
+    ] = 600.0
+
+    @model_validator(mode="after")
+    def _down_before_purged(self) -> CelerySettings:
+        if self.purge_workers_after <= self.worker_timeout:
+            raise ValueError("purge_workers_after longer than worker_timeout")
+        return self
 
     @model_validator(mode="before")
     @classmethod

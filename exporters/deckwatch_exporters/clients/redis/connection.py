@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable, client_context
@@ -16,7 +17,7 @@ from .resp import Reply, ReplyError, pack, text_of
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .address import Address
     from .settings import ConnectionSettings
@@ -57,15 +58,13 @@ class Connection:
         with self._lock:
             if self._link is None and self._failure and not leads:
                 raise ConnectionFailed(self._failure)
-            deadline = Deadline(self._settings.timeout)
-            try:
-                return self._exchange(commands, deadline)
-            except LinkError as failure:
-                raise self._failed(str(failure)) from None
-            except TimeoutError:
-                raise self._failed(f"no answer within {self._settings.timeout:g} s") from None
-            except ImportError:
-                raise self._failed("hiredis is not installed: pip install 'deckwatch[redis]'") from None
+            with self._failures_named():
+                return self._exchange(commands, Deadline(self._settings.timeout))
+
+    def open_link(self) -> Link:
+        """A new authenticated connection, which the caller owns. Raises ConnectionFailed."""
+        with self._failures_named():
+            return self._open(Deadline(self._settings.timeout))
 
     def close(self) -> None:
         """Close it. The next exchange opens it again."""
@@ -76,6 +75,17 @@ class Connection:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except LinkError as failure:
+            raise self._failed(str(failure)) from None
+        except TimeoutError:
+            raise self._failed(f"no answer within {self._settings.timeout:g} s") from None
+        except ImportError:
+            raise self._failed("hiredis is not installed: pip install 'deckwatch[redis]'") from None
 
     def _failed(self, why: str) -> ConnectionFailed:
         self._drop()

@@ -28,12 +28,25 @@ class Link:
         """Send packed commands in one go and return their replies."""
         self._reader.begin_exchange()
         replies: list[Reply] = []
-        self._stream.send(b"".join(commands), deadline)
-        try:
-            while len(replies) < len(commands):
-                replies.extend(self._reader.feed(self._stream.receive(deadline)))
-        except ProtocolError as wrong:
-            raise LinkError(str(wrong)) from None
+        self.send(commands, deadline)
+        while len(replies) < len(commands):
+            replies.extend(self._receive(deadline))
         if len(replies) > len(commands):
             raise LinkError("not the Redis protocol: more replies than commands")
         return replies
+
+    def send(self, commands: Sequence[bytes], deadline: Deadline) -> None:
+        self._stream.send(b"".join(commands), deadline)
+
+    def receive(self, deadline: Deadline) -> list[Reply]:
+        """The replies that the next bytes complete, which the server sends to a subscriber unasked; maybe none."""
+        replies = self._receive(deadline)
+        if replies:
+            self._reader.begin_exchange()
+        return replies
+
+    def _receive(self, deadline: Deadline) -> list[Reply]:
+        try:
+            return self._reader.feed(self._stream.receive(deadline))
+        except ProtocolError as wrong:
+            raise LinkError(str(wrong)) from None

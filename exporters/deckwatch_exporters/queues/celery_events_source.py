@@ -1,0 +1,75 @@
+"""Sources of Celery's events. Each event is a mapping with a `type` such as `task-sent`.
+
+A message has one event or a list of them: celery/events/dispatcher.py. On Redis, the exchange of events is a fanout,
+which is a channel for each routing key: `/{database}.celeryev/task.multi`. The message is kombu's envelope, JSON with a
+base64 `body`: kombu/transport/virtual/base.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deckwatch_exporters.clients.redis.subscription import Subscription
+
+from .redis_broker import escape_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .celery import CelerySettings
+
+Event = dict[str, Any]
+
+
+class NotEvents(Exception):
+    """A message that does not contain events. The message of the error quotes nothing, as arguments may be secret."""
+
+
+class EventStream(Protocol):
+    """An open connection. `receive()` returns after `seconds` at most. Raises Unreachable."""
+
+    def receive(self, seconds: float) -> Iterable[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class EventSource(Protocol):
+    """Where events come from. `connect()` raises Unreachable, `events_of()` NotEvents."""
+
+    def connect(self) -> EventStream: ...
+
+    def events_of(self, message: bytes) -> list[Event]: ...
+
+
+class RedisEventSource:
+    def __init__(self, settings: CelerySettings) -> None:
+        self._settings = settings
+        exchange = f"{settings.global_keyprefix}/{settings.address.db}.celeryev"
+        self._pattern = f"{escape_pattern(exchange)}/*"
+
+    def connect(self) -> EventStream:
+        return Subscription(self._settings, self._pattern)
+
+    def events_of(self, message: bytes) -> list[Event]:
+        try:
+            envelope = json.loads(message)
+            body = envelope["body"]
+            if envelope["properties"].get("body_encoding") == "base64":
+                body = base64.b64decode(body)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise NotEvents("not a message of kombu") from None
+        return parse_events(body)
+
+
+def parse_events(body: str | bytes) -> list[Event]:
+    """The events in the body of a message. Raises NotEvents."""
+    try:
+        found = json.loads(body)
+    except (ValueError, TypeError, RecursionError):
+        raise NotEvents("the body is not JSON. Set event_serializer to json in Celery") from None
+    events = found if isinstance(found, list) else [found]
+    if not all(isinstance(event, dict) and isinstance(event.get("type"), str) for event in events):
+        raise NotEvents("an event is not a mapping with a type")
+    return events
