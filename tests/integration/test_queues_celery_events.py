@@ -11,7 +11,9 @@ import pytest
 
 from databases import RedisServer, redis_server
 from deckwatch.testing import opened
+from deckwatch_exporters.clients.redis import subscription
 from deckwatch_exporters.queues import EXPORTER, QueuesSettings
+from deckwatch_exporters.queues.celery_events_state import EventState
 from exporters.queues.programs import Worker, run_python, worker
 from golden_names import assert_golden, families
 from services import until
@@ -233,8 +235,42 @@ def test_without_the_right_to_subscribe_the_grant_is_reported(server: RedisServe
         with opened(EXPORTER, config(server, username="monitor", password="secret")) as target:
             for grant in ("+psubscribe", "&/0.celeryev/*"):
                 until(lambda grant=grant: grant in _problem(target), what=grant)  # type: ignore[misc]
+                assert f"ACL SETUSER monitor {grant}" in [it.remedy for it in EXPORTER.check(target.settings)]
                 client.execute_command("ACL", "SETUSER", "monitor", grant)
             connected(target)
+
+
+def test_a_broker_that_hangs_is_noticed_and_delays_no_collection(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "_IDLE", 0.5)
+    with opened(EXPORTER, config(server, timeout="1s")) as target:
+        connected(target)
+        server.freeze()
+        until(lambda: events(target).value("celery_events_connected") == 0, what="the end of the connection")
+        assert events(target).value("celery_events_disconnects_total") == 1
+        server.thaw()
+        connected(target)
+
+
+def test_the_table_of_tasks_is_bounded() -> None:
+    state = EventState("host", 60, 600, max_uuids=10)
+    for n in range(15):
+        state.apply({"type": "task-received", "uuid": str(n), "name": "a", "hostname": "x@y"})
+    assert state.evicted == 5
+    for n in range(5, 15):
+        state.apply({"type": "task-succeeded", "uuid": str(n), "hostname": "x@y"})
+    for n in range(10):
+        state.apply({"type": "task-received", "uuid": f"new{n}", "name": "a", "hostname": "x@y"})
+    assert state.evicted == 5, "finished tasks are not missed"
+
+
+def test_an_event_of_the_producer_may_come_last() -> None:
+    state = EventState("host", 60, 600, max_uuids=1)
+    for kind in ("received", "started", "succeeded", "sent"):
+        state.apply({"type": f"task-{kind}", "uuid": "1", "name": "a", "queue": "q", "hostname": "x@y"})
+    state.apply({"type": "task-received", "uuid": "2", "name": "a", "hostname": "x@y"})
+    assert (sum(state.counts["sent"].values()), state.evicted) == (1, 0)
 
 
 def _problem(target: Opened) -> str:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from deckwatch.exporter import Duration, Gauge, Malformed, Missing
+from deckwatch.exporter import Duration, Finding, Gauge, Malformed, Missing
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import HeadAges, oldest_of, unix_seconds
+from .celery_events_source import RedisEventSource
 from .celery_events_state import HostnameLabel
 from .celery_url import with_kombu_url
 from .model import NOTHING_WAITS, Queue
@@ -37,7 +38,6 @@ from .redis_broker import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deckwatch.exporter import Finding
     from deckwatch_exporters.clients.redis.resp import Reply
 
     from .model import Age, Reported
@@ -158,11 +158,19 @@ class CeleryBroker:
             if self._settings.discover
             else needs("LLEN", "LINDEX", "HLEN", "HMGET", "ZRANGE")
         )
+        if self._settings.events:
+            yield from self._check_events()
         names = {*self._settings.queues, *self._bindings().queues}
         yield found_queues(sorted(names), "celery", self._redis.where)
 
     def close(self) -> None:
         self._redis.close()
+
+    def _check_events(self) -> Iterator[Finding]:
+        try:
+            RedisEventSource(self._settings).connect().close()
+        except Missing as missing:
+            yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
 
     def _bindings(self) -> Bindings:
         found = Bindings()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Unreachable
+from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Missing, Unreachable
 
 from .celery_events_source import EventSource, NotEvents, RedisEventSource
 from .celery_events_state import EventState
@@ -90,7 +90,7 @@ class CeleryEvents:
         while not self._closing.is_set():
             try:
                 stream = self._source.connect()
-            except Unreachable as failure:
+            except (Unreachable, Missing) as failure:
                 with self._lock:
                     self._failure = str(failure)
                 self._closing.wait(backoff)

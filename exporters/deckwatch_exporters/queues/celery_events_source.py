@@ -36,7 +36,7 @@ class EventStream(Protocol):
 
 
 class EventSource(Protocol):
-    """Where events come from. `connect()` raises Unreachable, `events_of()` NotEvents."""
+    """Where events come from. `connect()` raises Unreachable and Missing, `events_of()` NotEvents."""
 
     def connect(self) -> EventStream: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from deckwatch.exporter import Missing
 from deckwatch_exporters.clients.stream import Deadline, LinkError
 
 from .connection import Connection, ConnectionFailed
@@ -21,7 +22,7 @@ class Subscription:
     """An open subscription. Its methods raise ConnectionFailed; it cannot be used after that."""
 
     def __init__(self, settings: ConnectionSettings, pattern: str) -> None:
-        """Connect and subscribe. Takes `timeout` seconds at most."""
+        """Connect and subscribe. Raises Missing if the ACL forbids it."""
         self._timeout = settings.timeout
         # In protocol 3, messages are pushes, which the parser ignores.
         connection = Connection(settings.model_copy(update={"protocol": 2}))
@@ -40,7 +41,7 @@ class Subscription:
             if reply.is_denied:
                 user = settings.credentials[0] or "default"
                 grant = f"&{pattern}" if " channel" in reply.message else "+psubscribe"
-                raise ConnectionFailed(f"{user} may not subscribe to {pattern}; ACL SETUSER {user} {grant}")
+                raise Missing(f"{user} may not subscribe to {pattern}", f"ACL SETUSER {user} {grant}")
             raise ConnectionFailed(f"{self._where}: {reply.message}")
 
     def receive(self, seconds: float) -> list[bytes]:
