@@ -273,6 +273,19 @@ def test_an_event_of_the_producer_may_come_last() -> None:
     assert (sum(state.counts["sent"].values()), state.evicted) == (1, 0)
 
 
+def test_a_late_event_of_the_producer_does_not_hide_the_queue_of_a_name_that_uses_one() -> None:
+    state = EventState("host", 60, 600)
+
+    def apply(kind: str, uuid: str, **fields: str) -> None:
+        state.apply({"type": f"task-{kind}", "uuid": uuid, "name": "a", "hostname": "x@y", **fields})
+
+    apply("sent", "1", queue="mails")
+    apply("received", "2")
+    apply("sent", "3", queue="films")
+    apply("received", "4")
+    assert {labels.queue_name: count for labels, count in state.counts["received"].items()} == {"mails": 1, "": 1}
+
+
 def _problem(target: Opened) -> str:
     (snapshot,) = events(target).snapshots.values()
     return " ".join(it.text for it in snapshot.malformed)

@@ -104,6 +104,7 @@ class EventState:
         self._exceptions = LabelBudget(_EXCEPTIONS, OTHER)
         self._hosts = LabelBudget(_HOSTS, OTHER)
         self._queues = LabelBudget(_QUEUES, OTHER)
+        self._only_queues: dict[str, str | None] = {}  # by task name; None if there are several
         self._label_sets = LabelBudget(_SERIES, TaskLabels(OTHER, OTHER, OTHER))
         self._failure_sets = LabelBudget(_FAILURES, Failure(TaskLabels(OTHER, OTHER, OTHER), OTHER))
 
@@ -149,6 +150,7 @@ class EventState:
         if kind == "sent":
             task.queue = _text(event.get("queue")) or task.queue
             task.sent = moment
+            self._remember_queue(task)
         if kind in ("sent", "received"):
             eta = event.get("eta")
             task.eta = unix_seconds(eta) if isinstance(eta, str) else None
@@ -186,8 +188,19 @@ class EventState:
             hostname = ""
         elif self.hostname_label == "host" or kind == "sent":
             hostname = _host_of(hostname)  # a producer's name contains the number of its process
-        labels = TaskLabels(self._names.admit(task.name), self._hosts.admit(hostname), self._queues.admit(task.queue))
+        labels = TaskLabels(
+            self._names.admit(task.name),
+            self._hosts.admit(hostname),
+            self._queues.admit(task.queue or self._only_queues.get(task.name) or ""),
+        )
         return self._label_sets.admit(labels)
+
+    def _remember_queue(self, task: _Task) -> None:
+        # A worker can start a task before the producer has sent the event that names the queue.
+        if task.queue and self._names.admit(task.name) != OTHER:
+            known = self._only_queues.setdefault(task.name, task.queue)
+            if known != task.queue:
+                self._only_queues[task.name] = None
 
     def _show(self, labels: TaskLabels) -> None:
         """Make the counters of a task exist, so that their first increase is one."""
