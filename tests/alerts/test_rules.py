@@ -95,7 +95,8 @@ def test_names_are_given_once() -> None:
 @each_alert
 def test_each_alert_has_its_labels_and_annotations(rule: Rule) -> None:
     assert re.fullmatch(
-        r"(Host|Process|Redis|Postgres|Pgbouncer|Queue|Business|Log|Deckwatch)([A-Z][a-z0-9]*)+|Watchdog", rule.name
+        r"(Host|Process|Redis|Postgres|Pgbouncer|Queue|Celery|Business|Log|Deckwatch)([A-Z][a-z0-9]*)+|Watchdog",
+        rule.name,
     )
     assert rule.labels["severity"] in ("critical", "warning", "info")
     assert rule.labels["team"] in ("platform", "database", "application")
