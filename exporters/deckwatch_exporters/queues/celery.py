@@ -168,7 +168,7 @@ class CeleryBroker:
 
     def _check_events(self) -> Iterator[Finding]:
         try:
-            RedisEventSource(self._settings).connect().close()
+            RedisEventSource(self._settings, self._settings.global_keyprefix).connect().close()
         except Missing as missing:
             yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
 

@@ -158,4 +158,4 @@ class CeleryEvents:
 
 def redis_events(settings: CelerySettings) -> CeleryEvents:
     state = EventState(settings.hostname_label, settings.worker_timeout, settings.purge_workers_after)
-    return CeleryEvents(RedisEventSource(settings), state)
+    return CeleryEvents(RedisEventSource(settings, settings.global_keyprefix), state)

@@ -18,7 +18,7 @@ from .redis_broker import escape_pattern
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .celery import CelerySettings
+    from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 Event = dict[str, Any]
 
@@ -44,9 +44,11 @@ class EventSource(Protocol):
 
 
 class RedisEventSource:
-    def __init__(self, settings: CelerySettings) -> None:
+    """The events on a Redis; `global_keyprefix` is Celery's transport option."""
+
+    def __init__(self, settings: ConnectionSettings, global_keyprefix: str) -> None:
         self._settings = settings
-        exchange = f"{settings.global_keyprefix}/{settings.address.db}.celeryev"
+        exchange = f"{global_keyprefix}/{settings.address.db}.celeryev"
         self._pattern = f"{escape_pattern(exchange)}/*"
 
     def connect(self) -> EventStream:
