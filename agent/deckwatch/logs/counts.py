@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from deckwatch.logs.loki.ship import DURATION_BUCKETS, ShipCounts
+from deckwatch.logs.loki.ship_counts import DURATION_BUCKETS, ShipCounts
 from deckwatch.logs.parsing.parser import Counts
 from deckwatch.metrics.declaration import Counter, Gauge, Histogram
 
@@ -25,6 +25,13 @@ UNPARSED = Counter(
     "deckwatch_log_lines_unparsed_total", "Number of lines that did not match their format; they are shipped unchanged."
 )
 CUT = Counter("deckwatch_log_lines_cut_total", "Number of lines truncated to max_line_bytes.")
+UNREAD_TIMES = Counter(
+    "deckwatch_log_times_unread_total",
+    "Number of lines with a time that could not be read; they are sent with the time when they were read.",
+)
+NULS = Counter(
+    "deckwatch_log_nul_bytes_total", "Number of NUL bytes that were skipped before lines, as truncation leaves them."
+)
 REDACTED = Counter("deckwatch_log_lines_redacted_total", "Number of lines with redacted text.")
 DROPPED = Counter(
     "deckwatch_log_lines_dropped_total",
@@ -59,6 +66,7 @@ LAG = Gauge(
     "Bytes of a file that are not in the spool yet, for the files that lag most.",
     ["file"],
 )
+JOURNAL = Gauge("deckwatch_log_journal_reading", "Whether all of a journal can be read (1) or not (0).", ["journal"])
 MESSAGES = Counter("log_messages_total", "Number of log messages by job and level.", ["job", "level"])
 
 
@@ -82,6 +90,8 @@ class LogCounts:
         self.write_failures = 0
         self._is_writing = True
         self.lags: Mapping[str, int] = {}  # bytes by path; always replaced, never modified
+        self.journals: dict[str, bool] = {}  # whether each journal is read, by name
+        self.journal_errors: dict[str, str] = {}  # of those that cannot be read
         self._destinations: dict[str, Destination] = {}
         self._damaged = 0
         self._spool: Spool | None = None
@@ -143,6 +153,8 @@ class LogCounts:
         yield READ_BYTES(self.spooled_bytes)
         yield UNPARSED(parsed.unparsed)
         yield CUT(parsed.cut)
+        yield NULS(parsed.nuls)
+        yield UNREAD_TIMES(parsed.unread_times)
         yield REDACTED(parsed.redacted)
         yield SPOOL_FAILURES(self.write_failures)
         dropped = collections.Counter(dict(self.dropped)) + collections.Counter(dict(parsed.dropped))
@@ -163,6 +175,8 @@ class LogCounts:
         oldest = [it.counts.oldest for it in self._destinations.values() if it.counts.oldest is not None]
         if oldest:
             yield SPOOL_OLDEST(min(oldest))
+        for journal, is_read in dict(self.journals).items():
+            yield JOURNAL(is_read, journal=journal)
         for path, lag in self.lags.items():
             yield LAG(lag, file=path)
 

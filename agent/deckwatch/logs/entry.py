@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +46,35 @@ class Identity(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The read position of a file: everything before `offset` is in the spool."""
+    """The read position of a file: everything before `offset` is in the spool.
+
+    `before` is the fingerprint of the last bytes before `offset`; empty if it is not known. `mtime` is that of the
+    content that was last read, in Unix nanoseconds; -1 if it is not known.
+    """
 
     path: str
     identity: Identity
     offset: int
+    before: str = ""
+    mtime: int = -1
+
+
+def shown_path(path: str) -> str:
+    """Return a path as text that UTF-8 can encode: bytes of a file name that are not UTF-8 become `\\xe9`."""
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+class Progress(Protocol):
+    """How far a file or another source is read."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def committed(self) -> int:
+        """The offset before which everything is in the spool."""
+        ...
+
+    def position_at(self, offset: int) -> Position:
+        """Return the position to save once everything before `offset` is in the spool."""
+        ...

@@ -23,22 +23,25 @@ from typing import TYPE_CHECKING
 from deckwatch.config.open_files import log_files
 from deckwatch.config.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
+from deckwatch.logs.entry import shown_path
+from deckwatch.logs.journal_reader import JournalReader, source_names
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
 from deckwatch.logs.loki.ship import Shipper
 from deckwatch.logs.rule_reader import RuleReader
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull
+from deckwatch.logs.tailing.discovery import Discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from deckwatch.config.log_settings import FileSettings, LogsSettings
     from deckwatch.logs.counts import LogCounts
-    from deckwatch.logs.entry import Labels, Position
+    from deckwatch.logs.entry import Labels, Position, Progress
+    from deckwatch.logs.log_metrics import LogMetrics
     from deckwatch.logs.sources.own_log import OwnLog
-    from deckwatch.logs.tailing.followed_file import FollowedFile
 
 # A payload is spooled when it reaches either limit, even if there is more to read.
 _MAX_PAYLOAD_LINES = 2000
@@ -55,7 +58,8 @@ _MAX_STREAM_TIMES = 1000
 class Pipeline:
     """Runs from `start()` to `stop()`. Restarts after a failure.
 
-    `folder` is where the checkpoint and the quarantine are stored; `own` is the agent's own log.
+    `folder` is where the checkpoint and the quarantine are stored; `own` is the agent's own log,
+    `metrics` what is measured in lines.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Pipeline:
         spool_folder: Path,
         counts: LogCounts,
         own: OwnLog,
+        metrics: LogMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -76,6 +81,7 @@ class Pipeline:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deckwatch-logs", daemon=True)
         self._own = own
+        self._metrics = metrics
         #: Why spooling fails; empty while it works.
         self.error = ""
 
@@ -91,7 +97,13 @@ class Pipeline:
         while True:
             try:
                 with _PipelineRun(
-                    self._settings, self._folder, self._spool_folder, self.counts, self._own, self._clock
+                    self._settings,
+                    self._folder,
+                    self._spool_folder,
+                    self.counts,
+                    self._own,
+                    self._metrics,
+                    self._clock,
                 ) as work:
                     self._set_error("")
                     work.run(self._stop)
@@ -126,6 +138,7 @@ class _PipelineRun:
         spool_folder: Path,
         counted: LogCounts,
         own: OwnLog,
+        metrics: LogMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -135,7 +148,7 @@ class _PipelineRun:
         self._log = logging.getLogger("deckwatch.logs")
         self._batcher = Batcher()
         # The offset up to which each file's entries are in the batcher, by rule number and file key.
-        self._batched: dict[tuple[int, str], tuple[FollowedFile, int]] = {}
+        self._batched: dict[tuple[int, str], tuple[Progress, int]] = {}
         self._payload: bytes | None = None  # a payload that did not fit into the spool
         self._newest: dict[Labels, int] = {}  # newest Unix nanoseconds by stream, most recently used last
         self._synced = clock()
@@ -151,15 +164,34 @@ class _PipelineRun:
             positions = self._recovered()
             self._names = _names(settings.files)
             most = log_files(len(settings.files))
-            self._rules = [
-                RuleReader(one, _positions_of(name, positions), {}, counted.parsed, self._problem, most)
-                for name, one in zip(self._names, settings.files, strict=True)
+            patterns = [Discovery(one.path, one.exclude, self._problem) for one in settings.files]
+            # Of files that no rule follows any more. An edited pattern may match them, or the next reload restores it.
+            names = {*self._names, *source_names(settings.journal)}
+            orphaned = {key: one for key, one in positions.items() if key.partition(" ")[2] not in names}
+            adopted: set[str] = set()
+            self._rules: list[RuleReader | JournalReader] = [
+                RuleReader(
+                    one,
+                    _adopted(own_pattern, _positions_of(name, positions), orphaned, adopted),
+                    {},
+                    counted.parsed,
+                    self._problem,
+                    most,
+                    metrics,
+                    [other for other in patterns if other is not own_pattern],
+                )
+                for name, one, own_pattern in zip(self._names, settings.files, patterns, strict=True)
             ]
-            # Positions of files that no rule follows any more. The next reload may restore the rule.
+            counted.journals.clear()
+            counted.journal_errors.clear()
+            for name, source in zip(source_names(settings.journal), settings.journal, strict=True):
+                self._names.append(name)
+                known = _positions_of(name, positions)
+                self._rules.append(JournalReader(source, name, known, counted, self._problem, metrics=metrics))
             self._orphaned = {
                 key: position
-                for key, position in positions.items()
-                if key.partition(" ")[2] not in self._names and os.path.lexists(position.path)
+                for key, position in orphaned.items()
+                if key not in adopted and os.path.lexists(position.path)
             }
             counted.use_spool(self._spool, spool.max_bytes)
             quarantine = Quarantine(folder)
@@ -309,10 +341,11 @@ class _PipelineRun:
         if self._synced >= self._lag_due:
             self._lag_due = self._synced + _LAG_EVERY
             lags = sorted(((lag, path) for rule in self._rules for path, lag in rule.lag()), reverse=True)
-            self._counts.lags = {path: lag for lag, path in reversed(lags[:_MAX_LAG_FILES])}
+            self._counts.lags = {shown_path(path): lag for lag, path in reversed(lags[:_MAX_LAG_FILES])}
 
     def _problem(self, path: str, message: str) -> None:
-        self._log.warning("%s: %s", path, message, extra={"event": "logs.file", "path": path})
+        shown = shown_path(path)
+        self._log.warning("%s: %s", shown, shown_path(message), extra={"event": "logs.file", "path": shown})
 
 
 def _make_state_folder(folder: Path) -> None:
@@ -336,6 +369,37 @@ def _names(files: Iterable[FileSettings]) -> list[str]:
 def _key(rule: str, file: str) -> str:
     """Return the checkpoint key of a file and a rule: two rules may follow one file. File keys contain no space."""
     return f"{file} {rule}"
+
+
+def _adopted(
+    pattern: Discovery, own: dict[str, Position], orphaned: Mapping[str, Position], adopted: set[str]
+) -> dict[str, Position]:
+    """A rule's positions, and those that another rule left of files that this one matches, by path or inode.
+
+    Adds the keys of the latter to `adopted`.
+    """
+    found = dict(own)
+    known = {(position.identity.device, position.identity.inode) for position in own.values()}
+    moved: dict[tuple[int, int], str] = {}
+    for key, position in orphaned.items():
+        inode = position.identity.device, position.identity.inode
+        if inode in known:
+            continue
+        if pattern.matches(position.path):
+            adopted.add(key)
+            found.setdefault(key.partition(" ")[0], position)
+        else:
+            moved[inode] = key
+    for path in (pattern.find(0.0) or ()) if moved else ():
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        other = moved.get((status.st_dev, status.st_ino))
+        if other is not None:
+            adopted.add(other)
+            found.setdefault(other.partition(" ")[0], orphaned[other]._replace(path=path))
+    return found
 
 
 def _positions_of(rule: str, positions: dict[str, Position]) -> dict[str, Position]:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.logs.merge import Source, in_order
 from deckwatch.logs.parsing.parser import Parser
+from deckwatch.logs.tailing.followed_file import FollowedFile
 from deckwatch.logs.tailing.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from deckwatch.config.log_settings import FileSettings
-    from deckwatch.logs.entry import Entry, Position
+    from deckwatch.logs.entry import Entry, Position, Progress
+    from deckwatch.logs.log_metrics import LogMetrics
     from deckwatch.logs.parsing.parser import Counts
-    from deckwatch.logs.tailing.followed_file import FollowedFile
+    from deckwatch.logs.tailing.discovery import Discovery
 
 _READ_BYTES = 256 * 1024  # per file and read
 _READ_BYTES_MERGED = 8 * 1024 * 1024  # per read of all files that are merged
@@ -27,7 +29,7 @@ _MAX_IDLE_PARSERS = 500
 class FileEntries(NamedTuple):
     """Entries of one file that can be spooled now. Together with earlier ones, they cover the file up to `offset`."""
 
-    file: FollowedFile
+    file: Progress
     entries: Sequence[Entry]
     offset: int
 
@@ -53,13 +55,16 @@ class RuleReader:
         counts: Counts,
         problem: Callable[[str, str], None],
         max_open: int = 100,
+        metrics: LogMetrics | None = None,
+        other_rules: Sequence[Discovery] = (),
     ) -> None:
         self._settings = settings
         self._labels = labels
         self._counts = counts
         self._problem = problem
+        self._observe = metrics.observer(settings) if metrics is not None else None
         self._reported: set[str] = set()  # problems of lines and labels, reported once per rule
-        self._tail = Tail(settings, positions, problem, max_open=max_open)
+        self._tail = Tail(settings, positions, problem, max_open=max_open, other_rules=other_rules)
         self._parsers: dict[str, tuple[str, Parser]] = {}  # path and parser by file key
         self._pending: dict[str, _Pending] = {}
         # With the file name as a label, each file has its own stream.
@@ -113,9 +118,15 @@ class RuleReader:
         chunk = self._tail.read(file, size)
         path, parser = self._parsers.get(file.key, ("", None))
         if parser is None or path != file.path:  # the key of a deleted file can be reused
-            parser = Parser(self._settings, file.path, self._labels, self._counts)
+            parser = Parser(
+                self._settings, file.path, self._labels, self._counts, observe=self._observe, encoding=file.encoding
+            )
             self._parsers[file.key] = file.path, parser
+        self._counts.nuls += chunk.nuls
         entries = parser.feed(chunk.lines, chunk.start, chunk.cut)
+        if chunk.is_partial and entries and entries[-1].end >= chunk.end:
+            last = entries[-1]
+            entries[-1] = last._replace(metadata={**last.metadata, "deckwatch_partial": "true"})
         if parser.problems:
             self._report(file.path, parser)
         return _Pending(file, entries, _resume_offset(parser, chunk.end), chunk.more)
@@ -135,8 +146,9 @@ class RuleReader:
                 if entries:
                     yield _Pending(file, entries, _resume_offset(parser, entries[-1].end))
 
-    def commit(self, file: FollowedFile, offset: int) -> None:
+    def commit(self, file: Progress, offset: int) -> None:
         """Record that everything before `offset` is in the spool."""
+        assert isinstance(file, FollowedFile)
         self._tail.commit(file, offset)
 
     def positions(self) -> Mapping[str, Position]:

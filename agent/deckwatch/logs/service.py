@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Unreachable
 from deckwatch.logs.counts import LogCounts
+from deckwatch.logs.log_metrics import LogMetrics
 from deckwatch.logs.pipeline import Pipeline
 from deckwatch.logs.sources.own_log import OwnLog
 
@@ -23,6 +24,7 @@ class LogService:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "logs"
         self._counts = LogCounts()
+        self.metrics = LogMetrics()
         self._own = OwnLog()
         self._pipeline: Pipeline | None = None
 
@@ -34,15 +36,27 @@ class LogService:
             self._pipeline.stop()
             self._pipeline = None
         if settings is not None:
+            self.metrics.use(settings.metrics)
             if settings.own:
                 self._own.use(settings.own_labels)
             folder = spool_folder(settings, self._folder)
-            self._pipeline = Pipeline(settings, self._folder, folder, self._counts, self._own)
+            self._pipeline = Pipeline(settings, self._folder, folder, self._counts, self._own, self.metrics)
             self._pipeline.start()
 
     def failing(self) -> dict[str, tuple[float | None, str]]:
         """Return the start of the failure (Unix seconds; None if it works) and the error, by destination."""
         return {} if self._pipeline is None else self._counts.failing()
+
+    def journals(self) -> dict[str, tuple[bool, str]]:
+        """Return whether each journal is read, and the error if it cannot be."""
+        counts = self._counts
+        return (
+            {}
+            if self._pipeline is None
+            else {
+                name: (is_read, counts.journal_errors.get(name, "")) for name, is_read in dict(counts.journals).items()
+            }
+        )
 
     def collect(self) -> Iterable[Sample]:
         self._counts.own_dropped = self._own.dropped

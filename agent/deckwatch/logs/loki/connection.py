@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
+    from deckwatch.logs.loki.proxy import Proxy
+
 _STEP = 0.2  # seconds between checks for a stop request
 _STOP_GRACE = 1.0  # seconds that a request in progress may still take after a stop request
 _SLICE = 256 * 1024
@@ -97,19 +99,33 @@ class Connection:
     """An HTTP connection to `address`, with TLS if `context` is set. Raises OSError and http.client.HTTPException."""
 
     def __init__(
-        self, address: tuple[str, int], context: ssl.SSLContext | None, server_name: str, deadline: Deadline
+        self,
+        address: tuple[str, int],
+        context: ssl.SSLContext | None,
+        server_name: str,
+        deadline: Deadline,
+        proxy: Proxy | None = None,
     ) -> None:
         self._http = http.client.HTTPConnection(*address)
         self._http.auto_open = 0
         if context is not None:
             self._http.default_port = 443  # omitted from the Host header
-        connected = socket.create_connection(address, timeout=deadline.left())
+        try:
+            connected = socket.create_connection(proxy.address if proxy else address, timeout=deadline.left())
+        except OSError as error:
+            if proxy is None or isinstance(error, TimeoutError):
+                raise
+            raise proxy.failed(error) from None
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
+                if proxy is not None:
+                    through = _Socket(connected)
+                    through.deadline = deadline
+                    proxy.open_tunnel(through, address)
                 connected.settimeout(deadline.left())
                 connected = context.wrap_socket(connected, server_hostname=server_name)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             connected.close()
             raise
         self._socket = _Socket(connected)

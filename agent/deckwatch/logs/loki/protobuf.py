@@ -30,21 +30,21 @@ def push_request(streams: Iterable[tuple[dict[str, str], Iterable[Part]]]) -> by
     """Encode streams and their parts, in order, without compression."""
     message = []
     for labels, parts in streams:
-        entries = [_field(1, label_text(labels).encode())]
+        entries = [field(1, label_text(labels).encode())]
         for part in parts:
             for time, line, *metadata in values_of(part):
                 seconds, nanoseconds = divmod(int(time), 1_000_000_000)
-                stamp = b"\x08%b\x10%b" % (_varint(seconds), _varint(nanoseconds))
+                stamp = b"\x08%b\x10%b" % (varint(seconds), varint(nanoseconds))
                 pairs = metadata[0].items() if metadata else ()
                 entry = b"".join(
                     (
-                        _field(1, stamp),
-                        _field(2, line.encode()),
-                        *(_field(3, _field(1, name.encode()) + _field(2, text.encode())) for name, text in pairs),
+                        field(1, stamp),
+                        field(2, line.encode()),
+                        *(field(3, field(1, name.encode()) + field(2, text.encode())) for name, text in pairs),
                     )
                 )
-                entries.append(_field(2, entry))
-        message.append(_field(1, b"".join(entries)))
+                entries.append(field(2, entry))
+        message.append(field(1, b"".join(entries)))
     return b"".join(message)
 
 
@@ -66,7 +66,7 @@ def snappy() -> Callable[[bytes], bytes]:
 
 def literals(content: bytes) -> bytes:
     """Encode bytes as a raw snappy block without compression."""
-    block = [_varint(len(content))]
+    block = [varint(len(content))]
     for begin in range(0, len(content), _LITERAL):
         literal = content[begin : begin + _LITERAL]
         # The tag of a literal; the next two bytes are its length minus one.
@@ -74,11 +74,11 @@ def literals(content: bytes) -> bytes:
     return b"".join(block)
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return b"%c%b%b" % (number << 3 | 2, _varint(len(content)), content)
+def field(number: int, content: bytes) -> bytes:
+    return b"%c%b%b" % (number << 3 | 2, varint(len(content)), content)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     value &= 0xFFFF_FFFF_FFFF_FFFF  # negative numbers are encoded in two's complement
     if value < 128:
         return b"%c" % value

@@ -20,8 +20,11 @@ from isal import isal_zlib
 
 from deckwatch import __version__
 from deckwatch.config.client_tls import client_context, tls_failure
+from deckwatch.config.log_settings_parts import TENANT_LABEL
+from deckwatch.config.secret_files import FileSecret
 from deckwatch.logs.loki import protobuf
 from deckwatch.logs.loki.connection import Connection, Deadline
+from deckwatch.logs.loki.proxy import Proxy
 from deckwatch.logs.loki.refusals import Refusals, parse
 
 if TYPE_CHECKING:
@@ -72,7 +75,14 @@ class TooLarge:
     text: str
 
 
-Result = Accepted | Retry | Rejected | TooLarge
+@dataclass(frozen=True)
+class NewStreamRefused:
+    """Loki has as many streams as the tenant may have. It stored those that it had before."""
+
+    text: str
+
+
+Result = Accepted | Retry | Rejected | TooLarge | NewStreamRefused
 
 
 def json_pieces(streams: Streams) -> Iterator[bytes | memoryview]:
@@ -123,7 +133,13 @@ class Pusher:
         self._timeout = settings.timeout
         self._stop = stop
         self._connection: Connection | None = None
-        self._headers = {"User-Agent": f"deckwatch/{__version__}"}
+        self._proxy = Proxy.at(settings.proxy_url.get_secret_value()) if settings.proxy_url else None
+        extra = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        self._headers = {"User-Agent": f"deckwatch/{__version__}"} | extra
+        if self._proxy is not None and url.scheme == "http":
+            # The proxy receives the whole URL. With TLS, it only connects, and sees no header of the push.
+            self._target = f"http://{url.netloc.rpartition('@')[2]}{self._target}"
+            self._headers |= self._proxy.headers
         if settings.encoding == "protobuf":
             self._headers["Content-Type"] = "application/x-protobuf"
             snappy = protobuf.snappy()
@@ -133,23 +149,54 @@ class Pusher:
             self._encode = lambda streams: _gzipped(json_pieces(streams))
         if settings.tenant:
             self._headers["X-Scope-OrgID"] = _header_value("tenant", settings.tenant)
-        authorization = _authorization(settings, url.username, url.password)
-        self._secrets: tuple[str, ...] = ()
+        self._settings, self._url = settings, url
+        self._secrets: tuple[str, ...] = tuple(extra.values())
+        if self._proxy is not None and self._proxy.authorization:
+            self._secrets += (self._proxy.authorization.partition(" ")[2],)
+        secrets = (settings.password, settings.bearer_token)
+        self._file_secret = next((secret for secret in secrets if isinstance(secret, FileSecret)), None)
+        self._credential = next((secret.get_secret_value() for secret in secrets if secret is not None), "")
+        self._authorize()
+
+    def _authorize(self) -> None:
+        """Set the Authorization header from the current credential."""
+        authorization = _authorization(self._settings, self._credential, self._url.username, self._url.password)
         if authorization:
             self._headers["Authorization"] = authorization
-            secrets = (settings.password, settings.bearer_token)
-            known = [secret.get_secret_value().strip() for secret in secrets if secret]
-            self._secrets = tuple(filter(None, (*known, unquote(url.password or ""), authorization.partition(" ")[2])))
+            known = self._credential.strip(), unquote(self._url.password or ""), authorization.partition(" ")[2]
+            self._secrets += tuple(filter(None, known))
 
-    def push(self, streams: Streams) -> Result:
-        """Push and wait for the response: at most the configured timeout, or one second after a stop request."""
+    def _takes_new_credential(self) -> bool:
+        """Read the file of the token or password again. Return whether it has changed to something usable."""
+        if self._file_secret is None or (found := self._file_secret.read_again()) in (self._credential, ""):
+            return False
+        before, self._credential = self._credential, found
+        try:
+            self._authorize()
+        except ValueError:  # it is being written
+            self._credential = before
+            return False
+        return True
+
+    def push(self, streams: Streams, tenant: str | None = None) -> Result:
+        """Push and wait for the response: at most the configured timeout, or one second after a stop request.
+
+        `tenant` replaces the one of the settings.
+        """
         body = self._encode(streams)
+        result = self._sent(body, tenant)
+        if isinstance(result, Retry) and result.reason == "unauthorized" and self._takes_new_credential():
+            result = self._sent(body, tenant)
+        return result
+
+    def _sent(self, body: bytes, tenant: str | None) -> Result:
+        headers = self._headers if tenant is None else self._headers | {"X-Scope-OrgID": tenant}
         deadline = Deadline(self._timeout, self._stop)
         fresh = self._connection is None
-        result = self._exchange(body, deadline)
+        result = self._exchange(body, headers, deadline)
         if result is None and not fresh:
             # The server closed the idle connection, which says nothing about this push. Try a new connection.
-            result = self._exchange(body, deadline)
+            result = self._exchange(body, headers, deadline)
         return result or Retry("connection", "the server closed the connection without a response")
 
     def close(self) -> None:
@@ -157,12 +204,12 @@ class Pusher:
             self._connection.close()
             self._connection = None
 
-    def _exchange(self, body: bytes, deadline: Deadline) -> Result | None:
+    def _exchange(self, body: bytes, headers: dict[str, str], deadline: Deadline) -> Result | None:
         """Send the request once. Return None if the connection closed without a response."""
         try:
             if self._connection is None:
-                self._connection = Connection(self._address, self._context, self._server_name, deadline)
-            response, raw = self._connection.post(self._target, body, self._headers, deadline, _MAX_RESPONSE + 1)
+                self._connection = Connection(self._address, self._context, self._server_name, deadline, self._proxy)
+            response, raw = self._connection.post(self._target, body, headers, deadline, _MAX_RESPONSE + 1)
         except TimeoutError as error:
             self.close()
             return Retry("timeout", str(error) or f"timed out after {self._timeout:g} s")
@@ -196,6 +243,8 @@ def interpret(status: int, text: str, headers: Any) -> Result:
     """Interpret a response. `headers.get(name)` must be case-insensitive."""
     brief = " ".join(text[:_MAX_TEXT].split())
     if status in (200, 201, 202, 204):
+        if _is_a_page(text, str(headers.get("Content-Type", ""))):
+            return Retry("not_loki", f"status {status} with a web page. Check url: a portal or a proxy answers there")
         return Accepted()
     if status == 413:
         return TooLarge(brief)
@@ -206,6 +255,8 @@ def interpret(status: int, text: str, headers: Any) -> Result:
             return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
         refusals = parse(text)
         return Rejected(brief, refusals, str(headers.get("Content-Type", "")).startswith("text/plain"))
+    if status == 429 and "active stream limit exceeded" in text.lower():
+        return NewStreamRefused(brief)
     if status == 429:
         return Retry("rate_limited", brief, retry_after(headers.get("Retry-After")))
     if status in (401, 403):
@@ -214,6 +265,12 @@ def interpret(status: int, text: str, headers: Any) -> Result:
         return Retry("redirect", f"status {status}: redirects are not followed. Set url to the redirect's target.")
     reason = "server_error" if status >= 500 else f"status_{status}"
     return Retry(reason, f"status {status}: {brief}", retry_after(headers.get("Retry-After")))
+
+
+def _is_a_page(text: str, content_type: str) -> bool:
+    """Whether a web page says that all is well: a login portal stores no logs. Loki answers without content."""
+    start = text[:256].lstrip("\ufeff \t\r\n").lower()
+    return bool(start) and ("html" in content_type.lower() or start.startswith(("<!doctype", "<html")))
 
 
 def retry_after(value: str | None) -> float | None:
@@ -230,10 +287,12 @@ def retry_after(value: str | None) -> float | None:
         return None
 
 
-def _authorization(settings: LokiSettings, url_user: str | None, url_password: str | None) -> str | None:
+def _authorization(
+    settings: LokiSettings, credential: str, url_user: str | None, url_password: str | None
+) -> str | None:
     if settings.bearer_token is not None:
-        return "Bearer " + _header_value("bearer_token", settings.bearer_token.get_secret_value().strip())
-    user, password = settings.username, settings.password.get_secret_value() if settings.password else ""
+        return "Bearer " + _header_value("bearer_token", credential.strip())
+    user, password = settings.username, credential
     if user is None and url_user is not None:
         user, password = unquote(url_user), unquote(url_password or "")
     if user is None:
@@ -246,6 +305,18 @@ def _header_value(name: str, value: str) -> str:
         # The value may be a secret, so the message does not contain it.
         raise ValueError(f"{name}: contains characters that are not printable ASCII. HTTP headers do not allow them.")
     return value
+
+
+def by_tenant(parts: Sequence[Part]) -> dict[str | None, list[Part]]:
+    """Separate parts by the tenant in their labels, which is removed; None stands for that of the destination."""
+    found: dict[str | None, list[Part]] = {}
+    for part in parts:
+        if TENANT_LABEL in part.labels:
+            labels = dict(part.labels)
+            found.setdefault(labels.pop(TENANT_LABEL), []).append(part._replace(labels=labels))
+        else:
+            found.setdefault(None, []).append(part)
+    return found
 
 
 def group(parts: Sequence[Part], extra: dict[str, str]) -> Streams:

@@ -10,15 +10,14 @@ import logging
 import random
 import threading
 import time
-from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from deckwatch.logs.loki.batch import decode, part_of, values_of
-from deckwatch.logs.loki.push import Accepted, Pusher, Rejected, Retry, TooLarge, group
+from deckwatch.logs.loki.push import Accepted, NewStreamRefused, Pusher, Rejected, Retry, TooLarge, by_tenant, group
 from deckwatch.logs.loki.refusals import pick
+from deckwatch.logs.loki.waiting_streams import WaitingStreams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from deckwatch.config.log_settings import LokiSettings
     from deckwatch.logs.loki.push import Result, Streams
     from deckwatch.logs.loki.quarantine import Quarantine
+    from deckwatch.logs.loki.ship_counts import ShipCounts
 
 _FIRST_BACKOFF = 0.5  # seconds
 _MAX_RETRY_AFTER = 300.0
@@ -41,12 +41,17 @@ _RATE_LIMITED_TO_SPLIT = 3
 _MIN_SPLIT_BYTES = 64 * 1024
 # Number of pushes rejected as a whole, with none accepted, after which the search for the invalid entry ends.
 _MAX_SEARCH_PUSHES = 64
+# Of consecutive 413 responses, this many cost no wait: halving a batch finds the entry that is too large. If so many
+# single entries are too large and none was accepted, something refuses every push.
+_QUICK_TOO_LARGE = 12
+_SINGLES_TOO_LARGE = 4
+# What Loki, or a proxy before it, refuses of one tenant while it may accept others.
+_OF_A_TENANT = frozenset(("rate_limited", "unauthorized"))
+# Of the streams that wait, this many are refused before the others wait for the next round.
+_REFUSED_IN_A_ROUND = 20
 # Number of consecutive batches without an accepted entry after which the destination is considered faulty, not the
 # entries.
 _REFUSED_BATCHES = 3
-
-#: Upper bounds of the buckets of push durations, in seconds.
-DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Source(Protocol):
@@ -55,28 +60,6 @@ class Source(Protocol):
     def read(self, max_bytes: int, max_wait: float = 0.0) -> Sequence[tuple[Any, bytes]]: ...
     def acknowledge(self, cursor: Any) -> None: ...
     def rewind(self) -> None: ...
-
-
-@dataclass
-class ShipCounts:
-    """The counters of one shipper. Written only by its thread; other threads may read slightly old values."""
-
-    lines: int = 0  # stored by Loki
-    bytes: int = 0  # size of their values as JSON
-    pushes: int = 0
-    retries: int = 0
-    failures: Counter[str] = field(default_factory=Counter)  # pushes by reason
-    dropped: Counter[str] = field(default_factory=Counter)  # quarantined lines by reason
-    oldest: float | None = None  # Unix seconds of the oldest line being sent
-    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))  # pushes by bucket
-    duration_sum: float = 0.0  # seconds
-    failing_since: float | None = None  # Unix seconds
-    failure: str = ""  # the error, while it is failing
-
-    def observe(self, seconds: float) -> None:
-        self.pushes += 1
-        self.durations[bisect_left(DURATION_BUCKETS, seconds)] += 1
-        self.duration_sum += seconds
 
 
 #: The decoded entries of a push: labels, and `[ns as text, line, metadata?]` of each entry.
@@ -116,7 +99,11 @@ class Shipper(threading.Thread):
         self._failures = 0  # consecutive
         self._refused_batches = _REFUSED_BATCHES  # consecutive; a destination must first prove that it works
         self._reported: frozenset[str] = frozenset()  # reasons of the last batch's quarantined entries
-        self._newest: dict[tuple[tuple[str, str], ...], int] = {}  # newest Unix nanoseconds by stream
+        # Newest Unix nanoseconds by tenant and stream.
+        self._newest: dict[tuple[str | None, tuple[tuple[str, str], ...]], int] = {}
+        self._waiting = WaitingStreams()
+        self._done: Any = None  # the cursor after the last batch, if it is not acknowledged
+        self._refused_rounds = 0  # how often in a row streams that wait were refused
 
     def run(self) -> None:
         try:
@@ -140,6 +127,8 @@ class Shipper(threading.Thread):
 
     def _retry_batch(self, reason: str, text: str) -> None:
         self._source.rewind()
+        self._waiting.clear()  # read again
+        self._done = None
         self.counts.retries += 1
         self._failed(reason, text)
         self._stop_asked.wait(self._backoff())
@@ -147,6 +136,11 @@ class Shipper(threading.Thread):
     # A batch
 
     def _ship_batch(self) -> None:
+        if self._waiting.is_due:
+            self._ship_waiting()
+        if self._waiting.is_full:
+            self._stop_asked.wait(min(_IDLE_WAIT, self._waiting.seconds_left))
+            return
         records = self._next_records()
         if not records:
             return
@@ -161,15 +155,58 @@ class Shipper(threading.Thread):
         suspects: list[_Refused] = []
         accepted = False
         self._lines = self._bytes = 0
-        for streams in self._plan(group(parts, self._settings.labels)):
-            accepted |= self._deliver(streams, refused, suspects)
+        for tenant, of_tenant in by_tenant(parts).items():
+            free, waiting = self._waiting.separated(group(of_tenant, self._settings.labels), tenant)
+            self._waiting.add(waiting, tenant)
+            for streams in self._plan(free, tenant):
+                accepted |= self._deliver(streams, tenant, refused, suspects)
         if suspects and not accepted:
             self._check_destination(suspects)
         self._set_aside(refused + suspects)
         self.counts.lines += self._lines
         self.counts.bytes += self._bytes
-        self._source.acknowledge(records[-1][0])
+        self._done = records[-1][0]
+        self._acknowledge()
+
+    def _ship_waiting(self) -> None:
+        """Try the streams that wait once more, until some are refused again: these come last the next time."""
+        refused: list[_Refused] = []
+        suspects: list[_Refused] = []
+        self._lines = self._bytes = 0
+        waiting = self._waiting.take()
+        while waiting and len(self._waiting) < _REFUSED_IN_A_ROUND:
+            tenant, streams = waiting.pop(0)
+            self._deliver(streams, tenant, refused, suspects)
+        waiting += self._waiting.take()
+        for tenant, streams in waiting:
+            self._waiting.add(streams, tenant)
+        self._set_aside(refused + suspects)
+        self.counts.lines += self._lines
+        self.counts.bytes += self._bytes
+        self._acknowledge()
+
+    def _let_wait(self, streams: Streams, tenant: str | None, reason: str, text: str) -> None:
+        """Let streams wait that Loki refuses because it has too many, or because of their tenant."""
+        self._failed(reason, f"{text} (other streams go on)")
+        self._failures = 0
+        if not self._waiting:
+            self._refused_rounds += 1
+            longest = min(self._settings.max_backoff, _FIRST_BACKOFF * 2 ** min(self._refused_rounds, 32))
+            self._waiting.wait(random.uniform(longest / 2, longest))
+        self._waiting.add(streams, tenant)
+
+    def _acknowledge(self) -> None:
+        """Acknowledge the last batch if everything of it and of those before it is stored or in the quarantine."""
+        if self._waiting:
+            self.counts.oldest = self._waiting.oldest / 1e9
+            return
+        if self._refused_rounds:
+            self._refused_rounds = 0
+            self._recovered()
         self.counts.oldest = None
+        if self._done is not None:
+            self._source.acknowledge(self._done)
+            self._done = None
 
     def _next_records(self) -> list[tuple[Any, bytes]]:
         """Return payloads up to `batch_bytes`, or those that arrive within `batch_wait` of the first."""
@@ -186,12 +223,12 @@ class Shipper(threading.Thread):
             size += sum(len(payload) for _, payload in more)
         return records
 
-    def _plan(self, streams: Streams) -> list[Streams]:
+    def _plan(self, streams: Streams, tenant: str | None) -> list[Streams]:
         """Split a batch into pushes: one for each stream that Loki may partly reject, and one for all others."""
         alone: Streams = []
         together: Streams = []
         for labels, parts in streams:
-            key = tuple(labels.items())
+            key = tenant, tuple(labels.items())
             newest = self._newest.pop(key, 0)
             behind = False
             for part in parts:
@@ -200,23 +237,41 @@ class Shipper(threading.Thread):
             self._newest[key] = newest
             big = sum(len(part.values) for part in parts) >= _ALONE_BYTES
             (alone if big or behind else together).append((labels, parts))
+        # If Loki has too many streams, it refuses the new ones. It says so only of the last one.
+        known, new = self._waiting.known_first(together, tenant)
+        together = known + new
         for key in list(self._newest)[: max(0, len(self._newest) - _KNOWN_STREAMS)]:
             del self._newest[key]
         return [[stream] for stream in alone] + ([together] if together else [])
 
-    def _deliver(self, streams: Streams, refused: list[_Refused], suspects: list[_Refused]) -> bool:
+    def _deliver(self, streams: Streams, tenant: str | None, refused: list[_Refused], suspects: list[_Refused]) -> bool:
         """Push until each entry is stored, in `refused`, or in `suspects`. Return whether any was stored.
 
         Suspects are entries that were rejected without a reason.
         """
         accepted, search = False, _MAX_SEARCH_PUSHES
+        too_large = singles_too_large = 0
         pushes = [streams]
         while pushes:
             streams = pushes.pop()
-            result = self._push_until_answered(streams)
+            result = self._push_until_answered(streams, tenant)
             if isinstance(result, Accepted):
-                accepted = True
+                accepted, too_large = True, 0
                 self._stored(streams)
+                self._waiting.stored(streams, tenant)
+                continue
+            if isinstance(result, NewStreamRefused):
+                known, new = self._waiting.known_first(streams, tenant)
+                if len(streams) == 1:
+                    self._let_wait(streams, tenant, "new_stream_refused", result.text)
+                elif self._waiting:
+                    self._waiting.add(new, tenant)
+                    pushes += [known] if known else []
+                else:  # the first one that is refused makes the others wait
+                    pushes += [part for part in (new[1:], new[:1], known) if part]
+                continue
+            if isinstance(result, Retry) and tenant is not None and not self._has_to_split(streams):
+                self._let_wait(streams, tenant, result.reason, f"tenant {tenant}: {result.text}")
                 continue
             opened = _decoded(streams)
             if isinstance(result, Rejected) and result.refusals.items:
@@ -231,6 +286,17 @@ class Shipper(threading.Thread):
                     continue
             entries = sum(len(values) for _, values in opened)
             search -= isinstance(result, Rejected)
+            if isinstance(result, TooLarge):
+                too_large += 1
+                singles_too_large += entries == 1
+                if singles_too_large >= _SINGLES_TOO_LARGE and not accepted:
+                    raise _Suspended(
+                        "too_large", "status 413, also for single entries. Check url and what is before it"
+                    )
+                if too_large > _QUICK_TOO_LARGE:
+                    self._failures += 1
+                    if self._stop_asked.wait(self._backoff()):
+                        raise _Stopped
             if entries > 1 and (search > 0 or accepted or isinstance(result, Retry)):
                 pushes += reversed(_halves(opened))
                 continue
@@ -250,22 +316,31 @@ class Shipper(threading.Thread):
             raise _Suspended("bad_request", f"none of the last {len(suspects)} entries was accepted; check the url")
         self._refused_batches += 1
 
+    def _has_to_split(self, streams: Streams) -> bool:
+        """Whether these streams may be more than Loki accepts at once, since they have been refused for long."""
+        return self._refused_rounds >= _RATE_LIMITED_TO_SPLIT and _size(streams) > _MIN_SPLIT_BYTES
+
     # A push
 
-    def _push_until_answered(self, streams: Streams) -> Result:
-        """Push until the response is about the entries. If 429 persists, return it for a push that can be split."""
+    def _push_until_answered(self, streams: Streams, tenant: str | None) -> Result:
+        """Push until the response is about the entries, or about their tenant.
+
+        If 429 persists, return it for a push that can be split.
+        """
         limited = 0
         while True:
             if self._stop_asked.is_set():
                 raise _Stopped
             began = time.monotonic()
-            result = self._pusher.push(streams)
+            result = self._pusher.push(streams, tenant)
             self.counts.observe(time.monotonic() - began)
             if not isinstance(result, Retry):
                 self._answered(result)
                 return result
             if self._stop_asked.is_set():
                 raise _Stopped  # the stop may have caused the failure
+            if tenant is not None and result.reason in _OF_A_TENANT:
+                return result
             self._failed(result.reason, result.text)
             wait = self._backoff()
             if result.after is not None:
@@ -297,11 +372,17 @@ class Shipper(threading.Thread):
             )
 
     def _answered(self, result: Result) -> None:
+        if isinstance(result, NewStreamRefused):
+            return
         if not isinstance(result, Accepted):
             self.counts.failures["too_large" if isinstance(result, TooLarge) else "rejected"] += 1
             if not isinstance(result, Rejected) or not result.refusals.items:
                 return
         self._failures = self._refused_batches = 0
+        if not self._refused_rounds:
+            self._recovered()
+
+    def _recovered(self) -> None:
         if self.counts.failing_since is not None:
             seconds = round(time.time() - self.counts.failing_since, 1)
             self.counts.failing_since, self.counts.failure = None, ""

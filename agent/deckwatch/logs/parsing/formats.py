@@ -43,6 +43,16 @@ def scalar_text(value: object) -> str | None:
     return None
 
 
+def metadata_text(value: object) -> str | None:
+    """As `scalar_text`; objects and lists are JSON."""
+    if not isinstance(value, dict | list):
+        return scalar_text(value)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # integers above 64 bits
+        return json.dumps(value, ensure_ascii=False)
+
+
 def json_fields(text: str) -> Fields | None:
     """The fields of a JSON object; None for anything else. Of a name that comes twice the last one counts.
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from deckwatch.logs.entry import Entry
-from deckwatch.logs.parsing.formats import (
-    Fields,
-    Piece,
-    cri_piece,
-    docker_piece,
-    json_fields,
-    logfmt_fields,
-    regex_fields,
-    scalar_text,
-)
+from deckwatch.config.log_parsing_settings import is_wide, zone_of
+from deckwatch.config.log_settings_parts import TENANT_LABEL
+from deckwatch.logs.entry import Entry, shown_path
+from deckwatch.logs.parsing.fields import FieldReader, Output
+from deckwatch.logs.parsing.formats import Fields, Piece, cri_piece, docker_piece, metadata_text
+from deckwatch.logs.parsing.levels import normalized
 from deckwatch.logs.parsing.multiline import Record, RecordJoiner, cut_bytes
+from deckwatch.logs.parsing.path_labels import labels_of_path
 from deckwatch.logs.parsing.redaction import Redaction
 from deckwatch.logs.parsing.rules import Rules
 from deckwatch.logs.parsing.streams import Streams
@@ -39,6 +34,9 @@ _MAX_METADATA_BYTES: Final = 64 * 1024
 _MAX_JOBS: Final = 100
 _CLOSING_BRACE: Final = ord("}")
 _NO_METADATA: Final[Mapping[str, str]] = {}
+_BLANK: Final = " \t\r\n\v\f"
+#: Escape sequences of terminals (ECMA-48, section 5.4): colors, styles, movements of the cursor.
+_ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _PIECES: Final = {"cri": cri_piece, "docker": docker_piece}
 
 
@@ -51,6 +49,8 @@ class Counts:
         self.dropped: Counter[str] = Counter()  # by reason: drop, keep, sample
         self.redacted = 0
         self.cut = 0
+        self.unread_times = 0
+        self.nuls = 0  # bytes that were skipped
         self._cells: dict[tuple[str, str], list[int]] = {}
         self._jobs: set[str] = set()
 
@@ -71,9 +71,10 @@ class Counts:
 class Parser:
     """Parses the lines of one file, in their order.
 
-    Labels are `extra_labels`, then those of the settings, the file's name and those from fields; of the same name
-    the later one counts. `wall_clock` gives Unix nanoseconds. What is wrong with settings or labels is told once
-    each, in `problems`.
+    Labels are those of the path, `extra_labels`, then those of the settings, the file's name and those from fields;
+    of the same name the later one counts. `wall_clock` gives Unix nanoseconds. `observe` is called with the fields,
+    the level and the text of each record. `encoding` is that of the file, if it is not the one of the settings.
+    `problems` has each fault of the settings or labels once.
     """
 
     def __init__(
@@ -83,15 +84,23 @@ class Parser:
         extra_labels: Mapping[str, str],
         counts: Counts,
         wall_clock: Callable[[], int] = time.time_ns,
+        observe: Callable[[Mapping[str, Any], str, str], None] | None = None,
+        encoding: str = "",
     ) -> None:
+        encoding = encoding or settings.encoding
         self.problems: list[str] = []
         self._counts = counts
+        self._observe = observe
         self._clock = wall_clock
         self._limit = settings.max_line_bytes
-        self._format = settings.format
-        self._pattern = settings.pattern
-        if settings.format == "regex" and self._pattern is None:
-            self.problems.append("the format `regex` needs a `pattern`: lines are sent without fields")
+        self._fields = FieldReader(settings)
+        self._output = Output(settings.output) if settings.output else None
+        self._decolorizes = settings.decolorize
+        # Files in UTF-16 come with their bytes in this order, see tailing/line_feeds.py.
+        self._encoding = "utf-16-le" if is_wide(encoding) else encoding
+        self._newline = 2 if is_wide(encoding) else 1
+        # A container's runtime splits lines between bytes: the parts of a character are kept until they are joined.
+        self._is_split = settings.format in _PIECES and encoding == "utf-8"
         # The field of the label `level` is a level too.
         own_level = settings.label_fields.get("level", "level")
         levels = (
@@ -100,8 +109,10 @@ class Parser:
             else (own_level, *settings.level_field)
         )
         self._level_field, *self._more_level_fields = levels or ("",)
+        self._level_numbers = settings.levels
         self._time_field, *self._more_time_fields = settings.time_field or ("",)
-        self._times = Timestamps(settings.time_format, wall_clock)
+        self._times = Timestamps(settings.time_format, wall_clock, zone_of(settings.timezone))
+        self._prefers_line_time = settings.replaces_runtime_time
         self._container_times = Timestamps("", wall_clock)
         self._metadata_set = frozenset(settings.metadata_fields)
         names = [re.sub(r"^[^a-zA-Z_]|[^a-zA-Z0-9_]", "_", name) for name in settings.metadata_fields]
@@ -110,11 +121,15 @@ class Parser:
         self._short = _MAX_METADATA_BYTES // 8 // max(1, len(names)) if len(names) < _MAX_METADATA - 2 else -1
         self._redaction = Redaction(settings.redact) if settings.redact else None
         self._rules = Rules(settings) if settings.drop or settings.keep or settings.sample else None
-        static = {**extra_labels, **settings.labels}
+        static = {**labels_of_path(settings, path, self.problems), **extra_labels, **settings.labels}
         if settings.filename_label:
-            static["filename"] = path
-        redact = self._redaction.text if self._redaction is not None else None
-        self._streams = Streams(static, settings.label_fields, counts.message_cell, redact, self.problems)
+            static["filename"] = shown_path(path)
+        redact = self._redaction.named if self._redaction is not None else None
+        self._stream_is_metadata = "stream" not in settings.label_fields.values()
+        label_fields = dict(settings.label_fields)
+        if settings.tenant_field:
+            label_fields[TENANT_LABEL] = settings.tenant_field
+        self._streams = Streams(static, label_fields, counts.message_cell, redact, self.problems, settings.levels)
         self._piece_of = _PIECES.get(settings.format)
         self._joiner: RecordJoiner | None = None
         if settings.multiline is not None:
@@ -122,7 +137,9 @@ class Parser:
             self._joiner = RecordJoiner(self._limit, many.first_line, many.max_lines, many.max_wait)
         elif self._piece_of is not None:
             self._joiner = RecordJoiner(self._limit)
-        self._plain_json = self._format == "json" and not (self._joiner or self._rules or self._redaction)
+        changes_text = self._output or self._decolorizes or self._redaction
+        needs_more = self._joiner or self._rules or changes_text or not self._fields.is_plain
+        self._plain_json = settings.format == "json" and encoding == "utf-8" and not needs_more
 
     @property
     def pending_start(self) -> int | None:
@@ -144,9 +161,16 @@ class Parser:
         for index, data in enumerate(lines):
             begin = end
             missing = cut.get(index, 0) if cut else 0
-            end += len(data) + missing + 1
+            end += len(data) + missing + self._newline
             entries += self._line(data, begin, end, missing, now)
         return entries
+
+    def record(self, text: str, outer: Fields, moment: int | None, end: int) -> Entry | None:
+        """The entry of a record that has fields outside its text, such as those of the journal."""
+        self._counts.read += 1
+        if self._decolorizes:
+            text = _ESCAPES.sub("", text)
+        return self._entry(text, self._read_fields(text, outer), moment, "", end, 0, self._clock())
 
     def flush(self, now: float | None = None, final: bool = False) -> list[Entry]:
         """What has waited too long for more lines (all of it if `final`). `now` is in Unix seconds."""
@@ -167,6 +191,7 @@ class Parser:
         time_field, more_times, times = self._time_field, self._more_time_fields, self._times
         # Nearly all times lie in the second of the one before; a method call would cost as much as all of this.
         second, digits, tail, zone, base, scale = times.last
+        observe = self._observe
         now = self._clock()
         quick, end = 0, start
         moment: int | None
@@ -177,11 +202,14 @@ class Parser:
                 fields = loads(data)
                 get = fields.get
                 level = get(level_field)
-                if level is None:
-                    for name in more_levels:
-                        if (level := get(name)) is not None:
-                            break
-                labels, cell, _ = known[(level, *map(get, others)) if others else level]
+                if level.__class__ is not str:
+                    if level is None:
+                        for name in more_levels:
+                            if (level := get(name)) is not None:
+                                break
+                    if level.__class__ is not str:
+                        level = self._level(fields)
+                labels, cell, level_name = known[(level, *map(get, others)) if others else level]
                 stamp = get(time_field)
                 if stamp is None:
                     for name in more_times:
@@ -202,27 +230,39 @@ class Parser:
             cell[0] += 1
             quick += 1
             metadata = _NO_METADATA if no_metadata(fields) else self._metadata(fields)
-            append(new(Entry, (labels, moment, data.decode(), metadata, end)))
+            text = data.decode()
+            if observe is not None:
+                observe(fields, level_name, text)
+            append(new(Entry, (labels, moment, text, metadata, end)))
         self._counts.read += quick
         return entries
 
     def _line(self, data: bytes, begin: int, end: int, missing: int, now: int) -> Sequence[Entry]:
         """What becomes of one line, whatever it is."""
-        if data.endswith(b"\r"):
-            data = data[:-1]
-        if not data.strip() and not missing:
+        text = data.decode(self._encoding, "surrogateescape" if self._is_split else "replace")
+        if text.startswith("\0"):
+            self._counts.nuls += len(text) - len(text.lstrip("\0"))
+            text = text.lstrip("\0")
+        if text.endswith("\r"):
+            text = text[:-1]
+        if not begin:
+            text = text.removeprefix("\ufeff")
+        if not text.strip(_BLANK) and not missing:
             if self._joiner is None or self.pending_start is None or self._piece_of is not None:
                 return ()
         else:
             self._counts.read += 1
-        text = data.decode("utf-8", "replace")
+        if self._decolorizes and self._piece_of is None:
+            text = _ESCAPES.sub("", text)
         if self._joiner is None:
-            entry = self._entry(text, self._fields(text), None, "", end, missing, now)
+            entry = self._entry(text, self._read_fields(text), None, "", end, missing, now)
             return () if entry is None else (entry,)
         piece = self._piece_of(text) if self._piece_of is not None else None
         wrapped = self._piece_of is None or piece is not None
         if piece is None:
             piece = Piece(text, "", "", False)
+        elif self._decolorizes:
+            piece = piece._replace(text=_ESCAPES.sub("", piece.text))
         records = self._joiner.add(piece, begin, end, missing, now / 10**9, wrapped=wrapped)
         return self._finished(records, now)
 
@@ -230,36 +270,27 @@ class Parser:
         entries = []
         for record in records:
             text = record.text.rstrip("\n")
+            if self._is_split and not text.isascii():
+                text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             if not text.strip():
                 continue  # a container wrote a blank line
-            fields: Fields | None = None
-            if self._piece_of is None:
-                fields = self._fields(text)
-            elif record.wrapped:
-                fields = (json_fields(text) if text.startswith("{") else None) or {}
-                fields.setdefault("stream", record.stream)
+            fields: Fields = {}
+            if record.wrapped:
+                fields = self._read_fields(text)
             else:
                 self._counts.unparsed += 1
+            if record.stream:
+                fields.setdefault("stream", record.stream)
             moment = self._container_times.read(record.time) if record.time else None
-            entry = self._entry(text, fields or {}, moment, record.stream, record.end, record.missing, now)
+            entry = self._entry(text, fields, moment, record.stream, record.end, record.missing, now)
             if entry is not None:
                 entries.append(entry)
         return entries
 
-    def _fields(self, text: str) -> Fields:
+    def _read_fields(self, text: str, outer: Fields | None = None) -> Fields:
         """The fields by the format. A line without them is counted: it is sent as it is."""
-        fields: Fields | None = None
-        if self._format == "json":
-            fields = json_fields(text)
-        elif self._format == "logfmt":
-            fields = logfmt_fields(text)
-        elif self._pattern is not None and self._format == "regex":
-            fields = regex_fields(self._pattern, text)
-        elif self._format == "raw":
-            return {}
-        if fields is None:
-            self._counts.unparsed += 1
-            return {}
+        fields, has_format = self._fields.read(text, outer)
+        self._counts.unparsed += not has_format
         return fields
 
     def _entry(
@@ -267,23 +298,28 @@ class Parser:
     ) -> Entry | None:
         """The entry of a record; None if a rule drops it. `moment` is the container runtime's time."""
         get = fields.get
-        level = _first(fields, (self._level_field, *self._more_level_fields))
+        level = self._level(fields)
         labels, cell, level_name = self._streams.find(level, [get(name) for name in self._streams.fields_wanted])
         cell[0] += 1
+        if self._observe is not None:
+            self._observe(fields, level_name, text)
+        if moment is None or self._prefers_line_time:
+            moment = self._time(fields) or moment
         if self._rules is not None:
-            refused = self._rules.refuse(text, fields, level, level_name)
+            age = 0 if moment is None else now - moment
+            refused = self._rules.refuse(text, fields, level, level_name, age)
             if refused is not None:
                 self._counts.dropped[refused] += 1
                 return None
-        if moment is None:
-            moment = self._time(fields)
         metadata = self._metadata(fields)
+        if self._output is not None:
+            text = self._output.text(text, fields, level_name)
         if self._redaction is not None:
             clean, clean_metadata = self._redaction.text(text), self._redaction.values(metadata)
             if clean != text or clean_metadata != metadata:
                 self._counts.redacted += 1
             text, metadata = clean, clean_metadata
-        if stream:
+        if stream and self._stream_is_metadata:
             metadata.setdefault("stream", stream)
         text, missing = _fitted(text, missing, self._limit)
         if missing:
@@ -291,11 +327,35 @@ class Parser:
             metadata["deckwatch_cut"] = str(missing)
         return Entry(labels, now if moment is None else moment, text, metadata or _NO_METADATA, end)
 
+    def _level(self, fields: Fields) -> object:
+        """The value of the first level field that is not a number; else the first value, if there is any."""
+        first: object = None
+        for name in (self._level_field, *self._more_level_fields):
+            value = fields.get(name)
+            if value is None:
+                continue
+            if name == "levelno" and self._level_numbers != "unchanged":  # only Python's logging names it so
+                value = normalized(value, "python")
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                return value
+            first = value if first is None else first
+        return first
+
     def _time(self, fields: Fields) -> int | None:
+        unread = ""
         for name in (self._time_field, *self._more_time_fields):
             value = fields.get(name)
-            if value is not None and (moment := self._times.read(value)) is not None:
+            if value is None:
+                continue
+            if (moment := self._times.read(value)) is not None:
                 return moment
+            unread = unread or (name if isinstance(value, str) and value else "")
+        if unread:
+            self._counts.unread_times += 1
+            self._report(
+                f"the field {unread} has times that cannot be read: such lines get the time when they are read. "
+                "Check time_format and timezone"
+            )
         return None
 
     def _metadata(self, fields: Fields) -> dict[str, str]:
@@ -316,7 +376,7 @@ class Parser:
         room = _MAX_METADATA_BYTES - 256  # for what is added here
         for field, name in self._metadata_pairs:
             value = fields.get(field)
-            text = _metadata_text(value)
+            text = metadata_text(value)
             if not text:
                 continue
             size = len(name) + len(text.encode("utf-8", "replace"))
@@ -330,22 +390,6 @@ class Parser:
     def _report(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
-
-
-def _first(fields: Fields, names: Sequence[str]) -> object:
-    for name in names:
-        if (value := fields.get(name)) is not None:
-            return value
-    return None
-
-
-def _metadata_text(value: object) -> str | None:
-    if not isinstance(value, dict | list):
-        return scalar_text(value)
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # integers above 64 bits
-        return json.dumps(value, ensure_ascii=False)
 
 
 def _fitted(text: str, missing: int, limit: int) -> tuple[str, int]:

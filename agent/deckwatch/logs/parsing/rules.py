@@ -12,7 +12,8 @@ from deckwatch.logs.parsing.levels import normalized
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deckwatch.config.log_settings import FileSettings, RuleSettings, SampleSettings
+    from deckwatch.config.log_settings import FileSettings
+    from deckwatch.config.log_settings_parts import RuleSettings, SampleSettings
     from deckwatch.config.patterns import Pattern
 
 
@@ -40,11 +41,11 @@ class Rules:
         self._keep = _Alternatives(settings.keep) if settings.keep else None
         self._samples = _samples(settings.sample)
 
-    def refuse(self, text: str, fields: Mapping[str, Any], level: object, level_name: str) -> str | None:
-        """Why this line is not sent: `drop`, `keep` or `sample`; None if it is."""
-        if self._drop is not None and self._drop.match(text, fields, level, level_name):
+    def refuse(self, text: str, fields: Mapping[str, Any], level: object, level_name: str, age: int = 0) -> str | None:
+        """Why this line is not sent: `drop`, `keep` or `sample`; None if it is. `age` is in nanoseconds."""
+        if self._drop is not None and self._drop.match(text, fields, level, level_name, age):
             return "drop"
-        if self._keep is not None and not self._keep.match(text, fields, level, level_name):
+        if self._keep is not None and not self._keep.match(text, fields, level, level_name, age):
             return "keep"
         sample = self._samples.get(level_name)
         return "sample" if sample is not None and not sample.keeps() else None
@@ -55,19 +56,40 @@ class _Alternatives:
 
     def __init__(self, rules: tuple[RuleSettings, ...]) -> None:
         of_fields: dict[str, list[Pattern]] = {}
+        self._others = [rule for rule in rules if len(rule.patterns) != 1 or rule.older_than or rule.longer_than]
         for rule in rules:
-            of_fields.setdefault(rule.field, []).append(rule.matches)
+            if rule not in self._others:
+                of_fields.setdefault(rule.patterns[0][0], []).append(rule.patterns[0][1])
         of_line = of_fields.pop("line", None)
         self._line = AnyOf(of_line) if of_line else None
         self._fields = [(field, AnyOf(patterns)) for field, patterns in of_fields.items()]
 
-    def match(self, text: str, fields: Mapping[str, Any], level: object, level_name: str) -> bool:
+    def match(self, text: str, fields: Mapping[str, Any], level: object, level_name: str, age: int) -> bool:
         """Whether one of them matches."""
         for field, patterns in self._fields:
-            value = scalar_text(level if field == "level" else fields.get(field))
-            if (field == "level" and patterns.search(level_name)) or (value is not None and patterns.search(value)):
+            if _matches(field, patterns, text, fields, level, level_name):
                 return True
-        return self._line is not None and self._line.search(text)
+        if self._line is not None and self._line.search(text):
+            return True
+        for rule in self._others:
+            if rule.older_than is not None and age < rule.older_than * 10**9:
+                continue
+            if rule.longer_than is not None and len(text.encode("utf-8", "replace")) <= rule.longer_than:
+                continue
+            if all(_matches(field, pattern, text, fields, level, level_name) for field, pattern in rule.patterns):
+                return True
+        return False
+
+
+def _matches(
+    field: str, pattern: Pattern | AnyOf, text: str, fields: Mapping[str, Any], level: object, level_name: str
+) -> bool:
+    if field == "line":
+        return pattern.search(text)
+    if field == "level" and pattern.search(level_name):
+        return True
+    value = scalar_text(level if field == "level" else fields.get(field))
+    return value is not None and pattern.search(value)
 
 
 def _samples(settings: tuple[SampleSettings, ...]) -> dict[str, Sample]:

@@ -1,15 +1,19 @@
 """Timestamps of log lines, as Unix nanoseconds.
 
 RFC 3339 with any offset and fraction, Python's asctime (`2026-11-21 08:15:08,123`), Unix seconds, milliseconds,
-microseconds or nanoseconds as number or text, and what `strptime` reads. Without an offset it is local time.
+microseconds or nanoseconds as number or text, what `strptime` reads, and the `{"epochSecond", "nanoOfSecond"}` of
+log4j2. Without an offset it is the local time or that of a given zone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+from deckwatch.logs.parsing.time_format import TimeFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +46,15 @@ class Timestamps:
         "_prefix",
         "_scale",
         "_tail",
+        "_zone",
         "last",
     )
 
-    def __init__(self, time_format: str = "", wall_clock: Callable[[], int] = time.time_ns) -> None:
-        self._format = time_format
+    def __init__(
+        self, time_format: str = "", wall_clock: Callable[[], int] = time.time_ns, zone: tzinfo | None = None
+    ) -> None:
+        self._format = TimeFormat(time_format, zone) if time_format else None
+        self._zone = zone
         self._clock = wall_clock
         self._has_year = any(f"%{letter}" in time_format for letter in "YyGcx")
         self._length = -1  # of the text; what follows is of the last one that was read
@@ -62,8 +70,8 @@ class Timestamps:
     def read(self, value: object) -> int | None:
         """Unix nanoseconds; None for what is no time, or not one that Loki can hold."""
         if isinstance(value, str):
-            if self._format:
-                found = self._formatted(value)
+            if self._format is not None:
+                found = self._formatted(self._format, value)
                 if found is not None:
                     return found
             elif len(value) == self._length and value[:17] == self._prefix:
@@ -78,7 +86,7 @@ class Timestamps:
             return self._text(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _number(value)
-        return None
+        return _instant(value) if isinstance(value, dict) else None
 
     def _text(self, text: str) -> int | None:
         match = _TEXT.fullmatch(text)
@@ -86,7 +94,7 @@ class Timestamps:
             number = _NUMBER.fullmatch(text)
             return None if number is None else _scaled(int(number[1]), number[2] or "")
         separator, fraction, zone = match[7], match[8] or "", match[9] or ""
-        minute = _full_minute(*[int(match[group]) for group in range(1, 6)], zone=zone.strip())
+        minute = _full_minute(*[int(match[group]) for group in range(1, 6)], zone=zone.strip(), local=self._zone)
         seconds = int(match[6])
         if minute is None or seconds > 60:  # 60 is a leap second
             return None
@@ -99,46 +107,53 @@ class Timestamps:
             self._scale = 10 ** (9 - len(fraction))
             self._tail = (separator or zone[:1], zone)
             self.last = _NONE
-            if fraction and zone and not self._format:
+            if fraction and zone and self._format is None:
                 base = nanoseconds + seconds * _SECOND
                 digits, tail = slice(20, self._digits_end), slice(self._digits_end, None)
                 self.last = (text[:20], digits, tail, zone, base, self._scale)
         return nanoseconds + seconds * _SECOND + int(fraction[:9].ljust(9, "0"))
 
-    def _formatted(self, text: str) -> int | None:
+    def _formatted(self, time_format: TimeFormat, text: str) -> int | None:
         try:
             if self._has_year:
-                return _nanoseconds(datetime.strptime(text, self._format))
+                return _nanoseconds(*time_format.read(text))
             # Without a year it is the latest that is not in the future, but for a day of clocks that disagree.
-            now = datetime.fromtimestamp(self._clock() / _SECOND)
+            now = datetime.fromtimestamp(self._clock() / _SECOND, UTC)
             for year in (now.year + 1, now.year, now.year - 1):
-                found = _with_year(text, self._format, year)
-                if found is not None and found.replace(tzinfo=None) <= now + timedelta(days=1):
-                    return _nanoseconds(found)
+                with contextlib.suppress(ValueError):  # also the 29th of February in a year that has none
+                    found = time_format.read(text, year)
+                    if found[0] <= now + timedelta(days=1):
+                        return _nanoseconds(*found)
         except (ValueError, OverflowError, re.error):
             return None
         return None
 
 
-def _with_year(text: str, time_format: str, year: int) -> datetime | None:
-    try:
-        return datetime.strptime(f"{year} {text}", f"%Y {time_format}")
-    except ValueError:  # also the 29th of February in a year that has none
-        return None
-
-
-def _nanoseconds(moment: datetime) -> int | None:
+def _nanoseconds(moment: datetime, below_microsecond: int) -> int | None:
     seconds = round(moment.replace(microsecond=0).timestamp())
-    found = seconds * _SECOND + moment.microsecond * 1000
+    found = seconds * _SECOND + moment.microsecond * 1000 + below_microsecond
     return found if 0 <= found < _LARGEST else None
 
 
-def _full_minute(year: int, month: int, day: int, hour: int, minute: int, *, zone: str) -> int | None:
+def _instant(value: dict[str, Any]) -> int | None:
+    """The `instant` of log4j2's JsonLayout."""
+    second, fraction = value.get("epochSecond"), value.get("nanoOfSecond", 0)
+    if type(second) is not int or type(fraction) is not int or not 0 <= fraction < _SECOND:
+        return None
+    found = second * _SECOND + fraction
+    return found if second >= _SMALLEST and found < _LARGEST else None
+
+
+def _full_minute(
+    year: int, month: int, day: int, hour: int, minute: int, *, zone: str, local: tzinfo | None
+) -> int | None:
     """Unix seconds of the full minute; None where there is no such minute."""
     if hour > 23 or minute > 59:
         return None
     try:
         days = date(year, month, day).toordinal() - _EPOCH
+        if not zone and local is not None:
+            return int(datetime(year, month, day, hour, minute, tzinfo=local).timestamp())
         if not zone:
             return int(time.mktime((year, month, day, hour, minute, 0, 0, 0, -1)))
     except (ValueError, OverflowError):

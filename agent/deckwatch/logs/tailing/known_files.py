@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class KnownFiles:
     """Files by inode and by key. When too many are open, the least recently used ones are closed."""
 
-    def __init__(self, max_line: int, max_open: int) -> None:
+    def __init__(self, max_line: int, max_open: int, encoding: str = "utf-8") -> None:
         self._max_line = max_line
+        self._encoding = encoding
         self._max_open = max_open
         self._by_inode: dict[tuple[int, int], FollowedFile] = {}
         self._by_key: dict[str, FollowedFile] = {}
@@ -27,7 +28,7 @@ class KnownFiles:
 
     def restore(self, key: str, position: Position) -> FollowedFile:
         """Add a file of an earlier run. Where it is now is unknown until `found_at`."""
-        file = FollowedFile(key, position, self._max_line)
+        file = FollowedFile(key, position, self._max_line, self._encoding)
         self._by_key[key] = self._by_inode[file.inode] = file
         return file
 
@@ -42,7 +43,7 @@ class KnownFiles:
         while key in self._by_key:
             generation += 1
             key = f"{name}:{generation}"
-        file = FollowedFile.found(path, key, current_path, status, now, self._max_line)
+        file = FollowedFile.found(path, key, current_path, status, now, self._max_line, self._encoding)
         self._by_key[key] = self._by_inode[inode] = file
         if status.st_size:
             # It may be gone from its path before its turn to be read comes.
@@ -61,6 +62,15 @@ class KnownFiles:
         self.close(file)
         self._release_inode(file)
         file.continue_in_copy(current_path, status, now)
+        self._by_inode[file.inode] = file
+
+    def continue_in_replacement(
+        self, file: FollowedFile, current_path: str, status: os.stat_result, now: float
+    ) -> None:
+        """Another file, which has all of the file's content, has taken its place."""
+        self.close(file)
+        self._release_inode(file)
+        file.continue_in_replacement(current_path, status, now)
         self._by_inode[file.inode] = file
 
     def vanished(self, file: FollowedFile) -> None:

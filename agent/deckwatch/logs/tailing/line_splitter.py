@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from deckwatch.logs.tailing.line_feeds import line_feeds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,9 +19,10 @@ class Chunk(NamedTuple):
     """Complete lines of one read, without their newlines; the \\r of CRLF is still there.
 
     `lines[0]` begins at offset `start`; the next read begins at `end`. An object for each line would cost more than
-    reading it: line i ends `len(lines[i]) + cut.get(i, 0) + 1` bytes after the previous one. `cut` holds the number of
-    missing bytes of each line that was too long. For a last line without a newline that is one byte too many; `end` is
-    right. `more` is true if there is more to read now.
+    reading it: line i ends `len(lines[i]) + cut.get(i, 0) + 1` bytes after the previous one (2 in UTF-16). `cut` holds
+    the number of missing bytes of each line that was too long. For a last line without a newline that is too many;
+    `end` is right. `more` is true if there is more to read now. `nuls` is the number of NUL bytes that were skipped
+    before `lines[0]`. `is_partial` means that the last line has no newline yet.
     """
 
     lines: list[bytes]
@@ -27,16 +30,20 @@ class Chunk(NamedTuple):
     end: int
     more: bool
     cut: Mapping[int, int]
+    nuls: int = 0
+    is_partial: bool = False
 
 
 class LineSplitter:
     """The lines of one file from `offset` on. Lines longer than `max_line` bytes are cut."""
 
-    __slots__ = ("_long", "_long_bytes", "_max_line", "_offset")
+    __slots__ = ("_feeds", "_long", "_long_bytes", "_max_line", "_offset")
 
-    def __init__(self, offset: int, max_line: int) -> None:
-        self._offset = offset
-        self._max_line = max_line
+    def __init__(self, offset: int, max_line: int, encoding: str = "utf-8") -> None:
+        self._feeds = line_feeds(encoding)
+        size = self._feeds.size
+        self._offset = -(-offset // size) * size
+        self._max_line = max(size, max_line // size * size)
         self._long = b""  # the beginning of a line that is too long
         self._long_bytes = 0  # how many bytes of it were read
 
@@ -57,12 +64,20 @@ class LineSplitter:
 
     def read_size(self, max_bytes: int) -> int:
         """How many bytes to read: at most `max_bytes`, but enough for the longest line, its CRLF included."""
-        return max(max_bytes, self._max_line + 2)
+        return max(max_bytes // 2 * 2, self._max_line + 2 * self._feeds.size)
 
     def truncate(self, size: int) -> None:
         """Continue in a copy of the file that has only `size` bytes."""
         self._long, self._long_bytes = b"", 0
         self._offset = min(self._offset, size)
+
+    def end_of_lines(self, data: bytes) -> int:
+        """Where the last complete line of `data` ends; 0 without one."""
+        return self._feeds.last(data) + self._feeds.size if self._feeds.last(data) >= 0 else 0
+
+    def use_encoding(self, encoding: str) -> None:
+        """Split the lines of a file that turned out to be in this encoding."""
+        self._feeds = line_feeds(encoding)
 
     def skip_to(self, offset: int) -> Chunk:
         """Skip everything before `offset`."""
@@ -78,40 +93,44 @@ class LineSplitter:
 
         With `is_last`, an incomplete line at the end of the file counts as a line.
         """
+        feed = self._feeds.size
+        if not is_last or more:
+            data = data[: len(data) // feed * feed]  # a character may have been written in part
         if self._long_bytes:
             return self._continue_long_line(data, more, is_last)
         start, limit = self._offset, self._max_line
-        newline = data.rfind(b"\n")
+        newline = self._feeds.last(data)
         last = b""
         if is_last and not more:
-            last = data[newline + 1 :]
+            last = data[newline + feed :] if newline >= 0 else data
         elif newline < 0:
-            if len(data) >= limit + 2:
+            if len(data) >= limit + 2 * feed:
                 self._long, self._long_bytes = data[:limit], len(data)
                 self._offset += len(data)
                 more = True
             return self.empty(more)
-        lines = data[:newline].split(b"\n") if newline >= 0 else []
-        end = start + newline + 1
+        lines = self._feeds.split(data[:newline]) if newline >= 0 else []
+        end = start + newline + feed if newline >= 0 else start
         if last:
             lines.append(last)
             end += len(last)
         self._offset = end
         # A block shorter than the limit has no line that is longer.
-        cut = _NO_CUTS if len(data) <= limit else _cut(lines, limit)
+        cut = _NO_CUTS if len(data) <= limit else _cut(lines, limit, self._feeds.carriage_return)
         return Chunk(lines, start, end, more, cut)
 
     def _continue_long_line(self, data: bytes, more: bool, is_last: bool) -> Chunk:
-        start, newline = self.line_start, data.find(b"\n")
+        start, newline = self.line_start, self._feeds.first(data)
         if newline < 0:
             self._offset += len(data)
             self._long_bytes += len(data)
             if more or not is_last:
                 return self.empty(more)
         else:
-            self._offset += newline + 1
+            end = newline + self._feeds.size
+            self._offset += end
             self._long_bytes += newline
-            more = more or newline + 1 < len(data)
+            more = more or end < len(data)
         line, missing = self._long, self._long_bytes - len(self._long)
         self._long, self._long_bytes = b"", 0
         return Chunk([line], start, self._offset, more, {0: missing})
@@ -120,12 +139,12 @@ class LineSplitter:
 _NO_CUTS: Mapping[int, int] = MappingProxyType({})
 
 
-def _cut(lines: list[bytes], limit: int) -> Mapping[int, int]:
+def _cut(lines: list[bytes], limit: int, carriage_return: bytes) -> Mapping[int, int]:
     """Cut the lines that are too long; return the number of bytes cut from each, by index."""
     if not lines or max(map(len, lines)) <= limit:
         return _NO_CUTS
     cut = {}
     for index, line in enumerate(lines):
-        if len(line) > limit + line.endswith(b"\r"):
+        if len(line) > limit + len(carriage_return) * line.endswith(carriage_return):
             lines[index], cut[index] = line[:limit], len(line) - limit
     return cut

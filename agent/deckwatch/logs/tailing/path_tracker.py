@@ -18,10 +18,11 @@ from deckwatch.logs.tailing.rotated_names import find_rotated_files
 from deckwatch.logs.tailing.rotation import RotationDetector, is_unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from deckwatch.logs.tailing.followed_file import FollowedFile
     from deckwatch.logs.tailing.known_files import KnownFiles
+    from deckwatch.logs.tailing.rotated_names import RotatedFile
 
 # A writer keeps a renamed file open until it is signaled to reopen, which logrotate does right after renaming.
 _QUIET_SECONDS = 2.0
@@ -36,8 +37,10 @@ _MAX_TRIES = 20
 class PathTracker:
     """The histories of all paths of a tail, by path. `now` is in seconds of the tail's clock."""
 
-    def __init__(self, known: KnownFiles) -> None:
+    def __init__(self, known: KnownFiles, is_foreign: Callable[[str, str], bool]) -> None:
+        """`is_foreign(candidate, path)` is whether a file is not a rotated one of `path`, whatever its name."""
         self._known = known
+        self._is_foreign = is_foreign
         self._detector = RotationDetector(known)
         self._by_path: dict[str, PathHistory] = {}
 
@@ -68,10 +71,21 @@ class PathTracker:
             if file.offset >= file.size:
                 self.finish(history, file)
 
-    def begin(self, path: str, status: os.stat_result, now: float) -> PathHistory:
-        """Follow a new path. Its file is read from the beginning; earlier rotated files are not read."""
+    def begin(self, path: str, status: os.stat_result, now: float, *, at_end: bool = False) -> PathHistory:
+        """Follow a new path. Its file is read from the beginning, or from its end; earlier rotated files are not read.
+
+        Raises OSError if the end cannot be found.
+        """
+        file = self._known.add(path, path, status, now)
+        if at_end and status.st_size:
+            try:
+                self._known.open(file)
+                file.start_at_end()
+            except OSError:
+                self._known.forget(file)
+                raise
         history = self._by_path[path] = PathHistory(path)
-        history.set_live(self._known.add(path, path, status, now))
+        history.set_live(file)
         return history
 
     def remove(self, history: PathHistory) -> None:
@@ -101,6 +115,7 @@ class PathTracker:
                 # It was empty at the last check. Content written since may already have been rotated away.
                 self._find_rotated(history, status, now)
                 return True
+            live.take_partial_line(now)
             is_ready = live.is_ready
         elif live is not None or status is not None:
             is_ready = self._replaced(history, status, now)
@@ -191,6 +206,13 @@ class PathTracker:
         """Whether the file at `path` can be a copy of one of the history. Raises as `RotationDetector.is_copy`."""
         return self._detector.is_copy(history, path, status)
 
+    def _rotated_files(self, path: str) -> list[RotatedFile]:
+        """The files that may have been rotated away from `path`. A foreign one can still be a known file."""
+        return [
+            one._replace(is_own=False) if one.is_own and self._is_foreign(one.path, path) else one
+            for one in find_rotated_files(path)
+        ]
+
     def _replaced(self, history: PathHistory, status: os.stat_result | None, now: float) -> bool:
         """Handle a path with no file or a different file. Return whether there is anything to read."""
         had_live = history.live is not None
@@ -242,14 +264,20 @@ class PathTracker:
         truncated_inode = truncated.inode if truncated else None
         for _ in range(_MAX_TRIES):
             try:
-                listed = find_rotated_files(history.path)
+                listed = self._rotated_files(history.path)
+                current = _regular(history.path)
+                if not _is_same(status, current):
+                    status = current  # rotated before the listing, perhaps more than once
+                    continue
                 gone, newest = self._detector.locate(history, listed, status, truncated_inode, now)
-                new = [rotated for rotated in listed if rotated.is_own and self._detector.is_new(history, rotated)]
+                new = [one for one in listed if one.is_own and one.is_numbered and self._detector.is_new(history, one)]
                 break
             except (FileNotFoundError, Replaced):
                 continue  # renamed between the listing and the check
         else:
             raise OSError("its folder changes too fast")
+        # Those of which nothing was read are unread whatever was written after them.
+        unread = {file.inode for file in gone if not file.identity.length}
         for file in gone:
             self.vanished(history, file)
         live = live_inode = None
@@ -259,7 +287,7 @@ class PathTracker:
         history.is_path_taken = live is not None and live.path != history.path
         if live is None or history.is_path_taken:
             for rotated in new:
-                is_newer = rotated.status.st_mtime_ns >= newest if newest >= 0 else rotated.is_numbered
+                is_newer = rotated.status.st_mtime_ns >= newest or rotated.inode in unread
                 if is_newer and rotated.inode != live_inode:
                     file = self._known.add(history.path, rotated.path, rotated.status, now)
                     file.leave(file.changed_at)
@@ -271,6 +299,12 @@ class PathTracker:
         for file in history.rotated_files():
             if file.stage is Stage.LIVE:
                 file.leave(now)
+
+
+def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return os.path.samestat(one, other)
 
 
 def _regular(path: str) -> os.stat_result | None:

@@ -1,7 +1,8 @@
 """The names that rotation gives to the files of a path, and the files that have such names.
 
-For `app.log`: `app.log.1`, `app.log.2026-03-02`, `app-20260302.log`, `app.2026-03-02.log` (logrotate with and without
-dateext and extension, Python's handlers, kubelet).
+For `app.log`: `app.log.1`, `app.log-20260302`, `app-20260302.log`, `app.log.2026-03-02_10-30`,
+`app.2026-03-02_10-30-00_123456.log`, `app.log.old` (logrotate with and without dateext and extension, Python's
+handlers, loguru, kubelet).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Numbers and dates: what a rotation adds to a name, and `.bak` is not.
-_COUNTED = re.compile(r"[-._:T\d+Z]*\d[-._:T\d+Z]*")
+_COUNTED = re.compile(r"[-._:T\d+Z]*\d[-._:T\d+Z]*|old")
+_SEPARATORS = ("-", ".", "_")
 # A rename in progress can hide a file from a listing, so it is repeated until two results agree.
 _TRIES = 10
 
@@ -26,12 +28,12 @@ _TRIES = 10
 class RotatedFile(NamedTuple):
     """A file in a path's folder with the name of a rotated file.
 
-    It was rotated away from that path if it is `own`, otherwise from the path that both were rotated away from.
+    If it is `own`, it can be a copy of the path's file. A successor that was not known before is `numbered`, too.
     """
 
     path: str
     status: os.stat_result
-    is_numbered: bool  # its name differs by a number or date only
+    is_numbered: bool  # its name differs by a number, a date or `old` only
     is_own: bool = True
 
     @property
@@ -43,10 +45,10 @@ def live_names(name: str) -> Iterator[str]:
     """The names that a file of this name can have been rotated away from, by adding a number or date."""
     suffix = PurePath(name).suffix
     for index, character in enumerate(name):
-        if index and character in "-.":
-            if character == "." and _COUNTED.fullmatch(name, index + 1):
+        if index and character in _SEPARATORS:
+            if _COUNTED.fullmatch(name, index + 1):
                 yield name[:index]
-            if _COUNTED.fullmatch(name, index + 1, len(name) - len(suffix)):
+            if suffix and _COUNTED.fullmatch(name, index + 1, len(name) - len(suffix)):
                 yield name[:index] + suffix
 
 
@@ -88,16 +90,21 @@ def _list(folder: str, name: str) -> list[RotatedFile]:
         except OSError:
             continue  # renamed once more, or a link to nowhere
         if stat.S_ISREG(status.st_mode):
-            found.append(RotatedFile(path, status, bool(_COUNTED.fullmatch(added or "")), added is not None))
+            is_numbered = bool(_COUNTED.fullmatch(added or ""))
+            # `app.access.log` can be `app.log` under another name, but more likely is a neighbor.
+            is_own = is_numbered or (added is not None and other.startswith(name))
+            found.append(RotatedFile(path, status, is_numbered, is_own))
     return found
 
 
 def _added(name: str, other: str) -> str | None:
     """Return what rotation added to `name` to form `other`; None if `other` is not a rotated name of it."""
-    if other.startswith(name + "."):
+    if len(other) <= len(name):
+        return None
+    if other.startswith(name) and other[len(name)] in _SEPARATORS:
         return other[len(name) + 1 :]
     stem, dot, extension = name.rpartition(".")
-    if stem and len(other) > len(name) and other.startswith((stem + "-", stem + ".")):
+    if stem and other.startswith(stem) and other[len(stem)] in _SEPARATORS:
         suffix = dot + extension
         if other.endswith(suffix):
             return other[len(stem) + 1 : -len(suffix)]

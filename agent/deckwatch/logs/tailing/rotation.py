@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from deckwatch.logs.tailing.fingerprint import Replaced, head_of, starts_at
+from deckwatch.logs.tailing.fingerprint import FINGERPRINT_BYTES, Replaced, is_prefix, opened, starts_as
 from deckwatch.logs.tailing.rotated_names import RotatedFile
 
 if TYPE_CHECKING:
@@ -46,7 +46,15 @@ class RotationDetector:
         for file in history.all_files():
             if file.is_deleted:
                 newest = max(newest, file.read_mtime)
-            elif not self._locate_one(file, by_inode.get(file.inode), copies, now):
+                continue
+            is_located = self._locate_one(file, by_inode.get(file.inode), copies, now)
+            if not (is_located and file.inode in by_inode) and not file.is_finished:
+                at_path = [] if status is None else [RotatedFile(history.path, status, False)]
+                replacement = next((one for one in at_path + copies if self._replaces(one, file)), None)
+                if replacement is not None:
+                    self._known.continue_in_replacement(file, replacement.path, replacement.status, now)
+                    is_located = True
+            if not is_located:
                 gone.append(file)
                 newest = max(newest, file.read_mtime)
             elif file.inode != live_inode:
@@ -61,7 +69,10 @@ class RotationDetector:
             file.observe_open(now)
             return True
         if not file.identity.length:
-            return False  # it was empty: the current content may not be everything written since
+            if found is None or found.status.st_size or str(found.status.st_mtime_ns) != file.identity.fingerprint:
+                return False  # it was empty: the current content may not be everything written since
+            self._known.found_at(file, found.path)
+            return True
         has_inode = self._known.by_inode(file.inode) in (None, file)
         if found is not None and has_inode and self.is_still_at(file, found.path, found.status):
             self._known.found_at(file, found.path)
@@ -70,17 +81,25 @@ class RotationDetector:
         if file.is_finished:
             return False
         for copy in copies:
-            if self._owner(copy) is None and _begins_as(copy.path, file, copy.inode):
+            if self._owner(copy) is None and _has_content(copy, file):
                 self._known.continue_in_copy(file, copy.path, copy.status, now)
                 return True
         return False
+
+    def _replaces(self, other: RotatedFile, file: FollowedFile) -> bool:
+        """Whether a copy of the file, with more lines or not, took its path, as editors and rsync do it."""
+        has_content = file.offset or (file.is_open and file.identity.length)
+        if not has_content or self._known.by_inode(other.inode) is not None:
+            return False
+        with opened(other.path, other.inode) as fd:
+            return file.is_all_in(fd, other.status.st_size)
 
     def is_still_at(self, file: FollowedFile, path: str, status: os.stat_result) -> bool:
         """Return whether the file at `path`, which has the same inode, is still that file."""
         if file.is_open:
             return True
         inode = status.st_dev, status.st_ino
-        return status.st_size >= file.offset and starts_at(path, file.identity, inode)
+        return status.st_size >= file.offset and file.is_content_at(path, inode)
 
     def _owner(self, rotated: RotatedFile) -> FollowedFile | None:
         """The known file that this one is."""
@@ -99,44 +118,40 @@ class RotationDetector:
         An empty file can become one. Raises Replaced when the file is not there any more.
         """
         size, inode = status.st_size, (status.st_dev, status.st_ino)
-        if not size or _is_prefix(path, inode, history.path):
+        if not size:
             return True
-        return any(
-            _begins_as(path, file, inode) and not _is_shorter(file, size)
-            for file in history.all_files()
-            if file.identity.length
-        )
+        try:
+            with opened(path, inode) as fd:
+                return _is_prefix_of_path(fd, size, history.path) or any(
+                    file.begins_with_content_of(fd, size) for file in history.all_files() if file.identity.length
+                )
+        except PermissionError:
+            return False  # an unreadable file is not considered a copy
 
 
 def is_unchanged(file: FollowedFile) -> bool:
     """Whether the file begins as before; true also when it is not there any more, which `PathTracker.check` sees."""
     try:
-        return starts_at(file.current_path, file.identity, file.inode)
+        return file.is_content_at(file.current_path, file.inode)
     except (FileNotFoundError, Replaced):
         return True
 
 
-def _is_prefix(path: str, inode: tuple[int, int], live_path: str) -> bool:
-    """Whether the file at `live_path` begins as the one at `path`."""
-    head = head_of(path, inode)
+def _is_prefix_of_path(fd: int, size: int, live_path: str) -> bool:
+    """Whether the file at `live_path` begins as the open one of `size` bytes."""
     try:
-        return os.stat(live_path).st_ino != inode[1] and head_of(live_path).startswith(head)
+        with opened(live_path) as live:
+            return not os.path.samestat(os.fstat(live), os.fstat(fd)) and is_prefix(fd, size, live)
     except OSError:
         return False
 
 
-def _is_shorter(file: FollowedFile, size: int) -> bool:
-    """Whether the file, not truncated, has less than `size` bytes: no copy of it could have them."""
-    path = file.current_path
+def _has_content(copy: RotatedFile, file: FollowedFile) -> bool:
+    """Whether the copy has what was read of the file. It may lack lines that were written while it was made."""
     try:
-        status = os.stat(path)
-        return (status.st_dev, status.st_ino) == file.inode and status.st_size < size and _begins_as(path, file)
-    except OSError:
-        return False
-
-
-def _begins_as(path: str, file: FollowedFile, inode: tuple[int, int] | None = None) -> bool:
-    try:
-        return starts_at(path, file.identity, inode)
+        with opened(copy.path, copy.inode) as fd:
+            if copy.status.st_size < file.offset:
+                return starts_as(os.pread(fd, FINGERPRINT_BYTES, 0), file.identity)
+            return file.is_content_of(fd)
     except PermissionError:
-        return False  # an unreadable file is not considered a copy
+        return False

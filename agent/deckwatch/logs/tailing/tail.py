@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.logs.tailing.discovery import Discovery
 from deckwatch.logs.tailing.fingerprint import Replaced
@@ -17,7 +17,7 @@ from deckwatch.logs.tailing.path_tracker import PathTracker
 from deckwatch.logs.tailing.rotated_names import live_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from deckwatch.config.log_settings import FileSettings
     from deckwatch.logs.entry import Position
@@ -31,16 +31,40 @@ _TURN_SECONDS = 1.5
 # Interval in seconds at which unreadable files are retried and finished files are checked.
 _RETRY_EVERY = 5.0
 _REVIEW_EVERY = 10.0
+# A copy grows fast, and is complete after a look or two. What grows slowly at so many looks is written by a program.
+_GROWTHS = 4
+_COPIED_BYTES = 16 * 1024 * 1024
+_REPORT_COPY_AFTER = 60.0  # seconds
+_IS_COPY = "is not read because it looks like a copy of another log: remove it, or add it to exclude"
 _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 _NO_MATCH = "matches no file"
+
+
+class _Suspect(NamedTuple):
+    """A file that looks like a copy of another. Times in seconds of the tail's clock."""
+
+    size: int  # in bytes, at `looked`
+    since: float
+    looked: float
+    growths: int = 0  # how often it grew as a log file does
+
+
+def _looked_at(suspect: _Suspect | None, size: int, now: float) -> _Suspect:
+    if suspect is None or not suspect.size:
+        return _Suspect(size, now, now)
+    if now - suspect.looked < _RETRY_EVERY:
+        return suspect
+    has_grown = 0 < size - suspect.size < _COPIED_BYTES
+    return suspect._replace(size=size, looked=now, growths=suspect.growths + has_grown)
 
 
 class Tail:
     """Follows the files of `settings`. Not thread-safe: one thread polls, reads and commits.
 
     `positions` are the last run's positions by key. Those of other entries are ignored.
-    `problem(path, message)` is called when a path cannot be followed, once per state change.
+    `problem(path, message)` is called when a path cannot be followed, once per state change. Files that `other_rules`
+    match are not taken for rotated ones.
     """
 
     def __init__(
@@ -50,22 +74,28 @@ class Tail:
         problem: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
         max_open: int = 100,
+        other_rules: Sequence[Discovery] = (),
     ) -> None:
         self._pattern = settings.path
         self._clock = clock
         self._problem = problem
         self._problems: dict[str, str] = {}
         self._discovery = Discovery(settings.path, settings.exclude, self._report)
-        self._known = KnownFiles(settings.max_line_bytes, max_open)
-        self._tracker = PathTracker(self._known)
+        self._known = KnownFiles(settings.max_line_bytes, max_open, settings.encoding)
+        self._ignore_older = settings.ignore_older
+        self._other_rules = other_rules
+        self._tracker = PathTracker(self._known, self._is_foreign)
         restored = [
             self._known.restore(key, position)
             for key, position in positions.items()
             if self._discovery.matches(position.path)
         ]
         self._unlocated = self._tracker.restore(restored)
+        # Paths of files to be read from their end: None until the files are looked for. Of a rule with positions, new
+        # files appeared while the agent was stopped: all of them is new.
+        self._old_paths: set[str] | None = None if settings.start_at == "end" and not restored else set()
         self._unfollowed: set[str] = set()  # paths that match: not files, unreadable, or known by another path
-        self._copies: set[str] = set()  # those that look like copies of followed files
+        self._copies: dict[str, _Suspect] = {}  # those that look like copies of followed files
         self._hot: list[PathHistory] = []
         self._quiet: deque[PathHistory] = deque()
         self._quiet_due = 0.0  # how many of the quiet ones are due for a look
@@ -159,6 +189,16 @@ class Tail:
         """Close the files. What was not committed is read again by the next tail."""
         self._known.close_all()
 
+    def _is_foreign(self, candidate: str, path: str) -> bool:
+        """Whether the config names `candidate` as a file that is not a rotated one of `path`."""
+        # The listing has real paths. `exclude` and patterns are written for those that the user sees.
+        shown = os.path.join(os.path.dirname(path), os.path.basename(candidate))
+        if self._discovery.excludes(candidate) or self._discovery.excludes(shown):
+            return True
+        return any(
+            (rule.matches(candidate) or rule.matches(shown)) and not rule.matches(path) for rule in self._other_rules
+        )
+
     def _locate_unlocated(self, now: float) -> None:
         unlocated = []
         for history in self._unlocated:
@@ -218,17 +258,27 @@ class Tail:
                 self._report(self._pattern, _NO_MATCH)
             elif self._problems.get(self._pattern) == _NO_MATCH:  # a pattern without wildcards is a path as well
                 self._report(self._pattern, "")
-            self._copies &= self._unfollowed
+            self._copies = {path: one for path, one in self._copies.items() if path in self._unfollowed}
         elif not is_retry:
             return
+        if self._old_paths is None:
+            self._old_paths = set(found or ())
         for path in sorted(self._unfollowed):
-            if found is None and path not in self._problems and path not in self._copies:
-                continue  # belongs to another path: only a change in the folder can end that
+            if found is None and path not in self._problems and path not in self._copies and self._is_known(path):
+                continue  # belongs to another path, until it is truncated or replaced
             history = self._begin(path, now)
             if history is not None:
                 self._unfollowed.discard(path)
                 self._ready[history] = None
                 self._schedule(history, now)
+
+    def _is_known(self, path: str) -> bool:
+        """Whether the file at the path is followed, as far as its inode says; true also if there is none."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return True
+        return self._known.by_inode((status.st_dev, status.st_ino)) is not None
 
     def _begin(self, path: str, now: float) -> PathHistory | None:
         """Follow a path if it has a file that is not followed yet."""
@@ -243,20 +293,32 @@ class Tail:
         if kind != stat.S_IFREG:
             self._report(path, f"is {_KINDS.get(kind, 'a device')}, not a file")
             return None
-        self._report(path, "")
         try:
-            if self._belongs_to_another(path, status, now):
-                return None
+            belongs_to_another = self._belongs_to_another(path, status, now)
         except (FileNotFoundError, Replaced):
             return None  # just renamed: the folder has changed and is listed again
         except OSError as error:
             self._report(path, _why(error))
             return None
-        return self._tracker.begin(path, status, now)
+        suspect = self._copies.get(path)
+        is_unread = suspect is not None and suspect.size and now - suspect.since >= _REPORT_COPY_AFTER
+        self._report(path, _IS_COPY if is_unread else "")
+        if belongs_to_another:
+            return None
+        age = time.time() - status.st_mtime
+        is_old = self._ignore_older is not None and age > self._ignore_older
+        try:
+            history = self._tracker.begin(path, status, now, at_end=is_old or path in (self._old_paths or ()))
+        except OSError as error:
+            self._report(path, _why(error))
+            return None
+        if self._old_paths:
+            self._old_paths.discard(path)
+        return history
 
     def _belongs_to_another(self, path: str, status: os.stat_result, now: float) -> bool:
         """Whether the file at the path is known by another one, or a copy that is being made of such a file."""
-        self._copies.discard(path)
+        suspect = self._copies.pop(path, None)
         known = self._tracker.known_at(path, status)
         if known is not None:
             if known.stage is not Stage.LIVE:
@@ -268,8 +330,10 @@ class Tail:
             if other is None:
                 continue
             if self._tracker.is_copy(other, path, status):
-                self._copies.add(path)
-                return True
+                suspect = _looked_at(suspect, status.st_size, now)
+                if suspect.growths < _GROWTHS:
+                    self._copies[path] = suspect
+                    return True
             # It may have been rotated since the last check.
             if self._tracker.check(other, now):
                 self._ready[other] = None
