@@ -2,13 +2,17 @@
 
 import functools
 import inspect
+import math
+import os
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 import prometheus_client
+from prometheus_client import values
 from prometheus_client.metrics import MetricWrapperBase
 
 OTHER = "other"
@@ -21,26 +25,57 @@ _MULTIPROCESS_MODES = {"sum": "livesum", "max": "livemax", "min": "livemin", "la
 
 
 class _Limited(MetricWrapperBase):
-    """Replace every label value with `other` once an instrument has `max_series` label sets."""
+    """Replace every label value with `other` once an instrument has `max_series` label sets.
+
+    Known label sets are found without a lock.
+    """
 
     max_series = MAX_SERIES
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self._labelnames and not self._labelvalues:
+            self._lock = threading.RLock()  # type: ignore[assignment]  # a signal handler may need a new label set too
+
     def labels(self, *labelvalues: Any, **labelkwargs: Any) -> Self:
-        child = super().labels
-        if self._labelnames and len(self._metrics) >= self.max_series:
+        names, values = self._labelnames, labelvalues
+        if labelkwargs:
             # Wrong numbers of values and wrong names are left to prometheus_client, which reports them.
-            values: tuple[Any, ...] = ()
-            if not labelkwargs and len(labelvalues) == len(self._labelnames):
-                values = labelvalues
-            elif not labelvalues and set(labelkwargs) == set(self._labelnames):
-                values = tuple(labelkwargs[name] for name in self._labelnames)
-            if values and tuple(map(str, values)) not in self._metrics:
-                return child(*[OTHER] * len(self._labelnames))
+            is_valid = not labelvalues and len(labelkwargs) == len(names)
+            values = tuple([labelkwargs.get(name) for name in names]) if is_valid else ()
+        for value in values:
+            if type(value) is not str:  # an instance of another class may equal a string that it is not written as
+                break
+        else:
+            try:
+                return self._metrics[values]  # type: ignore[return-value]  # children are of the same class
+            except (KeyError, AttributeError):
+                pass
+        return self._added(values, labelvalues, labelkwargs)
+
+    def _added(self, values: tuple[Any, ...], labelvalues: tuple[Any, ...], labelkwargs: dict[str, Any]) -> Self:
+        child = super().labels
+        if names := self._labelnames:
+            is_full = not self._labelvalues and len(self._metrics) >= self.max_series
+            is_valid = len(values) == len(names) and (not labelkwargs or set(labelkwargs) == set(names))
+            if is_full and is_valid and tuple(map(str, values)) not in self._metrics:
+                return child(*[OTHER] * len(names))
         return child(*labelvalues, **labelkwargs)
 
 
 class Counter(_Limited, prometheus_client.Counter):
     """A prometheus_client Counter with a limit on label sets."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        if exemplar is None and amount >= 0:
+            try:
+                value = self._value
+            except AttributeError:
+                pass  # labels are missing, which prometheus_client reports
+            else:
+                value.inc(amount)
+                return
+        super().inc(amount, exemplar)
 
 
 class Gauge(_Limited, prometheus_client.Gauge):
@@ -52,14 +87,55 @@ class Gauge(_Limited, prometheus_client.Gauge):
 class Histogram(_Limited, prometheus_client.Histogram):
     """A prometheus_client Histogram with a limit on label sets."""
 
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        if exemplar is None and amount == amount:  # not NaN
+            try:
+                buckets = self._buckets
+            except AttributeError:
+                pass  # labels are missing, which prometheus_client reports
+            else:
+                self._sum.inc(amount)
+                buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+                return
+        super().observe(amount, exemplar)
+
 
 class Info(_Limited, prometheus_client.Info):
-    """A prometheus_client Info with a limit on label sets."""
+    """A prometheus_client Info with a limit on label sets. Between processes, it is a gauge: 1, or NaN if replaced."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here
+        self._lock = threading.RLock()  # type: ignore[assignment]  # a signal handler may set it too
+        self._shared: dict[tuple[tuple[str, str], ...], Any] = {}
+
+    def info(self, val: dict[str, str]) -> None:
+        super().info(val)
+        if not values.ValueClass._multiprocess:
+            return
+        labels = tuple((name, str(text)) for name, text in val.items())
+        with self._lock:
+            for before, value in self._shared.items():
+                if before != labels:
+                    value.set(math.nan)
+            if labels not in self._shared:
+                names, texts = zip(*labels, strict=True) if labels else ((), ())
+                self._shared[labels] = values.ValueClass(
+                    "gauge",
+                    f"{self._name}_info",
+                    f"{self._name}_info",
+                    (*self._labelnames, *names),
+                    (*self._labelvalues, *texts),
+                    self._documentation,
+                    multiprocess_mode="livemax",
+                )
+            self._shared[labels].set(1)
 
 
 _instruments: dict[str, tuple[tuple[object, ...], MetricWrapperBase]] = {}
 # Reentrant, because a signal handler may create an instrument while another call holds the lock.
 _lock = threading.RLock()
+# An instrument that another thread is creating exists in a forked child completely or not at all.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _Instrument = TypeVar("_Instrument", Counter, Gauge, Histogram, Info)
 
 

@@ -49,6 +49,11 @@ class Collected:
         return {name: snapshot.error for name, snapshot in self.snapshots.items() if snapshot.error}
 
     @property
+    def failed(self) -> str:
+        """Why what was measured counts as failed, for the first collector that yields `Failed`."""
+        return next((snapshot.failed for snapshot in self.snapshots.values() if snapshot.failed), "")
+
+    @property
     def malformed(self) -> list[str]:
         """What could not be parsed."""
         return [it.what for snapshot in self.snapshots.values() for it in snapshot.malformed]

@@ -1,0 +1,1 @@
+"""Health checks of an application, and the endpoints that report them."""

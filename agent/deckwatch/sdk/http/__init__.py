@@ -1,0 +1,1 @@
+"""Middleware that measures the HTTP requests of an application."""

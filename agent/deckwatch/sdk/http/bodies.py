@@ -1,0 +1,90 @@
+"""Response bodies that are measured while a server sends them."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Self
+
+from deckwatch.sdk.http.requests import Request
+
+_MAX_LENGTH = 1 << 40  # bytes; a length that no body has would spoil the sum of all sizes
+
+
+def content_length(text: str | None) -> int:
+    """The value of a header Content-Length; 0 if there is none or it makes no sense."""
+    length = int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
+    return length if length <= _MAX_LENGTH else 0
+
+
+def _size(chunk: Any) -> int:
+    return len(chunk) if isinstance(chunk, bytes | bytearray | memoryview) else len(str(chunk).encode())
+
+
+class _Measured:
+    """`end` is called once: when the body is complete, fails or is closed. Closed early means a disconnected client."""
+
+    def __init__(self, request: Request, end: Callable[[], None], body: Any) -> None:
+        self._request = request
+        self._end = end
+        self._body = body
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            if not self._request.is_ended:
+                self._request.is_disconnected = self._request.method != "HEAD"
+                self._end()
+
+    def _failed(self, error: Exception) -> None:
+        self._request.error = error
+        self._end_once()
+
+    def _end_once(self) -> None:
+        if not self._request.is_ended:
+            self._end()
+
+
+class MeasuredBody(_Measured):
+    """An iterable body."""
+
+    def __init__(self, request: Request, end: Callable[[], None], body: Iterable[Any]) -> None:
+        super().__init__(request, end, body)
+        self._iterator: Iterator[Any] = iter(body)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            self._end_once()
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._request.sent += _size(chunk)
+        return chunk
+
+
+class AsyncMeasuredBody(_Measured):
+    """An asynchronously iterable body."""
+
+    def __init__(self, request: Request, end: Callable[[], None], body: Any) -> None:
+        super().__init__(request, end, body)
+        self._iterator: AsyncIterator[Any] = aiter(body)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            chunk = await anext(self._iterator)
+        except StopAsyncIteration:
+            self._end_once()
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._request.sent += _size(chunk)
+        return chunk

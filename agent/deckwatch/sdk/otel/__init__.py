@@ -1,0 +1,1 @@
+"""OpenTelemetry: instrumentation of libraries, and metrics from the spans that they make."""
