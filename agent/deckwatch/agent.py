@@ -16,7 +16,7 @@ from deckwatch.collection.key_figures import INTERVAL, KeyFigures
 from deckwatch.collection.own_process import OwnProcess
 from deckwatch.collection.run import NamedCollector, SeriesBudget
 from deckwatch.collection.scheduler import Scheduler
-from deckwatch.collection.status import AgentStatus, CollectorStatus, LogDestinationStatus
+from deckwatch.collection.status import AgentStatus, CollectorStatus, DestinationStatus, LogJournalStatus
 from deckwatch.collection.targets import open_target
 from deckwatch.config import ConfigError, changed
 from deckwatch.exporter import KeyFigure
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Collector
     from deckwatch.logs.service import LogService
     from deckwatch.metrics.declaration import Sample
+    from deckwatch.remote_write.service import RemoteWrite
 
 RELOAD_SUCCESSFUL = Gauge(
     "deckwatch_config_last_reload_successful", "Whether the last reload of the config file succeeded."
@@ -67,6 +68,7 @@ _LOG_FIGURES = (
     KeyFigure("Behind", "deckwatch_log_lag_bytes", unit="bytes"),
     KeyFigure("Spool", "deckwatch_log_spool_bytes", unit="bytes"),
     KeyFigure("Dropped", "deckwatch_log_lines_dropped_total", per_second=True),
+    KeyFigure("Unusable values", "deckwatch_log_metric_invalid_values_total", per_second=True),
 )
 _MAX_RATIO = 0.9  # of memory and disk, above which the page warns
 
@@ -75,6 +77,7 @@ OWN = "deckwatch"
 
 #: The key figures of logs have this in the place of an exporter's name.
 LOGS = "logs"
+_MAX_LOG_METRICS = 20_000  # series of metrics made from log lines
 
 #: The exporter that shows the figures of the host on its card.
 HOST = "system"
@@ -126,6 +129,7 @@ class Agent:
         self._state = state
         self._own = own
         self._logs: LogService | None = None
+        self._remote_write: RemoteWrite | None = None
 
     @property
     def config(self) -> Config:
@@ -145,9 +149,12 @@ class Agent:
         self._scheduler.start()
         if self._config.logs is not None:
             self._ship(self._config.logs)
+        self._write_remotely()
 
     def stop(self) -> None:
         """Start no more runs, end log shipping, and close the targets. Does not wait for a target that hangs."""
+        if self._remote_write is not None:
+            self._remote_write.use((), 0)
         self._scheduler.stop()
         if self._logs is not None:
             self._logs.use(None)
@@ -161,11 +168,27 @@ class Agent:
 
             self._logs = LogService(self._state)
             self._add_own(f"{OWN}.logs", {"logs": self._logs}, 5000)
+            self._add_own(f"{OWN}.log_metrics", {"log_metrics": self._logs.metrics}, _MAX_LOG_METRICS)
         self._logs.use(settings)
         if settings is None:
             self._figures.forget(LOGS, "")
         else:
             self._figures.watch(LOGS, "", _LOG_FIGURES, source=OWN)
+
+    def _write_remotely(self) -> None:
+        settings = self._config.settings
+        if self._remote_write is None:
+            if not settings.remote_write:
+                return
+            from deckwatch.remote_write.service import RemoteWrite  # loaded only if there is a receiver
+
+            self._remote_write = RemoteWrite(self._state, self._exposition)
+            self._add_own(f"{OWN}.remote_write", {"remote_write": self._remote_write}, 1000)
+        self._remote_write.use(settings.remote_write, settings.interval)
+
+    def _exposition(self, client: str) -> bytes:
+        """What a scrape reads. Collection follows it, as it follows a scraper."""
+        return b"".join(self.scrape(Selection(), openmetrics=False, compress=False, client=client))
 
     def _add_own(
         self, job: str, collectors: Mapping[str, Collector], max_series: int, interval: float | None = None
@@ -214,8 +237,16 @@ class Agent:
             ),
             host=self._host.status,
             logs=tuple(
-                LogDestinationStatus(name, "ok" if since is None else "failing", since, error or None)
+                DestinationStatus(name, "ok" if since is None else "failing", since, error or None)
                 for name, (since, error) in (self._logs.failing() if self._logs else {}).items()
+            ),
+            journals=tuple(
+                LogJournalStatus(name, "failing" if error else "ok" if is_read else "pending", error or None)
+                for name, (is_read, error) in (self._logs.journals() if self._logs else {}).items()
+            ),
+            remote_write=tuple(
+                DestinationStatus(name, "ok" if since is None else "failing", since, error or None)
+                for name, (since, error) in (self._remote_write.failing() if self._remote_write else {}).items()
             ),
             problems=(self._alerts.problem,) if self._alerts is not None and self._alerts.problem else (),
             key_figures=self._figures.current(),
@@ -262,6 +293,7 @@ class Agent:
             self._ship(new.logs)
         if old.settings.interval != new.settings.interval:
             self._scheduler.set_interval(new.settings.interval)
+        self._write_remotely()
 
     def _add(self, target: TargetConfig) -> None:
         exporter = self._registry.get(target.exporter)
@@ -317,8 +349,9 @@ def _status(slot: Slot, next_run: float | None) -> CollectorStatus:
         last_run=snapshot.ended if snapshot else None,
         duration=snapshot.duration if snapshot else None,
         samples=snapshot.series if snapshot and not slot.overdue else None,
-        error=(snapshot and snapshot.error) or None,
+        error=(snapshot and snapshot.cause) or None,
         remedy=(snapshot and snapshot.remedy) or None,
+        lacks=snapshot.lacks if snapshot and not slot.overdue else (),
         next_run=next_run,
         since=slot.since,
         cpu_seconds=round(slot.cpu, 6),

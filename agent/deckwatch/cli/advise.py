@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from deckwatch.cli import arguments
+from deckwatch.cli.progress import Progress
 from deckwatch.collection.board import UnknownSelectionError
 from deckwatch.collection.registry import Registry
 from deckwatch.exporter import describe
@@ -44,10 +45,12 @@ def advise(config: Config, registry: Registry, exporter_name: str, name: str | N
         wanted = f"target {name!r} of {exporter_name}" if name else f"target of {exporter_name}"
         raise UnknownSelectionError(f"there is no {wanted} in the config; it has: {known or 'none'}")
     code = 0
-    for target in targets:
+    progress = Progress(len(targets), "targets examined")
+    for number, target in enumerate(targets):
         title = f"{target.exporter} {target.name}".strip()
         try:
-            found = list(look(target.settings))
+            with progress.while_busy(number):
+                found = list(look(target.settings))
         except Exception as failure:  # noqa: BLE001  the failure of one target must not hide the others
             print(printable_line(f"{title}: {describe(failure)}"), file=out)
             code = 1

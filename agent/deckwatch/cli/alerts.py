@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from deckwatch.cli import pack_arguments
+from deckwatch.cli import arguments, pack_arguments
 from deckwatch.cli.catalogue import catalogue
 from deckwatch.cli.table import table
 from deckwatch.collection.registry import Registry
 from deckwatch.pack.alerts import Rules, gaps, problems, shipped_rules
+from deckwatch.pack.export import export
+from deckwatch.pack.slos import SLO_FILE, slo_rules
 
 if TYPE_CHECKING:
     import argparse
@@ -21,9 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     listed = commands.add_parser("list", help="list the alerts")
     listed.set_defaults(command=_list)
-    pack_arguments.add_export(
-        commands, "alerts", "write the rules, the runbooks and an Alertmanager config to a folder"
+    exported = pack_arguments.add_export(
+        commands,
+        "alerts",
+        "write the rules, those of the config's SLOs, the runbooks and an Alertmanager config to a folder",
     )
+    arguments.add_config(exported)
+    exported.set_defaults(command=_export)
     checked = commands.add_parser("check", help="check the rules against the metrics, and whether they have data")
     checked.add_argument(
         "--prometheus", type=pack_arguments.url, metavar="URL", help="also report metrics without data there"
@@ -42,6 +49,14 @@ def _list(_options: argparse.Namespace) -> int:
         return 0
 
     return pack_arguments.with_api_errors(show)
+
+
+def _export(options: argparse.Namespace) -> int:
+    slos = arguments.load(options, Registry.installed(), allow_missing_secrets=True).settings.slos
+    generated = {SLO_FILE: slo_rules(slos)} if slos else {}
+    return pack_arguments.with_api_errors(
+        lambda: export("alerts", Path(options.folder), options.force, sys.stdout, generated)
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

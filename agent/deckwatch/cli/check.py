@@ -40,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept secret files that do not exist yet; their targets are not tried",
     )
+    parser.add_argument(
+        "--production",
+        action="store_true",
+        help="also check what people rely on: TLS, authentication, secrets, retention, alert receivers, spool, backups",
+    )
     parser.add_argument("--format", choices=["table", "json"], default="table")
     arguments.add_state_dir(parser)
     parser.set_defaults(command=_check, may_leave_threads=True)
@@ -48,11 +53,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     registry = Registry.installed()
     config = arguments.load_to_run(options, registry, allow_missing_secrets=options.allow_missing_secrets)
-    return check(config, registry, options.timeout, sys.stdout, arguments.state(options), options.format == "json")
+    return check(
+        config,
+        registry,
+        options.timeout,
+        sys.stdout,
+        arguments.state(options),
+        as_json=options.format == "json",
+        production=options.production,
+    )
 
 
 class Result(NamedTuple):
-    """What was found of a collector or of something else: `state` is `ok`, `warning`, `missing`, `failed` or `not run`.
+    """What was found of a collector or of something else.
+
+    `state` is `ok`, `warning`, `missing`, `failed`, `not run` or `unknown`.
 
     `seconds` and `series` are None where nothing ran. `remedy` is the statement that provides what is missing.
     """
@@ -66,11 +81,26 @@ class Result(NamedTuple):
     remedy: str = ""
 
 
-def check(config: Config, registry: Registry, timeout: float, out: TextIO, state: Path, as_json: bool = False) -> int:
+def check(
+    config: Config,
+    registry: Registry,
+    timeout: float,
+    out: TextIO,
+    state: Path,
+    as_json: bool = False,
+    production: bool = False,
+) -> int:
     """Print what works and how long it took (seconds `timeout` each). 0 when all does, else 2."""
     results = _results(config, registry, timeout, state)
+    if production:
+        from deckwatch.cli.production import production_points  # asks Prometheus and Alertmanager
+
+        results += [
+            Result(point.subject, "", point.state, detail=point.detail, remedy=point.remedy)
+            for point in production_points(config, state, timeout)
+        ]
     out.write(_json(config, results) if as_json else _text(config, results))
-    return 2 if any(result.state not in ("ok", "not run") for result in results) else 0
+    return 2 if any(result.state not in ("ok", "not run", "unknown") for result in results) else 0
 
 
 def _results(config: Config, registry: Registry, timeout: float, state: Path) -> list[Result]:
@@ -102,6 +132,10 @@ def _results(config: Config, registry: Registry, timeout: float, state: Path) ->
         from deckwatch.logs.checks import check_logs  # only where logs are shipped
 
         findings += [(what, "", finding) for what, finding in check_logs(config.logs, state)]
+    if config.settings.remote_write:
+        from deckwatch.remote_write.service import check_remote_write  # only where there is a receiver
+
+        findings += [("remote_write", name, found) for name, found in check_remote_write(config.settings.remote_write)]
     return results + [
         Result(what, name, finding.state, detail=finding.what, remedy=finding.remedy)
         for what, name, finding in findings
@@ -177,9 +211,11 @@ def _try(named: NamedCollector, budget: SeriesBudget, timeout: float) -> tuple[R
     if snapshot.error:
         # The exporter's own check() reports the remedy, with all others.
         return result._replace(state="failed", detail=snapshot.error), snapshot.is_unreachable
+    if snapshot.failed:
+        return result._replace(state="failed", series=snapshot.series, detail=snapshot.failed), False
     if not snapshot.series:
         return result._replace(series=0, detail="not available on this target"), False
-    details = [f"{snapshot.dropped} series over the limit: increase max_series"] if snapshot.dropped else []
-    details += [f"cannot parse {it.what}: {it.text[:60]!r}" for it in snapshot.malformed[:3]]
-    state = "warning" if snapshot.dropped else "ok"
+    details = [lack.what for lack in snapshot.lacks]
+    details += [f"{it.what} is {it.text[:60]!r}" for it in snapshot.malformed[:3]]
+    state = "warning" if snapshot.lacks else "ok"
     return result._replace(state=state, series=snapshot.series, detail="; ".join(details)), False

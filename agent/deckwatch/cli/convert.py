@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMATS: Mapping[str, tuple[str, str]] = {
     "sql_exporter": ("deckwatch.convert.sql_exporter", "sql_exporter's config or a collector file"),
     "query-exporter": ("deckwatch.convert.query_exporter", "query-exporter's config"),
+    "promtail": ("deckwatch.convert.promtail", "Promtail's config"),
     "postgres_exporter": ("deckwatch.convert.postgres_exporter", "postgres_exporter's queries.yaml"),
 }
 _MAX_BYTES = 16 * 1024**2

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from deckwatch.cli import pack_arguments
+from deckwatch.cli.progress import Progress
 from deckwatch.cli.table import table
 from deckwatch.pack.dashboards import push, shipped_dashboards
 from deckwatch.pack.json_api import JsonApi
@@ -66,6 +67,10 @@ def _push(options: argparse.Namespace) -> int:
             f"{options.token_file}: not a token. Write a Grafana service account token to the file, and nothing else."
         )
     grafana = JsonApi("Grafana", options.grafana, token)
-    return pack_arguments.with_api_errors(
-        lambda: push(grafana, options.folder, options.force, options.dry_run, sys.stdout)
-    )
+    progress = Progress(len(shipped_dashboards()), "dashboards compared")
+    try:
+        return pack_arguments.with_api_errors(
+            lambda: push(grafana, options.folder, options.force, options.dry_run, sys.stdout, progress.show)
+        )
+    finally:
+        progress.end()

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from deckwatch.cli import arguments
 from deckwatch.collection.registry import Registry
+from deckwatch.config.log_settings import FileSettings
 from deckwatch.logs.preview import PreviewError, preview, show_quarantine
+
+#: Formats that need no other setting.
+FORMATS = ("json", "logfmt", "cri", "docker", "raw")
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="lines from the end of each file (default 10)",
     )
     tail.add_argument("-f", "--follow", action="store_true", help="keep reading as the files grow")
+    tail.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="read the lines in this format instead of by the config (default without `logs` in the config: json)",
+    )
     tail.set_defaults(command=_tail)
     quarantine = commands.add_parser("quarantine", help="list the lines that Loki refused")
     arguments.add_state_dir(quarantine)
@@ -34,12 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    config = arguments.load(options, Registry.installed())
-    if config.logs is None:
-        print(f"{config.path or 'the defaults'}: there is no `logs` in the config", file=sys.stderr)  # noqa: T201
-        return 2
+    logs = None if options.format else arguments.load(options, Registry.installed()).logs
+    settings = logs or FileSettings(path=options.pattern, format=options.format or "json", filename_label=False)
     try:
-        preview(config.logs, options.pattern, options.lines, options.follow, sys.stdout)
+        preview(settings, options.pattern, options.lines, options.follow, sys.stdout)
     except PreviewError as wrong:
         print(wrong, file=sys.stderr)  # noqa: T201
         return 2

@@ -63,8 +63,8 @@ def expose_once(
             board.add(named, configured.exporter, exporter.scrape_prefix, 3600)
             snapshot = run_once(named, Encoder(named.target), budget)
             board.post(snapshot, 3600)
-            if snapshot.error:
-                errors.append(f"{named.name}: {snapshot.error}")
+            if snapshot.cause:
+                errors.append(f"{named.name}: {snapshot.cause}")
             errors += [f"{named.name}: {it.what}: {it.text}" for it in snapshot.malformed]
         opened.close()
     if not board.slots():

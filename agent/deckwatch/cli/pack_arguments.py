@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 _PROMETHEUS_TIMEOUT = 30.0
 
 
-def add_export(commands: Any, part: str, help: str) -> None:
+def add_export(commands: Any, part: str, help: str) -> argparse.ArgumentParser:
     """Add `export DIR` for a part of the pack."""
-    parser = commands.add_parser("export", help=help)
+    parser: argparse.ArgumentParser = commands.add_parser("export", help=help)
     parser.add_argument("folder", metavar="DIR", help="is created if it does not exist")
     parser.add_argument("--force", action="store_true", help="also overwrite files that were changed")
     parser.set_defaults(command=_export, part=part)
     assert part in PARTS
+    return parser
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from deckwatch.cli import arguments
 from deckwatch.collection.registry import Registry
 from deckwatch.http.app import create_app
 from deckwatch.http.listener import ListenError, address_of, bind, serve
+from deckwatch.http.rejections import Rejections
 from deckwatch.http.request_target import HostNames
 from deckwatch.http.web_config import WebConfigFile
 from deckwatch.http.web_metrics import WebConfigCollector
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from deckwatch.agent import AlertSource
     from deckwatch.config import Config
+    from deckwatch.exporter import Collector
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +60,15 @@ def run(load: Callable[[], Config], registry: Registry, listen: str | None, stat
         return 1  # the port may be free, or the address configured, when a supervisor tries again
     log.configure()
     quicken_thread_switches()
-    own = {"web": WebConfigCollector(web)} if web.is_configured else {}
+    rejections = Rejections()
+    own: dict[str, Collector] = {"http": rejections}
+    if web.is_configured:
+        own["web"] = WebConfigCollector(web)
     agent = Agent(config, registry, load, state, own, _alerts(config.settings.prometheus_url))
     _spare_the_collector()
     agent.start()
     try:
-        asyncio.run(_serve(agent, web, listening))
+        asyncio.run(_serve(agent, web, listening, rejections))
     finally:
         agent.stop()
     return 0
@@ -84,7 +89,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> None:
+async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket, rejections: Rejections) -> None:
     logger = logging.getLogger("deckwatch")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -105,6 +110,6 @@ async def _serve(agent: Agent, web: WebConfigFile, listening: socket.socket) -> 
     advertise = "" if address.is_unspecified else address_of(listening)
     settings = agent.config.settings
     hosts = HostNames(settings.allowed_hosts) if address.is_loopback else None
-    app = create_app(agent, settings.enable_lifecycle, advertise, web.problems, hosts)
-    await serve(app, listening, web, stop)
+    app = create_app(agent, settings.enable_lifecycle, advertise, web.problems, hosts, rejections=rejections)
+    await serve(app, listening, web, stop, rejections=rejections)
     logger.info("stopped", extra={"event": "stopped"})

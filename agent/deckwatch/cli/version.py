@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_version)
+    parser.set_defaults(command=_version, needs_agent=False)
 
 
 def _version(_options: argparse.Namespace) -> int:

@@ -68,7 +68,7 @@ class Slot(LastRun):
             return "not_run"
         if self.snapshot is None:
             return "pending"
-        return "failing" if self.snapshot.error else "ok"
+        return "failing" if self.snapshot.cause else "ok"
 
     @property
     def families(self) -> tuple[Family, ...]:

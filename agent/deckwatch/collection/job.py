@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # A snapshot is withdrawn when no newer one has come within this many gaps.
 _GAPS_TO_EXPIRE = 3
 _LOGGED_PARSE_ERRORS = 100  # different ones of each collector
+_SLOW = 0.05  # seconds
+_EARLY = 1.0  # seconds
 
 
 class _Member:
@@ -63,6 +65,7 @@ class Job:
         self.collectors = tuple(collectors)
         self.run_times = run_times
         self.next_run = 0.0  # Unix seconds
+        self.is_slow = True  # whether the next run may take long: unknown, or the last one did
         self.planned = 0  # counts plans: of several entries in the scheduler's queue only the newest is valid
         self._members = [_Member(named) for named in collectors]
         self._removed = threading.Event()
@@ -73,21 +76,30 @@ class Job:
         self._clock = clock
         self._on_end = on_end
         self._is_down = False
+        self._due = 0.0  # Unix seconds: when the run that comes next was due
         self._lead: Snapshot | None = None  # the last one of the first collector
 
     def valid_for(self, named: NamedCollector) -> float:
         """Seconds for which a snapshot counts when no newer one comes."""
-        return _GAPS_TO_EXPIRE * max(self.run_times.gap(self._clock()), named.interval or 0.0)
+        return _GAPS_TO_EXPIRE * max(self.gap, named.interval or 0.0)
+
+    @property
+    def gap(self) -> float:
+        """Seconds between two runs at present."""
+        return self.run_times.gap(self._clock())
 
     @property
     def longest_wait(self) -> float:
         """The longest time in seconds until the next run can be due."""
-        return 2.0 * self.run_times.gap(self._clock()) + 1.0
+        return 2.0 * self.gap + 1.0
 
     def plan(self) -> None:
         """Set `next_run` to when the job is due again after the run that is due now."""
         now = self._clock()
-        self.next_run = self.run_times.next_run(min(self.next_run, now), now)
+        # A run may be a little early; one that is due much later than now was planned before the clock was set back.
+        previous = self.next_run if self.next_run - now <= _EARLY else now
+        self._due = self.next_run
+        self.next_run = self.run_times.next_run(previous, now)
         self.planned += 1
 
     def run(self) -> bool:
@@ -135,7 +147,11 @@ class Job:
             self._board.post(gone(self._lead, first.up), self.valid_for(first))
             self._members[0].began = None  # its next run says whether the target is back
         self._is_down = is_down
-        self.run_times.ran(self._clock() - began, reached=not is_down)
+        took = self._clock() - began
+        self.is_slow = is_down or took > _SLOW
+        late = began - self._due
+        # A run that had to wait for others begins earlier the next time. Over a gap, the clock was set or stood still.
+        self.run_times.ran(took + (late if 0 < late < gap else 0.0), reached=not is_down)
 
     def _end(self) -> None:
         if self._idle.acquire(blocking=False):
@@ -159,12 +175,12 @@ class Job:
             extra = {"event": "collector.series_dropped", **fields}
             self._log.warning(message, what, snapshot.dropped, extra=extra)
         member.is_limited = snapshot.dropped > 0
-        before, member.error = member.error, snapshot.error
-        if bool(before) == bool(snapshot.error):
+        before, member.error = member.error, snapshot.cause
+        if bool(before) == bool(snapshot.cause):
             return
-        if snapshot.error:
+        if snapshot.cause:
             state = "is unreachable" if snapshot.is_unreachable else "failed"
             extra = {"event": "collector.failing", **fields}
-            self._log.warning("%s %s: %s", what, state, snapshot.error, extra=extra)
+            self._log.warning("%s %s: %s", what, state, snapshot.cause, extra=extra)
         else:
             self._log.info("%s works again", what, extra={"event": "collector.recovered", **fields})

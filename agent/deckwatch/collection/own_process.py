@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from deckwatch.metrics.declaration import Sample
 
-CPU = Counter("process_cpu_seconds_total", "CPU time used by the agent, in seconds.")
-RESIDENT = Gauge("process_resident_memory_bytes", "Resident memory of the agent, in bytes.")
-VIRTUAL = Gauge("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.")
+CPU = Counter("process_cpu_seconds_total", "CPU time used, in seconds.")
+RESIDENT = Gauge("process_resident_memory_bytes", "Resident memory, in bytes.")
+VIRTUAL = Gauge("process_virtual_memory_bytes", "Virtual memory, in bytes.")
 VIRTUAL_MAX = Gauge("process_virtual_memory_max_bytes", "Maximum amount of virtual memory available, in bytes.")
-OPEN_FDS = Gauge("process_open_fds", "Number of open file descriptors of the agent.")
-MAX_FDS = Gauge("process_max_fds", "Maximum number of open file descriptors of the agent.")
-START_TIME = Gauge("process_start_time_seconds", "Time when the agent started, in Unix seconds.")
+OPEN_FDS = Gauge("process_open_fds", "Number of open file descriptors.")
+MAX_FDS = Gauge("process_max_fds", "Maximum number of open file descriptors.")
+START_TIME = Gauge("process_start_time_seconds", "Time of the last start of a process, in Unix seconds.")
 BUILD_INFO = Gauge("deckwatch_build_info", "Versions of the agent and of Python; always 1.", ["version", "python"])
 
 # What Go, and so every Go exporter, prints for "no limit".

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Malformed, Missing, NotAvailable, Unreachable, describe
+from deckwatch.exporter import Failed, Incomplete, Malformed, Missing, NotAvailable, Unreachable, describe
 from deckwatch.metrics.declaration import Sample
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deckwatch.exporter import Collector, Gauge, Samples
+    from deckwatch.exporter import Collector, Gauge, Results
     from deckwatch.metrics.encoding import Family
 
 
@@ -48,15 +48,20 @@ class SeriesBudget:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held: dict[str, int] = {}
+        self._total = 0
         self._lock = threading.Lock()
 
     def left_for(self, collector: str) -> int:
         with self._lock:
-            return max(0, self._limit - sum(n for name, n in self._held.items() if name != collector))
+            return max(0, self._limit - self._total + self._held.get(collector, 0))
 
     def hold(self, collector: str, series: int) -> None:
         with self._lock:
+            self._total += series - self._held.get(collector, 0)
             self._held[collector] = series
+
+
+_SHOWN_MALFORMED = 3  # the log has more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Snapshot:
     """What one run of a collector gave.
 
     A run is all or nothing: a failed one (`error` is set) carries what says so. Of a successful one, values that could
-    not be parsed (`malformed`) and series over the limit (max_series) (`dropped`) are missing.
+    not be parsed (`malformed`), series over the limit (max_series) (`dropped`) and what the collector could not read
+    (`incomplete`) are missing. `failed` is why what it measured counts as failed.
     """
 
     collector: str
@@ -75,9 +81,26 @@ class Snapshot:
     families: tuple[Family, ...] = ()
     dropped: int = 0
     malformed: tuple[Malformed, ...] = ()
+    incomplete: tuple[Incomplete, ...] = ()
     error: str = ""
     remedy: str = ""
     is_unreachable: bool = False
+    failed: str = ""
+
+    @property
+    def cause(self) -> str:
+        """Why the run, or what it measured, failed."""
+        return self.error or self.failed
+
+    @property
+    def lacks(self) -> tuple[Incomplete, ...]:
+        """What is missing of a successful run."""
+        found = list(self.incomplete)
+        if self.dropped:
+            found.append(Incomplete(f"{self.dropped} series over the limit. Increase max_series"))
+        # Without the text, which is foreign and may be anything: the page is often open to more people than the log.
+        found += [Incomplete(f"cannot parse {it.what}. See the log") for it in self.malformed[:_SHOWN_MALFORMED]]
+        return tuple(found)
 
     @property
     def series(self) -> int:
@@ -112,9 +135,11 @@ def run_once(
         families=families,
         dropped=outcome.dropped,
         malformed=tuple(outcome.malformed),
+        incomplete=tuple(outcome.incomplete),
         error=outcome.error,
         remedy=outcome.remedy,
         is_unreachable=outcome.is_unreachable,
+        failed=outcome.failed,
     )
     budget.hold(named.name, snapshot.series)
     return snapshot
@@ -126,11 +151,13 @@ class _Outcome:
 
     samples: list[Sample] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
+    incomplete: list[Incomplete] = field(default_factory=list)
     dropped: int = 0
     error: str = ""
     remedy: str = ""
     is_unreachable: bool = False
     is_up: bool = True
+    failed: str = ""
 
 
 def _outcome(named: NamedCollector, budget: SeriesBudget) -> _Outcome:
@@ -139,7 +166,7 @@ def _outcome(named: NamedCollector, budget: SeriesBudget) -> _Outcome:
     if named.max_series is not None:
         limit = min(limit, named.max_series)
     try:
-        samples, malformed, dropped = _take(named.collector.collect(), limit)
+        outcome = _take(named.collector.collect(), limit)
     except NotAvailable:
         return _Outcome()
     except Missing as missing:
@@ -151,7 +178,8 @@ def _outcome(named: NamedCollector, budget: SeriesBudget) -> _Outcome:
         if not named.install:
             raise
         return _Outcome(error=missing_library(missing, named.install), is_unreachable=True, is_up=False)
-    return _Outcome(_without_up(samples, named), malformed, dropped)
+    outcome.samples = _without_up(outcome.samples, named)
+    return outcome
 
 
 def _up(named: NamedCollector, is_up: bool) -> list[Sample]:
@@ -183,13 +211,13 @@ def missing_library(failure: ModuleNotFoundError, install: str) -> str:
     return f"the Python package {failure.name} is not installed. Run: pip install '{install}'"
 
 
-def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], int]:
-    """The first `limit` samples, what could not be parsed, and how many samples there were over the limit.
+def _take(samples: Results, limit: int) -> _Outcome:
+    """The first `limit` samples, and what else the collector yielded.
 
     The first sample of a series counts. Others of the same series are malformed.
     """
-    taken: list[Sample] = []
-    malformed: list[Malformed] = []
+    outcome = _Outcome()
+    taken, malformed = outcome.samples, outcome.malformed
     dropped = 0
     for item in samples:
         if type(item) is Sample:
@@ -199,6 +227,10 @@ def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], 
                 dropped += 1
         elif isinstance(item, Malformed):
             malformed.append(Malformed(str(item.what), str(item.text)))
+        elif isinstance(item, Incomplete):
+            outcome.incomplete.append(Incomplete(str(item.what), str(item.remedy)))
+        elif isinstance(item, Failed):
+            outcome.failed = outcome.failed or item.reason
         else:
             hint = "; use `yield from` for several samples" if isinstance(item, Iterator) else ""
             raise TypeError(f"collect() yielded a {type(item).__name__}, not a sample{hint}")
@@ -211,5 +243,6 @@ def _take(samples: Samples, limit: int) -> tuple[list[Sample], list[Malformed], 
                 distinct.append(sample)
             else:
                 malformed.append(Malformed(f"{sample[0].text.rstrip()}, collected twice", repr(sample[1])))
-        taken = distinct
-    return taken, malformed, dropped
+        outcome.samples = distinct
+    outcome.dropped = dropped
+    return outcome

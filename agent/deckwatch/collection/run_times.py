@@ -22,7 +22,7 @@ class RunTimes:
 
     Without a scraper, runs are `interval` (seconds) apart. With a scraper, every run ends shortly before an expected
     scrape: before each one, or several times between two of them where the period is longer than the interval. A
-    `fixed` interval is never shortened. `spread` (seconds) keeps jobs from starting at the same time.
+    `fixed` interval is never shortened.
     """
 
     def __init__(
@@ -30,12 +30,10 @@ class RunTimes:
         interval: float,
         next_scrape: Callable[[float], ExpectedScrape | None],
         fixed: bool = False,
-        spread: float = 0.0,
     ) -> None:
         self.interval = interval
         self.fixed = fixed
         self._next_scrape = next_scrape
-        self._spread = spread
         self._failures = 0
         self._duration = 0.0
 
@@ -55,7 +53,7 @@ class RunTimes:
         if scrape is None:
             due = previous + gap
             return due if due > now else now + gap
-        lead = min(self._duration + _MARGIN + self._spread, _LONGEST_LEAD * scrape.period)
+        lead = min(self._duration + _MARGIN, _LONGEST_LEAD * scrape.period)
         step = min(gap, scrape.period)
         earliest = max(now, previous + gap - step / 2)
         first = scrape.at - lead

@@ -1,6 +1,8 @@
 """The scheduler: when each job runs, and the threads that it runs in.
 
-A run that hangs costs its thread, and does not start a second time while it hangs.
+One thread waits for the next job and runs it itself, then the ones that are due by then. A second one takes over when
+that takes long. So jobs that end quickly, as most do, cost no hand-off between threads, and one that hangs costs its
+thread. A job does not start a second time while it hangs.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import itertools
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from deckwatch.collection.job import Job
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from deckwatch.collection.board import Board
     from deckwatch.collection.run import NamedCollector, SeriesBudget
 
-# Threads are started when they are needed: this only limits how many targets can hang at the same time.
+# Limits how many targets can hang at the same time.
 _MAX_THREADS = 512
 # The longest wait in seconds without a look at the clock, which may be set.
 _MAX_WAIT = 5.0
+# Seconds after which the second thread takes over the jobs that are due.
+_GRACE = 0.05
+# A thread that has just run a job also runs those that are due within so many seconds, which saves a wake-up.
+_AHEAD = 0.05
 
 
 class Scheduler:
@@ -37,13 +42,16 @@ class Scheduler:
         self._clock = clock
         self._log = logging.getLogger("deckwatch.collector")
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)  # the first thread waits for it
+        self._overdue = threading.Condition(self._lock)  # the second one does
         self._jobs: dict[str, Job] = {}
         self._periods: dict[str, ScrapePeriod] = {}
         self._due: list[tuple[float, int, int, Job]] = []  # a heap: when, tie-breaker, which plan, job
         self._order = itertools.count()
-        self._pool = ThreadPoolExecutor(_MAX_THREADS, "deckwatch-collect")
-        self._thread = threading.Thread(target=self._run, name="deckwatch-scheduler", daemon=True)
+        self._threads = 0
+        self._has_first = self._has_second = False  # whether a thread waits in this role
+        self._must_lead = False  # whether the second thread becomes the first at once
+        self._second_until = 0.0  # Unix seconds: when the second thread looks at the jobs
         self._stopped = False
 
     def arrival(self, client: str, target: str = "") -> None:
@@ -65,13 +73,11 @@ class Scheduler:
         """Run `collectors`, all of one target, as a job of this (unique) name, the first time at once."""
         target = collectors[0].target
         own, whole = self._period(target), self._period("")
-        with self._lock:
-            spread = (len(self._jobs) % 16) * 0.02
-        run_times = RunTimes(interval, lambda after: own.next_scrape(after) or whole.next_scrape(after), fixed, spread)
+        run_times = RunTimes(interval, lambda after: own.next_scrape(after) or whole.next_scrape(after), fixed)
         job = Job(name, collectors, budget, run_times, self._board, self._log, self._clock, on_end)
         for named in collectors:
             self._board.add(named, exporter, scrape_prefix, job.valid_for(named))
-        job.next_run = self._clock() + spread
+        job.next_run = self._clock()
         with self._changed:
             self._jobs[name] = job
             self._push(job)
@@ -93,14 +99,15 @@ class Scheduler:
                 job.run_times.interval = interval
 
     def start(self) -> None:
-        self._thread.start()
+        with self._lock:
+            self._start_thread()
 
     def stop(self) -> None:
         """End all jobs. Does not wait for runs under way: one of them may hang."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            self._overdue.notify()
         for job in self.jobs():
             job.remove()
 
@@ -108,30 +115,87 @@ class Scheduler:
         with self._lock:
             return list(self._jobs.values())
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._stopped and (left := self._left()) > 0:
-                    self._changed.wait(left)
-                if self._stopped:
-                    return
-                _, _, plan, job = heapq.heappop(self._due)
-                if plan != job.planned:
-                    continue  # replaced by a newer plan
+    def _start_thread(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name="deckwatch-collect", daemon=True).start()
+
+    def _work(self) -> None:
+        """Run jobs until two other threads wait for them."""
+        ahead = 0.0
+        while (job := self._next(ahead)) is not None:
+            if job.run():
+                with self._changed:
+                    if self._jobs.get(job.name) is job:
+                        job.plan()
+                        self._push(job)
+            ahead = _AHEAD
+
+    def _next(self, ahead: float) -> Job | None:
+        """Wait for a job and plan its following run. `ahead`: take one that is due within so many seconds.
+
+        None ends the thread.
+        """
+        with self._lock:
+            job = self._take(ahead)
+            if job is None and not self._has_first:
+                job = self._wait_first()
+            elif job is None and not self._has_second:
+                job = self._wait_second()
+            if job is None:
+                self._threads -= 1
+            elif job.is_slow and self._has_second:
+                self._must_lead = True
+                self._overdue.notify()
+            elif not (self._has_first or self._has_second) and self._threads < _MAX_THREADS:
+                self._start_thread()
+            return job
+
+    def _wait_first(self) -> Job | None:
+        """Wait until a job is due. None when the scheduler stops."""
+        self._has_first = True
+        job = None
+        while not self._stopped and (job := self._take()) is None:
+            self._changed.wait(self._left())
+        self._has_first = False
+        return job
+
+    def _wait_second(self) -> Job | None:
+        """Wait until a job is overdue while no first thread waits, or take its role. None when the scheduler stops."""
+        self._has_second = True
+        job = None
+        while not self._stopped and not self._must_lead:
+            left = max(0.0, self._left())
+            self._second_until = self._clock() + left
+            self._overdue.wait(left + _GRACE)
+            if not self._has_first and (job := self._take()) is not None:
+                break
+        self._has_second = self._must_lead = False
+        if job is None and not self._has_first:
+            return self._wait_first()
+        return job
+
+    def _take(self, ahead: float = 0.0) -> Job | None:
+        """The job that is due within so many seconds, with its following run planned."""
+        while not self._stopped and self._due:
+            _, _, plan, job = self._due[0]
+            if plan == job.planned:  # else it was replaced by a newer plan
+                left = self._left()
+                if left > 0 and left > min(ahead, job.gap / 10):
+                    return None
+                heapq.heappop(self._due)
                 job.plan()
                 self._push(job)
-                self._pool.submit(self._run_job, job)
-
-    def _run_job(self, job: Job) -> None:
-        if job.run():
-            with self._changed:
-                if self._jobs.get(job.name) is job:
-                    job.plan()
-                    self._push(job)
+                return job
+            heapq.heappop(self._due)
+        return None
 
     def _push(self, job: Job) -> None:
         heapq.heappush(self._due, (job.next_run, next(self._order), job.planned, job))
-        self._changed.notify()
+        if self._has_first:
+            if self._due[0][3] is job:
+                self._changed.notify()
+        elif job.next_run < self._second_until:
+            self._overdue.notify()
 
     def _left(self) -> float:
         """Seconds until something has to be done."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from deckwatch.exporter import Incomplete
 
 State = Literal["ok", "pending", "not_run", "failing", "hung"]
 
@@ -14,7 +17,8 @@ _WORST_LAST: tuple[State, ...] = ("ok", "pending", "not_run", "failing", "hung")
 class CollectorStatus:
     """One collector. Times are Unix seconds, `duration` is seconds; what is not known yet is None.
 
-    `since` is when it got into its state, `cpu_seconds` the CPU time of all its runs.
+    `since` is when it got into its state, `cpu_seconds` the CPU time of all its runs. `lacks` is what it could not read
+    although it works.
     """
 
     name: str
@@ -29,14 +33,15 @@ class CollectorStatus:
     next_run: float | None = None
     since: float | None = None
     cpu_seconds: float = 0.0
+    lacks: tuple[Incomplete, ...] = ()
 
 
 @dataclass(frozen=True)
 class TargetStatus:
     """One target, with the worst state of its collectors and the error of each that fails.
 
-    It is `is_down` when no collector works. `since` is when it got into its state, in Unix seconds. `remedies` are the
-    statements that provide what is missing.
+    `lacks` is what those that work could not read. It is `is_down` when no collector works. `since` is when it got into
+    its state, in Unix seconds. `remedies` are the statements that provide what is missing.
     """
 
     exporter: str
@@ -48,6 +53,7 @@ class TargetStatus:
     since: float | None = None
     remedies: tuple[str, ...] = ()
     runbook: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,21 @@ class AlertStatus:
 
 
 @dataclass(frozen=True)
-class LogDestinationStatus:
-    """One destination of logs. `since` (Unix seconds) and `error` are set while pushes fail."""
+class DestinationStatus:
+    """One destination of logs or of metrics. `since` (Unix seconds) and `error` are set while pushes fail."""
 
     name: str
     state: State
     since: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class LogJournalStatus:
+    """A journal of systemd that is read, named after what is selected of it. `error` is set if it cannot be read."""
+
+    name: str
+    state: State
     error: str | None = None
 
 
@@ -102,7 +117,7 @@ class AgentStatus:
     """The whole agent. `config` is the path of the config file, None for the defaults.
 
     `alerts` is None unless they are known. `runbooks` are names by exporter. `problems` are faults of the agent itself,
-    each a sentence that says what to do.
+    each a sentence that says what to do. `rejections` are the requests that the HTTP server rejected, by reason.
     """
 
     version: str
@@ -111,11 +126,14 @@ class AgentStatus:
     config_loaded: bool
     collectors: tuple[CollectorStatus, ...] = ()
     host: HostStatus = field(default_factory=HostStatus)
-    logs: tuple[LogDestinationStatus, ...] = ()
+    logs: tuple[DestinationStatus, ...] = ()
+    journals: tuple[LogJournalStatus, ...] = ()
+    remote_write: tuple[DestinationStatus, ...] = ()
     problems: tuple[str, ...] = ()
     key_figures: tuple[KeyFigureStatus, ...] = ()
     alerts: tuple[AlertStatus, ...] | None = None
     runbooks: dict[str, str] = field(default_factory=dict)
+    rejections: dict[str, int] = field(default_factory=dict)
 
     def targets(self) -> list[TargetStatus]:
         """The targets in the order of their collectors."""
@@ -126,6 +144,8 @@ class AgentStatus:
 
     def _target(self, exporter: str, target: str, collectors: list[CollectorStatus]) -> TargetStatus:
         state = max((collector.state for collector in collectors), key=_WORST_LAST.index)
+        lacks = [lack for collector in collectors for lack in collector.lacks]
+        remedies = [*(collector.remedy for collector in collectors), *(lack.remedy for lack in lacks)]
         return TargetStatus(
             exporter,
             target,
@@ -134,8 +154,9 @@ class AgentStatus:
             max(collector.last_run or 0 for collector in collectors) or None,
             is_down=all(collector.state in ("failing", "hung", "not_run") for collector in collectors),
             since=_since(state, collectors),
-            remedies=tuple(dict.fromkeys(collector.remedy for collector in collectors if collector.remedy)),
+            remedies=tuple(dict.fromkeys(remedy for remedy in remedies if remedy)),
             runbook=self.runbooks.get(exporter, ""),
+            lacks=tuple(dict.fromkeys(lack.what for lack in lacks)),
         )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from .remote_write_settings import RemoteWriteSettings, checked_destinations
+from .slo_settings import SloSettings, checked_names
 from .urls import split_http_url
 from .values import Duration, Settings, Size
 
@@ -80,6 +82,8 @@ class AgentSettings(Settings):
     enable_lifecycle: bool = False
     prometheus_url: Annotated[str, AfterValidator(_checked_url)] | None = None
     thresholds: Thresholds = Thresholds()
+    slos: Annotated[tuple[SloSettings, ...], AfterValidator(checked_names)] = ()
+    remote_write: Annotated[tuple[RemoteWriteSettings, ...], AfterValidator(checked_destinations)] = ()
 
 
 class CommonSettings(Settings):

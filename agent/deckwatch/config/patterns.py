@@ -76,6 +76,11 @@ class Pattern:
     def __hash__(self) -> int:
         return hash(self.pattern)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its groups."""
+        return [name for name, _ in self._names]
+
     def search(self, text: str) -> bool:
         """Whether it matches anywhere in the text."""
         if self.literal is not None:
@@ -118,8 +123,8 @@ class Pattern:
                 found[name] = data[start:stop].decode("utf-8", "replace")
         return found
 
-    def replaced(self, text: str, replacement: str) -> str:
-        """The text with `replacement` for each match that is not empty.
+    def replaced(self, text: str, replacement: str, group: str = "") -> str:
+        """The text with `replacement` for each match that is not empty, or for its named `group`.
 
         Where finding the matches takes too long, one replacement stands for all the rest: nothing that might have
         matched is left.
@@ -132,14 +137,15 @@ class Pattern:
         if spans[0] == _NOTHING:
             return text
         parts: list[bytes] = []
-        instead = _encoded(replacement)
+        instead, number_of_group = _encoded(replacement), dict(self._names).get(group, 0)
         done = number = 0
         limit = 0.0
         while spans[0] != _NOTHING:
             start, stop = spans[0]
-            if start < stop:
-                parts += (data[done:start], instead)
-                done = stop
+            begin, end = spans[number_of_group]
+            if begin < end:
+                parts += (data[done:begin], instead)
+                done = end
             if stop >= size:
                 break
             number += 1

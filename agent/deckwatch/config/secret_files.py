@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import SecretStr
 
 from .annotations import files_of, is_model, is_secret, items_of, members, values_of
 from .regular_file import read_regular_file
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from .problems import Path
     from .source import Source
 
 _LARGEST = 64 * 1024  # bytes; a larger file is a wrong path
+
+
+class FileSecret(SecretStr):
+    """A secret from a file, which can be replaced while the agent runs."""
+
+    def __init__(self, content: str, file: FilePath) -> None:
+        super().__init__(content)
+        self._file = file
+
+    def read_again(self) -> str:
+        """Return what the file has now; the known content if it cannot be read."""
+        try:
+            return _read(self._file)
+        except (OSError, ValueError):
+            return self.get_secret_value()
 
 
 def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path) -> Any:
@@ -38,12 +57,24 @@ def with_file_contents(source: Source, kinds: list[Any], value: Any, path: Path)
                     if content is None:
                         source.fillers.add((*path, secret))
                     complete[secret] = content or ""
+                    # pydantic checks constraints of text only.
+                    if content is not None and _is_unconstrained(model.model_fields[secret]):
+                        complete[secret] = FileSecret(content, FilePath(source.file).parent / file)
         for name, field in model.model_fields.items():
             if name in complete:
-                if is_secret(field.annotation) and isinstance(complete[name], str):
-                    source.secrets.add(str(complete[name]))
+                if is_secret(field.annotation):
+                    given = complete[name]
+                    if isinstance(given, FileSecret):
+                        source.secrets.add(given.get_secret_value())
+                    elif isinstance(given, str):
+                        source.secrets.add(str(given))
                 complete[name] = with_file_contents(source, members(field.annotation), complete[name], (*path, name))
     return complete
+
+
+def _is_unconstrained(field: FieldInfo) -> bool:
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return not field.metadata and all(kind in (SecretStr, type(None)) for kind in kinds)
 
 
 def _content(source: Source, value: Any, path: Path) -> str | None:

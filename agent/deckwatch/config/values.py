@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
 
+from deckwatch.durations import seconds_in
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown keys are errors, defaults are validated too.
@@ -27,9 +29,6 @@ class Substituted(str):
     __slots__ = ()
 
 
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))+")
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _SIZE = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*([KMGTP]i?)?B?", re.IGNORECASE)
 
@@ -58,8 +57,8 @@ def _seconds(value: Any) -> float | None:
     seconds: int | float | None = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = value
-    elif isinstance(value, str) and _DURATION.fullmatch(value.strip()):
-        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(value))
+    elif isinstance(value, str) and (parsed := seconds_in(value)) is not None:
+        seconds = parsed
     elif value == "0" or (isinstance(value, Substituted) and _NUMBER.fullmatch(value.strip())):
         seconds = float(value)
     if seconds is None or not seconds >= 0:

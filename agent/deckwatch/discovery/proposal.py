@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,10 @@ _POSTGRES = """\
 #   GRANT pg_monitor TO deckwatch;
 #   CREATE EXTENSION IF NOT EXISTS pg_stat_statements;  -- after shared_preload_libraries = 'pg_stat_statements'
 """
+_REDIS_USER = (
+    "ACL SETUSER deckwatch on >PASSWORD +info +config|get +latency|latest +latency|histogram +slowlog|get +slowlog|len "
+    "+client|list +client|setname +cluster|info"
+)
 _SECRETS = "/etc/deckwatch/secrets"
 
 
@@ -25,11 +30,22 @@ def proposal(machine: Machine) -> str:
     parts = [
         "# Made by `deckwatch init`. Run `deckwatch check` next: it tries every target and says what is missing.\n"
         f"# Looked at: {looked_at}.\n",
-        "listen: 127.0.0.1:9797\n",
+        "listen: 127.0.0.1:9797\n" + "".join(_prometheus(machine)),
+        *_replaced(machine),
         "exporters:\n" + "".join(f"  {line}\n" if line else "\n" for line in exporters),
         *_logs(machine),
     ]
     return "\n".join(parts)
+
+
+def _prometheus(machine: Machine) -> Iterator[str]:
+    for server in _of(machine, "prometheus")[:1]:
+        yield f"prometheus_url: http://{server.host}:{server.port}  # for the alerts on the status page\n"
+
+
+def _replaced(machine: Machine) -> Iterator[str]:
+    for path, form in machine.replaced:
+        yield f"# {path} was found. Its equivalent is printed by: deckwatch convert {form} {path}\n"
 
 
 def _system(machine: Machine) -> Iterator[str]:
@@ -38,7 +54,7 @@ def _system(machine: Machine) -> Iterator[str]:
         return
     yield "system:"
     yield "  processes:"
-    for name, pattern in machine.process_groups.items():
+    for name, pattern in machine.process_groups:
         yield f'    - {{name: {name}, match: "{pattern}"}}'
 
 
@@ -60,13 +76,21 @@ def _redis(machine: Machine) -> Iterator[str]:
         yield '  - {name: cache, url: "${REDIS_URL}"}'
         servers = []
     for number, server in enumerate(servers, 1):
-        url = f"redis://{server.host}:{server.port}/0"
         name = _name("cache", number)
+        if server.socket:
+            yield "  # The agent's user needs permission to connect to the socket."
         if server.needs_password:
             yield "  # This server requires a password. Write it to the file, with mode 0600."
-            yield f'  - {{name: {name}, url: "{url}", password_file: {_SECRETS}/redis-{server.port}}}'
-        else:
-            yield f'  - {{name: {name}, url: "{url}"}}'
+            yield "  # With redis://deckwatch@..., this user is sufficient:"
+            yield f"  #   {_REDIS_USER}"
+        yield f"  - {{name: {name}, {_redis_access(server)}}}"
+
+
+def _redis_access(server: Server) -> str:
+    url = f"unix://{quote(server.socket)}" if server.socket else f"redis://{server.host}:{server.port}/0"
+    if server.needs_password:
+        return f'url: "{url}", password_file: {_SECRETS}/redis-{server.port or "socket"}'
+    return f'url: "{url}"'
 
 
 def _postgres(machine: Machine) -> Iterator[str]:
@@ -83,9 +107,17 @@ def _postgres(machine: Machine) -> Iterator[str]:
     yield "postgres:"
     yield from (f"  {line}" for line in _POSTGRES.splitlines())
     for number, server in enumerate(servers, 1):
+        if server.socket:
+            yield "  # At its socket, the server identifies the agent by its user: run the agent as deckwatch."
+            yield f'  - {{name: {_name("main", number)}, dsn: "{_socket_dsn(server, "postgres")}"}}'
+            continue
         dsn = f"postgresql://deckwatch@{server.host}:{server.port}/postgres"
         secret = f"{_SECRETS}/postgres-{server.port}"
         yield f'  - {{name: {_name("main", number)}, dsn: "{dsn}", password_file: {secret}}}'
+
+
+def _socket_dsn(server: Server, database: str) -> str:
+    return f"postgresql://deckwatch@/{database}?host={quote(server.socket, safe='')}&port={server.port}"
 
 
 def _pgbouncer(machine: Machine) -> Iterator[str]:
@@ -95,12 +127,15 @@ def _pgbouncer(machine: Machine) -> Iterator[str]:
         yield "  # Add the role to stats_users in pgbouncer.ini, and to its auth_file."
     for number, server in enumerate(servers, 1):
         dsn = f"postgresql://deckwatch@{server.host}:{server.port}/pgbouncer"
+        if server.socket:
+            dsn = _socket_dsn(server, "pgbouncer")
         secret = f"{_SECRETS}/pgbouncer-{server.port}"
         yield f'  - {{name: {_name("pool", number)}, dsn: "{dsn}", password_file: {secret}}}'
 
 
 def _queues(machine: Machine) -> Iterator[str]:
     rabbits = _of(machine, "rabbitmq")
+    has_workers = any(name == "worker" for name, _ in machine.process_groups)
     if "CELERY_BROKER_URL" in machine.variables:
         yield "queues:"
         yield '  - {name: tasks, kind: celery, url: "${CELERY_BROKER_URL}"}'
@@ -111,7 +146,12 @@ def _queues(machine: Machine) -> Iterator[str]:
             urls = f'url: "amqp://deckwatch@{server.host}:{server.port}/", management_url: "http://{server.host}:15672"'
             secret = f"{_SECRETS}/rabbitmq-{server.port}"
             yield f"#   - {{name: tasks, kind: rabbitmq, {urls}, password_file: {secret}}}"
-    elif "worker" in machine.process_groups:
+    elif brokers := [server for server in _of(machine, "redis") if has_workers]:
+        yield "# Workers run here. `auto` finds the libraries of the queues in each Redis."
+        yield "queues:"
+        for number, server in enumerate(brokers, 1):
+            yield f"  - {{name: {_name('tasks', number)}, kind: auto, {_redis_access(server)}}}"
+    elif has_workers:
         yield "# Workers run here, but CELERY_BROKER_URL is not set. Name their broker, then remove the comment signs:"
         yield "# queues:"
         yield '#   - {name: tasks, kind: celery, url: "redis://127.0.0.1:6379/0"}'
@@ -119,16 +159,20 @@ def _queues(machine: Machine) -> Iterator[str]:
 
 def _logs(machine: Machine) -> list[str]:
     lines = []
-    patterns = machine.log_patterns or ("/var/log/app/*.json",)
-    url = "${LOKI_URL}" if "LOKI_URL" in machine.variables else "http://127.0.0.1:3100"
+    patterns = machine.log_patterns or (() if machine.container_logs else ("/var/log/app/*.json",))
+    lokis = _of(machine, "loki")
+    is_known = "LOKI_URL" in machine.variables or bool(lokis)
+    url = f"http://{lokis[0].host}:{lokis[0].port}" if lokis else "http://127.0.0.1:3100"
+    url = "${LOKI_URL}" if "LOKI_URL" in machine.variables else url
     lines += ["logs:", f'  loki: {{url: "{url}"}}', "  files:"]
     for pattern in patterns:
         service = pattern.split("/")[3].replace("*", "app")
         lines.append(f'    - {{path: "{pattern}", format: json, labels: {{job: {service}}}}}')
-    if machine.is_container_host:
-        lines.append("    # Container logs: see the README of the logs for the formats cri and docker.")
-    if "LOKI_URL" in machine.variables and machine.log_patterns:
+    for pattern, form in machine.container_logs:
+        job = "pods" if form == "cri" else "containers"
+        lines.append(f'    - {{path: "{pattern}", format: {form}, labels: {{job: {job}}}}}')
+    if is_known and (machine.log_patterns or machine.container_logs):
         return ["\n".join(lines) + "\n"]
-    why = "No Loki was named (LOKI_URL)" if "LOKI_URL" not in machine.variables else "No JSON log files were found"
+    why = "No JSON log files were found" if is_known else "No Loki was found, and LOKI_URL is not set"
     commented = "\n".join(f"# {line}" for line in lines)
     return [f"# {why}. To ship logs, adapt these lines and remove the comment signs:\n{commented}\n"]

@@ -32,18 +32,42 @@ class Malformed(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """Something that a collector could not read, although the rest works. It yields it beside its samples.
+
+    It is on the page, in `/health/detailed` and in `check`. `what` is a clause that names it, `remedy` the statement or
+    command that provides it.
+    """
+
+    what: str
+    remedy: str = ""
+
+
+class Failed(NamedTuple):
+    """Why what was measured counts as failed. A collector yields it beside its samples, which are served.
+
+    The run itself succeeds. The reason is on the page, in the health endpoints, in `check` and in one log line.
+    """
+
+    reason: str
+
+
 #: Names that a field of an event cannot have.
 _RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 #: What a collector yields.
 Samples: TypeAlias = Iterable[Sample | Malformed]
 
+#: Like `Samples`, with what could not be read, and for a measurement that can itself fail, such as a probe.
+Results: TypeAlias = Iterable[Sample | Malformed | Incomplete | Failed]
+
 
 @runtime_checkable
 class Collector(Protocol):
     """What measures one thing. `collect()` may block and may raise; it yields fresh samples on every call."""
 
-    def collect(self) -> Samples: ...
+    def collect(self) -> Results: ...
 
 
 class NotAvailable(Exception):

@@ -20,6 +20,7 @@ from deckwatch.collection.board import NO_TARGET, Selection, UnknownSelectionErr
 from deckwatch.http.headers import SECURITY_HEADERS
 from deckwatch.http.limits import Limits
 from deckwatch.http.negotiation import accepts_gzip, choose_format
+from deckwatch.http.rejections import Rejections
 from deckwatch.http.request_target import HostNames, in_origin_form, is_from_another_site
 from deckwatch.http.responses import Responses
 from deckwatch.status_page import page as pages
@@ -66,16 +67,18 @@ def create_app(
     problems: Callable[[], tuple[str, ...]] = tuple,
     hosts: HostNames | None = None,
     limits: Limits | None = None,
+    rejections: Rejections | None = None,
 ) -> ASGIApp:
     """Create the application.
 
     `enable_lifecycle` enables `/-/reload`. `advertise` (`host:port`) is the address that `/sd` returns. If it is empty,
     as it must be when the agent listens on all addresses, `/sd` returns the address from the request: a client that
     reached `/sd` there can reach `/metrics` there too. `problems()` returns the HTTP server's problems for the status.
-    With `hosts`, requests for other host names are rejected.
+    With `hosts`, requests for other host names are rejected. `rejections` counts what the server rejects.
     """
-    routes = Routes(watch, enable_lifecycle, advertise, problems)
-    responses = Responses(limits or Limits())
+    rejections = rejections or Rejections()
+    routes = Routes(watch, enable_lifecycle, advertise, problems, rejections)
+    responses = Responses(limits or Limits(), rejections=rejections)
     others = Starlette(
         routes=[
             Route("/", routes.index),
@@ -98,6 +101,7 @@ def create_app(
         if scope["type"] == "http":
             scope = in_origin_form(scope)
             if hosts is not None and not hosts.allow(scope):
+                rejections.count("host_not_allowed")
                 await PlainTextResponse(_WRONG_HOST, 421)(scope, receive, _sending(responses, scope, send))
                 return
             if scope["path"] == "/metrics":
@@ -181,8 +185,14 @@ class Routes:
     """All endpoints except `/metrics`."""
 
     def __init__(
-        self, watch: Watch, enable_lifecycle: bool, advertise: str, problems: Callable[[], tuple[str, ...]]
+        self,
+        watch: Watch,
+        enable_lifecycle: bool,
+        advertise: str,
+        problems: Callable[[], tuple[str, ...]],
+        rejections: Rejections,
     ) -> None:
+        self._rejections = rejections
         self._watch = watch
         self._problems = problems
         self._enable_lifecycle = enable_lifecycle
@@ -190,7 +200,9 @@ class Routes:
 
     def _status(self) -> AgentStatus:
         status = self._watch.status()
-        return dataclasses.replace(status, problems=(*status.problems, *self._problems()))
+        return dataclasses.replace(
+            status, problems=(*status.problems, *self._problems()), rejections=self._rejections.by_reason()
+        )
 
     async def index(self, request: Request) -> Response:
         query = request.query_params
@@ -233,6 +245,8 @@ class Routes:
         collectors = status.collectors
         failing = [collector.name for collector in collectors if collector.state in ("failing", "hung")]
         failing += [f"logs to {it.name}" for it in status.logs if it.state != "ok"]
+        failing += [" ".join(it.name.split()) for it in status.journals if it.state == "failing"]
+        failing += [f"remote_write to {it.name}" for it in status.remote_write if it.state != "ok"]
         if not self._watch.ready():
             return _json({"status": "starting", "failing": failing}, 503)
         if any(collector.exporter == _OWN and collector.name in failing for collector in collectors):
@@ -254,25 +268,30 @@ class Routes:
                 "host": status.host,
                 "targets": status.targets(),
                 "logs": status.logs,
+                "journals": status.journals,
+                "remote_write": status.remote_write,
                 "problems": status.problems,
             }
         )
 
     async def dependencies(self, _request: Request) -> Response:
         status = self._status()
-        logs = [
-            {"exporter": "logs", "target": it.name, "state": it.state, "errors": {"push": it.error} if it.error else {}}
-            for it in status.logs
+        destinations = [
+            {"exporter": kind, "target": it.name, "state": it.state, "errors": {"push": it.error} if it.error else {}}
+            for kind, found in (("logs", status.logs), ("remote_write", status.remote_write))
+            for it in found
         ]
-        return _json([*(target for target in status.targets() if target.target), *logs])
+        return _json([*(target for target in status.targets() if target.target), *destinations])
 
     async def status(self, _request: Request) -> Response:
         return _json(self._status())
 
     async def reload(self, request: Request) -> Response:
         if not self._enable_lifecycle:
+            self._rejections.count("reload_disabled")
             return PlainTextResponse("reloading over HTTP is disabled; set enable_lifecycle: true in the config\n", 403)
         if is_from_another_site(request.scope):
+            self._rejections.count("cross_site")
             return PlainTextResponse("cross-site requests cannot reload the config\n", 403)
         wrong = await run_in_threadpool(self._watch.reload)
         return PlainTextResponse(f"{wrong}\n", 500) if wrong else PlainTextResponse("config reloaded\n")

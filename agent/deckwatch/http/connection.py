@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from deckwatch.http.limits import Limits
+    from deckwatch.http.rejections import Rejections
 
 # uvicorn warns about each malformed request, which would let any client fill the log.
 _log = logging.getLogger("deckwatch.http.protocol")
@@ -45,9 +46,13 @@ _BYTES_ACKED = 120  # offset of tcpi_bytes_acked in struct tcp_info, include/uap
 class Registry(Protocol):
     """Keeps track of the open connections."""
 
+    rejections: Rejections
+
     def add(self, connection: Connection) -> None: ...
 
     def discard(self, connection: Connection) -> None: ...
+
+    def note_activity(self) -> None: ...
 
 
 class Connection(H11Protocol):
@@ -80,7 +85,12 @@ class Connection(H11Protocol):
         transport.set_write_buffer_limits(high=PIECE)  # asyncio's default under TLS is eight times larger
         self._registry.add(self)
         if not self._admits(transport.get_extra_info("peercert")):
+            self._registry.rejections.count("connection_not_allowed")
             transport.abort()
+
+    @property
+    def has_begun_request(self) -> bool:
+        return self._head_bytes > 0
 
     @property
     def address(self) -> str:
@@ -93,12 +103,14 @@ class Connection(H11Protocol):
         self._unset_keepalive_if_required()  # after a reset, uvicorn's timer would keep this object alive
 
     def data_received(self, data: bytes) -> None:
+        self._registry.note_activity()
         if self.is_responding and self.conn.their_state is h11.DONE:
             # Pipelined requests: no scraper sends them. Discard them and close the connection after this response,
             # which HTTP permits at any time.
             self.cycle.keep_alive = False
             return
         if self.conn.their_state is h11.IDLE and self._is_head_too_large(data):
+            self._registry.rejections.count("too_large")
             self._refuse(_TOO_LARGE)
             return
         super().data_received(data)
@@ -125,6 +137,7 @@ class Connection(H11Protocol):
         self._unset_keepalive_if_required()  # the sweep closes idle connections
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
+        self._registry.rejections.count("malformed")
         self._refuse(b"400 Bad Request")
 
     def _refuse(self, status: bytes) -> None:
@@ -165,6 +178,15 @@ class Connection(H11Protocol):
             return False
         limit = self._limits.write if unsent else self._limits.idle
         return now - max(self.since, self._progressed) > limit
+
+    def quiet_for(self, now: float) -> float:
+        """Return the seconds until the client can exceed a timeout, after `is_overdue(now)`.
+
+        0 while it is being served, or has read something since the check before.
+        """
+        if self.is_responding or self.transport.get_write_buffer_size() or self._progressed == now:
+            return 0.0
+        return max(0.0, max(self.since, self._progressed) + self._limits.idle - now)
 
     def abort(self) -> None:
         self.transport.abort()

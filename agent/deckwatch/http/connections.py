@@ -6,8 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deckwatch.http.connection import Connection
     from deckwatch.http.limits import Limits
+    from deckwatch.http.rejections import Rejections
 
 
 class Handshake(Protocol):
@@ -22,10 +25,12 @@ class Handshake(Protocol):
 class Connections:
     """The open connections and the TLS handshakes in progress."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, rejections: Rejections) -> None:
         self.limits = limits
+        self.rejections = rejections
         self.open: set[Connection] = set()
         self.handshaking: dict[Connection, Handshake] = {}  # oldest first
+        self.on_activity: Callable[[], None] = lambda: None  # called when a client has sent something
 
     def begin_handshake(self, connection: Connection, handshake: Handshake) -> None:
         """Register a handshake, and abort another one if there are too many.
@@ -37,6 +42,7 @@ class Connections:
         self.handshaking[connection] = handshake
         if len(others) >= self.limits.handshakes:
             held = Counter(other.address for other in others)
+            self.rejections.count("handshake_limit")
             min(others, key=lambda other: (other.has_received, -held[other.address])).abort()
 
     def add(self, connection: Connection) -> None:
@@ -57,10 +63,23 @@ class Connections:
         others = [other for other in self.open if other is not newcomer and not other.transport.is_closing()]
         if others and (newcomer is None or len(others) >= self.limits.connections):
             held = Counter(other.address for other in others)
+            self.rejections.count("connection_limit")
             min(others, key=lambda other: (other.is_responding, -held[other.address], other.since)).transport.abort()
 
-    def sweep(self, now: float) -> None:
-        """Abort connections that are idle, send a request too slowly or do not read the response."""
+    def note_activity(self) -> None:
+        self.on_activity()
+
+    def sweep(self, now: float) -> float | None:
+        """Abort connections that are idle, send a request too slowly or do not read the response.
+
+        Returns the seconds until the next timeout is due unless a client sends something: 0 while responses are read,
+        None without connections.
+        """
         for connection in list(self.open):
             if connection.is_overdue(now):
+                if connection.is_responding:
+                    self.rejections.count("slow_reader")
+                elif connection.has_begun_request:
+                    self.rejections.count("slow_request")
                 connection.transport.abort()
+        return min((connection.quiet_for(now) for connection in self.open), default=None)

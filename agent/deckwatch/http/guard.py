@@ -12,6 +12,7 @@ from deckwatch.http.password_checks import LONGEST_PASSWORD
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from deckwatch.http.rejections import Rejections
     from deckwatch.http.web_config import WebConfigFile
 
 
@@ -20,7 +21,7 @@ ACCEPTED_UNDER = "accepted_under"
 _CHALLENGE = (b"www-authenticate", b'Basic realm="deckwatch", charset="UTF-8"')
 
 
-def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
+def guarded(app: ASGIApp, web: WebConfigFile, rejections: Rejections) -> ASGIApp:
     """Wrap `app` with the rate limit, authentication and additional headers."""
     if not web.is_configured:
         return app
@@ -35,9 +36,11 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
             headers = rules.headers if accepted_under is rules else (*rules.headers, (b"connection", b"close"))
             guarded_send = _with_headers(send, headers) if headers else send
             if not web.allows_connection(accepted_under):
+                rejections.count("connection_not_allowed")
                 await _refuse(guarded_send, 421, "the TLS settings have changed; connect again")
                 return
             if rules.bucket is not None and not rules.bucket.take():
+                rejections.count("rate_limited")
                 await _refuse(guarded_send, 429, "too many requests")
                 return
             admitted = await _admits(rules.auth, scope, receive) if rules.auth is not None else True
@@ -46,6 +49,7 @@ def guarded(app: ASGIApp, web: WebConfigFile) -> ASGIApp:
             if web.rules is not rules:  # reloaded during the password check
                 continue
             if not admitted:
+                rejections.count("unauthorized")
                 await _refuse(guarded_send, 401, _why_unauthorized(scope), _CHALLENGE)
                 return
             send = guarded_send

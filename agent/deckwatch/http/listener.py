@@ -8,7 +8,9 @@ uvicorn's own server is not used, because it:
 - limits neither handshakes nor idle clients,
 - wakes up ten times a second.
 
-Here each new connection gets the current TLS context, and a sweep once a second closes idle and slow connections.
+Here each new connection gets the current TLS context, and a sweep closes idle and slow connections: once a second, or
+when the first timeout is due if no client sends or reads anything. While nobody is connected, nothing wakes the event
+loop.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from deckwatch.http.connection import Connection
 from deckwatch.http.connections import Connections
 from deckwatch.http.guard import ACCEPTED_UNDER, guarded
 from deckwatch.http.limits import Limits
+from deckwatch.http.rejections import Rejections
 from deckwatch.http.tls_handshake import TlsHandshake
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class ListenError(Exception):
 
 
 class _Listener:
-    def __init__(self, app: ASGIApp, web: WebConfigFile, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, web: WebConfigFile, limits: Limits, rejections: Rejections) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
             # Leave half of the file descriptors for the monitored targets.
@@ -62,7 +65,7 @@ class _Listener:
         self._web = web
         self._state = ServerState()
         self._config = uvicorn.Config(
-            guarded(app, web),
+            guarded(app, web, rejections),
             interface="asgi3",
             http=Connection,
             ws="none",
@@ -74,9 +77,10 @@ class _Listener:
             h11_max_incomplete_event_size=limits.header_bytes,
         )
         self._config.load()
-        self._connections = Connections(limits)
+        self._connections = Connections(limits, rejections)
         self._beginning: set[asyncio.Task[None]] = set()
-        self._set_date()
+        self._active = asyncio.Event()  # clients have sent something since the last sweep
+        self._connections.on_activity = self._note_activity
         web.on_change = self._end_outdated
 
     def _end_outdated(self) -> None:
@@ -108,6 +112,7 @@ class _Listener:
                         reported = True
                 await asyncio.sleep(0.05)
                 continue
+            self._note_activity()
             task = loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
@@ -133,10 +138,21 @@ class _Listener:
 
     async def sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        quiet_for: float | None = None
         while True:
-            await asyncio.sleep(self._limits.sweep)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(quiet_for):
+                    await self._active.wait()
+                await asyncio.sleep(self._limits.sweep)
             self._set_date()
-            self._connections.sweep(loop.time())
+            quiet_for = self._connections.sweep(loop.time())
+            if quiet_for != 0 and not self._beginning:
+                self._active.clear()
+
+    def _note_activity(self) -> None:
+        if not self._active.is_set():
+            self._set_date()  # no sweep has updated it
+            self._active.set()
 
     def _set_date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode("ascii"))]
@@ -208,9 +224,10 @@ async def serve(
     web: WebConfigFile,
     stop: asyncio.Event,
     limits: Limits | None = None,
+    rejections: Rejections | None = None,
 ) -> None:
     """Serve `app` on a listening socket until `stop` is set."""
-    listener = _Listener(app, web, limits or Limits())
+    listener = _Listener(app, web, limits or Limits(), rejections or Rejections())
     await web.refresh()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(listener.accept(listening)), loop.create_task(listener.sweep())]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deckwatch.http.headers import SECURITY_HEADERS
+from deckwatch.http.rejections import Rejections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,10 @@ class _Response:
 class Responses:
     """The responses being sent and the memory they occupy."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic, rejections: Rejections | None = None
+    ) -> None:
+        self._rejections = rejections or Rejections()
         self._limit = limits.response_bytes
         self._write_timeout = limits.write
         self._clock = clock
@@ -56,6 +60,7 @@ class Responses:
         address = scope["client"][0] if scope["client"] else ""
         response = _Response(parts, address, scope.get("state", {}).get(ABORT, lambda: None), self._clock())
         if not self._make_room(response):
+            self._rejections.count("busy")
             await _send_busy(send)
             return
         self._add(response)
@@ -88,6 +93,7 @@ class Responses:
             if not victims:
                 return False
             victim = max(victims, key=lambda response: held[response.address])
+            self._rejections.count("slow_reader")
             victim.abort()
             self._remove(victim)
         return True

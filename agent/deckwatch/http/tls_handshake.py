@@ -59,6 +59,7 @@ class TlsHandshake(sslproto.SSLProtocol):
             self.has_received = True
             begin, self._buffer = bytes(self._buffer[: min(nbytes, 8)]), memoryview(b"")
             if _HTTP_REQUEST.match(begin) and self._plain is not None:
+                self._registry.rejections.count("plain_http")
                 self._plain.write(_PLAIN_HTTP)
                 self._plain.close()
                 return

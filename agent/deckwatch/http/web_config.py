@@ -129,6 +129,11 @@ class WebConfigFile:
     def uses_tls(self) -> bool:
         return self._rules is not None and self._rules.tls is not None
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether clients need a password or a certificate."""
+        return self._rules is not None and (self._rules.auth is not None or self._rules.verifies_clients)
+
     def tls_context(self) -> ssl.SSLContext | None:
         """Return the context for new connections; None for plain HTTP."""
         return self._rules.tls.context if self._rules is not None and self._rules.tls is not None else None

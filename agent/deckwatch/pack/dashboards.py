@@ -18,6 +18,8 @@ from deckwatch import __version__
 from deckwatch.pack.files import PackError, shipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deckwatch.pack.json_api import JsonApi
 
 _VERSION = re.compile(r"\bDeckwatch (\d+(?:\.\d+)*)")
@@ -69,14 +71,25 @@ def shipped_dashboards() -> list[Dashboard]:
     return sorted(found, key=lambda dashboard: dashboard.uid)
 
 
-def push(grafana: JsonApi, folder: str | None, force: bool, dry_run: bool, out: TextIO) -> int:
+def push(
+    grafana: JsonApi,
+    folder: str | None,
+    force: bool,
+    dry_run: bool,
+    out: TextIO,
+    compared: Callable[[int], None] = lambda _number: None,
+) -> int:
     """Create or update all dashboards in Grafana, and print what was done with each; with `dry_run`, do nothing.
 
-    `folder` is the title of the folder for new dashboards; the others stay where they are. Returns 0, also if some
+    `compared()` is called with the number of dashboards that were compared, before the first one is changed. `folder`
+    is the title of the folder for new dashboards; the others stay where they are. Returns 0, also if some
     were kept because users changed them. Raises PackError if Grafana has dashboards of a newer Deckwatch (nothing is
     changed then, unless forced), and ApiError.
     """
-    stored = [(dashboard, *_stored(grafana, dashboard)) for dashboard in shipped_dashboards()]
+    stored = []
+    for number, dashboard in enumerate(shipped_dashboards(), 1):
+        stored.append((dashboard, *_stored(grafana, dashboard)))
+        compared(number)
     newer = [
         f"{ours.uid} is of {_version_in(theirs)}" for ours, theirs, _ in stored if theirs and _is_newer(theirs, ours)
     ]

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO
 
 from deckwatch.pack.files import PackError, shipped
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 #: Remembers the hash of what was written, by part and file. No `.json` at its end: Grafana would provision it.
 RECORD = ".deckwatch-export"
 
 
-def export(part: str, folder: Path, force: bool, out: TextIO) -> int:
-    """Write the part's files and say what was done with each. 0, or 1 when nothing was written.
+def export(
+    part: str, folder: Path, force: bool, out: TextIO, generated: Mapping[str, bytes] = MappingProxyType({})
+) -> int:
+    """Write the part's files and the `generated` ones, and say what was done. 0, or 1 when nothing was written.
 
     Files that an export wrote are updated; a file that it did not write, or that was changed since, stops the whole
     export unless forced. Raises PackError when the folder cannot be read or written.
     """
-    files = shipped(part)
+    files = {**shipped(part), **generated}
     try:
         return _export(part, files, folder, force, out)
     except OSError as failure:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
         AgentStatus,
         AlertStatus,
         CollectorStatus,
+        DestinationStatus,
         KeyFigureStatus,
-        LogDestinationStatus,
+        LogJournalStatus,
         State,
         TargetStatus,
     )
@@ -110,7 +111,9 @@ def view(
     targets = status.targets()
     own = next((it for it in targets if it.exporter == _OWN), None)
     made = [_target(it, figures) for it in targets if it.exporter != _OWN]
-    made += [_destination(it) for it in status.logs]
+    made += [_journal(it) for it in status.journals]
+    made += [_destination(it, _LOGS, "Loki", "LogShippingStuck") for it in status.logs]
+    made += [_destination(it, "remote_write", "Receiver", "RemoteWriteBehind") for it in status.remote_write]
     if (_LOGS, "") in figures and status.logs:
         made.append(Card("logs", "Logs", _LOGS, "good", "", None))
     made.sort(key=lambda card: (_RANK[card.level], card.kind != "system", card.kind, card.title))
@@ -142,7 +145,9 @@ def _target(target: TargetStatus, figures: Mapping[tuple[str, str], Sequence[Key
         state = "down" if target.state == "failing" else state
     high = [it.title for it in figures.get((target.exporter, target.target), ()) if it.is_high]
     cause = _cause(target, is_partial)
-    if level == "good" and high:
+    if level == "good" and target.lacks:
+        level, state, cause = "warning", "incomplete", _sentences(target.lacks)
+    elif level == "good" and high:
         level, state, cause = "warning", "busy", f"High: {', '.join(high)}."
     return Card(
         id=f"{target.exporter}/{target.target}",
@@ -167,21 +172,43 @@ def _cause(target: TargetStatus, is_partial: bool) -> str:
     if target.state == "hung" and not errors:
         return "The last run has not ended."
     shown = [f"{', '.join(names)}: {error}" if is_partial else error for error, names in errors.items()]
+    return " ".join(_first(shown))
+
+
+def _sentences(lacks: Sequence[str]) -> str:
+    return " ".join(_first([f"{lack[:1].upper()}{lack[1:]}." for lack in lacks]))
+
+
+def _first(shown: Sequence[str]) -> list[str]:
     more = len(shown) - 3
-    return " ".join([*shown[:3], *([f"And {more} more; see the table below."] if more > 0 else [])])
+    return [*shown[:3], *([f"And {more} more; see the table below."] if more > 0 else [])]
 
 
-def _destination(destination: LogDestinationStatus) -> Card:
+def _destination(destination: DestinationStatus, kind: str, title: str, runbook: str) -> Card:
     is_ok = destination.state == "ok"
     return Card(
-        id=f"logs/{destination.name}",
-        title=f"Loki {destination.name}",
-        kind=_LOGS,
+        id=f"{kind}/{destination.name}",
+        title=f"{title} {destination.name}",
+        kind=kind,
         level=_LEVELS[destination.state],
         state=destination.state,
         since=destination.since,
         cause=destination.error or "",
-        runbook="" if is_ok else f"{_RUNBOOKS}LogShippingStuck.md",
+        runbook="" if is_ok else f"{_RUNBOOKS}{runbook}.md",
+    )
+
+
+def _journal(journal: LogJournalStatus) -> Card:
+    name = " ".join(journal.name.split())
+    return Card(
+        id=f"logs/{name}",
+        title=f"{name[:1].upper()}{name[1:]}",
+        kind=_LOGS,
+        level=_LEVELS[journal.state],
+        state=journal.state,
+        since=None,
+        cause=journal.error or "",
+        runbook=f"{_RUNBOOKS}LogJournalNotRead.md" if journal.error else "",
     )
 
 
@@ -239,6 +266,10 @@ def _headline(status: AgentStatus, cards: Sequence[Card], own: TargetStatus | No
     return "good", "Everything works"
 
 
+def _error(collector: CollectorStatus) -> str:
+    return collector.error or "; ".join(lack.what for lack in collector.lacks)
+
+
 def _is(number: int) -> str:
     return "is" if number == 1 else "are"
 
@@ -254,9 +285,9 @@ def _rows(collectors: Iterable[CollectorStatus], text: str, state: str) -> tuple
     """The rows that the filter leaves, worst first, and how many more there are."""
     wanted = text.casefold()
     rows = [
-        Row(it, _LEVELS[it.state], _WORDS.get(it.state, it.state), it.error or "")
+        Row(it, _LEVELS[it.state], _WORDS.get(it.state, it.state), _error(it))
         for it in collectors
-        if (not wanted or wanted in f"{it.name} {it.target} {it.error or ''}".casefold())
+        if (not wanted or wanted in f"{it.name} {it.target} {_error(it)}".casefold())
         and (not state or _LEVELS[it.state] == {"failing": "bad", "waiting": "waiting", "ok": "good"}.get(state))
     ]
     rows.sort(key=lambda row: (_RANK[row.level], row.collector.name, row.collector.target))
