@@ -6,6 +6,7 @@ from collections.abc import Mapping
 EXPORTERS: Mapping[str, str] = {
     "apps": "deckwatch_exporters.apps:EXPORTER",
     "business": "deckwatch_exporters.business:EXPORTER",
+    "http_probe": "deckwatch_exporters.http_probe:EXPORTER",
     "postgres": "deckwatch_exporters.postgres:EXPORTER",
     "queues": "deckwatch_exporters.queues:EXPORTER",
     "redis": "deckwatch_exporters.redis:EXPORTER",

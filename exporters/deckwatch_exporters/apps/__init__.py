@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from deckwatch.exporter import Exporter, Finding, KeyFigure, Settings, Target
+from deckwatch.exporter import Duration, Exporter, Finding, KeyFigure, Settings, Target
 
 from .collector import AppsCollector
 from .folder import services_in
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 
 class AppsSettings(Settings):
-    """`dir` holds a folder for each service: `DECKWATCH_APP_DIR`, or the parent of PROMETHEUS_MULTIPROC_DIR."""
+    """`dir` holds a folder for each service: `DECKWATCH_APP_DIR`, or the parent of PROMETHEUS_MULTIPROC_DIR.
+
+    `gauge_retention` is how long gauges of ended processes are kept, for modes that keep them.
+    """
 
     dir: str
     max_series: int = Field(default=10_000, ge=1)
+    gauge_retention: Duration = 35 * 86400.0
 
 
 def open_folder(settings: AppsSettings, context: Context) -> Target:
     del context
-    collector = AppsCollector(settings.dir, settings.max_series)
+    collector = AppsCollector(settings.dir, settings.max_series, settings.gauge_retention)
     return Target({"apps": collector}, collector.close)
 
 

@@ -1,5 +1,7 @@
 """Counters and histograms of processes that are gone, in one file for each service, so that they never fall.
 
+Gauges of some modes are kept too: a scheduled job's last success is of interest after the job has ended.
+
 The archive names the files that it includes, with their inode and the time of their last change: if the agent is killed
 between writing the archive and removing a file, the file is not counted twice.
 """
@@ -7,6 +9,7 @@ between writing the archive and removing a file, the file is not counted twice.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAME = "deckwatch-archive.json"
-_VERSION = 1
+_VERSION = 2  # 2 adds gauges
+
+#: Gauges of these modes outlive their processes: prometheus_client's modes without `live` that select one value.
+KEPT_MODES = frozenset(("mostrecent", "max", "min"))
 
 #: The identity of a file: its name, inode and change time at the last write, in ns.
 Identity = tuple[str, int, int]
@@ -30,15 +36,35 @@ class NewerArchive(Exception):
 
 @dataclass
 class Archive:
-    """Sums by type and key, and the files that they include."""
+    """Sums by type and key, gauges by mode and key, and the files that they include."""
 
     totals: dict[str, dict[bytes, float]] = field(default_factory=dict)
+    gauges: dict[str, dict[bytes, Entry]] = field(default_factory=dict)
     included: set[Identity] = field(default_factory=set)
 
     def add(self, kind: str, entries: Iterable[Entry]) -> None:
         sums = self.totals.setdefault(kind, {})
         for key, value, _ in entries:
             sums[key] = sums.get(key, 0.0) + value
+
+    def keep(self, mode: str, entries: Iterable[Entry], changed: float) -> None:
+        """Keep gauges of a process that has ended; `changed` is the time of those that have none."""
+        gauges = self.gauges.setdefault(mode, {})
+        for key, value, timestamp in entries:
+            if math.isnan(value) or (mode == "mostrecent" and not timestamp):
+                continue  # never set
+            new, old = Entry(key, value, timestamp or changed), gauges.get(key)
+            if old is None:
+                gauges[key] = new
+            elif mode == "mostrecent":
+                gauges[key] = max(old, new, key=lambda entry: entry.timestamp)
+            else:
+                gauges[key] = Entry(key, (max if mode == "max" else min)(old.value, value), max(old[2], new[2]))
+
+    def forget(self, before: float) -> None:
+        """Remove gauges that were set before a time."""
+        for mode, gauges in self.gauges.items():
+            self.gauges[mode] = {key: entry for key, entry in gauges.items() if entry.timestamp >= before}
 
     def entries(self, kind: str) -> list[Entry]:
         return [Entry(key, total, 0.0) for key, total in self.totals.get(kind, {}).items()]
@@ -50,6 +76,10 @@ class Archive:
             "included": sorted(self.included),
             "totals": {
                 kind: {key.decode(): total for key, total in sums.items()} for kind, sums in self.totals.items()
+            },
+            "gauges": {
+                mode: {key.decode(): [value, timestamp] for key, value, timestamp in gauges.values()}
+                for mode, gauges in self.gauges.items()
             },
         }
         temporary = Path(folder, f"{NAME}.new")
@@ -79,9 +109,13 @@ def load(folder: str) -> Archive:
             kind: {key.encode(): float(total) for key, total in sums.items()}
             for kind, sums in content["totals"].items()
         }
-        for sums in totals.values():
-            for key in sums:
+        gauges = {
+            mode: {key.encode(): Entry(key.encode(), float(value), float(at)) for key, (value, at) in kept.items()}
+            for mode, kept in content.get("gauges", {}).items()
+        }
+        for keys in (*map(list, totals.values()), *map(list, gauges.values())):
+            for key in keys:
                 series_of(key)
-        return Archive(totals, {(name, inode, changed) for name, inode, changed in content["included"]})
-    except (KeyError, TypeError, AttributeError, Damaged) as wrong:
+        return Archive(totals, gauges, {(name, inode, changed) for name, inode, changed in content["included"]})
+    except (KeyError, TypeError, AttributeError, ValueError, Damaged) as wrong:
         raise ValueError(f"{NAME} is damaged: {wrong}") from None

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Metric, Sample, Summary
+from deckwatch.exporter import Counter, Exemplar, Extra, Gauge, Histogram, Malformed, Metric, Sample, Summary
 
 from .archive import NewerArchive
 from .folder import ServiceFolder, services_in
 from .multiprocess_file import Entry, SeriesKey, series_of
+from .processes import LockOwners, ServiceProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,18 +43,24 @@ _RECENT = ("mostrecent", "livemostrecent")
 
 
 class AppsCollector:
-    def __init__(self, folder: str, max_series: int) -> None:
+    def __init__(self, folder: str, max_series: int, gauge_retention: float) -> None:
         self._folder = folder
+        self._gauge_retention = gauge_retention
         self._max_series = max_series
         self._services: dict[str, ServiceFolder] = {}
+        self._processes: dict[str, ServiceProcesses] = {}
         self._metrics: dict[tuple[str, str, tuple[str, ...]], Metric] = {}
 
     def collect(self) -> Iterator[Sample | Malformed]:
         names = services_in(self._folder)
         for gone in self._services.keys() - set(names):
             self._services.pop(gone).close()
+            self._processes.pop(gone, None)
+        owners = LockOwners()
         for name in names:
-            service = self._services.setdefault(name, ServiceFolder(os.path.join(self._folder, name)))
+            if name not in self._services:
+                self._services[name] = ServiceFolder(os.path.join(self._folder, name), self._gauge_retention)
+            service = self._services[name]
             try:
                 contents = service.contents()
             except (OSError, ValueError, NewerArchive) as failure:
@@ -61,13 +68,19 @@ class AppsCollector:
                 yield Malformed(f"service {name}", _reason(failure))
                 continue
             yield from self._service(name, contents)
+            processes = self._processes.setdefault(name, ServiceProcesses())
+            yield from processes.samples(name, contents.running, owners)
 
     def close(self) -> None:
         for service in self._services.values():
             service.close()
 
     def _service(self, name: str, contents: Contents) -> Iterator[Sample | Malformed]:
-        samples = [sample for kind, values in contents.values.items() for sample in self._samples(name, kind, values)]
+        samples = [
+            sample
+            for kind, values in contents.values.items()
+            for sample in self._samples(name, kind, values, contents.exemplars)
+        ]
         series = {sample.series.text: sample for sample in samples}
         yield PROCESSES(contents.processes, service=name)
         yield SERIES(len(series), service=name)
@@ -78,7 +91,9 @@ class AppsCollector:
         if len(series) <= self._max_series:
             yield from series.values()
 
-    def _samples(self, service: str, kind: str, entries: list[Entry]) -> Iterator[Sample]:
+    def _samples(
+        self, service: str, kind: str, entries: list[Entry], exemplars: dict[bytes, Exemplar]
+    ) -> Iterator[Sample]:
         if kind.startswith("gauge_"):
             yield from self._gauges(service, kind.removeprefix("gauge_"), entries)
             return
@@ -86,19 +101,21 @@ class AppsCollector:
         for key, value, _ in entries:
             totals[key] = totals.get(key, 0.0) + value
         if kind == "histogram":
-            yield from self._histograms(service, totals)
+            yield from self._histograms(service, totals, exemplars)
             return
         for key, total in totals.items():
             series = series_of(key)
             metric = self._declared(kind, series)
             if metric is not None:
                 suffix = series.name.removeprefix(series.metric) if kind == "summary" else ""
-                yield metric.part(suffix, total, {"service": service, **dict(series.labels)})
+                extra = Extra(exemplar=exemplars[key]) if key in exemplars else None
+                yield metric.part(suffix, total, {"service": service, **dict(series.labels)}, extra)
 
     def _gauges(self, service: str, mode: str, entries: list[Entry]) -> Iterator[Sample]:
         groups: dict[bytes, list[Entry]] = {}
         for entry in entries:
-            groups.setdefault(entry.key, []).append(entry)
+            if not math.isnan(entry.value):  # a label set of an info that has been replaced
+                groups.setdefault(entry.key, []).append(entry)
         for key, members in groups.items():
             series = series_of(key)
             metric = self._declared("gauge", series)
@@ -110,11 +127,14 @@ class AppsCollector:
                 combined = _COMBINE.get(mode, math.fsum)(entry.value for entry in members)
             yield metric.part("", combined, {"service": service, **dict(series.labels)})
 
-    def _histograms(self, service: str, totals: dict[bytes, float]) -> Iterator[Sample]:
+    def _histograms(
+        self, service: str, totals: dict[bytes, float], exemplars: dict[bytes, Exemplar]
+    ) -> Iterator[Sample]:
         """The files hold the count of each bucket alone, with the label `le`, and the sum."""
         counts: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
         sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         declared: dict[tuple[str, tuple[tuple[str, str], ...]], Metric] = {}
+        marked: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Exemplar]] = {}
         for key, total in totals.items():
             series = series_of(key)
             labels = tuple(pair for pair in series.labels if pair[0] != "le")
@@ -125,12 +145,21 @@ class AppsCollector:
             if series.name.endswith("_bucket"):
                 bound = float(dict(series.labels).get("le", "inf").replace("+Inf", "inf"))
                 counts.setdefault((series.metric, labels), {})[bound] = total
+                if key in exemplars:
+                    le = "+Inf" if bound == math.inf else repr(bound)
+                    marked.setdefault((series.metric, labels), {})[le] = exemplars[key]
             elif series.name.endswith("_sum"):
                 sums[series.metric, labels] = total
         for group, buckets in counts.items():
             histogram = declared[group]
             assert isinstance(histogram, Histogram)
-            yield from histogram.counted(buckets, sums.get(group, 0.0), **{"service": service, **dict(group[1])})
+            samples = histogram.counted(buckets, sums.get(group, 0.0), **{"service": service, **dict(group[1])})
+            if group not in marked:
+                yield from samples
+                continue
+            for sample in samples:
+                exemplar = marked[group].get(dict(sample.series.labels).get("le", ""))
+                yield sample._replace(extra=Extra(exemplar=exemplar)) if exemplar else sample
 
     def _declared(self, kind: str, series: SeriesKey) -> Metric | None:
         """The declaration of a metric; None for names that the text format does not allow.

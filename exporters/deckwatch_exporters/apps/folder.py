@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .archive import NAME, Archive, Identity, load
-from .multiprocess_file import Damaged, Entry, FileName, parse_name, read
+from .archive import KEPT_MODES, NAME, Archive, Identity, load
+from .multiprocess_file import EXEMPLAR, Damaged, Entry, FileName, locked_by, parse_name, read, read_exemplars
+from .processes import Running, file_id
+
+if TYPE_CHECKING:
+    from deckwatch.exporter import Exemplar
 
 _LOCK = "deckwatch.lock"
 _COUNTED = ("counter", "histogram", "summary")
+_ORPHAN_AGE = 60.0  # seconds; a process creates its lock before its first file
 
 
 def services_in(folder: str) -> list[str]:
@@ -27,18 +34,28 @@ class Contents:
     """The values of a service by kind of file: `counter`, `gauge_livesum` ... `damaged` files are left out."""
 
     values: dict[str, list[Entry]] = field(default_factory=dict)
+    exemplars: dict[bytes, Exemplar] = field(default_factory=dict)  # the latest of living processes
     processes: int = 0
+    running: list[Running] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, values: list[Entry]) -> None:
         self.values.setdefault(kind, []).extend(values)
 
+    def add_exemplars(self, exemplars: dict[bytes, Exemplar]) -> None:
+        for key, exemplar in exemplars.items():
+            known = self.exemplars.get(key)
+            if known is None or (known.timestamp or 0.0) < (exemplar.timestamp or 0.0):
+                self.exemplars[key] = exemplar
+
 
 class ServiceFolder:
     """A service's folder. One agent at a time archives the files of dead processes; it holds a lock on the folder."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, gauge_retention: float) -> None:
+        """Gauges of processes that have ended are kept for `gauge_retention` seconds."""
         self._path = path
+        self._gauge_retention = gauge_retention
         self._archive: Archive | None = None
         self._lock: int | None = None
 
@@ -55,38 +72,50 @@ class ServiceFolder:
             self._archive = load(self._path)
         archive, found = self._archive, Contents()
         dead: list[tuple[FileName, Identity, list[Entry]]] = []
-        pids: dict[int, bool] = {}
-        for file, status in self._files():
-            identity = (file.name, status.st_ino, status.st_mtime_ns)
+        lives: dict[str, bool] = {}
+        files, locks = self._files()
+        archive.included.intersection_update(identity for _, _, identity in files)
+        for file, written, identity in files:
             if identity in archive.included:
                 if archives:
                     self._remove(file.name)
                 continue
             # Before reading: what a process writes until it ends is then read after its end.
-            if file.pid not in pids:
-                pids[file.pid] = self._lives(file.pid, status.st_mtime)
+            if file.process not in lives:
+                lives[file.process] = self._lives(file, written)
+            path, values = os.path.join(self._path, file.name), []
             try:
-                values = read(os.path.join(self._path, file.name))
+                if file.type != EXEMPLAR:
+                    values = read(path)
+                elif lives[file.process]:
+                    found.add_exemplars(read_exemplars(path))
             except FileNotFoundError:
                 continue
             except Damaged as why:
                 found.damaged[file.name] = str(why)
                 continue
-            if pids[file.pid]:
-                found.add(f"gauge_{file.mode}" if file.type == "gauge" else file.type, values)
+            if lives[file.process]:
+                if values:
+                    found.add(_kind(file), values)
             elif archives:
                 dead.append((file, identity, values))
-            elif file.type in _COUNTED:
-                found.add(file.type, values)
+            elif _outlives(file):
+                found.add(_kind(file), values)
         if dead and (obstacle := self._fold(archive, dead)):
             found.damaged[NAME] = obstacle
             archive = load(self._path)
             for file, _, values in dead:
-                if file.type in _COUNTED:
-                    found.add(file.type, values)
+                if _outlives(file):
+                    found.add(_kind(file), values)
+        archive.forget(time.time() - self._gauge_retention)
         for kind in _COUNTED:
             found.add(kind, archive.entries(kind))
-        found.processes = sum(pids.values())
+        for mode, gauges in archive.gauges.items():
+            found.add(f"gauge_{mode}", list(gauges.values()))
+        found.processes = sum(lives.values())
+        found.running = [self._running(process) for process, is_running in lives.items() if is_running]
+        if archives:
+            self._remove_orphans(locks - lives.keys())
         return found
 
     def _acquire(self) -> bool:
@@ -105,23 +134,29 @@ class ServiceFolder:
         self._lock = descriptor
         return True
 
-    def _files(self) -> list[tuple[FileName, os.stat_result]]:
-        found = []
+    def _files(self) -> tuple[list[tuple[FileName, float, Identity]], set[str]]:
+        """The files with values and the times of their last change, and the processes that have a lock."""
+        found, locks = [], set()
         for entry in os.scandir(self._path):
             file = parse_name(entry.name)
-            if file is not None and entry.is_file(follow_symlinks=False):
+            if process := locked_by(entry.name):
+                locks.add(process)
+            elif file is not None and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((file, entry.stat(follow_symlinks=False)))
-        return found
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((file, status.st_mtime, (file.name, status.st_ino, status.st_mtime_ns)))
+        return found, locks
 
     def _fold(self, archive: Archive, dead: list[tuple[FileName, Identity, list[Entry]]]) -> str:
-        """Add the counters of dead processes to the archive, then remove their files. Gauges of the dead go.
+        """Add the values of dead processes to the archive, then remove their files. Most gauges of the dead go.
 
         Returns why the archive cannot be written. Then the files stay, and the archive is read again.
         """
         for file, identity, values in dead:
             if file.type in _COUNTED:
                 archive.add(file.type, values)
+            elif file.mode in KEPT_MODES:
+                archive.keep(file.mode, values, identity[2] / 1e9)
             archive.included.add(identity)
         try:
             archive.write(self._path)
@@ -130,15 +165,28 @@ class ServiceFolder:
             return f"cannot be written: {failure.strerror}"
         for file, _, _ in dead:
             self._remove(file.name)
-            self._remove(f"{file.pid}.lock")
+            self._remove(f"{file.process}.lock")
         return ""
 
-    def _lives(self, pid: int, written: float) -> bool:
+    def _lives(self, file: FileName, written: float) -> bool:
         """Whether the process that wrote a file still runs: it holds a lock, or it is visible here."""
+        is_held = self._is_held(f"{file.process}.lock")
+        return is_alive(file.pid, written) if is_held is None else is_held
+
+    def _running(self, process: str) -> Running:
+        lock = f"{process}.lock"
+        return Running(
+            file_id(os.path.join(self._path, lock)),
+            int(process.partition("-")[0]),
+            lambda: self._is_held(lock) is True,
+        )
+
+    def _is_held(self, lock: str) -> bool | None:
+        """Whether a process holds the lock; None if there is no such file."""
         try:
-            descriptor = os.open(os.path.join(self._path, f"{pid}.lock"), os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(os.path.join(self._path, lock), os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
-            return is_alive(pid, written)
+            return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -147,9 +195,27 @@ class ServiceFolder:
             os.close(descriptor)
         return False
 
+    def _remove_orphans(self, processes: set[str]) -> None:
+        """Remove locks of processes that ended before they wrote values."""
+        for process in processes:
+            name = f"{process}.lock"
+            with contextlib.suppress(OSError):
+                written = os.stat(os.path.join(self._path, name), follow_symlinks=False).st_mtime
+                if time.time() - written > _ORPHAN_AGE and self._is_held(name) is False:
+                    self._remove(name)
+
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(self._path, name).unlink()
+
+
+def _kind(file: FileName) -> str:
+    return f"gauge_{file.mode}" if file.type == "gauge" else file.type
+
+
+def _outlives(file: FileName) -> bool:
+    """Whether a file's values count after the end of its process."""
+    return file.type in _COUNTED or file.mode in KEPT_MODES
 
 
 def is_alive(pid: int, written: float) -> bool:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from deckwatch.exporter import Counter, Gauge, Malformed, Unreachable
+from deckwatch.exporter import Counter, Gauge, Incomplete, Unreachable
 
 from .rows import Figures, QueryFailed, declared, figures, row_limit
+from .singleton import Singleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deckwatch.exporter import Context, Metric, Sample
+    from deckwatch.exporter import Context, Malformed, Metric, Results, Sample
 
     from .schedule import Schedule
     from .settings import BusinessSettings, QuerySettings
-    from .sources import Source
+    from .sources import LockingSource, Source
 
 UP = Gauge("deckwatch_business_up", "Whether the source of the figures can be read (1) or not (0).")
 _QUERY = ["query"]
@@ -39,6 +40,10 @@ LIMITED = Gauge(
     "deckwatch_business_series_limited",
     "Whether the metric is not exposed (1) because it has more than max_series series.",
     ["metric"],
+)
+HOLDER = Gauge(
+    "deckwatch_business_singleton_holder",
+    "Whether this agent reads the figures (1) or another one does (0), with `singleton`.",
 )
 FAILING = Gauge("deckwatch_business_queries_failing", "Number of queries with a failed last run.")
 
@@ -81,13 +86,37 @@ class BusinessCollector:
         self._source = source
         self._context = context
         self._clock = clock
+        self._singleton: Singleton | None = None
+        if settings.singleton:
+            # The settings allow this only for sources with locks.
+            self._singleton = Singleton(context.target, cast("LockingSource", source))
         self._timeout = settings.timeout
         self._queries = [
             _Query(query, settings.schedule_of(query), [declared(metric) for metric in query.metrics])
             for query in settings.all_queries
         ]
 
-    def collect(self) -> Iterator[Sample | Malformed]:
+    def collect(self) -> Results:
+        if self._singleton is not None:
+            try:
+                is_held = self._singleton.is_held()
+            except QueryFailed as failure:
+                self._forget()
+                yield HOLDER(0)
+                yield Incomplete(str(failure))
+                return
+            yield HOLDER(is_held)
+            if not is_held:
+                self._forget()
+                return
+        yield from self._figures()
+
+    def _forget(self) -> None:
+        """Another agent reports: what this one knows would be old when it is its turn."""
+        for query in self._queries:
+            query.found, query.due, query.totals = Figures(), 0.0, {}
+
+    def _figures(self) -> Results:
         unreachable = self._run_due()
         now = self._clock()
         samples: list[Sample] = []
@@ -103,6 +132,11 @@ class BusinessCollector:
             raise Unreachable(str(unreachable), samples)
         yield from samples
         yield from malformed
+        for query in self._queries:
+            if query.error:
+                yield Incomplete(f"the query of {query.name} failed: {query.error}")
+            for name, limit in query.found.limited.items():
+                yield Incomplete(f"{name} has more than {limit} series. Group its rows, or increase max_series")
 
     def _run_due(self) -> Unreachable | None:
         """Run the queries that are due, the most overdue first. Returns why the source cannot be reached."""

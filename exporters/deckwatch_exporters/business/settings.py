@@ -125,7 +125,8 @@ class BusinessSettings(Scheduling):
     """The figures of one source.
 
     The source is a PostgreSQL database (`dsn`), an SQLite file (`sqlite`), any database of SQLAlchemy (`sqlalchemy`), a
-    Redis server (`redis`) or a JSON document (`json`). `timeout` limits each query.
+    Redis server (`redis`) or a JSON document (`json`). `timeout` limits each query. With `singleton`, only one of the
+    agents with this target reads the figures.
     """
 
     dsn: Dsn | None = None
@@ -136,6 +137,7 @@ class BusinessSettings(Scheduling):
     redis: RedisSettings | None = None
     json_: HttpSettings | None = Field(default=None, alias="json")
     timeout: Duration = Field(default=5.0, le=60)
+    singleton: bool = False
     metrics: tuple[SingleMetric, ...] = ()
     queries: tuple[QuerySettings, ...] = ()
 
@@ -153,6 +155,8 @@ class BusinessSettings(Scheduling):
             raise ValueError(f"exactly one of: {', '.join(sources)}")
         if self.dsn is not None:
             require_one_password(self.dsn, self.password)
+        if self.singleton and self.dsn is None and self.redis is None:
+            raise ValueError("singleton with dsn or redis: the agents agree by a lock there")
         names = [metric.name for query in self.all_queries for metric in query.metrics]
         if not names:
             raise ValueError("at least one metric in metrics or queries")

@@ -162,6 +162,11 @@ class Session:
         self.version = 0  # 150004 for 15.4
         self.generation = 0  # number of the connection: anything read from an earlier one may be wrong
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is in between, so that what a session keeps is lost."""
+        return bool(self._prefix)
+
     def connect(self) -> None:
         """Connect if necessary. Raises NotConnected with the reason."""
         if self._pgconn is not None:

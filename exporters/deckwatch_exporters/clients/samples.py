@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Malformed, Sample
+from deckwatch.exporter import Failed, Incomplete, Malformed, Sample
 from deckwatch_exporters.clients.libpq import number, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.exporter import Collector, Metric, Samples
+    from deckwatch.exporter import Collector, Metric, Results
 
 _LONGEST_TEXT = 100
 
@@ -44,11 +44,11 @@ class Once:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    def collect(self) -> Samples:
+    def collect(self) -> Results:
         return _once(self._collector.collect())
 
 
-def _once(found: Samples) -> Iterator[Sample | Malformed]:
+def _once(found: Results) -> Iterator[Sample | Malformed | Incomplete | Failed]:
     seen: set[str] = set()
     for it in found:
         if isinstance(it, Sample):

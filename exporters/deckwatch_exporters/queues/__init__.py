@@ -9,6 +9,9 @@ from pydantic import Discriminator, Field, RootModel, Tag
 from deckwatch.exporter import Exporter, FromEnvironment, KeyFigure, Scheduled, Secret, Target, Unreachable
 from deckwatch_exporters.clients.rabbitmq.address import SCHEMES, is_amqp
 
+from .arq import ArqBroker, ArqSettings
+from .auto import AutoBroker, AutoSettings
+from .auto_postgres import AutoPostgresBroker, AutoPostgresSettings
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings
 from .celery_events import redis_events
@@ -18,6 +21,8 @@ from .dramatiq import DramatiqBroker, DramatiqSettings
 from .dramatiq_rabbitmq import DramatiqRabbitmqBroker, DramatiqRabbitmqSettings
 from .huey import HueySettings, huey_broker
 from .model import UP, QueueCollector
+from .oban import ObanSettings, oban_broker
+from .pgmq import PgmqSettings, pgmq_broker
 from .procrastinate import ProcrastinateSettings, procrastinate_broker
 from .rabbitmq import RabbitmqBroker, RabbitmqSettings
 from .rabbitmq_reader import RabbitmqQueuesSettings
@@ -45,10 +50,18 @@ def _is_rabbitmq(value: Any) -> bool:
     return "management_url" in value or (isinstance(text, str) and is_amqp(text))
 
 
+def _is_postgres(value: Any) -> bool:
+    return "dsn" in value if isinstance(value, dict) else isinstance(value, AutoPostgresSettings)
+
+
 # A tag is the name of the class, which the messages about a wrong config rely on.
 _Celery = Annotated[
     Annotated[CelerySettings, Tag("CelerySettings")] | Annotated[CeleryRabbitmqSettings, Tag("CeleryRabbitmqSettings")],
     Discriminator(lambda value: "CeleryRabbitmqSettings" if _is_rabbitmq(value) else "CelerySettings"),
+]
+_Auto = Annotated[
+    Annotated[AutoSettings, Tag("AutoSettings")] | Annotated[AutoPostgresSettings, Tag("AutoPostgresSettings")],
+    Discriminator(lambda value: "AutoPostgresSettings" if _is_postgres(value) else "AutoSettings"),
 ]
 _Dramatiq = Annotated[
     Annotated[DramatiqSettings, Tag("DramatiqSettings")]
@@ -56,11 +69,15 @@ _Dramatiq = Annotated[
     Discriminator(lambda value: "DramatiqRabbitmqSettings" if _is_rabbitmq(value) else "DramatiqSettings"),
 ]
 _Settings = (
-    BullmqSettings
+    ArqSettings
+    | _Auto
+    | BullmqSettings
     | _Celery
     | DjangoTasksSettings
     | _Dramatiq
     | HueySettings
+    | ObanSettings
+    | PgmqSettings
     | ProcrastinateSettings
     | RabbitmqSettings
     | RedisListSettings
@@ -78,6 +95,12 @@ class QueuesSettings(RootModel[Annotated[_Settings, Field(discriminator="kind")]
 
 def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
     match settings.root:
+        case ArqSettings() as arq:
+            return ArqBroker(arq)
+        case AutoSettings() as auto:
+            return AutoBroker(auto)
+        case AutoPostgresSettings() as auto_postgres:
+            return AutoPostgresBroker(auto_postgres)
         case BullmqSettings() as bullmq:
             return bullmq_broker(bullmq)
         case DjangoTasksSettings() as django_tasks:
@@ -98,6 +121,10 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
             return DramatiqRabbitmqBroker(dramatiq_rabbitmq)
         case RabbitmqSettings() as rabbitmq:
             return RabbitmqBroker(rabbitmq)
+        case ObanSettings() as oban:
+            return oban_broker(oban)
+        case PgmqSettings() as pgmq:
+            return pgmq_broker(pgmq)
         case ProcrastinateSettings() as procrastinate:
             return procrastinate_broker(procrastinate)
         case RedisListSettings() as lists:
@@ -115,7 +142,7 @@ def open_broker(settings: QueuesSettings, context: Context) -> Target:
     collector = QueueCollector(settings.root.kind, broker)
     if not isinstance(settings.root, CelerySettings) or not settings.root.events:
         return Target({"queues": collector}, broker.close)
-    events = redis_events(settings.root)
+    events = redis_events(settings.root, context)
 
     def close() -> None:
         events.close()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .redis_broker import RedisQueuesSettings, escape_pattern
+from .redis_broker import RedisBroker, RedisQueuesSettings, escape_pattern
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
 _META = ":meta"
@@ -19,7 +19,7 @@ class BullmqSettings(RedisQueuesSettings):
     prefix: str = Field(default="bull", min_length=1)
 
 
-def bullmq_broker(settings: BullmqSettings) -> LayoutBroker:
+def bullmq_broker(settings: BullmqSettings, redis: RedisBroker | None = None) -> LayoutBroker:
     start = f"{settings.prefix}:"
     # A prefix such as {bull} keeps the keys of a queue in one slot of a cluster.
     key = start.replace("{", "{{").replace("}", "}}") + "{queue}"
@@ -44,4 +44,5 @@ def bullmq_broker(settings: BullmqSettings) -> LayoutBroker:
                 Head("ZRANGE", f"{key}:prioritized", (0, 0), record),
             ),
         ),
+        redis,
     )

@@ -33,6 +33,7 @@ from .redis_broker import (
     found_queues,
     needs,
     refused,
+    scores_of,
 )
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ class _Delivery:
 
 
 class CeleryBroker:
-    def __init__(self, settings: CelerySettings) -> None:
+    def __init__(self, settings: CelerySettings, redis: RedisBroker | None = None) -> None:
         self._settings = settings
-        self._redis = RedisBroker(settings)
+        self._redis = redis or RedisBroker(settings)
         self._prefix = settings.global_keyprefix
         self._discovery = KeyDiscovery(self._redis, f"{escape_pattern(self._prefix + _BINDINGS)}*")
         self._ages = HeadAges(self._published)
@@ -232,7 +233,7 @@ class CeleryBroker:
         for command, key, reply in (("HLEN", unacked, count), ("ZRANGE", index, delivered)):
             if (problem := refused(command, key, reply)) is not None:
                 yield problem
-        scores = _scores(delivered)
+        scores = scores_of(delivered)
         if scores is None or len(scores) > limit:
             return  # finding the queue of each would be too expensive
         new = [tag for tag in scores if tag not in self._deliveries]
@@ -275,18 +276,6 @@ class CeleryBroker:
         except (ValueError, KeyError, TypeError, AttributeError):
             pass  # not a message of kombu: its age is counted from when it was first seen
         return None
-
-
-def _scores(reply: Reply) -> dict[bytes, float] | None:
-    """Members and scores: pairs in protocol 3, a flat list in protocol 2."""
-    if not isinstance(reply, list):
-        return None
-    pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=False)
-    found: dict[bytes, float] = {}
-    for tag, score in pairs:  # type: ignore[misc]  # each is a pair of replies
-        if isinstance(tag, bytes) and (number := number_of(score)) is not None:
-            found[tag] = number
-    return found
 
 
 def _delivery(text: bytes, bindings: Bindings) -> _Delivery:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Missing, Unreachable
+from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Missing, Unreachable, describe
 
 from .celery_events_source import EventSource, NotEvents, RedisEventSource
 from .celery_events_state import EventState
+from .celery_events_workers import MAX_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Context, Sample
 
     from .celery import CelerySettings
-    from .celery_events_source import EventStream
 
 _LABELS = ("name", "hostname", "queue_name")
 
@@ -55,6 +55,11 @@ EVICTED = Counter(
     "celery_events_tasks_evicted_total",
     "Unfinished tasks that were forgotten because of their number. Later events of them may lack name and queue.",
 )
+LIMITED = Counter(
+    "celery_events_limited_total",
+    "Events beyond a limit: their label is other, or, for workers, they are ignored.",
+    ["limit"],
+)
 
 _POLL = 0.5  # seconds; the thread ends within them
 _LONGEST_BACKOFF = 15.0
@@ -63,7 +68,8 @@ _LONGEST_BACKOFF = 15.0
 class CeleryEvents:
     """The collector of the events of one target. The first run starts its thread."""
 
-    def __init__(self, source: EventSource, state: EventState) -> None:
+    def __init__(self, source: EventSource, state: EventState, context: Context) -> None:
+        self._context = context
         self._source = source
         self._state = state
         self._lock = threading.Lock()  # never held while the thread waits
@@ -73,6 +79,7 @@ class CeleryEvents:
         self._failure = ""
         self._problem = ""
         self._received = self._malformed = self._disconnects = 0
+        self._ignored = 0  # events of workers, at the last run
 
     def collect(self) -> Iterator[Sample | Malformed]:
         with self._lock:
@@ -89,32 +96,39 @@ class CeleryEvents:
         backoff = 1.0
         while not self._closing.is_set():
             try:
-                stream = self._source.connect()
+                self._follow()
             except (Unreachable, Missing) as failure:
-                with self._lock:
-                    self._failure = str(failure)
-                self._closing.wait(backoff)
-                backoff = min(2 * backoff, _LONGEST_BACKOFF)
-                continue
-            backoff = 1.0
-            try:
-                self._follow(stream)
-            except Unreachable as failure:
-                with self._lock:
-                    self._failure = str(failure)
-                    self._disconnects += 1
-            finally:
-                self._is_connected = False
-                stream.close()
+                was_connected = self._disconnected(str(failure))
+            except Exception as failure:
+                self._context.logger.exception(
+                    "%s: receiving the events of Celery failed unexpectedly; connecting again", self._context.target
+                )
+                was_connected = self._disconnected(f"unexpected error: {describe(failure)}")
+            else:
+                was_connected = self._disconnected("")
+            backoff = 1.0 if was_connected else min(2 * backoff, _LONGEST_BACKOFF)
             self._closing.wait(backoff)
 
-    def _follow(self, stream: EventStream) -> None:
+    def _disconnected(self, failure: str) -> bool:
+        """Record the end of the connection and its reason. Return whether there was one."""
         with self._lock:
-            self._state.connected()
-            self._is_connected, self._failure = True, ""
-        while not self._closing.is_set():
-            for message in stream.receive(_POLL):
-                self._count(message)
+            was_connected, self._is_connected = self._is_connected, False
+            self._disconnects += was_connected
+            self._failure = failure
+        return was_connected
+
+    def _follow(self) -> None:
+        """Count events until the connection breaks, or the collector is closed."""
+        stream = self._source.connect()
+        try:
+            with self._lock:
+                self._state.connected()
+                self._is_connected, self._failure = True, ""
+            while not self._closing.is_set():
+                for message in stream.receive(_POLL):
+                    self._count(message)
+        finally:
+            stream.close()
 
     def _count(self, message: bytes) -> None:
         try:
@@ -136,6 +150,8 @@ class CeleryEvents:
         yield MALFORMED(self._malformed)
         yield DISCONNECTS(self._disconnects)
         yield EVICTED(state.evicted)
+        for limit, events in state.limited.items():
+            yield LIMITED(events, limit=limit)
         for kind, metric in TASKS.items():
             for labels, count in state.counts[kind].items():
                 yield metric(count, **labels._asdict())
@@ -154,8 +170,11 @@ class CeleryEvents:
         if self._problem:
             yield Malformed("an event of Celery", self._problem)
             self._problem = ""
+        if (ignored := state.limited["worker"]) > self._ignored:
+            self._ignored = ignored
+            yield Malformed("workers of Celery", f"more than {MAX_WORKERS}: further workers are ignored")
 
 
-def redis_events(settings: CelerySettings) -> CeleryEvents:
+def redis_events(settings: CelerySettings, context: Context) -> CeleryEvents:
     state = EventState(settings.hostname_label, settings.worker_timeout, settings.purge_workers_after)
-    return CeleryEvents(RedisEventSource(settings, settings.global_keyprefix), state)
+    return CeleryEvents(RedisEventSource(settings, settings.global_keyprefix), state, context)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from deckwatch.exporter import LabelBudget
+from typing import TYPE_CHECKING, Literal
 
 from .ages import unix_seconds
+from .celery_events_labels import OTHER, EventLabels
+from .celery_events_tasks import MAX_TASKS, TaskTable
+from .celery_events_workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .celery_events_labels import Failure, TaskLabels
     from .celery_events_source import Event
+    from .celery_events_tasks import Task
 
 HostnameLabel = Literal["worker", "host", "none"]
 
@@ -26,23 +29,7 @@ WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 30
 #: Types of events that are counted.
 TASK_EVENTS = ("sent", "received", "started", "succeeded", "failed", "rejected", "revoked", "retried")
 
-OTHER = "other"
 _LONGEST = 200  # characters of a label value
-_TASKS, _EXCEPTIONS, _HOSTS, _QUEUES, _WORKERS = 200, 50, 100, 100, 1000
-_SERIES = 300  # sets of labels; each has up to 41 series, which keeps them below the limit of the target
-_FAILURES = 1000  # the same with an exception
-_UUIDS = 20_000
-
-
-class TaskLabels(NamedTuple):
-    name: str
-    hostname: str
-    queue_name: str
-
-
-class Failure(NamedTuple):
-    task: TaskLabels
-    exception: str
 
 
 @dataclass
@@ -63,22 +50,6 @@ class Distribution:
 
 
 @dataclass
-class _Task:
-    name: str = ""
-    queue: str = ""
-    sent: float | None = None  # Unix seconds, as are those below
-    eta: float | None = None
-    is_finished: bool = False
-
-
-@dataclass
-class _Worker:
-    heard: float  # on the stopwatch
-    is_online: bool
-    active: float | None
-
-
-@dataclass
 class EventState:
     """Counts of one target since Deckwatch started. Not safe for threads.
 
@@ -89,24 +60,29 @@ class EventState:
     worker_timeout: float
     purge_workers_after: float
     stopwatch: Callable[[], float] = time.monotonic
-    max_uuids: int = _UUIDS
+    max_tasks: int = MAX_TASKS
 
     counts: dict[str, Counter[TaskLabels]] = field(default_factory=lambda: {it: Counter() for it in TASK_EVENTS})
     failures: Counter[Failure] = field(default_factory=Counter)
     runtimes: dict[TaskLabels, Distribution] = field(default_factory=dict)
     waits: dict[TaskLabels, Distribution] = field(default_factory=dict)
-    evicted: int = 0  # unfinished tasks that were dropped from the table
 
     def __post_init__(self) -> None:
-        self._tasks: OrderedDict[str, _Task] = OrderedDict()
-        self._workers: dict[str, _Worker] = {}
-        self._names = LabelBudget(_TASKS, OTHER)
-        self._exceptions = LabelBudget(_EXCEPTIONS, OTHER)
-        self._hosts = LabelBudget(_HOSTS, OTHER)
-        self._queues = LabelBudget(_QUEUES, OTHER)
+        self._tasks = TaskTable(self.max_tasks)
+        self._workers = Workers(self.worker_timeout, self.purge_workers_after)
+        self._labels = EventLabels(self.purge_workers_after, self._forget)
+        self._lost_hosts: set[str] = set()  # hosts of forgotten workers
         self._only_queues: dict[str, str | None] = {}  # by task name; None if there are several
-        self._label_sets = LabelBudget(_SERIES, TaskLabels(OTHER, OTHER, OTHER))
-        self._failure_sets = LabelBudget(_FAILURES, Failure(TaskLabels(OTHER, OTHER, OTHER), OTHER))
+
+    @property
+    def evicted(self) -> int:
+        """Unfinished tasks that were dropped because of their number."""
+        return self._tasks.evicted
+
+    @property
+    def limited(self) -> dict[str, int]:
+        """Events beyond a limit, by the label that was replaced; those of workers are ignored."""
+        return {**self._labels.overflowed, "worker": self._workers.ignored}
 
     def apply(self, event: Event) -> None:
         """Count one event. Events of other types and without an identity are ignored."""
@@ -117,97 +93,86 @@ class EventState:
             self._apply_worker(kind, event)
 
     def connected(self) -> None:
-        """Heartbeats were not heard before: give every worker its time again."""
+        """Nothing was heard before: give every worker and every label its time again."""
         now = self.stopwatch()
-        for worker in self._workers.values():
-            worker.heard = now
+        self._workers.renew(now)
+        self._labels.renew(now)
 
     def workers(self) -> dict[str, tuple[bool, float | None]]:
-        """Whether a worker is up, and the tasks that it executes, by its label. Workers of one label are added up."""
+        """Whether a worker is up, and the tasks that it executes, by its label. Forgets workers and their counts."""
         now = self.stopwatch()
-        self._workers = {
-            name: worker for name, worker in self._workers.items() if now - worker.heard < self.purge_workers_after
-        }
-        found: dict[str, tuple[bool, float | None]] = {}
-        for name, worker in self._workers.items():
-            is_up = worker.is_online and now - worker.heard < self.worker_timeout
-            active = worker.active if is_up else 0.0
-            label = name if self.hostname_label == "worker" else _host_of(name)
-            was_up, other = found.get(label, (False, None))
-            total = other if active is None else active + (other or 0.0)
-            found[label] = (was_up or is_up, total)
-        return found
+        self._workers.purge(now, self._lost_hosts.add)
+        for host in list(self._lost_hosts):
+            # A producer on the same host, or an event that was late, may still use the label.
+            if self._workers.has(host) or self._labels.forget_host(host, now):
+                self._lost_hosts.discard(host)
+        return self._workers.by_label(now)
 
     def _apply_worker(self, kind: str, event: Event) -> None:
-        name = _text(event.get("hostname"))
-        if name and (name in self._workers or len(self._workers) < _WORKERS):
-            self._workers[name] = _Worker(self.stopwatch(), kind != "offline", _number(event.get("active")))
+        if name := _text(event.get("hostname")):
+            label = name if self.hostname_label == "worker" else _host_of(name)
+            self._workers.heard(name, label, kind != "offline", _number(event.get("active")), self.stopwatch())
 
     def _apply_task(self, kind: str, event: Event) -> None:
-        task = self._task_of(event)
+        now = self.stopwatch()
+        task = self._tasks.after(kind, _text(event.get("uuid")))
         task.name = _text(event.get("name")) or task.name
         moment = _number(event.get("timestamp"))
         if kind == "sent":
             task.queue = _text(event.get("queue")) or task.queue
             task.sent = moment
-            self._remember_queue(task)
         if kind in ("sent", "received"):
             eta = event.get("eta")
             task.eta = unix_seconds(eta) if isinstance(eta, str) else None
-        labels = self._labels(kind, task, event)
+        queue = task.queue or self._only_queues.get(task.name) or ""
+        labels = self._labels.task(task.name, self._hostname(kind, event), queue, now)
         if kind != "sent":
-            self._show(labels)
+            self._show(labels, now)
         self.counts[kind][labels] += 1
+        if kind == "sent" and labels.name != OTHER:
+            self._remember_queue(task)
         if kind == "failed":
-            exception = self._exceptions.admit(exception_class(event.get("exception")))
-            self.failures[self._failure_sets.admit(Failure(labels, exception))] += 1
+            exception = exception_class(event.get("exception"))
+            self.failures[self._labels.failure(labels, exception, now)] += 1
         if kind == "started" and moment is not None and task.sent is not None:
             # The clocks of producer and worker may differ.
             waited = max(0.0, moment - max(task.sent, task.eta or 0.0))
             self.waits.setdefault(labels, Distribution.of(WAIT_BUCKETS)).observe(waited)
         if kind == "succeeded" and (runtime := _number(event.get("runtime"))) is not None:
             self.runtimes.setdefault(labels, Distribution.of(RUNTIME_BUCKETS)).observe(max(0.0, runtime))
-        task.is_finished = task.is_finished or kind in ("succeeded", "failed", "revoked")
 
-    def _task_of(self, event: Event) -> _Task:
-        uuid = _text(event.get("uuid"))
-        if not uuid:
-            return _Task()
-        known = self._tasks.get(uuid)
-        if known is None:
-            # Finished tasks stay: the producer's `task-sent` can arrive after the worker's events.
-            known = self._tasks[uuid] = _Task()
-            if len(self._tasks) > self.max_uuids:
-                _, oldest = self._tasks.popitem(last=False)
-                self.evicted += not oldest.is_finished
-        return known
-
-    def _labels(self, kind: str, task: _Task, event: Event) -> TaskLabels:
-        hostname = _text(event.get("hostname"))
+    def _hostname(self, kind: str, event: Event) -> str:
         if self.hostname_label == "none":
-            hostname = ""
-        elif self.hostname_label == "host" or kind == "sent":
-            hostname = _host_of(hostname)  # a producer's name contains the number of its process
-        labels = TaskLabels(
-            self._names.admit(task.name),
-            self._hosts.admit(hostname),
-            self._queues.admit(task.queue or self._only_queues.get(task.name) or ""),
-        )
-        return self._label_sets.admit(labels)
+            return ""
+        hostname = _text(event.get("hostname"))
+        # A producer's name contains the number of its process.
+        return _host_of(hostname) if self.hostname_label == "host" or kind == "sent" else hostname
 
-    def _remember_queue(self, task: _Task) -> None:
+    def _remember_queue(self, task: Task) -> None:
         # A worker can start a task before the producer has sent the event that names the queue.
-        if task.queue and self._names.admit(task.name) != OTHER:
+        if task.queue:
             known = self._only_queues.setdefault(task.name, task.queue)
             if known != task.queue:
                 self._only_queues[task.name] = None
 
-    def _show(self, labels: TaskLabels) -> None:
+    def _show(self, labels: TaskLabels, now: float) -> None:
         """Make the counters of a task exist, so that their first increase is one."""
         if labels not in self.counts["received"]:
             for kind in TASK_EVENTS[1:]:
                 self.counts[kind].setdefault(labels, 0)
-            self.failures.setdefault(self._failure_sets.admit(Failure(labels, "")), 0)
+            self.failures.setdefault(self._labels.failure(labels, "", now), 0)
+
+    def _forget(self, tasks: set[TaskLabels], failures: set[Failure]) -> None:
+        """Drop the counts of labels that lost their place."""
+        for labels in tasks:
+            for counts in self.counts.values():
+                counts.pop(labels, None)
+            self.runtimes.pop(labels, None)
+            self.waits.pop(labels, None)
+        for failure in failures:
+            self.failures.pop(failure, None)
+        names = {labels.name for labels in self.counts["sent"]}
+        self._only_queues = {name: queue for name, queue in self._only_queues.items() if name in names}
 
 
 def exception_class(text: object) -> str:

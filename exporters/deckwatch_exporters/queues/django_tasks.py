@@ -36,5 +36,5 @@ class DjangoTasksSettings(PostgresQueuesSettings):
     queues: tuple[str, ...] = Field(default=(), description="Names of queues that are reported even while empty.")
 
 
-def django_tasks_broker(settings: DjangoTasksSettings) -> PostgresBroker:
-    return PostgresBroker(settings, _QUERY, library="django-tasks", always=settings.queues)
+def django_tasks_broker(settings: DjangoTasksSettings, shares: PostgresBroker | None = None) -> PostgresBroker:
+    return PostgresBroker(settings, _QUERY, library="django-tasks", always=settings.queues, shares=shares)

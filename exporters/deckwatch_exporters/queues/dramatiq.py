@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Malformed
 
     from .model import Queue
+    from .redis_broker import RedisBroker
 
 _MESSAGES = ".msgs"
 _MAX_WORKERS = 1000
@@ -32,7 +33,7 @@ class DramatiqSettings(RedisQueuesSettings):
 
 
 class DramatiqBroker(LayoutBroker):
-    def __init__(self, settings: DramatiqSettings) -> None:
+    def __init__(self, settings: DramatiqSettings, redis: RedisBroker | None = None) -> None:
         self._prefix = f"{settings.namespace}:"
         key = self._prefix.replace("{", "{{").replace("}", "}}") + "{queue}"
         super().__init__(
@@ -49,6 +50,7 @@ class DramatiqBroker(LayoutBroker):
                 heads=(Head("LINDEX", key, (0,), record=("HGET", f"{key}.msgs", "{id}")),),
                 published=_published,
             ),
+            redis,
         )
 
     def _queue_of(self, key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .redis_broker import RedisQueuesSettings
+from .redis_broker import RedisBroker, RedisQueuesSettings
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
 _PREFIX = "huey.redis."
@@ -17,7 +17,7 @@ class HueySettings(RedisQueuesSettings):
     priorities: bool = False
 
 
-def huey_broker(settings: HueySettings) -> LayoutBroker:
+def huey_broker(settings: HueySettings, redis: RedisBroker | None = None) -> LayoutBroker:
     queue = f"{_PREFIX}{{queue}}"
     return LayoutBroker(
         settings,
@@ -33,4 +33,5 @@ def huey_broker(settings: HueySettings) -> LayoutBroker:
             heads=() if settings.priorities else (Head("LINDEX", queue, (-1,)),),
             published=lambda _message: None,
         ),
+        redis,
     )

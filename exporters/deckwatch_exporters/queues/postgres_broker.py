@@ -60,7 +60,7 @@ class PostgresBroker:
     """The queues that `query` returns, one in each row. A row without the column `queue` is the queue `name`.
 
     `library` is what made the tables; empty where the query is the user's own. The queues of `always` are empty while
-    there is no row for them.
+    there is no row for them. `shares` is a broker of the same settings with the connection to use.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class PostgresBroker:
         name: str = "",
         library: str = "",
         always: Sequence[str] = (),
+        shares: PostgresBroker | None = None,
     ) -> None:
         self._settings = settings
         path = ", ".join('"' + schema.replace('"', '""') + '"' for schema in settings.search_path)
@@ -78,6 +79,7 @@ class PostgresBroker:
         self._name = name
         self._library = library
         self._always = always
+        self._shares = shares
         self._session: Session | None = None
 
     def read(self) -> Iterator[Reported]:
@@ -102,7 +104,10 @@ class PostgresBroker:
         if self._session is not None:
             self._session.close()
 
-    def _rows(self) -> Result:
+    def session(self) -> Session:
+        """The open session. Raises NotConnected."""
+        if self._shares is not None:
+            return self._shares.session()
         if self._session is None:
             try:
                 target = conninfo(self._settings.dsn, self._settings.password)
@@ -113,8 +118,12 @@ class PostgresBroker:
             self._session.connect()
         except QueryError as failure:
             raise NotConnected(str(failure)) from None
+        return self._session
+
+    def _rows(self) -> Result:
+        session = self.session()
         try:
-            return self._session.query(self._query)
+            return session.query(self._query)
         except QueryError as failure:
             raise self._explained(failure) from None
 

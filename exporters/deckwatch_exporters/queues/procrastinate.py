@@ -38,5 +38,5 @@ class ProcrastinateSettings(PostgresQueuesSettings):
     queues: tuple[str, ...] = Field(default=(), description="Names of queues that are reported even while empty.")
 
 
-def procrastinate_broker(settings: ProcrastinateSettings) -> PostgresBroker:
-    return PostgresBroker(settings, _QUERY, library="Procrastinate", always=settings.queues)
+def procrastinate_broker(settings: ProcrastinateSettings, shares: PostgresBroker | None = None) -> PostgresBroker:
+    return PostgresBroker(settings, _QUERY, library="Procrastinate", always=settings.queues, shares=shares)

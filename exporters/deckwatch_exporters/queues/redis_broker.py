@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deckwatch.exporter import Finding, Malformed, Missing, Refresh
 from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
-from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack, text_of
+from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, number_of, pack, text_of
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -131,6 +131,18 @@ def refused(command: str, key: str | bytes, reply: Reply) -> Malformed | None:
     if not isinstance(reply, ReplyError):
         return None
     return Malformed(f"{command} {key if isinstance(key, str) else text_of(key)}", reply.message)
+
+
+def scores_of(reply: Reply) -> dict[bytes, float] | None:
+    """Members and scores: pairs in protocol 3, a flat list in protocol 2."""
+    if not isinstance(reply, list):
+        return None
+    pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=False)
+    found: dict[bytes, float] = {}
+    for tag, score in pairs:  # type: ignore[misc]  # each is a pair of replies
+        if isinstance(tag, bytes) and (number := number_of(score)) is not None:
+            found[tag] = number
+    return found
 
 
 def found_queues(names: Sequence[str], kind: str, where: str) -> Finding:

@@ -63,10 +63,10 @@ class Layout:
 class LayoutBroker:
     """Reads every queue of a layout: one round trip for the counts and heads, one for the records of the heads."""
 
-    def __init__(self, settings: RedisQueuesSettings, layout: Layout) -> None:
+    def __init__(self, settings: RedisQueuesSettings, layout: Layout, redis: RedisBroker | None = None) -> None:
         self._configured = settings.queues
         self._layout = layout
-        self._redis = RedisBroker(settings)
+        self._redis = redis or RedisBroker(settings)
         self._discovery = KeyDiscovery(self._redis, layout.pattern)
         self._ages = HeadAges(layout.published)
 

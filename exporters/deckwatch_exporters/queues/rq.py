@@ -56,9 +56,9 @@ class RqSettings(RedisQueuesSettings):
 
 
 class RqBroker:
-    def __init__(self, settings: RqSettings) -> None:
+    def __init__(self, settings: RqSettings, redis: RedisBroker | None = None) -> None:
         self._settings = settings
-        self._redis = RedisBroker(settings)
+        self._redis = redis or RedisBroker(settings)
 
     def read(self) -> Iterator[Reported]:
         names, workers = self._names_and_workers()

@@ -6,7 +6,7 @@ import json
 from typing import Literal
 
 from .ages import unix_seconds
-from .redis_broker import RedisQueuesSettings
+from .redis_broker import RedisBroker, RedisQueuesSettings
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
 
@@ -16,8 +16,8 @@ class SaqSettings(RedisQueuesSettings):
     kind: Literal["saq"]
 
 
-def saq_broker(settings: SaqSettings) -> LayoutBroker:
-    return LayoutBroker(settings, _LAYOUT)
+def saq_broker(settings: SaqSettings, redis: RedisBroker | None = None) -> LayoutBroker:
+    return LayoutBroker(settings, _LAYOUT, redis)
 
 
 def _published(job: bytes) -> float | None:

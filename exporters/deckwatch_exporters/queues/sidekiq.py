@@ -43,9 +43,9 @@ class SidekiqSettings(RedisQueuesSettings):
 
 
 class SidekiqBroker:
-    def __init__(self, settings: SidekiqSettings) -> None:
+    def __init__(self, settings: SidekiqSettings, redis: RedisBroker | None = None) -> None:
         self._settings = settings
-        self._redis = RedisBroker(settings)
+        self._redis = redis or RedisBroker(settings)
         self._ages = HeadAges(_published)
 
     def read(self) -> Iterator[Reported]:

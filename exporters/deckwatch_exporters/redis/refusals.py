@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Gauge
+from deckwatch.exporter import Gauge, Incomplete
 from deckwatch_exporters.clients.redis.resp import ReplyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deckwatch.exporter import Context, Samples
+    from deckwatch.exporter import Context, Results
     from deckwatch_exporters.clients.redis.connection import Connection
     from deckwatch_exporters.clients.redis.resp import Reply
 
@@ -21,6 +21,9 @@ REFUSED = Gauge(
     ["command"],
 )
 KEYS_REFUSED = Gauge("redis_keys_refused", "Number of selected keys that the server does not allow the agent to read.")
+
+#: Keys that the remedy names.
+_NAMED_KEYS = 10
 
 #: Time in seconds for which a refused command is not sent: each refusal is an entry in the server's ACL log.
 REFUSED_FOR = 300.0
@@ -62,6 +65,7 @@ class Refusals:
         self._stopwatch = stopwatch
         self._generation = 0
         self._until: dict[str, float] = {}  # by command, by the stopwatch
+        self._lacks: dict[str, Incomplete] = {}  # by command
         self._logged: set[str] = set()
         self._keys: set[bytes] = set()
 
@@ -74,6 +78,7 @@ class Refusals:
         """Record that the server refused the command for good."""
         self._start_afresh()
         self._until[command] = self._stopwatch() + REFUSED_FOR
+        self._lacks[command] = _lack(command, error, self._user)
         self._log(command, error, fix_for(command, error, self._user))
 
     def note(self, packed: bytes, reply: Reply) -> None:
@@ -92,18 +97,24 @@ class Refusals:
     def remove(self, command: str) -> None:
         """Record that the server ran the command."""
         if command in self._until:
-            del self._until[command]
+            del self._until[command], self._lacks[command]
             self._logged.discard(command)
 
-    def samples(self) -> Samples:
+    def samples(self) -> Results:
         for command in self._until:
             yield REFUSED(1, command=command)
+        yield from self._lacks.values()
 
-    def key_samples(self) -> Samples:
+    def key_samples(self) -> Results:
         """Like `samples()`, with the keys that were refused since the last call."""
         yield from self.samples()
         yield KEYS_REFUSED(len(self._keys))
-        if not self._keys:
+        if self._keys:
+            names = " ".join(sorted(f"~{key.decode('utf-8', 'backslashreplace')}" for key in self._keys)[:_NAMED_KEYS])
+            yield Incomplete(
+                f"the server hides {len(self._keys)} selected keys from the user", f"ACL SETUSER {self._user} {names}"
+            )
+        else:
             self._logged.discard("keys")
         self._keys.clear()
 
@@ -111,6 +122,7 @@ class Refusals:
         if self._generation != self._connection.generation:
             self._generation = self._connection.generation
             self._until.clear()
+            self._lacks.clear()
 
     def _log(self, what: str, error: ReplyError, fix: str) -> None:
         if what in self._logged or self._context is None:
@@ -124,6 +136,12 @@ class Refusals:
             fix,
             extra={"event": "redis.command_refused", "target": self._context.target, "command": what},
         )
+
+
+def _lack(command: str, error: ReplyError, user: str) -> Incomplete:
+    if error.is_denied:
+        return Incomplete(f"the server refuses {command}", f"ACL SETUSER {user} {rule_for(command)}")
+    return Incomplete(f"the server refuses {command}. {fix_for(command, error, user)}")
 
 
 def fix_for(command: str, error: ReplyError, user: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Unreachable
+from deckwatch.exporter import Incomplete, Unreachable
 from deckwatch_exporters.clients.redis.connection import ConnectionFailed
 
 from .key_groups import group_samples
@@ -18,7 +18,7 @@ from .streams import stream_samples
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deckwatch.exporter import Context, Samples
+    from deckwatch.exporter import Context, Results
     from deckwatch_exporters.clients.redis.connection import Connection
 
     from .facts import Facts
@@ -44,13 +44,13 @@ class SelectedKeys:
         self._refusals = Refusals(connection, context, settings.credentials[0] or "default", stopwatch)
         self._limited: set[str] = set()  # selections with limits that were logged
 
-    def collect(self) -> Samples:
+    def collect(self) -> Results:
         try:
             return list(self._samples())
         except ConnectionFailed as failure:
             raise Unreachable(str(failure)) from None
 
-    def _samples(self) -> Samples:
+    def _samples(self) -> Results:
         settings = self._settings
         home = self._connection.address.db
         keyspace = Keyspace(self._connection, settings.scan, home, self._refusals, self._stopwatch)
@@ -64,7 +64,10 @@ class SelectedKeys:
             yield from group_samples(keyspace, settings.key_groups, databases)
             yield KEY_GROUPS_DURATION((self._stopwatch() - began) * 1000)
         yield from self._refusals.key_samples()
-        self._log_limits(keyspace.limits())
+        limits = keyspace.limits()
+        self._log_limits(limits)
+        for limit in limits.values():
+            yield Incomplete(limit)
 
     def _log_limits(self, limits: dict[str, str]) -> None:
         """Log once what a scan left out; `limits` are texts by database and pattern."""

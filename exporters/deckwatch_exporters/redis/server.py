@@ -23,7 +23,7 @@ from .values import measured, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Results, Samples
     from deckwatch_exporters.clients.redis.connection import Connection
     from deckwatch_exporters.clients.redis.resp import Reply
 
@@ -117,7 +117,7 @@ class Server:
             **{f"COMMANDLOG LEN {kind}": pack("COMMANDLOG", "LEN", kind) for kind in COMMANDLOG_LENGTHS},
         }
 
-    def collect(self) -> Samples:
+    def collect(self) -> Results:
         began = self._stopwatch()
         generation = self._connection.generation
         self._runs += 1
@@ -149,7 +149,7 @@ class Server:
         yield LAST_ERROR(float(bool(error)), err=error[:200])
         yield REQUEST_ERRORS(0)
 
-    def _samples(self) -> Samples:
+    def _samples(self) -> Results:
         replies = self._ask()
         found = self._found()
         self._facts.newest_slow_id = self._newest_slow_id(replies)

@@ -11,7 +11,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Gauge, Metric, MetricType, Sample, Series, Settings, describe
+from deckwatch.exporter import Gauge, Incomplete, Metric, MetricType, Sample, Series, Settings, describe
 
 from .paths import Paths, printable, read_bytes
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Mapping
 
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Results
 
 MTIME = Gauge("node_textfile_mtime_seconds", "Time at which the file was last modified, in Unix seconds.", ["file"])
 SCRAPE_ERROR = Gauge(
@@ -72,7 +72,7 @@ class Textfile:
         self._conflicts: dict[str, str] = {}  # error by file
         self._samples: tuple[Sample, ...] = ()
 
-    def collect(self) -> Samples:
+    def collect(self) -> Results:
         before, unreadable_before = self._files, self._unreadable
         self._files, self._unreadable = {}, {}
         for directory in self._folders():
@@ -88,8 +88,11 @@ class Textfile:
                 # Whole seconds, as in node_exporter.
                 yield MTIME(file.stamp[0] // 1_000_000_000, file=printable(path))
         yield from self._samples
-        errors = (self._unreadable, self._conflicts, [file.error for file in self._files.values() if file.error])
-        yield SCRAPE_ERROR(int(any(errors)))
+        errors = self._unreadable | self._conflicts
+        errors |= {path: file.error for path, file in self._files.items() if file.error}
+        yield SCRAPE_ERROR(int(bool(errors)))
+        for path, error in errors.items():
+            yield Incomplete(f"textfile {printable(path)}: {error}")
 
     def _merge(self) -> None:
         """Merge the samples of all files. If files conflict, the first one in the order of their names wins."""

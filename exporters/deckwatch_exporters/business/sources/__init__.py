@@ -29,6 +29,14 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class LockingSource(Source, Protocol):
+    """A source that agents can agree at."""
+
+    def hold(self, name: str, seconds: float) -> bool:
+        """Take the lock of this name, or keep it, for about `seconds`. Raises what `run` raises."""
+        ...
+
+
 def source_of(settings: BusinessSettings) -> Source:
     """The source that the settings name."""
     if settings.dsn is not None:

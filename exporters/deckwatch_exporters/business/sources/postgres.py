@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from deckwatch.exporter import Secret
     from deckwatch_exporters.clients.libpq import Result
 
+_ENDS_IDLE_SESSIONS = 140_000  # the version with idle_session_timeout
+#: A lock that the session has is not taken again: it would have to be released as often.
+_HOLD = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid() AND granted AND objsubid = 1
+    AND (classid::int8 << 32 | objid::int8) = {key}) OR pg_catalog.pg_try_advisory_lock({key})
+"""
 _TIMEOUT = "57014"
 _READ_ONLY = "25006"
 _FORBIDDEN = "42501"
@@ -31,6 +39,7 @@ class PostgresSource:
         self._set_path = f"SET LOCAL search_path = {path};"
         self._timeout = timeout
         self._session: Session | None = None
+        self._limited = (0, 0.0)  # the connection, and the time after which the server ends it
 
     def run(self, query: str, limit: int) -> Table:
         result = self._fetch(query, limit + 1)
@@ -50,6 +59,25 @@ class PostgresSource:
             )
         except QueryError as failure:
             raise self._explained(failure, text) from None
+
+    def hold(self, name: str, seconds: float) -> bool:
+        """Take the lock of this name, or keep it. Another agent can have it if this one does not ask for `seconds`.
+
+        The lock is the session's. If this process is frozen, the server ends the session (PostgreSQL 14 and later).
+        Raises Unreachable, QueryFailed.
+        """
+        session = self._connected()
+        key = int.from_bytes(hashlib.sha256(f"deckwatch {name}".encode()).digest()[:8], "big", signed=True)
+        try:
+            if session.is_pooled:
+                raise QueryFailed("singleton needs a session, which a pooler does not give. Let dsn name the server.")
+            if session.version >= _ENDS_IDLE_SESSIONS and (session.generation, seconds) != self._limited:
+                session.query(f"SET idle_session_timeout = '{seconds * 1000:.0f}'; SELECT 1")
+                self._limited = session.generation, seconds
+            ((is_held,),) = session.query(_HOLD.format(key=key))
+        except QueryError as failure:
+            raise self._explained(failure, "select") from None
+        return is_held == b"t"
 
     def close(self) -> None:
         if self._session is not None:

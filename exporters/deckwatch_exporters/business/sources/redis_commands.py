@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ _COMMANDS = {
     "ZSCORE": 2,
 }
 _COLUMN = "value"
+#: Sets the key to our token unless it has the token of another agent.
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 _SCAN_COUNT = 1000
 _MAX_SCANS = 200  # so that a count reads at most about 200 000 keys
 
@@ -36,6 +44,7 @@ class RedisCommands:
     def __init__(self, settings: RedisSettings) -> None:
         self._connection = Connection(settings)
         self._db = settings.address.db
+        self._token = secrets.token_hex(16)
 
     def run(self, query: str, limit: int) -> Table:
         del limit  # there is one row
@@ -49,6 +58,15 @@ class RedisCommands:
 
     def columns(self, query: str) -> tuple[str, ...]:
         return self.run(query, 1).columns
+
+    def hold(self, name: str, seconds: float) -> bool:
+        """Take the lock of this name, or keep it, for `seconds`. Raises Unreachable, QueryFailed."""
+        key = f"deckwatch:singleton:{name}"
+        reply = self._ask(pack("EVAL", _HOLD, 1, key, self._token, round(seconds * 1000)))
+        if isinstance(reply, ReplyError):
+            needs = "singleton needs +eval +get +set ~deckwatch:* in the ACL of its user"
+            raise QueryFailed(f"EVAL failed: {reply.message}. {needs}.")
+        return reply == 1
 
     def close(self) -> None:
         self._connection.close()

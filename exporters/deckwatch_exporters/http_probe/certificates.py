@@ -1,0 +1,98 @@
+"""What a TLS connection shows: its version and cipher, and the certificates of the server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from deckwatch.exporter import Gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deckwatch.exporter import Sample
+
+EARLIEST_EXPIRY = Gauge(
+    "probe_ssl_earliest_cert_expiry",
+    "Time when the first certificate that the server sent expires, in Unix seconds.",
+    unit="seconds",
+)
+CHAIN_EXPIRY = Gauge(
+    "probe_ssl_last_chain_expiry_timestamp_seconds",
+    "Time when the verified chain of certificates expires, in Unix seconds.",
+)
+CHAIN_INFO = Gauge(
+    "probe_ssl_last_chain_info",
+    "The server's certificate; the value is always 1.",
+    ["fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber"],
+)
+TLS_VERSION = Gauge("probe_tls_version_info", "The TLS version of the connection; the value is always 1.", ["version"])
+TLS_CIPHER = Gauge("probe_tls_cipher_info", "The TLS cipher of the connection; the value is always 1.", ["cipher"])
+
+_DER = 2  # _ssl.ENCODING_DER
+# The attributes of a name and their order, as Go's crypto/x509/pkix prints them.
+_NAMES = {
+    "serialNumber": "SERIALNUMBER",
+    "commonName": "CN",
+    "postalCode": "POSTALCODE",
+    "streetAddress": "STREET",
+    "stateOrProvinceName": "ST",
+    "localityName": "L",
+    "organizationalUnitName": "OU",
+    "organizationName": "O",
+    "countryName": "C",
+}
+_OPENSSL_CIPHER = re.compile(r"(?:(.+)-)?(AES|CAMELLIA)(128|256)-(?:(GCM)-)?(SHA(?:256|384)?)")
+
+
+def tls_samples(connection: ssl.SSLSocket, *, cipher: bool) -> Iterator[Sample]:
+    """Yield the figures of a connection after its handshake."""
+    yield TLS_VERSION(1, version=(connection.version() or "unknown").replace("TLSv", "TLS ", 1))
+    if cipher and (used := connection.cipher()):
+        yield TLS_CIPHER(1, cipher=iana_name(used[0]))
+    # Public in Python 3.13 and later, as methods of the socket that return DER.
+    session: Any = connection._sslobj  # type: ignore[attr-defined]  # the only access to the chain before 3.13
+    sent = session.get_unverified_chain() or []
+    if not sent:
+        return
+    yield EARLIEST_EXPIRY(min(_expiry(it) for it in sent))
+    if connection.context.verify_mode != ssl.CERT_NONE and (chain := session.get_verified_chain()):
+        yield CHAIN_EXPIRY(min(_expiry(it) for it in chain))
+    leaf = sent[0].get_info()
+    yield CHAIN_INFO(
+        1,
+        fingerprint_sha256=hashlib.sha256(sent[0].public_bytes(_DER)).hexdigest(),
+        subject=_name(leaf.get("subject", ())),
+        issuer=_name(leaf.get("issuer", ())),
+        subjectalternative=",".join(value for kind, value in leaf.get("subjectAltName", ()) if kind == "DNS"),
+        serialnumber=str(leaf.get("serialNumber", "")).lower(),
+    )
+
+
+def iana_name(cipher: str) -> str:
+    """The registered name of a cipher that OpenSSL names in its own way before TLS 1.3."""
+    if cipher.startswith("TLS_"):
+        return cipher
+    if cipher.endswith("-CHACHA20-POLY1305"):
+        return f"TLS_{cipher.removesuffix('-CHACHA20-POLY1305').replace('-', '_')}_WITH_CHACHA20_POLY1305_SHA256"
+    match = _OPENSSL_CIPHER.fullmatch(cipher)
+    if match is None:
+        return cipher
+    exchange, kind, bits, mode, digest = match.groups()
+    return f"TLS_{(exchange or 'RSA').replace('-', '_')}_WITH_{kind}_{bits}_{mode or 'CBC'}_{digest}"
+
+
+def _expiry(certificate: Any) -> float:
+    return ssl.cert_time_to_seconds(certificate.get_info()["notAfter"])
+
+
+def _name(parts: Any) -> str:
+    values: dict[str, list[str]] = {}
+    for part in parts:
+        for kind, value in part:
+            values.setdefault(kind, []).append(re.sub(r'([,+"\\<>;])', r"\\\1", value))
+    return ",".join(
+        "+".join(f"{short}={it}" for it in values[kind]) for kind, short in _NAMES.items() if kind in values
+    )
