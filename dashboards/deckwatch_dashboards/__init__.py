@@ -6,7 +6,24 @@ variables, links and annotations, `query` the queries.
 
 from __future__ import annotations
 
-from . import agent, business, host, logs, overview, pgbouncer, postgres, processes, queues, redis, slow_queries
+from . import (
+    agent,
+    application,
+    business,
+    celery,
+    dependencies,
+    endpoints,
+    host,
+    jobs,
+    logs,
+    overview,
+    pgbouncer,
+    postgres,
+    processes,
+    queues,
+    redis,
+    slow_queries,
+)
 from .dashboard import Dashboard
 
 DASHBOARDS: tuple[Dashboard, ...] = (
@@ -18,7 +35,12 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     pgbouncer.DASHBOARD,
     slow_queries.DASHBOARD,
     queues.DASHBOARD,
+    celery.DASHBOARD,
+    application.DASHBOARD,
+    dependencies.DASHBOARD,
+    jobs.DASHBOARD,
     business.DASHBOARD,
+    endpoints.DASHBOARD,
     logs.DASHBOARD,
     agent.DASHBOARD,
 )

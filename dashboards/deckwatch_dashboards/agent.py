@@ -30,6 +30,8 @@ _SUCCESS = "deckwatch_collector_success{@target}"
 # A scrape of the whole agent labels targets with `target`; with service discovery, they have another `exporter`.
 _TARGETS = '(deckwatch_collector_success{@host, target!="", target=~"$target"}'
 _TARGETS += ' or deckwatch_collector_success{@host, exporter!~"deckwatch|"})'
+_RECEIVER = f"{HOST} {{{{destination}}}}"
+_NO_RECEIVER = "No receiver of remote write is configured."
 _RELOADED = "deckwatch_config_last_reload_successful{@host}"
 _WEB_RELOADED = "deckwatch_web_config_last_reload_successful{@host}"
 
@@ -80,7 +82,7 @@ DASHBOARD = Dashboard(
             {
                 "up": (COUNT, AGENT_UP),
                 "+version": ("", "deckwatch_build_info{@host}"),
-                "started": (TIME, "process_start_time_seconds{@host} * 1000"),
+                "started": (TIME, 'process_start_time_seconds{@host, service=""} * 1000'),
                 "configuration loaded": (
                     TIME,
                     "deckwatch_config_last_reload_success_timestamp_seconds{@host} * 1000",
@@ -183,27 +185,53 @@ DASHBOARD = Dashboard(
             " | line_format `{{.level}} {{.logger}} {{.message}}`",
             height=6,
         ),
+        row("Remote write"),
+        graph(
+            "Age of unsent samples",
+            "Age of the oldest samples that a receiver has not stored. If it rises, `deckwatch check` says why. No "
+            "sample is lost while the queue has room.",
+            SECONDS,
+            {_RECEIVER: "deckwatch_remote_write_lag_seconds{@host}"},
+            no_data=_NO_RECEIVER,
+        ),
+        rate_graph(
+            "Samples sent",
+            "Samples that receivers stored, per second.",
+            COUNT,
+            {"": "deckwatch_remote_write_samples_sent_total{@host}"},
+            by=f"{BY_HOST}, destination",
+            no_data=_NO_RECEIVER,
+        ),
+        rate_graph(
+            "Samples dropped",
+            "Samples that were not sent or that a receiver refused, per second. They are lost; see the runbook "
+            "RemoteWriteSamplesDropped.",
+            COUNT,
+            {"": "deckwatch_remote_write_samples_dropped_total{@host}"},
+            by=f"{BY_HOST}, destination, reason",
+            no_data=_NO_RECEIVER,
+        ),
         row("Cost of monitoring"),
         rate_graph(
             "CPU",
             "Cores that the agent uses. 0.01 is one hundredth of a core. If it is high, look at the slowest "
             "collectors.",
             COUNT,
-            {"": "process_cpu_seconds_total{@host}"},
+            {"": 'process_cpu_seconds_total{@host, service=""}'},
             by=BY_HOST,
         ),
         graph(
             "Memory",
             "Resident memory of the agent. If it is high, look at the number of series.",
             BYTES,
-            {HOST: "process_resident_memory_bytes{@host}"},
+            {HOST: 'process_resident_memory_bytes{@host, service=""}'},
             threshold_name="process_memory_bytes",
         ),
         ratio_graph(
             "Open files",
             "Open file descriptors of the agent as a share of its limit. If it rises without end, report a bug of "
             "Deckwatch.",
-            {HOST: "process_open_fds{@host} / process_max_fds{@host}"},
+            {HOST: 'process_open_fds{@host, service=""} / process_max_fds{@host, service=""}'},
         ),
         top_list(
             "CPU by collector",

@@ -40,6 +40,7 @@ _UP = {
     "pgbouncer": "pgbouncer_up",
     "queues": "queue_up",
     "business": "deckwatch_business_up",
+    "http_probe": "probe_success",
 }
 _FAILING = "deckwatch_collector_success{@target} == bool 0"
 
@@ -71,8 +72,8 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Targets down",
-            "Redis, PostgreSQL and PgBouncer servers and queue brokers that the agents cannot reach. Open the server's "
-            "dashboard, then its log.",
+            "Redis, PostgreSQL and PgBouncer servers and queue brokers that the agents cannot reach, and endpoints "
+            "that fail their probes. Open the dashboard of the target, then its log.",
             " + ".join(f"(sum({metric}{{@target}} == bool 0) or vector(0))" for metric in _UP.values()),
         ),
         problem_stat(
