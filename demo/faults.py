@@ -13,8 +13,7 @@ import psycopg
 import redis
 
 from .programs import DemoError
-from .stack import SCRAPE_INTERVAL
-from .times import FACTOR, seconds
+from .times import FACTOR, until_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,12 +41,7 @@ class Fault:
     prepare: Callable[[Stack], None] = field(default=lambda _: None)  # before the agent starts
 
     def expected_after(self, stack: Stack) -> int:
-        """Return the approximate seconds to the alert: build-up, `for`, scrape, evaluation and Alertmanager's wait."""
-        rule = stack.rules[self.alerts[0]]
-        builds_up = self.builds_up / (FACTOR if stack.fast else 1)
-        wait = 300 if rule["labels"]["severity"] == "info" else 10 if rule["labels"]["severity"] == "critical" else 30
-        delivery = 2 * SCRAPE_INTERVAL + (max(wait / FACTOR, 1) if stack.fast else wait)
-        return round(self.takes + builds_up + seconds(rule.get("for", "0s")) + delivery)
+        return until_message(stack.rules[self.alerts[0]], stack.fast, self.builds_up, self.takes)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -104,10 +105,17 @@ def postgres_account() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return an unused port.
+
+    If possible, it is outside the range from which the kernel takes ports for others, so that nothing else has it when
+    its program listens, which may be ten seconds later.
+    """
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 16_384 + secrets.randbelow(outgoing - 16_384) if outgoing > 20_000 else 0
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
 
 
 def is_up(url: str) -> bool:
@@ -156,6 +164,7 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     environ: Mapping[str, str] = field(default_factory=environment)
+    folder: Path | None = None  # the working directory, by default that of `log`
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, seconds: float = 30) -> None:
@@ -177,7 +186,7 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self.log.parent,
+                cwd=self.folder or self.log.parent,
                 env=dict(self.environ),
                 # Ctrl-C must reach only the demo, which stops the programs in order.
                 start_new_session=True,
@@ -191,6 +200,8 @@ class Program:
             if self.has_ended() or time.monotonic() > deadline:
                 raise DemoError(f"{self.failure()}\n{self.last_lines()}")
             time.sleep(0.05)
+        if self.has_ended():  # another program answers at its address
+            raise DemoError(f"{self.failure()}\n{self.last_lines()}")
 
     def send_line(self, line: str) -> None:
         """Write a line to the program's standard input."""
@@ -209,6 +220,12 @@ class Program:
 
     def last_lines(self, lines: int = 5) -> str:
         return "\n".join("    " + it for it in self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the program and its children."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
 
     def request_stop(self) -> None:
         if self.process is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FACTOR = 30
+SCRAPE_INTERVAL = 5  # seconds
 #: Six scrapes at five-second intervals. Rates over fewer samples would be unreliable.
 SHORTEST_RANGE = 30
 
@@ -66,6 +67,16 @@ def _shorten_waits(routes: Iterable[dict[str, Any]]) -> None:
             if name in route:
                 route[name] = f"{min(max(seconds(route[name]) // FACTOR, shortest), longest)}s"
         _shorten_waits(route.get("routes", []))
+
+
+def until_message(rule: dict[str, Any], fast: bool, builds_up: float = 0, takes: float = 0) -> int:
+    """Return the approximate seconds to an alert's message: build-up, `for`, scrape, evaluation, Alertmanager's wait.
+
+    `builds_up` is the time until the rule's condition is true, at the shipped times; `takes` is never shortened.
+    """
+    wait = {"info": 300, "critical": 10}.get(rule["labels"]["severity"], 30)
+    delivery = 2 * SCRAPE_INTERVAL + (max(wait / FACTOR, 1) if fast else wait)
+    return round(takes + builds_up / (FACTOR if fast else 1) + seconds(rule.get("for", "0s")) + delivery)
 
 
 def dump(content: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Five systems that Deckwatch monitors. See README.md."""
