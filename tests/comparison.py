@@ -77,7 +77,7 @@ def collected_since(moment: float, read: Callable[[], Exposed]) -> Exposed:
         ends = families["deckwatch_collector_last_success_timestamp_seconds"][1].values()
         return families if min(ends) > moment else {}
 
-    return until(fresh, 30, "a run of every collector")
+    return until(fresh, what="a run of every collector")
 
 
 def differences(peer: Exposed, ours: Exposed, of_interest: Callable[[str], bool]) -> list[str]:
@@ -146,7 +146,7 @@ def filled_by_the_peer_alone(
 ) -> tuple[list[str], list[str]]:
     """Return the selectors that match the peer's data in a real Prometheus, and those of them without our data."""
     with prometheus(folder, {"peer": peer, "deckwatch": ours}) as server:
-        until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), 30, "scrapes")
+        until(lambda: all(_result(server, f'up{{job="{job}"}} == 1') for job in ("peer", "deckwatch")), what="scrapes")
         filled = [selector for selector in wanted if _result(server, _of_job(selector, "peer"))]
         missing = filled
         deadline = time.monotonic() + 60  # our first series of a state may appear one scrape later than the peer's

@@ -17,9 +17,11 @@ prometheus-redis-exporter:prometheus-redis-exporter
 prometheus-postgres-exporter:prometheus-postgres-exporter
 pgbouncer:pgbouncer
 prometheus-alertmanager:prometheus-alertmanager
+prometheus-blackbox-exporter:prometheus-blackbox-exporter
 rabbitmq-server:rabbitmq-server
 victoria-metrics:victoria-metrics
 systemd-analyze:systemd
+/lib/systemd/systemd-journal-remote:systemd-journal-remote
 "
 
 missing=""
@@ -38,8 +40,8 @@ done
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need these programs on the PATH, and this is no Debian or Ubuntu to install them on:$commands" >&2
     echo "Install Prometheus (with promtool), node_exporter (as prometheus-node-exporter), process-exporter" >&2
-    echo "(as prometheus-process-exporter), dbus, Chromium, Redis, PostgreSQL with contrib, PgBouncer, redis_exporter and" >&2
-    echo "postgres_exporter, Alertmanager (each as prometheus-...), RabbitMQ, victoria-metrics and systemd-analyze with your system's package manager." >&2
+    echo "(as prometheus-process-exporter), dbus, Chromium, Redis, PostgreSQL with contrib, PgBouncer, redis_exporter," >&2
+    echo "postgres_exporter, blackbox_exporter, Alertmanager (each as prometheus-...), RabbitMQ, victoria-metrics, systemd-analyze and systemd-journal-remote with your system's package manager." >&2
     exit 1
 fi
 as_root=""

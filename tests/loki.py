@@ -79,6 +79,7 @@ class Double(Loki):
         self.requests: list[Request] = []
         self.now = time.time  # its clock
         self.retry_after: str | None = None  # Retry-After of each 429
+        self.refused_tenants: dict[str, int] = {}  # the status by tenant
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.connections = 0
@@ -130,6 +131,8 @@ class Double(Loki):
         tenant = headers.get("X-Scope-OrgID")
         if not tenant:
             raise Refused(401, "no org id")
+        if tenant in self.refused_tenants:
+            raise Refused(self.refused_tenants[tenant], "this tenant is refused")
         return tenant
 
     def _streams(self) -> dict[Labels, Stream]:

@@ -51,7 +51,9 @@ class RabbitmqServer(Server):
     def api(self, method: str, *segments: str, body: Any = None) -> Any:
         """Call the management API. Return the parsed response, None if it is empty."""
         path = "/".join(quote(segment, safe="") for segment in segments)
-        answer = httpx.request(method, f"{self.management_url}/api/{path}", json=body, auth=("guest", "guest"))
+        answer = httpx.request(
+            method, f"{self.management_url}/api/{path}", json=body, auth=("guest", "guest"), timeout=60
+        )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -39,7 +39,7 @@ def free_port() -> int:
             return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
+def until(condition: Callable[[], T], seconds: float = 240.0, what: str = "it") -> T:
     """Poll `condition()` and return its first true value. Only a hang reaches the deadline."""
     deadline = time.monotonic() + seconds
     while True:

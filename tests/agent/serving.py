@@ -16,6 +16,7 @@ from deckwatch.collection.status import AgentStatus, CollectorStatus, HostStatus
 from deckwatch.http.app import create_app
 from deckwatch.http.limits import Limits
 from deckwatch.http.listener import bind, serve
+from deckwatch.http.rejections import Rejections
 from deckwatch.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.types import ASGIApp
+
+    from deckwatch.http.request_target import HostNames
 
 #: For tests of the limits.
 SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
@@ -112,10 +115,17 @@ def serving(
     limits: Limits = PATIENT,
     lifecycle: bool = False,
     advertise: str = "",
+    hosts: HostNames | None = None,
+    rejections: Rejections | None = None,
 ) -> Iterator[Server]:
     """Run the server in a thread. Its exceptions are raised again when it is stopped."""
-    app = create_app(watch, lifecycle, advertise, limits=limits) if isinstance(watch, FakeWatch) else watch
+    rejections = rejections or Rejections()
     file = web or WebConfigFile(None)
+    app = (
+        create_app(watch, lifecycle, advertise, file.problems, hosts, limits, rejections)
+        if isinstance(watch, FakeWatch)
+        else watch
+    )
     listening = bind("127.0.0.1:0")
     started = threading.Event()
     loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -125,7 +135,7 @@ def serving(
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
         started.set()
-        await serve(app, listening, file, stop, limits)
+        await serve(app, listening, file, stop, limits, rejections)
 
     def run() -> None:
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from deckwatch.cli import COMMANDS
 from deckwatch.cli.progress import Progress
+from services import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +92,30 @@ def test_progress_is_shown_on_a_terminal_after_two_seconds_and_disappears(
 
     assert ("3 of 40 targets checked" in out.getvalue()) is shown
     assert out.getvalue().endswith("\x1b[K") is shown
+
+
+def test_a_long_step_is_shown_until_it_ends() -> None:
+    now = [0.0]
+    out = Terminal(True)
+    progress = Progress(2, "targets examined", out, lambda: now[0])
+
+    with progress.while_busy(1):
+        now[0] = 3
+        until(lambda: "1 of 2 targets examined" in out.getvalue(), what="the progress")
+    assert out.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_manual_page_has_every_command_and_no_stray_requests() -> None:
+    page = deckwatch("man").stdout
+
+    for command in COMMANDS:
+        assert f".SS deckwatch {command}\n" in page
+    assert ".SS deckwatch dashboards push\n" in page
+    assert "\\-\\-token\\-file" in page
+    requests = {line.split()[0] for line in page.splitlines() if line.startswith(".")}
+    assert requests <= {".TH", ".SH", ".SS", ".TP", ".B", ".I", ".br"}
+    assert "'" not in {line[:1] for line in page.splitlines()}
+
+
+def test_output_has_no_colors() -> None:
+    assert "\x1b" not in deckwatch("version").stdout + deckwatch("metrics").stdout + deckwatch("--help").stdout

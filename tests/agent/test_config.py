@@ -146,7 +146,8 @@ exporters:
         "deckwatch.yml:1: listen: found 'nowhere'; expected an address such as 127.0.0.1:9797, [::1]:9797 or :9797"
         " (all addresses)",
         "deckwatch.yml:2: intervall: unknown key (did you mean 'interval'?); there are: allowed_hosts,"
-        " enable_lifecycle, exporters, interval, listen, logs, prometheus_url, thresholds, web_config",
+        " enable_lifecycle, exporters, interval, listen, logs, prometheus_url, remote_write, slos, thresholds,"
+        " web_config",
         "deckwatch.yml:3: thresholds.cpu_ratio: found 'high'; expected a number",
         "deckwatch.yml:5: exporters.system.depth: found 'deep'; expected a whole number",
         "deckwatch.yml:5: exporters.system.verbos: unknown key (did you mean 'verbose'?); there are: depth, disable,"

@@ -16,9 +16,11 @@ SOURCES = (ROOT / "agent", ROOT / "exporters")
 #: The packages that each package may import besides itself, from the highest layer to the lowest.
 MAY_IMPORT = {
     "cli": {
+        "sdk",
         "agent",
         "collection",
         "discovery",
+        "durations",
         "config",
         "convert",
         "exporter",
@@ -26,11 +28,13 @@ MAY_IMPORT = {
         "logs",
         "metrics",
         "pack",
+        "remote_write",
         "status_page",
     },
     "http": {"collection", "config", "metrics", "status_page"},
     "status_page": {"collection"},
-    "agent": {"collection", "config", "exporter", "logs", "metrics"},
+    "agent": {"collection", "config", "exporter", "logs", "metrics", "remote_write"},
+    "remote_write": {"config", "exporter", "logs", "metrics"},
     "discovery": set(),
     "testing": {"collection", "config", "exporter", "metrics"},
     "pack": {"collection", "config", "metrics"},
@@ -39,7 +43,9 @@ MAY_IMPORT = {
     "exporter": {"config", "metrics"},
     "convert": set(),
     "metrics": set(),
-    "config": set(),
+    "config": {"durations"},
+    "durations": set(),
+    "sdk": {"logs"},
 }
 
 

@@ -144,3 +144,14 @@ def test_the_collectors_of_a_target_share_its_budget() -> None:
     again = run_once(NamedCollector("a", six), Encoder(), budget)
 
     assert (first.series, second.series, second.dropped, again.series) == (6, 4, 2, 6)
+
+
+def test_series_that_disappear_make_room_for_those_of_other_collectors() -> None:
+    budget = SeriesBudget(10)
+    counts = iter((8, 2))
+    shrinking = Yields(lambda: [THING(n, n=str(n)) for n in range(next(counts))])
+    nine = Yields(lambda: [THING(n, n=str(n)) for n in range(9)])
+
+    runs = [run_once(NamedCollector(name, it), Encoder(), budget) for name, it in (("a", shrinking), ("b", nine)) * 2]
+
+    assert [(run.series, run.dropped) for run in runs] == [(8, 0), (2, 7), (2, 0), (8, 1)]

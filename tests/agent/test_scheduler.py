@@ -176,6 +176,27 @@ def test_fifty_hung_collectors_do_not_block_the_next(scheduler: Scheduler) -> No
         hanging.release.set()
 
 
+def test_threads_that_hung_collectors_needed_end_afterwards(board: Board) -> None:
+    def threads() -> int:
+        return len({it for it in threading.enumerate() if it.name == "deckwatch-collect"} - before)
+
+    before = set(threading.enumerate())
+    scheduler = Scheduler(board)
+    scheduler.start()
+    hung = [Hanging() for _ in range(20)]
+    for number, hanging in enumerate(hung):
+        _add(scheduler, f"hung{number}", hanging, 3600)
+    until(lambda: all(hanging.started for hanging in hung))
+    assert threads() >= 20
+
+    for hanging in hung:
+        hanging.release.set()
+
+    until(lambda: threads() == 2, what="the threads ending except for two that wait")
+    scheduler.stop()
+    until(lambda: threads() == 0, what="the threads ending")
+
+
 def test_a_state_change_is_logged_once(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     counting = Counting("a")
     with caplog.at_level("INFO", logger="deckwatch.collector"):
@@ -261,16 +282,23 @@ def test_scrapes_of_one_target_affect_only_the_collection_of_that_target(schedul
 
 
 class Target:
-    """Collectors of one connection that record the order of their runs."""
+    """Collectors of one connection that record the order of their runs.
 
-    def __init__(self) -> None:
+    The target goes down at any time, or with `between_runs` only before the first collector of a run.
+    """
+
+    def __init__(self, *, between_runs: bool = False) -> None:
         self.down = False
+        self.between_runs = between_runs
+        self.refuses = False
+        self.members = 0
         self.runs: list[str] = []
         self.overlaps = 0
         self._busy = threading.Lock()
 
     def collector(self, name: str) -> Member:
-        return Member(self, name)
+        self.members += 1
+        return Member(self, name, leads=self.members == 1)
 
     def enter(self, name: str) -> None:
         if not self._busy.acquire(blocking=False):
@@ -282,12 +310,14 @@ class Target:
 
 
 class Member:
-    def __init__(self, target: Target, name: str) -> None:
-        self.target, self.name = target, name
+    def __init__(self, target: Target, name: str, leads: bool) -> None:
+        self.target, self.name, self.leads = target, name, leads
 
     def collect(self) -> Iterable[Sample]:
         self.target.enter(self.name)
-        if self.target.down:
+        if self.leads or not self.target.between_runs:
+            self.target.refuses = self.target.down
+        if self.target.refuses:
             raise Unreachable("connection refused")
         yield RUNS(len(self.target.runs), who=self.name)
 
@@ -316,7 +346,7 @@ def test_collectors_of_one_connection_never_overlap_whatever_their_intervals(sch
 def test_a_down_target_is_one_failure_and_its_other_collectors_are_not_run(
     scheduler: Scheduler, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
-    target = Target()
+    target = Target(between_runs=True)
     with caplog.at_level("INFO", logger="deckwatch.collector"):
         _add_target(scheduler, target, first=None, second=None, slow=3600.0)
         until(lambda: 'runs{who="slow"}' in _text(board))

@@ -15,6 +15,7 @@ import pytest
 
 from deckwatch.collection.board import Selection
 from deckwatch.collection.status import HostStatus, State
+from deckwatch.exporter import Incomplete
 from deckwatch.status_page.page import CONTENT_SECURITY_POLICY, status_page
 
 from .serving import SHORT, FakeWatch, Server, collector, serving
@@ -186,6 +187,18 @@ def test_detailed_health_lists_each_target_with_the_worst_state_of_its_collector
     assert by_name["redis", "cache"]["errors"] == {"redis.clients": "timed out"}
     assert by_name["system", ""]["state"] == "ok"
     assert [target["target"] for target in client.get("/health/dependencies").json()] == ["cache"]
+
+
+def test_what_a_working_target_lacks_is_in_the_health_endpoint_and_in_the_status_api(
+    client: httpx.Client, watch: FakeWatch
+) -> None:
+    lack = Incomplete("the server refuses CONFIG GET", "ACL SETUSER monitor +config|get")
+    watch.collectors.append(dataclasses.replace(collector("redis.config", "cache"), lacks=(lack,)))
+    target = next(it for it in client.get("/health/detailed").json()["targets"] if it["target"] == "cache")
+    assert (target["state"], target["lacks"]) == ("ok", ["the server refuses CONFIG GET"])
+    assert target["remedies"] == ["ACL SETUSER monitor +config|get"]
+    (found,) = (it for it in client.get("/api/v1/status").json()["collectors"] if it["lacks"])
+    assert found["lacks"] == [{"what": lack.what, "remedy": lack.remedy}]
 
 
 def test_the_status_api_returns_the_agents_status(client: httpx.Client, watch: FakeWatch) -> None:

@@ -12,12 +12,14 @@ import socket
 import struct
 import threading
 import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from certificates import Authority
 from deckwatch.http.connection import Connection
+from deckwatch.http.connections import Connections
 from deckwatch.http.limits import Limits
 from deckwatch.http.listener import ListenError, address_of, bind
 from deckwatch.http.web_config import WebConfigFile
@@ -88,6 +90,49 @@ def test_an_idle_connection_is_closed_after_a_response() -> None:
         idle.sendall(GET)
         assert first_line(idle) == b"HTTP/1.1 200 OK\r\n"
         assert is_closed(idle)
+
+
+def test_connections_are_not_checked_while_no_client_sends_or_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[float] = []
+    sweep = Connections.sweep
+
+    def counted(self: Connections, now: float) -> float | None:
+        checks.append(now)
+        return sweep(self, now)
+
+    monkeypatch.setattr(Connections, "sweep", counted)
+
+    def has_stopped() -> bool:
+        before = len(checks)
+        time.sleep(10 * SHORT.sweep)
+        return len(checks) == before
+
+    with serving(FakeWatch(), limits=SHORT) as server:
+        for _ in range(2):  # the checks stop, and begin again with the next connection
+            with server.connect() as idle:
+                idle.sendall(GET)
+                assert is_closed(idle)
+            assert checks
+            until(has_stopped, what="no more checks")
+            checks.clear()
+
+    limits = dataclasses.replace(SHORT, idle=600)
+    with serving(FakeWatch(), limits=limits) as server, server.client() as quiet:
+        for _ in range(2):  # also while a client only keeps its connection
+            assert quiet.get("/metrics").status_code == 200
+            until(lambda: bool(checks), what="a check")
+            until(has_stopped, what="no more checks")
+            checks.clear()
+
+
+def test_the_date_of_a_response_is_current_after_a_pause() -> None:
+    limits = dataclasses.replace(SHORT, idle=600)
+    with serving(FakeWatch(), limits=limits) as server, server.client() as client:
+        client.get("/metrics")
+        time.sleep(2.5)
+        before = time.time()
+        date = parsedate_to_datetime(client.get("/metrics").headers["date"]).timestamp()
+        assert before - 2 < date <= time.time()
 
 
 def test_a_connection_serves_consecutive_scrapes() -> None:

@@ -24,6 +24,7 @@ from deckwatch.config import ConfigError
 from deckwatch.http import password_checks
 from deckwatch.http.guard import guarded
 from deckwatch.http.rate_limit import TokenBucket
+from deckwatch.http.rejections import Rejections
 from deckwatch.http.web_config import WebConfigFile
 
 from .serving import FakeWatch, Server, rewrite, serving
@@ -531,6 +532,6 @@ def test_bcrypt_is_loaded_only_if_users_are_configured() -> None:
 def test_without_a_file_the_application_is_not_wrapped() -> None:
     async def application(_scope: Any, _receive: Any, _send: Any) -> None: ...
 
-    assert guarded(application, WebConfigFile(None)) is application
+    assert guarded(application, WebConfigFile(None), Rejections()) is application
     assert WebConfigFile(None).tls_context() is None
     assert WebConfigFile(None).admits(None, None)

@@ -88,7 +88,9 @@ def unknown_metrics(expr: str) -> set[str]:
         name
         for name in metrics_in(expr) - names - recorded - {"up", "ALERTS"}
         if not any(fnmatchcase(name, pattern) for pattern in patterns)
-        and not name.startswith(("prometheus_", "alertmanager_"))
+        and not name.startswith(
+            ("prometheus_", "alertmanager_", "slo:")
+        )  # `slo:` is recorded by the rules of a config's SLOs
     }
 
 

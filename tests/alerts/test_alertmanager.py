@@ -14,7 +14,7 @@ import yaml
 from services import Program, fetch, installed, until
 
 from .alerting import alertmanager, redirected, shipped_alertmanager_config
-from .rule_files import ALERTS, alerts
+from .rule_files import ALERTS, RULE_FILES, alerts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +74,25 @@ def test_alerts_repeat_after_whole_group_intervals() -> None:
             check(child, own)
 
     check(yaml.safe_load(CONFIG.read_text())["route"], {})
+
+
+def test_an_alert_of_a_cause_outlasts_the_alerts_of_its_effects() -> None:
+    """Otherwise Alertmanager reports an effect that is about to resolve, just after its cause has gone."""
+    causes = {
+        matcher.removeprefix('alertname="').removesuffix('"')
+        for rule in yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
+        for matcher in rule["source_matchers"]
+        if re.fullmatch(r'alertname="\w+(Down|Failing|Stale|WithoutConsumers)"', matcher)
+    }
+    assert causes
+    kept = {
+        rule["alert"]
+        for path in RULE_FILES
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if "keep_firing_for" in rule
+    }
+    assert causes <= kept
 
 
 def test_each_alert_in_an_inhibition_is_one_that_exists() -> None:
@@ -237,9 +256,9 @@ def test_an_alert_inhibits_what_follows_from_it_and_nothing_else(
     sent: dict[str, dict[str, str]],
 ) -> None:
     _post(manager, source, inhibited, sent)
-    until(lambda: _inhibited(manager, inhibited) is True, 30, "the inhibition")
-    until(lambda: _inhibited(manager, sent) is False, 30, "the alert about something else")
-    until(lambda: _inhibited(manager, source) is False, 30, "the alert that inhibits")
+    until(lambda: _inhibited(manager, inhibited) is True, what="the inhibition")
+    until(lambda: _inhibited(manager, sent) is False, what="the alert about something else")
+    until(lambda: _inhibited(manager, source) is False, what="the alert that inhibits")
 
 
 def test_two_databases_that_are_down_are_two_incidents(manager: Program) -> None:
@@ -249,5 +268,5 @@ def test_two_databases_that_are_down_are_two_incidents(manager: Program) -> None
         groups = json.loads(fetch(manager.url + "/api/v2/alerts/groups?filter=instance=%22two%22")[1])
         return [group["labels"] for group in groups if group["receiver"]["name"] == "pager"]
 
-    until(lambda: len(incidents()) == 2, 30, "two groups for the pager")
+    until(lambda: len(incidents()) == 2, what="two groups for the pager")
     assert {labels["target"] for labels in incidents()} == {"main", "reports"}

@@ -76,7 +76,7 @@ class Stack:
         yield
         expected = {name, also} - {""}
         # A restart is reported for what is 40 s here.
-        until(lambda: expected <= {it.name for it in self.hook.since(start, "resolved")}, 120, f"{expected} resolving")
+        until(lambda: expected <= {it.name for it in self.hook.since(start, "resolved")}, what=f"{expected} resolving")
         fired = self.hook.since(start, "firing")
         assert {it.name for it in fired} - {"Watchdog"} == expected
         assert {it.receiver for it in fired if it.name == name} == set(receivers)
@@ -220,9 +220,9 @@ def test_a_blocking_session_is_reported_without_the_slow_query_that_it_causes(st
             time.sleep(0.1)
         blocker.execute("COMMIT")
     waiter.join(60)
-    until(lambda: not {"PostgresBlockedSessions", "PostgresSlowQuery"} & set(stack.firing()), 120, "both resolving")
+    until(lambda: not {"PostgresBlockedSessions", "PostgresSlowQuery"} & set(stack.firing()), what="both resolving")
     # Alertmanager sends no resolution of an alert that ends while it is inhibited, even if it had been sent before.
-    until(lambda: "PostgresBlockedSessions" in {it.name for it in stack.hook.since(start, "resolved")}, 120, "its end")
+    until(lambda: "PostgresBlockedSessions" in {it.name for it in stack.hook.since(start, "resolved")}, what="its end")
 
 
 def test_a_missing_loki_is_reported(stack: Stack) -> None:

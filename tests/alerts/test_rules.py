@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 #: It always fires, so that there is no case in which it does not.
 ALWAYS = "Watchdog"
 DASHBOARDS = {
+    "application",
+    "dependencies",
+    "endpoints",
+    "jobs",
     "overview",
     "host",
     "processes",
@@ -39,6 +43,7 @@ DASHBOARDS = {
     "pgbouncer",
     "slow-queries",
     "queues",
+    "celery",
     "business",
     "logs",
     "deckwatch",
@@ -95,7 +100,7 @@ def test_names_are_given_once() -> None:
 @each_alert
 def test_each_alert_has_its_labels_and_annotations(rule: Rule) -> None:
     assert re.fullmatch(
-        r"(Host|Process|Redis|Postgres|Pgbouncer|Queue|Celery|Business|Log|Deckwatch)([A-Z][a-z0-9]*)+|Watchdog",
+        r"(Host|Process|Redis|Postgres|Pgbouncer|Queue|Celery|Business|Probe|Certificate|Log|Deckwatch|Http|App|Health|Job|Pool|Circuit|Cache|Dependency|Remote)([A-Z][a-z0-9]*)+|Watchdog",
         rule.name,
     )
     assert rule.labels["severity"] in ("critical", "warning", "info")
@@ -107,7 +112,8 @@ def test_each_alert_has_its_labels_and_annotations(rule: Rule) -> None:
     assert rule.annotations["description"].endswith(".")
     assert rule.annotations["runbook_url"].endswith(f"/alerts/runbooks/{rule.name}.md")
     board = re.fullmatch(
-        r"/d/deckwatch-([a-z-]+)(\?var-instance=\{\{ \$labels\.instance \}\}.*)?", rule.annotations["dashboard_url"]
+        r"/d/deckwatch-([a-z-]+)(\?var-(?:instance|service)=\{\{ \$labels\.(?:instance|service) \}\}.*)?",
+        rule.annotations["dashboard_url"],
     )
     assert board
     assert board[1] in DASHBOARDS

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CYCLES = 60
-PERIOD = 1.0  # seconds; a cycle does the same work at 15
+PERIOD = 1.0  # seconds
 REDIS_TARGETS = 200
 
 CONFIG = """\

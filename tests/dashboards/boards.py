@@ -14,7 +14,23 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "dashboards"
 NAMES = (
-    *("overview", "host", "processes", "redis", "postgres", "pgbouncer", "slow-queries", "queues", "business", "logs"),
+    *(
+        "overview",
+        "host",
+        "processes",
+        "redis",
+        "postgres",
+        "pgbouncer",
+        "slow-queries",
+        "queues",
+        "celery",
+        "application",
+        "dependencies",
+        "jobs",
+        "business",
+        "endpoints",
+        "logs",
+    ),
     "deckwatch",
 )
 
@@ -51,6 +67,8 @@ _ALL = {
     "level": ".*",
     "instance": ".+",
     "service": ".+",
+    "job_name": ".*",
+    "name": ".*",
     "search": "",
 }
 

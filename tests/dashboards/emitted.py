@@ -54,6 +54,8 @@ SELECTED_ELSEWHERE: Excuses = {
     "no Redis Cluster runs": ("redis_cluster_state",),
     "no Sentinel runs": ("redis_sentinel_master_ckquorum_status*", "redis_sentinel_master_status*"),
     "while lines wait for Loki": ("deckwatch_log_spool_oldest_timestamp_seconds",),
+    "no receiver of remote write is configured": ("deckwatch_remote_write_*",),
+    "Loki accepts all streams": ('deckwatch_log_push_failures_total{reason="new_stream_refused"}',),
 }
 
 #: Metrics of the catalogue.
@@ -76,10 +78,18 @@ NOT_EMITTED: Excuses = {
     "Redis before 7.0 with an append-only file": ("redis_aof_rewrite_buffer_length",),
     "nothing is archived": ("pg_stat_archiver_last_failed_timestamp_seconds",),
     "no `web_config` is set": ("deckwatch_web_*",),
+    "no receiver of remote write is configured": ("deckwatch_remote_write_*",),
+    "no target is a `singleton`": ("deckwatch_business_singleton_holder",),
     "only under repmgr": ("pg_stat_wal_receiver_upstream_node",),
     "texts of statements are not enabled": ("pg_stat_statements_query_id",),
 }
 EMITTED_ELSEWHERE: Excuses = {
+    "no worker with Deckwatch's library runs": ("worker_task*",),
+    "no application sends messages": ("messaging_*",),
+    "the libraries of applications may not be installed": (
+        *("cache_*", "circuit_breaker_*", "db_client_*", "http_client_request_*", "retry_*"),
+    ),
+    "the disk of the application's log has room": ("app_log_lines_dropped_total",),
     "hardware, and what virtual machines show of it": (
         "node_cpu_bug_info",
         "node_cpu_flag_info",

@@ -27,11 +27,15 @@ import rq
 from celery import Celery  # type: ignore[import-untyped]  # Celery has no types
 from kombu.connection import Connection
 
+from certificates import Authority
+from dashboards.live_app import application, use
+from dashboards.live_dependencies import dependent
 from dashboards.logql import serve
 from dashboards.prometheus_server import start_prometheus
 from databases import PostgresServer, RedisServer, postgres_server, redis_server
 from loki import Double, loki
 from pgbouncer_server import PgBouncer, pgbouncer_server
+from probed_site import name_server, site
 from services import Program, deckwatch_command, free_port, running
 
 if TYPE_CHECKING:
@@ -77,7 +81,10 @@ def live(folder: Path) -> Iterator[Live]:
         pooler = stack.enter_context(pgbouncer_server(database))
         double = stack.enter_context(loki())
         log = folder / "shop.json"
+        app = stack.enter_context(application(folder))
+        stack.enter_context(dependent(folder, database, cache))
         for load in (
+            lambda: use(app),
             lambda: _use_redis(cache),
             lambda: _use_postgres(database),
             lambda: _use_pgbouncer(pooler),
@@ -88,8 +95,22 @@ def live(folder: Path) -> Iterator[Live]:
         ):
             stack.enter_context(_repeated(load))
         (folder / "pgbouncer").write_text(pooler.passwords["monitor"])
+        authority = Authority(folder)
+        port = stack.enter_context(site(authority.serving()))
+        names = stack.enter_context(name_server())
+        probes: list[dict[str, Any]] = [
+            {"name": "names", "url": f"dns://127.0.0.1:{names}/example.org?type=SOA", "timeout": "1s"},
+            {
+                "name": "site",
+                "url": f"https://127.0.0.1:{port}/health",
+                "tls": {"ca_file": str(authority.file)},
+                "timeout": "1s",
+            },
+        ]
         address = f"127.0.0.1:{free_port()}"
-        (folder / "deckwatch.yml").write_text(_config(address, cache, replica, database, pooler, broker, double, log))
+        (folder / "deckwatch.yml").write_text(
+            _config(address, cache, replica, database, pooler, broker, double, log, probes)
+        )
         program = stack.enter_context(_agent(folder, address))
         watched = stack.enter_context(_prometheus(folder, program))
         yield Live(program, watched, double, stack.enter_context(serve(double)))
@@ -130,6 +151,7 @@ def _config(
     broker: RedisServer,
     double: Double,
     log: Path,
+    probes: list[dict[str, Any]],
 ) -> str:
     (log.parent / "apps" / "shop").mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
@@ -164,6 +186,7 @@ def _config(
                 {"name": "jobs", "kind": "rq", "url": broker.url},
                 {"name": "events", "kind": "redis_stream", "url": broker.url, "queues": ["events"]},
             ],
+            "http_probe": probes,
             "apps": {"dir": str(log.parent / "apps")},
             "business": [
                 {
@@ -185,7 +208,17 @@ def _config(
         "logs": {
             "loki": {"url": double.url, "batch_wait": "200ms"},
             "own_labels": {"job": "deckwatch", "instance": address},
-            "files": [{"path": str(log), "labels": {"job": "shop"}, "drop": [{"field": "level", "matches": "debug"}]}],
+            "files": [
+                {
+                    "path": str(log),
+                    "labels": {"job": "shop"},
+                    "drop": [{"field": "level", "matches": "debug"}],
+                    "metrics": [{"name": "shop_placed_total", "match": {"message": "order placed"}}],
+                },
+                {"path": str(log.parent / "application.json"), "labels": {"job": "orders"}},
+                {"path": str(log.parent / "dependencies.json"), "labels": {"job": "checkout"}},
+            ],
+            "journal": [{"directory": str(log.parent), "labels": {"job": "journal"}}],
         },
     }
     return json.dumps(settings)
@@ -197,7 +230,7 @@ def _repeated(load: Callable[[], None]) -> Iterator[None]:
 
     def run() -> None:
         while not over.is_set():
-            with contextlib.suppress(psycopg.Error, redis.RedisError):
+            with contextlib.suppress(psycopg.Error, redis.RedisError, OSError):
                 load()
             over.wait(0.05)
 

@@ -37,6 +37,8 @@ _DURATION = {15: 300, 60: 900}  # seconds of data, by scrape interval
 _SCRAPE = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 #: Values of labels for which dashboards ask. Other labels have one value.
 _VALUES = {
+    "error_type": ("", "OSError"),
+    "db_client_connection_state": ("idle", "used"),
     "datname": ("app", "shop.eu"),
     "fstype": ("ext4",),
     "groupname": ("web", "worker"),
@@ -46,6 +48,7 @@ _VALUES = {
     "mode": ("idle", "user", "system"),
     "quantile": ("50", "99", "99.9"),
     "le": ("0.1", "+Inf"),
+    "outcome": ("failed", "ok"),
     "reason": ("spool_full",),
     "state": ("active", "failed", "spare", "Zombie"),
     "ctxswitchtype": ("voluntary", "nonvoluntary"),
@@ -108,7 +111,7 @@ def _used() -> dict[str, Entry]:
     entries = sorted(catalogue(Registry.installed()), key=lambda entry: "*" in entry.name)
     found = {}
     for name in sorted(names - set(_SCRAPE) - {"ALERTS"}):
-        metric = re.sub("_(bucket|count)$", "", name)
+        metric = re.sub("_(bucket|count|sum)$", "", name)
         found[name] = next(it for it in entries if {name, metric} & set(fnmatch.filter((name, metric), it.name)))
     return found | _BUSINESS
 
@@ -131,13 +134,17 @@ def _write_metric(file: TextIO, name: str, entry: Entry, job: Job, agent: int) -
 def _options(name: str, label: str) -> tuple[str, ...]:
     if label == "state" and name.startswith("pg_"):
         return _SESSION_STATES
+    if label == "state" and name.startswith("circuit_"):
+        return ("closed", "open")
+    if label == "status" and name.startswith("http_"):
+        return ("200", "500")
     return _VALUES.get(label, (f"{label}-0",))
 
 
 def _identities(job: Job, agent: int, exporter: str, both: bool = False) -> Iterator[dict[str, str]]:
     """The labels that Prometheus adds to a series of the agent, of its target, or of `both`."""
     address = f"host{agent}:9797"
-    of_target = exporter in ("redis", "postgres", "pgbouncer", "queues", "business")
+    of_target = exporter in ("redis", "postgres", "pgbouncer", "queues", "business", "http_probe")
     if not job.discovered:
         own = {"job": job.name, "instance": address}
         if both or not of_target:
@@ -181,6 +188,8 @@ def _write_series(
 
 
 def _value(name: str, kind: str, agent: int, number: int, elapsed: int, moment: int) -> float:
+    if name == "job_last_failure_timestamp_seconds":
+        return moment - agent - (50 if agent % 2 else 500)  # on half of the agents, the last run has failed
     if "timestamp" in name or "start_time" in name or name.endswith(("_time_seconds", "_receipt_time", "_autovacuum")):
         return moment - 100 - agent
     if name == "node_filesystem_device_error":

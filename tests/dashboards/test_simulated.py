@@ -86,7 +86,7 @@ def test_with_all_agents_chosen_every_query_returns_data(prometheus: Program) ->
     assert not empty, "\n".join(empty)
 
 
-@pytest.mark.parametrize("name", ["redis", "postgres", "pgbouncer", "slow-queries", "queues", "business"])
+@pytest.mark.parametrize("name", ["redis", "postgres", "pgbouncer", "slow-queries", "queues", "business", "endpoints"])
 def test_a_discovered_target_can_be_chosen_by_its_instance(prometheus: Program, name: str) -> None:
     choice = _choice(job=["discovered"], instance=["main.db"])
     empty = [
@@ -202,7 +202,7 @@ def test_two_agents_that_watch_one_database_are_two_lines_and_no_sum(prometheus:
 @pytest.mark.parametrize(
     ("board", "title", "faults"),
     [
-        ("overview", "Targets down", 5 * AGENTS // 2),
+        ("overview", "Targets down", 6 * AGENTS // 2),
         ("redis", "Persistence failing", 2 * AGENTS // 2),
         ("pgbouncer", "Paused or disabled databases", 2 * AGENTS // 2),
     ],
@@ -220,8 +220,8 @@ def test_targets_of_different_types_with_one_name_are_different_rows(prometheus:
     (panel,) = [panel for panel in panels(load("overview")) if panel["title"] == "Unavailable targets"]
     for query in queries_of("overview", panel):
         rows = [series["metric"] for series in _result(prometheus, query, _choice(job=["many"]))]
-        assert {row["type"] for row in rows} == {"redis", "postgres", "pgbouncer", "queues", "business"}
-        assert len(rows) == 5 * AGENTS // 2
+        assert {row["type"] for row in rows} == {"redis", "postgres", "pgbouncer", "queues", "business", "http_probe"}
+        assert len(rows) == 6 * AGENTS // 2
 
 
 def test_the_alert_that_always_fires_is_not_shown(prometheus: Program) -> None:

@@ -194,7 +194,9 @@ def test_one_env_file_enables_the_demo() -> None:
     variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert variables["COMPOSE_PROFILES"] == "demo"
     agent = compose({**ENVIRON, **variables})["services"]["agent"]
-    (config,) = [volume for volume in agent["volumes"] if isinstance(volume, str) and ":/etc/deckwatch/" in volume]
+    (config,) = [
+        volume for volume in agent["volumes"] if isinstance(volume, str) and ":/etc/deckwatch/deckwatch.yml" in volume
+    ]
     assert (ROOT / Path(config.split(":")[0])).samefile(DEPLOY / "compose/demo.yml")
 
 

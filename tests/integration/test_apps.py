@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+
+import pytest
 
 from services import agent, fetch, free_port, running, until
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SHOP = """
+import os
 from deckwatch import counter, gauge, histogram
 
 requests = counter("shop_requests_total", "Requests.", ["path"])
@@ -25,19 +28,25 @@ def app(environ, start_response):
     with took.time():
         requests.labels(environ["PATH_INFO"]).inc()
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"ok"]
+    return [str(os.getpid()).encode()]
 """
 REQUESTS = 400
 WORKERS = 3
 
 
-def test_recycled_gunicorn_workers_lose_no_count_and_no_counter_falls(tmp_path: Path) -> None:
+def has_ended(process: str) -> bool:
+    return not Path("/proc", process).exists()
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_recycled_and_killed_gunicorn_workers_lose_no_count_and_no_counter_falls(tmp_path: Path, preload: bool) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     apps = tmp_path / "apps"
     port = free_port()
-    # Each worker ends after 40 requests, so that about ten of them come and go.
+    # Each worker ends after 40 requests, so that about ten of them come and go. Others are killed.
     command = [sys.executable, "-m", "gunicorn", "shop:app", "--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)]
     command += ["--max-requests", "40", "--chdir", str(tmp_path), "--worker-tmp-dir", str(tmp_path)]
+    command += ["--preload"] if preload else []
     environ = {"DECKWATCH_APP_DIR": str(apps), "DECKWATCH_SERVICE": "shop"}
     config = f"interval: 1s\nexporters:\n  apps: {{dir: {apps}}}\n"
     with (
@@ -62,9 +71,13 @@ def test_recycled_gunicorn_workers_lose_no_count_and_no_counter_falls(tmp_path: 
         scraper = threading.Thread(target=scrape)
         scraper.start()
         try:
-            for _ in range(REQUESTS):
-                assert fetch(f"{shop.url}/order")[0] == 200
-            until(lambda: counted() == REQUESTS, 60, "all requests counted")
+            for number in range(REQUESTS):
+                status, worker = fetch(f"{shop.url}/order")
+                assert status == 200
+                if number % 50 == 25:
+                    os.kill(int(worker), signal.SIGKILL)
+                    until(partial(has_ended, worker), what="the worker has ended")
+            until(lambda: counted() == REQUESTS, what="all requests counted")
         finally:
             is_over.set()
             scraper.join()

@@ -150,13 +150,14 @@ def test_the_catalogue_is_also_printed_as_text(tmp_path: Path, format: str) -> N
 def _examples(readme: str) -> list[str]:
     """Return the config files and excerpts in a README."""
     blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
-    # The exporter `well` is the third-party example; test_third_party_exporter.py runs it.
-    return [block for block in blocks if "scrape_configs" not in block and "well:" not in block]
+    return [block for block in blocks if "scrape_configs" not in block]
 
 
-@pytest.mark.parametrize(
-    "example", _examples("README.md") + _examples("exporters/README.md") + _examples("agent/deckwatch/logs/README.md")
-)
+#: Pages with configs of the agent.
+PAGES = ("README.md", "agent/deckwatch/logs/README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+
+
+@pytest.mark.parametrize("example", [example for page in PAGES for example in _examples(page)])
 def test_an_example_config_is_valid_by_the_schema_and_by_the_agent(example: str, tmp_path: Path) -> None:
     file, secret = tmp_path / "deckwatch.yml", tmp_path / "secret"
     secret.write_text("of the test")

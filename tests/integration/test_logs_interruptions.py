@@ -142,6 +142,7 @@ def test_every_kind_of_rotation_keeps_every_line(way: str, destination: Loki, tm
     job, log = new_job(), Log(tmp_path / "app.log")
     log.write(1000)
     with shipper(tmp_path, config(destination, [following(tmp_path / "app.log", job)])) as program:
+        await_lines(destination, job, log.lines)  # the agent knows the file
         for turn in range(4 if way == "copytruncate" else 2):
             if way == "copytruncate":
                 log.write(random.randrange(1, 100))  # mostly unread when they are rotated

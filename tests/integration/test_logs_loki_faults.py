@@ -12,6 +12,7 @@ from log_shipping import (
     Log,
     await_empty_spool,
     await_lines,
+    await_record,
     config,
     figures,
     following,
@@ -88,7 +89,7 @@ def test_lines_written_while_loki_is_down_arrive_when_it_is_up(tmp_path: Path) -
         with loki(port=port) as double:
             await_lines(double, job, log.lines)
             await_empty_spool(program)
-            assert "deckwatch_log_spool_oldest_timestamp_seconds" not in figures(program)
+            until(lambda: "deckwatch_log_spool_oldest_timestamp_seconds" not in figures(program), what="no oldest line")
         with loki(port=port) as double:  # it is stopped and restarted without its data
             log.write(500)
             await_lines(double, job, log.lines[-500:])
@@ -137,3 +138,24 @@ def test_entries_that_loki_rejects_are_quarantined_and_all_others_arrive(tmp_pat
         assert total(program, "deckwatch_log_lines_sent_total") == 200
     set_aside = [entry["line"] for entry in quarantined(tmp_path / "state" / "logs")]
     assert set_aside == old.lines
+
+
+@pytest.mark.parametrize("kind", ["bearer_token_file", "password_file"])
+def test_a_credential_that_is_replaced_in_its_file_is_used_without_a_reload(kind: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("old-secret\n")
+    job, log = new_job(), Log(tmp_path / "app.log")
+    rotated: dict[str, Any] = (
+        {"bearer": "new-secret"} if kind == "bearer_token_file" else {"basic": ("deckwatch", "new-secret")}
+    )
+    with loki(**rotated) as double:
+        destination = {"url": double.url, kind: "secret"}
+        if kind == "password_file":
+            destination["username"] = "deckwatch"
+        with shipper(tmp_path, config([destination], [following(log.path, job)])) as program:
+            log.write(10)
+            await_record(program, "unauthorized")
+            secret.write_text("new-secret\n")
+            await_lines(double, job, log.lines)
+            await_record(program, "succeed again")
+            assert "new-secret" not in program.printed

@@ -43,7 +43,7 @@ def test_a_full_spool_drops_and_counts_each_line(when_full: str, tmp_path: Path)
         until(lambda: total(program, "deckwatch_log_push_failures_total") > 0, what="a push that fails")
         log.write(37_000)
         until(lambda: total(program, "deckwatch_log_lines_read_total") == log.written, what="reading")
-        until(lambda: figures(program)["deckwatch_log_spool_bytes"] > 500_000, what="a full spool")
+        until(lambda: figures(program).get("deckwatch_log_spool_bytes", 0) > 500_000, what="a full spool")
         assert folder_size(tmp_path / "state/logs/spool") <= 1024 * 1024 + 4096
         with loki(port=port) as double:
             await_empty_spool(program)
@@ -69,7 +69,7 @@ def test_a_full_spool_that_blocks_drops_nothing(tmp_path: Path) -> None:
     text = config(f"http://127.0.0.1:{port}", [following(log.path, job)], spool=spool)
     log.write(10_000)  # before the start, so that how much fits into the spool does not depend on timing
     with shipper(tmp_path, text) as program:
-        until(lambda: figures(program)["deckwatch_log_spool_bytes"] > 200_000)
+        until(lambda: figures(program).get("deckwatch_log_spool_bytes", 0) > 200_000, what="a full spool")
         until(lambda: total(program, "deckwatch_log_lag_bytes") > 100_000, what="the lag")
     with shipper(tmp_path, text) as program, loki(port=port) as double:  # a stop does not wait indefinitely for space
         log.write(1000)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from log_shipping import (
     total,
 )
 from loki import Double, assert_exactly_once, loki
-from services import until
+from services import deckwatch_command, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,3 +188,25 @@ def test_a_missing_state_folder_is_created(double: Double, tmp_path: Path) -> No
         assert figures(program)["deckwatch_log_spool_write_failures_total"] == 0
     assert (tmp_path / "elsewhere" / "spool").is_dir()
     assert (tmp_path / "state" / "logs").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "destination", "is_accepted"),
+    [
+        ({"filename_label": False}, {}, False),
+        ({"filename_label": False, "labels": {"job": ""}}, {"labels": {"env": ""}}, False),
+        ({"filename_label": False, "label_fields": {"level": "level"}}, {}, False),
+        ({"filename_label": False, "labels": {"job": "a"}}, {}, True),
+        ({"filename_label": False}, {"labels": {"env": "prod"}}, True),
+        ({}, {}, True),
+    ],
+)
+def test_a_rule_without_a_fixed_label_is_refused(
+    rule: dict[str, Any], destination: dict[str, Any], is_accepted: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "deckwatch.yml"
+    text = {"logs": {"loki": {"url": "http://127.0.0.1:9", **destination}, "files": [{"path": "/a.log", **rule}]}}
+    file.write_text(json.dumps(text))
+    printed = subprocess.run([*deckwatch_command(), "check", "--config", str(file)], capture_output=True, text=True)
+    assert ("a fixed label for /a.log" in printed.stdout + printed.stderr) is not is_accepted
+    assert is_accepted or printed.returncode == 2

@@ -56,7 +56,7 @@ SETTINGS = {
 }
 #: These change between readings without any cause in the test.
 _MOVING = re.compile(
-    r"pg_(exporter_|locks_count|process_idle|stat_activity_(backends|count|max|wait)|stat_database_numbackends|stat_statements_)"
+    r"pg_(exporter_|replication_last_replay_|locks_count|process_idle|stat_activity_(backends|count|max|wait)|stat_database_numbackends|stat_statements_)"
 )
 
 TRAP = (

@@ -273,6 +273,7 @@ def test_all_metrics_of_a_running_agent_are_declared(rabbitmq: RabbitmqServer, t
         'queue_dead{target="http"',
         'celery_delayed_messages{target="amqp"',
         'rabbitmq_queue_messages{target="http"',
+        'rabbitmq_queue_consumers{target="http"',
     )
     with agent(tmp_path, config) as running:
         until(lambda: all(it in running.metrics() for it in wanted))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from databases import RedisServer, redis_server
+from deckwatch.exporter import Incomplete
 from deckwatch_exporters.redis import EXPORTER
 from exporters.redis.support import Target
 from server_versions import redis_program
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import redis
 
-README = Path(__file__).parent.parent.parent / "exporters" / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "redis.md"
 PASSWORD = "correct-horse-battery"
 USER: dict[str, Any] = {"username": "monitor", "password": PASSWORD}
 EVERYTHING: dict[str, Any] = {
@@ -43,8 +44,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def _documented() -> dict[str, list[str]]:
-    """Return the README's statements by the first word of the comment above each."""
-    found = re.findall(r"^# (\w+).*\n(ACL SETUSER .*)$", README.read_text(), re.MULTILINE)
+    """Return the page's statements by the first word of the comment above each."""
+    found = re.findall(r"^# (\w+).*\n(ACL SETUSER .*)$", PAGE.read_text(), re.MULTILINE)
     return {name: shlex.split(statement.replace("PASSWORD", PASSWORD)) for name, statement in found}
 
 
@@ -121,6 +122,8 @@ def test_a_denied_command_is_exported_and_logged_once_with_the_fix(server: Redis
             (line,) = target.logged("redis.command_refused")
             assert line["message"].startswith('redis "cache": the server refuses CONFIG GET (NOPERM')
             assert line["message"].endswith("Run: ACL SETUSER monitor +config|get.")
+            lacks = [lack for snapshot in target.cycle().values() for lack in snapshot.lacks]
+            assert lacks == [Incomplete("the server refuses CONFIG GET", "ACL SETUSER monitor +config|get")]
 
 
 @pytest.mark.parametrize(("flags", "name"), [(("",), ""), (("hidden-config",), "hidden-config")])
@@ -151,6 +154,8 @@ def test_keys_that_an_acl_hides_are_counted_and_logged_once(server: RedisServer)
             assert found['redis_key_size{db="db0",key="list"}'] == 1
             (line,) = target.logged("redis.command_refused")
             assert "Run: ACL SETUSER monitor ~text" in line["message"]
+            lacks = [lack for snapshot in target.cycle().values() for lack in snapshot.lacks]
+            assert [lack.what for lack in lacks] == ["the server hides 3 selected keys from the user"]
             remedies = [finding.remedy for finding in EXPORTER.check(target.settings)]
             assert "ACL SETUSER monitor ~text ~stream ~number:*" in remedies
             client.execute_command("ACL", "SETUSER", "monitor", "~*")
@@ -173,6 +178,7 @@ def test_a_scan_that_reaches_a_limit_is_reported_with_the_setting(server: RedisS
                 target.cycle()
             (line,) = target.logged("redis.scan_limited")
             assert line["message"].endswith(f"{advice}.")
+            assert advice in " ".join(lack.what for snapshot in target.cycle().values() for lack in snapshot.lacks)
             (finding,) = (it for it in EXPORTER.check(target.settings) if it.state == "missing")
             assert finding.what.endswith(advice)
 

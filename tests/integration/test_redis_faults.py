@@ -204,7 +204,7 @@ def _busy(server: RedisServer) -> Iterator[None]:
     runner.start()
     with server.client() as client:
         try:
-            until(is_busy, 30, "the server being busy")
+            until(is_busy, what="the server being busy")
             yield
         finally:
             with contextlib.suppress(redis.ResponseError):  # it has ended

@@ -47,7 +47,7 @@ def monitored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         link = ("--replicaof", "127.0.0.1", str(master.port), "--masterauth", PASSWORD)
         with redis_server(folder, *flags, *link, password=PASSWORD, program=program) as replica:
             with replica.client() as client:
-                until(lambda: client.info("replication")["master_link_status"] == "up", 60, "the link to the master")
+                until(lambda: client.info("replication")["master_link_status"] == "up", what="the link to the master")
             _load(master)
             everything = {"client_list": True, "config_values": True, "modules": True, "keys_interval": "1s"}
             keys = {"keys": ["counter", "session:*"], "count_keys": ["session:*"], "streams": ["orders"]}
@@ -58,8 +58,8 @@ def monitored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             settings = json.dumps({"interval": "1s", "exporters": {"redis": targets}})
             with watching(folder, settings) as watch:
                 for target in (MASTER, REPLICA):
-                    until(lambda name=target: (_scrapes(watch, name)) >= 2, 60, f"two runs of {target}")  # type: ignore[misc]
-                until(lambda: watch.series("redis_stream_length", target=MASTER), 30, "the streams")
+                    until(lambda name=target: (_scrapes(watch, name)) >= 2, what=f"two runs of {target}")  # type: ignore[misc]
+                until(lambda: watch.series("redis_stream_length", target=MASTER), what="the streams")
                 yield Monitored(request.param, master, watch)
 
 
@@ -82,7 +82,7 @@ def _load(server: RedisServer) -> None:
 def test_every_collector_succeeds_and_check_finds_nothing(monitored: Monitored) -> None:
     watch = monitored.watch
     assert watch.value("redis_up", target=MASTER) == watch.value("redis_up", target=REPLICA) == 1
-    until(lambda: watch.failing(MASTER) | watch.failing(REPLICA) == set(), 30)
+    until(lambda: watch.failing(MASTER) | watch.failing(REPLICA) == set())
     result = subprocess.run(
         deckwatch_command("check"), cwd=watch.folder, capture_output=True, text=True, timeout=60, check=False
     )
@@ -112,7 +112,7 @@ def test_values_match_those_reported_by_the_server(monitored: Monitored) -> None
 def test_a_slow_command_is_reported_without_its_arguments(monitored: Monitored) -> None:
     with monitored.master.client() as client:
         client.set("invoice", "hunter2")
-    (event,) = until(lambda: monitored.watch.events("redis.slow_command", target=MASTER, command="set"), 30)
+    (event,) = until(lambda: monitored.watch.events("redis.slow_command", target=MASTER, command="set"))
     assert event["duration_seconds"] >= 0
     assert "hunter2" not in monitored.watch.program.printed
 
@@ -122,7 +122,7 @@ def test_names_types_and_labels_match_the_golden_file(monitored: Monitored, targ
     # Here the slow log records every command, also on a replica. Wait for its first entry.
     with monitored.master.client() as client:
         client.set("invoice", "paid")
-    until(lambda: "redis_slow_command_duration_seconds" in monitored.scrape(target), 30)
+    until(lambda: "redis_slow_command_duration_seconds" in monitored.scrape(target))
     assert_golden(f"{monitored.version}-{'master' if target == MASTER else 'replica'}", monitored.scrape(target))
 
 

@@ -258,7 +258,37 @@ def process_exporter(checkout: Path) -> Iterator[PeerMetric]:
             yield _row(metric, "threads" if thread else "", "on")
 
 
+def blackbox_exporter(checkout: Path) -> Iterator[PeerMetric]:
+    """Every prober declares its gauges where it runs; some share the options of a gauge."""
+    shared: dict[str, str] = {}
+    found: dict[tuple[str, str], PeerMetric] = {}
+    files = sorted((it for it in (checkout / "prober").glob("*.go") if not it.stem.endswith("_test")), reverse=True)
+    texts = {it.stem: it.read_text() for it in files}
+    for text in texts.values():
+        shared |= dict(re.findall(r'(\w+GaugeOpts)\s*=\s*prometheus\.GaugeOpts\{\s*Name:\s*"(\w+)"', text))
+    declared = re.compile(
+        r'prometheus\.NewGauge(?:Vec)?\(\s*(?:prometheus\.GaugeOpts\{\s*Name:\s*"(\w+)"[^}]*\}|(\w+GaugeOpts))'
+        r"(?:,\s*\[\]string\{([^}]*)\})?"
+    )
+    for prober, text in texts.items():
+        for name, options, labels in declared.findall(text):
+            row = PeerMetric(name or shared[options], "gauge", ",".join(strings_in(labels)), prober, "on")
+            found.setdefault((row.name, row.labels), row)
+    yield from found.values()
+
+
+def celery_exporter(checkout: Path) -> Iterator[PeerMetric]:
+    """The instruments of prometheus_client; a prefix and further labels are options."""
+    text = (checkout / "src" / "exporter.py").read_text()
+    declared = re.compile(r'(Counter|Gauge|Histogram)\(\s*f"\{metric_prefix\}(\w+)",.*?\[(.*?)\*self', re.DOTALL)
+    for kind, name, labels in declared.findall(text):
+        total = "_total" if kind == "Counter" else ""
+        yield PeerMetric(f"celery_{name}{total}", kind.lower(), ",".join(strings_in(labels)), "", "on")
+
+
 PEERS: dict[str, Callable[[Path], Iterator[PeerMetric]]] = {
+    "blackbox_exporter": blackbox_exporter,
+    "celery-exporter": celery_exporter,
     "node_exporter": node_exporter,
     "pgbouncer_exporter": pgbouncer_exporter,
     "postgres_exporter": postgres_exporter,

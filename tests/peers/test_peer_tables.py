@@ -38,6 +38,12 @@ _OFF = "off by default in the peer too"
 _PER_THREAD = "series for each thread of each group"
 
 EXCEPTIONS = {
+    "celery-exporter": Exceptions(
+        missing=dict.fromkeys(
+            ("celery_active_process_count", "celery_active_worker_count"),
+            "needs a broadcast to all workers, which answer after a second: celery_worker_up tells of workers",
+        ),
+    ),
     "node_exporter": Exceptions(
         collectors=dict.fromkeys(
             ("bcache", "bcachefs", "btrfs", "dmmultipath", "fibrechannel", "infiniband", "ipvs", "nfs", "nfsd",
@@ -94,6 +100,18 @@ EXCEPTIONS = {
     ),
     "pgbouncer_exporter": Exceptions(
         missing={"pgbouncer_stats_totals_queries_total": "a column of PgBouncer before 1.8"},
+    ),
+    "blackbox_exporter": Exceptions(
+        collectors={
+            "grpc": "no client of gRPC",
+            "icmp": "needs a privilege; a TCP probe shows as much",
+            "websocket": "an HTTP probe shows whether the server answers",
+        },
+        missing={
+            "probe_expect_info": "its labels come from the peer's configuration",
+            "probe_failed_due_to_bytes": "steps expect lines",
+            "probe_failed_due_to_cel": "JSON is checked with JMESPath",
+        },
     ),
     "process-exporter": Exceptions(
         collectors={"threads": _PER_THREAD},
@@ -166,7 +184,7 @@ def test_every_metric_of_the_peer_is_declared_with_its_type_and_labels_or_except
 
 @pytest.mark.parametrize(("peer", "least"), [
     ("node_exporter", 1300), ("redis_exporter", 390), ("postgres_exporter", 140), ("pgbouncer_exporter", 45),
-    ("process-exporter", 23),
+    ("process-exporter", 23), ("blackbox_exporter", 39), ("celery-exporter", 16),
 ])  # fmt: skip
 def test_the_table_of_the_peer_is_whole(peer: str, least: int) -> None:
     metrics = table(peer)

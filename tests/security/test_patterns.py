@@ -27,7 +27,7 @@ RULES: dict[str, dict[str, Any]] = {
     **{f"drop {pattern}": {"drop": [{"matches": pattern}]} for pattern in SLOW},
     **{f"keep {pattern}": {"keep": [{"matches": pattern}]} for pattern in SLOW},
     **{f"redact {pattern}": {"redact": [{"matches": pattern}]} for pattern in SLOW},
-    **{f"regex {pattern}": {"format": "regex", "pattern": pattern} for pattern in (*SLOW, ACCESS_LOG)},
+    **{f"regex {pattern}": {"format": "regex", "pattern": f"(?P<all>{pattern})"} for pattern in (*SLOW, ACCESS_LOG)},
     **{f"first line {pattern}": {"multiline": {"first_line": pattern}} for pattern in SLOW},
     **{kind: {"redact": [{"kind": kind}]} for kind in ("email", "card", "token")},
     **{name: {"format": name} for name in ("json", "logfmt", "cri", "docker")},

@@ -12,6 +12,7 @@ from deckwatch.config.log_settings import LogsSettings
 from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private
 from deckwatch.logs.checkpoint import Checkpoint
 from deckwatch.logs.counts import LogCounts
+from deckwatch.logs.log_metrics import LogMetrics
 from deckwatch.logs.loki.quarantine import FILE_NAME, Quarantine, entries
 from deckwatch.logs.pipeline import Pipeline
 from deckwatch.logs.sources.own_log import OwnLog
@@ -136,9 +137,9 @@ def test_the_agent_reports_that_it_does_not_use_an_unsafe_state_folder(tmp_path:
     make_private_folder(tmp_path / "elsewhere")
     (tmp_path / "logs").symlink_to(tmp_path / "elsewhere")
     settings = LogsSettings(loki={"url": "http://127.0.0.1:9"})
-    pipeline = Pipeline(settings, tmp_path / "logs", tmp_path / "logs" / "spool", LogCounts(), OwnLog())
+    pipeline = Pipeline(settings, tmp_path / "logs", tmp_path / "logs" / "spool", LogCounts(), OwnLog(), LogMetrics())
     pipeline.start()
-    until(lambda: bool(pipeline.error), 30, "the error")
+    until(lambda: bool(pipeline.error), what="the error")
     pipeline.stop()
     assert (
         pipeline.error == f"the state folder {tmp_path}/logs is not used: {tmp_path}/logs: it is a symbolic link; "

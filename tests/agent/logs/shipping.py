@@ -11,7 +11,8 @@ from deckwatch.config.log_settings import LokiSettings
 from deckwatch.logs.entry import Entry
 from deckwatch.logs.loki.batch import Batcher
 from deckwatch.logs.loki.quarantine import Quarantine, entries
-from deckwatch.logs.loki.ship import ShipCounts, Shipper
+from deckwatch.logs.loki.ship import Shipper
+from deckwatch.logs.loki.ship_counts import ShipCounts
 from deckwatch.logs.spool.spool import Spool
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.config.log_settings import FileSettings
+from deckwatch.logs.tailing.discovery import Discovery
 from deckwatch.logs.tailing.tail import Tail
 
 if TYPE_CHECKING:
@@ -33,18 +34,28 @@ class RealClock(Clock):
 
 class Reader:
     def __init__(
-        self, path: Path | str, exclude: Sequence[str] = (), max_line: int = 256 * 1024, clock: Clock | None = None
+        self,
+        path: Path | str,
+        exclude: Sequence[str] = (),
+        max_line: int = 256 * 1024,
+        clock: Clock | None = None,
+        other_rules: Sequence[str] = (),
     ) -> None:
         self.settings = FileSettings(path=str(path), exclude=tuple(exclude), max_line_bytes=max_line)
         self.problems: list[tuple[str, str]] = []
         self.kept: list[tuple[str, bytes]] = []  # path and line
         self.positions: dict[str, Position] = {}
         self.clock = Clock() if clock is None else clock
+        self.other_rules = [Discovery(other, (), lambda _path, _message: None) for other in other_rules]
         self.tail = self._tail()
 
     def _tail(self) -> Tail:
         return Tail(
-            self.settings, self.positions, lambda path, message: self.problems.append((path, message)), self.clock
+            self.settings,
+            self.positions,
+            lambda path, message: self.problems.append((path, message)),
+            self.clock,
+            other_rules=self.other_rules,
         )
 
     @property
@@ -59,13 +70,15 @@ class Reader:
         while ready := list(self.tail.ready()):
             for file in ready:
                 chunk = self.tail.read(file, max_bytes)
-                sizes = sum(len(line) + chunk.cut.get(index, 0) + 1 for index, line in enumerate(chunk.lines))
-                assert chunk.end - chunk.start in (sizes, sizes - 1)
+                newline = 2 if file.encoding == "utf-16" else 1
+                sizes = sum(len(line) + chunk.cut.get(index, 0) + newline for index, line in enumerate(chunk.lines))
+                assert chunk.end - chunk.start in (sizes, sizes - newline)
                 new += chunk.lines
                 if commit:
                     self.kept += [(file.path, line) for line in chunk.lines]
                     self.tail.commit(file, chunk.end)
-                    self.positions = self.tail.positions()
+        if commit:
+            self.positions = self.tail.positions()  # also of files that are empty
         return new
 
     def poll_for(self, seconds: float) -> None:

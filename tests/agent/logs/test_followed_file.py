@@ -14,7 +14,7 @@ from deckwatch.logs.entry import Identity
 from deckwatch.logs.tailing.fingerprint import identity_of, starts_as
 from deckwatch.logs.tailing.followed_file import FollowedFile, Stage
 
-LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"\r")), max_size=30)
+LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"\r").replace(b"\0", b"0")), max_size=30)
 
 
 def opened(path: Path, max_line: int = 1000) -> FollowedFile:
@@ -42,7 +42,12 @@ def read_all(file: FollowedFile, max_bytes: int) -> tuple[list[bytes], dict[int,
 
 
 @settings(max_examples=200)
-@given(LINES, st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"")), st.integers(1, 20), st.integers(1, 50))
+@given(
+    LINES,
+    st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"").replace(b"\0", b"0")),
+    st.integers(1, 20),
+    st.integers(1, 50),
+)
 def test_lines_do_not_depend_on_read_sizes(written: list[bytes], rest: bytes, max_line: int, max_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "log")
@@ -126,4 +131,37 @@ def test_a_commit_never_moves_backwards_or_beyond_the_read_offset(tmp_path: Path
         file.commit(offset)
         assert file.committed == committed
     assert file.is_committed
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "begun"),
+    [
+        ("utf-8", "old\n", "half a li"),
+        ("utf-8", "old\n", ""),
+        ("utf-8", "", "half a li"),
+        ("utf-8", "x" * 100_000 + "\n", "y" * 200_000),
+        ("utf-16", "old ਊ\n", "ha"),
+    ],
+    ids=["half a line", "whole lines", "only half a line", "long lines", "utf-16"],
+)
+def test_a_file_that_starts_at_its_end_skips_whole_lines_only(
+    tmp_path: Path, encoding: str, content: str, begun: str
+) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes((content + begun).encode(encoding))
+    file = FollowedFile.found(str(path), "key", str(path), path.stat(), 0.0, 1_000_000, encoding)
+    file.open()
+    file.start_at_end()
+    assert not file.is_ready
+    with path.open("ab") as added:
+        added.write("ne\nnext\n".encode("utf-16-le" if encoding == "utf-16" else encoding))
+    file.observe(path.stat(), 1.0)
+    assert file.is_ready
+    chunk = file.read(1_000_000)
+
+    assert chunk is not None
+    lines = [line.decode("utf-16-le" if encoding == "utf-16" else encoding) for line in chunk.lines]
+    assert [line.removeprefix("\ufeff") for line in lines] == [f"{begun}ne", "next"]
+    assert chunk.end == path.stat().st_size
     file.close()

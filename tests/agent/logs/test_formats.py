@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,11 @@ from deckwatch.logs.parsing.formats import (
     scalar_text,
 )
 from deckwatch.logs.parsing.levels import normalized
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deckwatch.config.log_settings import LevelNumbers
 
 
 @pytest.mark.parametrize(
@@ -136,3 +142,22 @@ def test_scalars_are_converted_to_text(value: object, text: str | None) -> None:
 )  # fmt: skip
 def test_level_names_of_all_libraries_are_normalized(level: object, name: str) -> None:
     assert normalized(level) == name
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ("auto", {3: "error", "7": "debug", 30: "info", 50: "error", 8: "unknown"}),
+        ("python", {5: "trace", 10: "debug", 20: "info", "30": "warning", 40: "error", 50: "critical"}),
+        ("pino", {10: "trace", 30: "info", 40: "warning", 60: "critical", 3: "unknown"}),
+        ("syslog", {0: "critical", 4: "warning", 6: "info", 40: "unknown"}),
+        ("otel", {1: "trace", 9: "info", 13: "warning", 17: "error", 24: "critical", 25: "unknown", 0: "unknown"}),
+    ],
+)
+def test_numbers_mean_what_the_config_says(numbers: LevelNumbers, expected: Mapping[object, str]) -> None:
+    assert {level: normalized(level, numbers) for level in expected} == expected
+
+
+@pytest.mark.parametrize("text", ["[ERROR]", "ERROR:", "\x1b[31mERROR\x1b[0m", "<error>", "\x1b[1;31m[error]\x1b[0m"])
+def test_levels_in_brackets_or_colors_are_recognized(text: str) -> None:
+    assert normalized(text) == "error"

@@ -46,10 +46,43 @@ def test_json_line_is_sent_unchanged_with_level_label_time_and_metadata() -> Non
     assert entry.end == len(json.dumps(line)) + 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"text": "x", "record": {"level": {"name": "ERROR", "no": 40}, "time": {"repr": TIME}, "extra": {"id": "7"}}},
+        {
+            "record.level.name": "error",
+            "record.time.repr": TIME,
+            "record": {"level": {"name": "info"}},
+            "trace_id": "t",
+        },
+    ],
+)
+def test_fields_inside_objects_are_found_by_dotted_names_and_fields_that_are_called_so_count_first(
+    line: dict[str, Any],
+) -> None:
+    entry = _one(
+        line,
+        level_field=["record.level.name"],
+        time_field=["record.time.repr"],
+        metadata_fields=["record.extra.id", "trace_id"],
+    )
+    assert entry.labels == (("job", "app"), ("level", "error"))
+    assert entry.time == MOMENT
+    assert entry.metadata == ({"record_extra_id": "7"} if "text" in line else {"trace_id": "t"})
+
+
+@pytest.mark.parametrize(
+    "line", [{"log": "text"}, {"log": None}, {"log": {"level": {"name": "error"}}}, {}, {"log": []}]
+)
+def test_a_dotted_name_that_leads_nowhere_is_no_field(line: dict[str, Any]) -> None:
+    assert _one(line, level_field=["log.level"]).labels == (("job", "app"),)
+
+
 @pytest.mark.parametrize("format_", ["json", "logfmt", "cri", "docker", "regex"])
 def test_malformed_line_is_sent_raw_with_the_read_time_and_is_counted(format_: str) -> None:
     counts = Counts()
-    parser = _parser(counts, format=format_, pattern="^(?P<level>[A-Z]+):")
+    parser = _parser(counts, format=format_, pattern="^(?P<level>[A-Z]+):" if format_ == "regex" else None)
     (entry,) = parser.feed([b"not \xff that"], 100)
     assert entry == ((("job", "app"),), NOW, "not \ufffd that", {}, 111)
     assert (counts.unparsed, counts.read, counts.messages) == (1, 1, {("app", "unknown"): 1})
@@ -219,7 +252,7 @@ def _ends(lines: Sequence[bytes]) -> list[int]:
     ends, end = [], 7
     for line in lines:
         end += len(line) + 1
-        if line.removesuffix(b"\r").strip():
+        if line.lstrip(b"\0").removesuffix(b"\r").strip():
             ends.append(end)
     return ends
 
@@ -253,3 +286,36 @@ def test_any_bytes_in_container_format_keep_their_order(lines: list[bytes], form
 def test_asctime_timestamps_are_local_time() -> None:
     expected = int(datetime(2026, 11, 21, 8, 15, 8).timestamp()) * 10**9 + 123_000_000
     assert _one({"asctime": "2026-11-21 08:15:08,123"}).time == expected
+
+
+def test_times_that_cannot_be_read_are_counted_and_reported_once() -> None:
+    settings = FileSettings.model_validate({"path": "x", "time_format": "%Y %Z"})
+    counts = Counts()
+    parser = Parser(settings, "x", {}, counts)
+    lines = [b'{"timestamp": "2026 EST"}', b'{"timestamp": "soon"}', b'{"timestamp": ""}', b'{"time": 0.25}', b"{}"]
+    assert len(parser.feed(lines, 0)) == 5
+    assert counts.unread_times == 2
+    assert len(parser.problems) == 1
+    assert "timestamp" in parser.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ({"level": 40, "levelname": "ERROR"}, "error"),
+        ({"levelno": 40}, "error"),
+        ({"level": 40, "levelno": 40}, "error"),
+        ({"level": 40}, "warning"),  # pino
+        ({"severity": 3}, "error"),  # syslog
+        ({"level": "[ERROR]", "levelno": 10}, "error"),
+        ({"level": True}, None),
+    ],
+)
+@pytest.mark.parametrize("drop", [[], [{"matches": "never"}]], ids=["fast", "full"])
+def test_names_of_levels_count_before_numbers(line: dict[str, Any], level: str | None, drop: list[Any]) -> None:
+    settings = FileSettings.model_validate({"path": "x", "drop": drop})
+    parser = Parser(settings, "x", {}, Counts())
+    data = json.dumps({**line, "timestamp": "2026-11-21T12:00:00.5Z"}).encode()
+    for _ in range(3):  # the first one is never fast
+        (entry,) = parser.feed([data], 0)
+        assert dict(entry.labels).get("level") == level

@@ -200,6 +200,29 @@ def test_each_response_is_interpreted() -> None:
     assert dated.after == pytest.approx(100, abs=5)
 
 
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ("<!DOCTYPE html><html><body>Please log in</body></html>", "text/html; charset=utf-8"),
+        ("\ufeff\n  <HTML><head>", ""),
+        ("Please log in", "text/HTML"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_web_page_that_says_all_is_well_stores_no_logs_and_is_retried(
+    status: int, text: str, content_type: str
+) -> None:
+    result = interpret(status, text, {"Content-Type": content_type})
+    assert isinstance(result, Retry)
+    assert result.reason == "not_loki"
+    assert "Check url" in result.text
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"status":"success"}', "ok"])
+def test_other_answers_of_success_are_accepted(text: str) -> None:
+    assert interpret(200, text, {"Content-Type": "application/json"}) == Accepted()
+
+
 # TLS
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from agent.logs.tailing import Reader
+from deckwatch.logs.entry import Position
+from deckwatch.logs.tailing import path_tracker
+from deckwatch.logs.tailing.fingerprint import identity_of, identity_of_empty
+from deckwatch.logs.tailing.rotated_names import RotatedFile, find_rotated_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -318,3 +325,55 @@ def test_a_kubelet_link_is_followed_through_rotation_of_its_target(tmp_path: Pat
     reader.restart()
     reader.poll_for(4)
     assert reader.kept == [(str(links / "web.log"), line) for line in (b"a", b"b", b"c")]
+
+
+def test_a_file_that_was_found_but_not_opened_before_a_restart_is_read_although_later_ones_are_known(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "app.log"
+    write(log, "a\n")
+    reader = Reader(log)
+    reader.poll()
+    for line in ("b\n", "c\n", "d\n"):
+        time.sleep(0.01)  # the clock of file times has ticks of 4 ms
+        for number in (3, 2, 1):
+            if (older := tmp_path / f"app.log.{number}").exists():
+                older.rename(tmp_path / f"app.log.{number + 1}")
+        log.rename(tmp_path / "app.log.1")
+        write(log, line)
+    # As a kill leaves it: of these, one was renamed at the moment when it was found, and could not be opened.
+    unopened, opened = (tmp_path / f"app.log.{number}" for number in (2, 1))
+    status = opened.stat()
+    reader.positions["unopened"] = Position(str(log), identity_of_empty(unopened.stat()), 0)
+    reader.positions["opened"] = Position(str(log), identity_of(status.st_dev, status.st_ino, opened.read_bytes()), 0)
+    reader.restart()
+    reader.poll_for(30)
+    assert sorted(reader.lines) == [b"a", b"b", b"c", b"d"]
+
+
+def test_two_rotations_between_a_look_at_the_path_and_at_its_folder_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "app.log"
+    write(log, "a\n")
+    reader = Reader(log)
+    reader.poll()
+    rotations = ["c\n", "d\n"]
+
+    def rotate(line: str) -> None:
+        time.sleep(0.01)  # the clock of file times has ticks of 4 ms
+        for number in (3, 2, 1):
+            if (older := tmp_path / f"app.log.{number}").exists():
+                older.rename(tmp_path / f"app.log.{number + 1}")
+        log.rename(tmp_path / "app.log.1")
+        write(log, line)
+
+    def find(path: str) -> list[RotatedFile]:
+        while rotations:
+            rotate(rotations.pop(0))
+        return find_rotated_files(path)
+
+    monkeypatch.setattr(path_tracker, "find_rotated_files", find)
+    rotate("b\n")
+    reader.poll_for(30)
+    assert reader.lines == [b"a", b"b", b"c", b"d"]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.config.log_parsing_settings import zone_of
 from deckwatch.logs.parsing.timestamps import Timestamps
 
 if TYPE_CHECKING:
@@ -116,3 +117,37 @@ def test_a_custom_format_without_a_year_gives_the_latest_time_not_in_the_future(
     now = int(datetime.fromisoformat(today).timestamp()) * SECOND
     moment = Timestamps("%b %d %H:%M:%S", lambda: now).read("Nov 21 08:15:08")
     assert moment == int(datetime(year, 11, 21, 8, 15, 8).timestamp()) * SECOND
+
+
+@pytest.mark.usefixtures("kolkata")
+@pytest.mark.parametrize(
+    ("time_format", "zone", "text", "moment"),
+    [
+        ("%Y-%m-%d %H:%M:%S %Z", "", "2026-11-21 08:15:08 UTC", "2026-11-21T08:15:08+00:00"),
+        ("%Y-%m-%d %H:%M:%S %Z", "", "2026-11-21 08:15:08 gmt", "2026-11-21T08:15:08+00:00"),
+        ("%Y-%m-%dT%H:%M:%S%Z", "", "2026-11-21T08:15:08Z", "2026-11-21T08:15:08+00:00"),
+        ("%Y-%m-%d %H:%M:%S %Z", "", "2026-11-21 13:45:08 IST", "2026-11-21T08:15:08+00:00"),
+        ("%a %b %d %H:%M:%S %Z %Y", "Europe/Berlin", "Sun Oct 25 02:30:00 CEST 2026", "2026-10-25T00:30:00+00:00"),
+        ("%a %b %d %H:%M:%S %Z %Y", "Europe/Berlin", "Sun Oct 25 02:30:00 CET 2026", "2026-10-25T01:30:00+00:00"),
+        ("%b %d %H:%M:%S %Z", "", "Nov 21 08:15:08 UTC", "2026-11-21T08:15:08+00:00"),
+        ("%Y-%m-%d %H:%M:%S", "", "2026-11-21 13:45:08", "2026-11-21T08:15:08+00:00"),
+    ],
+)
+def test_names_of_time_zones_are_honored(time_format: str, zone: str, text: str, moment: str) -> None:
+    today = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    times = Timestamps(time_format, lambda: int(today) * SECOND, zone_of(zone))
+    assert times.read(text) == int(datetime.fromisoformat(moment).timestamp()) * SECOND
+
+
+@pytest.mark.usefixtures("kolkata")
+@pytest.mark.parametrize("text", ["2026-11-21 08:15:08 EST", "2026-11-21 08:15:08 XYZ", "2026-11-21 08:15:08 "])
+def test_a_name_that_is_no_known_time_zone_gives_none(text: str) -> None:
+    assert Timestamps("%Y-%m-%d %H:%M:%S %Z").read(text) is None
+
+
+@pytest.mark.parametrize(
+    ("fraction", "nanoseconds"), [("123456789", 123456789), ("1234567", 123456700), ("5", 5 * 10**8)]
+)
+def test_a_custom_format_reads_up_to_nine_digits_of_a_fraction(fraction: str, nanoseconds: int) -> None:
+    times = Timestamps("%Y/%m/%d %H:%M:%S.%f %z")
+    assert times.read(f"2026/11/21 08:15:08.{fraction} +0000") == MOMENT + nanoseconds

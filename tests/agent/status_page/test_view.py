@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,12 @@ from deckwatch.collection.status import (
     AgentStatus,
     AlertStatus,
     CollectorStatus,
+    DestinationStatus,
     KeyFigureStatus,
-    LogDestinationStatus,
+    LogJournalStatus,
     State,
 )
+from deckwatch.exporter import Incomplete
 from deckwatch.status_page.page import status_page
 from deckwatch.status_page.view import MAX_CARDS, MAX_ROWS, View, view
 
@@ -86,6 +89,26 @@ def test_a_target_that_works_in_part_says_what_fails_and_the_statement_that_fixe
     assert card.fixes == ("GRANT pg_monitor TO monitor;",)
 
 
+def test_a_target_that_works_but_lacks_something_says_what_and_the_command_that_provides_it() -> None:
+    lacking = replace(
+        collector("redis", "cache"),
+        lacks=(
+            Incomplete("the server refuses CONFIG GET", "ACL SETUSER monitor +config|get"),
+            Incomplete("12 series over the limit. Increase max_series"),
+        ),
+    )
+
+    page = shown(status(lacking))
+
+    (card,) = page.cards
+    assert page.headline == "1 of 1 target needs attention"
+    assert (card.level, card.state) == ("warning", "incomplete")
+    assert card.cause == "The server refuses CONFIG GET. 12 series over the limit. Increase max_series."
+    assert card.fixes == ("ACL SETUSER monitor +config|get",)
+    row = next(row for row in page.rows if row.collector.name == "redis")
+    assert row.error == "the server refuses CONFIG GET; 12 series over the limit. Increase max_series"
+
+
 def test_in_the_first_second_what_is_unknown_is_shown_as_unknown() -> None:
     state = status(
         collector("system.cpu", state="pending"),
@@ -114,12 +137,26 @@ def test_a_busy_host_is_a_warning() -> None:
 
 
 def test_a_log_destination_that_refuses_is_a_target_that_is_down() -> None:
-    failing = LogDestinationStatus("loki", "failing", NOW - 60, "Connection refused")
+    failing = DestinationStatus("loki", "failing", NOW - 60, "Connection refused")
 
     page = shown(status(collector("system.cpu"), logs=(failing,)))
 
     assert page.headline == "1 of 2 targets is down"
     assert page.cards[0].cause == "Connection refused"
+
+
+def test_a_journal_that_cannot_be_read_is_a_target_that_is_down_with_the_reason() -> None:
+    journals = (
+        LogJournalStatus("journal nginx.service", "failing", "journalctl is not installed."),
+        LogJournalStatus("journal nginx.service\n1", "ok"),
+    )
+
+    page = shown(status(collector("system.cpu"), journals=journals))
+
+    assert page.headline == "1 of 3 targets is down"
+    assert (page.cards[0].title, page.cards[0].cause) == ("Journal nginx.service", "journalctl is not installed.")
+    assert page.cards[0].runbook.endswith("LogJournalNotRead.md")
+    assert "Journal nginx.service 1" in [card.title for card in page.cards]
 
 
 @pytest.mark.parametrize(

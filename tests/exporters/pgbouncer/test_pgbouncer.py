@@ -268,6 +268,7 @@ def test_a_repeated_series_affects_only_itself() -> None:
 
     series = 'pgbouncer_pools_client_active_connections{database="app",user="app"}'
     first, repeated = Once(Pools()).collect()
+    assert isinstance(first, Sample)
     assert by_series([first]) == {series: 1}
     assert repeated == Malformed("repeated series", series)
 

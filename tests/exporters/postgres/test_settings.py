@@ -22,8 +22,6 @@ from services import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = (ROOT / "exporters" / "README.md").read_text()
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
@@ -35,22 +33,18 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
-def _section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def _documented(title: str) -> dict[str, set[str]]:
+def _documented(page: str) -> dict[str, set[str]]:
     """Return all names in the row, by the settings in the first column."""
     found = {}
-    for row in re.findall(r"^\| (`.*?) \| (.*) \|$", _section(title), re.MULTILINE):
+    for row in re.findall(r"^\| (`.*?) \| (.*) \|$", (ROOT / "docs" / page).read_text(), re.MULTILINE):
         for name in re.findall(r"`(\w+)`", row[0]):
             found[name] = set(re.findall(r"\w+", row[1]))
     return found
 
 
-@pytest.mark.parametrize(("title", "model"), [("postgres", PostgresSettings), ("pgbouncer", PgBouncerSettings)])
-def test_every_setting_is_documented_and_every_documented_setting_exists(title: str, model: type[BaseModel]) -> None:
-    documented = _documented(title)
+@pytest.mark.parametrize(("page", "model"), [("postgresql.md", PostgresSettings), ("pgbouncer.md", PgBouncerSettings)])
+def test_every_setting_is_documented_and_every_documented_setting_exists(page: str, model: type[BaseModel]) -> None:
+    documented = _documented(page)
 
     assert documented.keys() - {"password_file"} == set(model.model_fields)
     for name, field in model.model_fields.items():
@@ -147,7 +141,7 @@ def test_an_extension_in_an_inaccessible_schema_is_reported_with_the_grant(odd: 
 
 
 def test_the_documented_statements_grant_everything_that_the_role_needs() -> None:
-    (statements,) = re.findall(r"```sql\n(.*?)```", _section("postgres"), re.DOTALL)
+    (statements,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/postgresql.md").read_text(), re.DOTALL)
     with postgres_server() as server:
         server.execute("CREATE SEQUENCE before", "SELECT nextval('before')")
         with server.connect() as connection:

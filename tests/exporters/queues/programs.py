@@ -41,10 +41,10 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(folder: Path, command: Sequence[str]) -> Iterator[Worker]:
+def worker(folder: Path, command: Sequence[str], python: str | Path = sys.executable) -> Iterator[Worker]:
     """Run `python -m command` in `folder`; kill it at the end."""
     with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([python, "-m", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     running = Worker(process)
     try:
         yield running

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import Malformed
+from deckwatch.exporter import Malformed, Sample
 from deckwatch.testing import THRESHOLDS, Opened
 from deckwatch_exporters.redis import EXPORTER
 
 if TYPE_CHECKING:
     from deckwatch.collection.run import Snapshot
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Results
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -53,11 +53,11 @@ class Target(Opened):
         self.close()
 
 
-def by_series(samples: Samples) -> dict[str, float]:
-    return {item.series.text.rstrip(): item.value for item in samples if not isinstance(item, Malformed)}
+def by_series(samples: Results) -> dict[str, float]:
+    return {item.series.text.rstrip(): item.value for item in samples if isinstance(item, Sample)}
 
 
-def malformed(samples: Samples) -> list[tuple[str, str]]:
+def malformed(samples: Results) -> list[tuple[str, str]]:
     return [(item.what, item.text) for item in samples if isinstance(item, Malformed)]
 
 

@@ -10,7 +10,7 @@ from deckwatch.metrics.encoding import Encoder
 from deckwatch_exporters.system.paths import Paths
 
 if TYPE_CHECKING:
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Results
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -20,23 +20,23 @@ def host_paths(tree: Path = FIXTURES / "host") -> Paths:
     return Paths(proc=str(tree / "proc"), sys=str(tree / "sys"), root=str(tree / "root"), udev=str(tree / "udev"))
 
 
-def exposed(samples: Samples) -> list[str]:
+def exposed(samples: Results) -> list[str]:
     """The samples as the lines of an exposition, by metric in order of appearance."""
     return "".join(
         family.text for family in Encoder().families(item for item in samples if isinstance(item, Sample))
     ).splitlines()
 
 
-def by_series(samples: Samples) -> dict[str, float]:
+def by_series(samples: Results) -> dict[str, float]:
     """Values by series text (`name{label="value"}`)."""
     return {sample.series.text.rstrip(): sample.value for sample in samples if isinstance(sample, Sample)}
 
 
-def malformed(samples: Samples) -> list[tuple[str, str]]:
+def malformed(samples: Results) -> list[tuple[str, str]]:
     """The malformed values, as description and text."""
     return [(item.what, item.text) for item in samples if isinstance(item, Malformed)]
 
 
-def only_samples(samples: Samples) -> list[Sample]:
+def only_samples(samples: Results) -> list[Sample]:
     """The samples without malformed values."""
     return [item for item in samples if isinstance(item, Sample)]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.exporter import Incomplete
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.textfile import Textfile, TextfileSettings, parse
 
@@ -136,7 +137,10 @@ def test_a_conflict_between_files_is_reported_once_with_both_names(
     (tmp_path / "b.prom").write_text(content)
 
     for _ in range(3):
-        samples = only_samples(textfile.collect())
+        found = list(textfile.collect())
+    samples = only_samples(found)
+    (lack,) = (item for item in found if isinstance(item, Incomplete))
+    assert lack.what.startswith(f"textfile {tmp_path}/b.prom: ")
 
     series = by_series(samples)
     assert len({sample.series.text for sample in samples}) == len(samples)
