@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from deckwatch.http.request_target import HostNames
 
 #: For tests of the limits.
-SHORT = Limits(idle=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
+SHORT = Limits(idle=0.5, keep_alive=0.5, handshake=0.5, write=0.5, sweep=0.05, stop=1.0)
 #: For all other tests: long enough for clients on a busy host.
-PATIENT = Limits(idle=600, handshake=600, write=600, sweep=0.05, stop=1.0)
+PATIENT = Limits(idle=600, keep_alive=600, handshake=600, write=600, sweep=0.05, stop=1.0)
 
 
 def collector(name: str, target: str = "", state: State = "ok", error: str | None = None) -> CollectorStatus:

@@ -92,6 +92,20 @@ def test_an_idle_connection_is_closed_after_a_response() -> None:
         assert is_closed(idle)
 
 
+def test_a_connection_outlives_the_pause_between_two_scrapes_but_not_a_slow_request() -> None:
+    limits = dataclasses.replace(SHORT, keep_alive=600)
+    with serving(FakeWatch(), limits=limits) as server, server.connect() as client, server.connect() as silent:
+        for _ in range(2):
+            client.sendall(GET)
+            with client.makefile("rb") as stream:
+                head = iter(stream.readline, b"\r\n")
+                (length,) = [int(line.split()[1]) for line in head if line.lower().startswith(b"content-length:")]
+                assert stream.read(length)
+            assert is_closed(silent), "more than the time without a first request has passed"
+        client.sendall(GET[:-4])
+        assert is_closed(client)
+
+
 def test_connections_are_not_checked_while_no_client_sends_or_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     checks: list[float] = []
     sweep = Connections.sweep
@@ -116,7 +130,7 @@ def test_connections_are_not_checked_while_no_client_sends_or_reads(monkeypatch:
             until(has_stopped, what="no more checks")
             checks.clear()
 
-    limits = dataclasses.replace(SHORT, idle=600)
+    limits = dataclasses.replace(SHORT, idle=600, keep_alive=600)
     with serving(FakeWatch(), limits=limits) as server, server.client() as quiet:
         for _ in range(2):  # also while a client only keeps its connection
             assert quiet.get("/metrics").status_code == 200
@@ -126,7 +140,7 @@ def test_connections_are_not_checked_while_no_client_sends_or_reads(monkeypatch:
 
 
 def test_the_date_of_a_response_is_current_after_a_pause() -> None:
-    limits = dataclasses.replace(SHORT, idle=600)
+    limits = dataclasses.replace(SHORT, idle=600, keep_alive=600)
     with serving(FakeWatch(), limits=limits) as server, server.client() as client:
         client.get("/metrics")
         time.sleep(2.5)

@@ -74,6 +74,7 @@ class Connection(H11Protocol):
         self._admits = admits
         self.since = self.loop.time()  # when the connection, the current request or the last response began or ended
         self.is_responding = False
+        self._is_kept_alive = False  # whether a response was sent and no further request has begun
         self._head_bytes = 0
         self._head_lines = 0
         self._progress: tuple[int, int] | None = None
@@ -109,6 +110,8 @@ class Connection(H11Protocol):
             # which HTTP permits at any time.
             self.cycle.keep_alive = False
             return
+        if self._is_kept_alive:
+            self._is_kept_alive, self.since = False, self.loop.time()
         if self.conn.their_state is h11.IDLE and self._is_head_too_large(data):
             self._registry.rejections.count("too_large")
             self._refuse(_TOO_LARGE)
@@ -132,6 +135,7 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         self.is_responding, self.since = False, self.loop.time()
+        self._is_kept_alive = True
         self._head_bytes = self._head_lines = 0
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the sweep closes idle connections
@@ -176,8 +180,11 @@ class Connection(H11Protocol):
             self._progress = progress
         if self.is_responding and not unsent:
             return False
-        limit = self._limits.write if unsent else self._limits.idle
-        return now - max(self.since, self._progressed) > limit
+        return now - max(self.since, self._progressed) > (self._limits.write if unsent else self._longest_silence)
+
+    @property
+    def _longest_silence(self) -> float:
+        return self._limits.keep_alive if self._is_kept_alive else self._limits.idle
 
     def quiet_for(self, now: float) -> float:
         """Return the seconds until the client can exceed a timeout, after `is_overdue(now)`.
@@ -186,7 +193,7 @@ class Connection(H11Protocol):
         """
         if self.is_responding or self.transport.get_write_buffer_size() or self._progressed == now:
             return 0.0
-        return max(0.0, max(self.since, self._progressed) + self._limits.idle - now)
+        return max(0.0, max(self.since, self._progressed) + self._longest_silence - now)
 
     def abort(self) -> None:
         self.transport.abort()

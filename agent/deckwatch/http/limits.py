@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Limits that protect clients from each other. Times are in seconds."""
 
-    idle: float = 10.0  # without a complete request: after connecting, within the headers, between requests
+    idle: float = 10.0  # without a complete request: after connecting, and within the headers
+    keep_alive: float = 75.0  # between two requests: longer than the usual intervals of scrapers, 15 to 60 s
     handshake: float = 10.0
     write: float = 10.0  # without progress in sending a response
     connections: int = 512
