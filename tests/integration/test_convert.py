@@ -217,3 +217,12 @@ def test_an_odd_value_anywhere_is_converted_or_refused_but_never_a_traceback(mod
 def test_a_missing_file_is_refused(folder: Path) -> None:
     done = deckwatch(folder, "convert", "sql_exporter", "none.yml")
     assert (done.returncode, done.stderr) == (2, "none.yml: cannot be read: No such file or directory\n")
+
+
+def test_metrics_with_the_names_of_built_in_ones_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "old.yml").write_text(
+        POSTGRES_EXPORTER.replace("pg_shop:", "pg_database:").replace("n:", "size_bytes:")
+    )
+    converted = deckwatch(tmp_path, "convert", "postgres_exporter", "old.yml")
+    assert converted.returncode == 3
+    assert "pg_database_size_bytes: it is a built-in metric of the postgres exporter" in converted.stderr

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from deckwatch.convert.conversion import NotConvertible
+from deckwatch.collection.registry import Registry
+from deckwatch.convert.conversion import NotConvertible, Note
 from deckwatch.logs.printable import printable_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
+
+    from deckwatch.convert.conversion import Conversion
 
 #: The formats, with the module that converts each and its one-line help. The module has `convert(text)`.
 FORMATS: Mapping[str, tuple[str, str]] = {
@@ -47,12 +50,24 @@ def _convert(options: argparse.Namespace) -> int:
         return _refused(options.file, "is not UTF-8 text")
     except NotConvertible as wrong:
         return _refused(f"{options.file}:{wrong.line}" if wrong.line else options.file, str(wrong))
+    _note_built_in_names(converted)
     dumped = yaml.dump(converted.config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     sys.stdout.write(dumped)
     for note in sorted(converted.notes, key=lambda note: note.line):
         place = f"{options.file}:{note.line}" if note.line else options.file
         print(printable_line(f"{place}: {note.what}"), file=sys.stderr)  # noqa: T201  this is the command line
     return 3 if any(note.is_lost for note in converted.notes) else 0
+
+
+def _note_built_in_names(converted: Conversion) -> None:
+    """Add a note for each metric that the config cannot declare, because an exporter has it already."""
+    registry = Registry.installed()
+    for target in converted.config.get("exporters", {}).get("business", ()):
+        metrics = [*target.get("metrics", ()), *(it for query in target.get("queries", ()) for it in query["metrics"])]
+        for name in (metric["name"] for metric in metrics):
+            if exporter := registry.exporter_of(name):
+                what = f"{name}: it is a built-in metric of the {exporter} exporter. Remove or rename it."
+                converted.notes.append(Note(0, what, is_lost=True))
 
 
 def _refused(place: str, why: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from deckwatch.config import RegistryError, Settings
-from deckwatch.exporter import Exporter, Target, describe
+from deckwatch.exporter import Exporter, MetricPattern, Target, describe
 from deckwatch.metrics.prometheus_client import Adopted
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Where a third party publishes an `Exporter` (or a prometheus_client collector), under its config key.
 ENTRY_POINTS = "deckwatch.exporters"
+
+
+#: What the names of samples end with.
+_SUFFIXES = {"histogram": ("", "_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
 
 
 class Registry:
@@ -67,6 +71,24 @@ class Registry:
             else:
                 found[name] = exporter
         return found, problems
+
+    def exporter_of(self, sample: str) -> str:
+        """The exporter that declares the metric of a sample; `` if none does. The first call loads all exporters."""
+        names, patterns = self._declared
+        return names.get(sample) or next((name for name, it in patterns if it.matches(sample)), "")
+
+    @cached_property
+    def _declared(self) -> tuple[dict[str, str], list[tuple[str, MetricPattern]]]:
+        """The exporter by the name of a sample, and the exporters' patterns."""
+        names: dict[str, str] = {}
+        patterns: list[tuple[str, MetricPattern]] = []
+        for name, exporter in self.loadable()[0].items():
+            for metric in exporter.metrics:
+                if isinstance(metric, MetricPattern):
+                    patterns.append((name, metric))
+                for suffix in _SUFFIXES.get(metric.type, ("",)):
+                    names.setdefault(metric.name + suffix, name)
+        return names, patterns
 
     def _load(self, name: str) -> Exporter[Any]:
         """The exporter under this key. Raises RegistryError when there is none, or it is broken."""

@@ -50,8 +50,13 @@ class ConfigurableExporter(Protocol):
 
 
 class Exporters(Protocol):
-    """The installed exporters by their config key; `get()` raises RegistryError."""
+    """The installed exporters by their config key. `get()` raises RegistryError.
+
+    `exporter_of()` returns the exporter that declares the metric of a sample, `` if none does.
+    """
 
     def names(self) -> list[str]: ...
 
     def get(self, name: str, /) -> ConfigurableExporter: ...
+
+    def exporter_of(self, sample: str, /) -> str: ...

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from .exporters import RegistryError
+from .metric_names import refuse_built_in_names
 from .model import AgentSettings, CommonSettings, Config, NamedSettings, TargetConfig
 from .problems import ConfigError
 from .source import Source, read
@@ -98,7 +99,7 @@ def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config
     # Keys for YAML anchors, as Compose has them.
     values = {key: value for key, value in values.items() if not key.startswith("x-")}
     exporters = values.pop("exporters", _DEFAULT_EXPORTERS)
-    logs = _logs(source, values.pop("logs", None))
+    logs = _logs(source, values.pop("logs", None), registry)
     settings = validated(source, AgentSettings, values, (), {"exporters", "logs"})
     targets = _targets(source, exporters, registry)
     if source.problems or settings is None:
@@ -109,7 +110,7 @@ def _check(source: Source, path: FilePath | None, registry: Exporters) -> Config
     return Config(settings, tuple(targets), path, logs)
 
 
-def _logs(source: Source, value: Any) -> LogsSettings | None:
+def _logs(source: Source, value: Any, registry: Exporters) -> LogsSettings | None:
     if value is None:
         return None
     from .log_settings import LogsSettings  # loaded only if logs are shipped
@@ -117,7 +118,10 @@ def _logs(source: Source, value: Any) -> LogsSettings | None:
     if not isinstance(value, dict):
         source.reject(("logs",), value, "a mapping such as {loki: {url: ...}, files: [...]}")
         return None
-    return validated(source, LogsSettings, value, ("logs",))
+    logs = validated(source, LogsSettings, value, ("logs",))
+    if logs is not None:
+        refuse_built_in_names(source, logs, ("logs",), registry)
+    return logs
 
 
 def _targets(source: Source, exporters: Any, registry: Exporters) -> list[TargetConfig]:
@@ -139,14 +143,16 @@ def _targets(source: Source, exporters: Any, registry: Exporters) -> list[Target
             source.blame(path, str(broken))
             continue
         if exporter.named:
-            targets += _named_targets(source, exporter, value, path)
+            targets += _named_targets(source, exporter, value, path, registry)
         else:
-            target = _target(source, exporter, {} if value is None else value, path)
+            target = _target(source, exporter, {} if value is None else value, path, registry)
             targets += [target] if target is not None else []
     return targets
 
 
-def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, path: Path) -> list[TargetConfig]:
+def _named_targets(
+    source: Source, exporter: ConfigurableExporter, value: Any, path: Path, registry: Exporters
+) -> list[TargetConfig]:
     if not isinstance(value, list):
         source.reject(path, value, "a list of targets, each with a `name`")
         return []
@@ -154,7 +160,7 @@ def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, p
     lines: dict[str, int] = {}
     for index, item in enumerate(value):
         where: Path = (*path, index)
-        target = _target(source, exporter, item, where)
+        target = _target(source, exporter, item, where, registry)
         targets += [target] if target is not None else []
         # Checked also when the rest of the target is wrong.
         name = item.get("name") if isinstance(item, dict) else None
@@ -165,7 +171,9 @@ def _named_targets(source: Source, exporter: ConfigurableExporter, value: Any, p
     return targets
 
 
-def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Path) -> TargetConfig | None:
+def _target(
+    source: Source, exporter: ConfigurableExporter, value: Any, path: Path, registry: Exporters
+) -> TargetConfig | None:
     if not isinstance(value, dict):
         source.reject(path, value, "a mapping of settings")
         return None
@@ -178,6 +186,8 @@ def _target(source: Source, exporter: ConfigurableExporter, value: Any, path: Pa
         known = ", ".join(exporter.collectors)
         hint = f"there are: {known}" if known else "this exporter has one collector: remove the target instead"
         source.blame((*path, "disable"), f"unknown collector {wrong!r}{near(wrong, exporter.collectors)}; {hint}")
+    if own is not None:
+        refuse_built_in_names(source, own, path, registry)
     if common is None or own is None:
         return None
     name = common.name if isinstance(common, NamedSettings) else ""

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .metric_names import MetricLabel, MetricName
 from .patterns import Pattern
 from .values import Settings
 
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_OWN_NAMES = ("deckwatch_", "log_messages_", "node_", "process_", "python_")
-_OWN_LABELS = ("le", "target", "job", "instance")
 #: Upper bounds in seconds, those of Prometheus' client libraries.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("a metric name: letters, digits, _ and :, not starting with a digit")
-    if name.startswith(_OWN_NAMES):
-        raise ValueError(f"a name that does not start with {', '.join(_OWN_NAMES)}: Deckwatch uses these")
-    return name
 
 
 def _no_nan(bound: float) -> float:
     if math.isnan(bound):
         raise ValueError("numbers as upper bounds")
     return bound
-
-
-def _checked_label(label: str) -> str:
-    if not _LABEL.fullmatch(label):
-        raise ValueError("a label name: letters, digits and _, not starting with a digit or __")
-    if label in _OWN_LABELS:
-        raise ValueError(f"another label name: {label} is set by Deckwatch or Prometheus")
-    return label
 
 
 class LogMetricSettings(Settings):
@@ -49,12 +29,12 @@ class LogMetricSettings(Settings):
     by label name. Beyond `max_series`, all further lines share the label value `other`.
     """
 
-    name: Annotated[str, AfterValidator(_checked_name)]
+    name: MetricName
     type: Literal["counter", "histogram", "gauge"] = "counter"
     help: str = Field(default="", max_length=1000)
     field: str = ""
     match: dict[str, Pattern] = Field(default_factory=dict)
-    labels: dict[Annotated[str, AfterValidator(_checked_label)], str] = Field(default_factory=dict)
+    labels: dict[MetricLabel, str] = Field(default_factory=dict)
     buckets: tuple[Annotated[float, AfterValidator(_no_nan)], ...] = ()
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     max_series: int = Field(default=1000, ge=1, le=100_000)

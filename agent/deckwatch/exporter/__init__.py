@@ -1,6 +1,7 @@
 """Everything that an exporter author imports. This module is a stable interface; all other modules are private."""
 
 from deckwatch.config.client_tls import client_context, tls_failure
+from deckwatch.config.metric_names import MetricLabel, MetricName
 from deckwatch.config.patterns import Pattern
 from deckwatch.config.urls import split_http_url
 from deckwatch.config.values import Duration, DurationOrZero, Secret, Settings, Size, parse_duration, parse_size
@@ -66,6 +67,8 @@ __all__ = [
     "LabelBudget",
     "Malformed",
     "Metric",
+    "MetricLabel",
+    "MetricName",
     "MetricPattern",
     "MetricType",
     "Missing",

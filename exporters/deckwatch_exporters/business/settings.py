@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from deckwatch.exporter import Duration, Secret, Settings
+from deckwatch.exporter import Duration, MetricLabel, MetricName, Secret, Settings
 from deckwatch_exporters.clients.dsn import Dsn, require_one_password
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 from .schedule import Schedule
 
 MetricKind = Literal["gauge", "counter", "histogram", "info"]
-
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_RESERVED = ("deckwatch_", "node_", "process_", "python_")
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("a metric name: letters, digits, _ and :, not starting with a digit")
-    if name.startswith(_RESERVED):
-        raise ValueError(f"a name that does not start with {', '.join(_RESERVED)}: Deckwatch uses these")
-    return name
-
-
-def _checked_label(label: str) -> str:
-    if not _LABEL.fullmatch(label):
-        raise ValueError("a label name: letters, digits and _, not starting with a digit or __")
-    if label in ("le", "target", "job", "instance"):
-        raise ValueError(f"another label name: {label} is set by Deckwatch or Prometheus")
-    return label
-
-
-Label = Annotated[str, AfterValidator(_checked_label)]
 
 
 class MetricSettings(Settings):
@@ -46,10 +23,10 @@ class MetricSettings(Settings):
     unless the query returns the counts of its buckets: then `le` is the column with their upper bounds.
     """
 
-    name: Annotated[str, AfterValidator(_checked_name)]
+    name: MetricName
     type: MetricKind = "gauge"
     help: str = Field(default="", max_length=1000)
-    labels: tuple[Label, ...] = ()
+    labels: tuple[MetricLabel, ...] = ()
     value: str = "value"
     buckets: tuple[float, ...] = ()
     le: str = ""
