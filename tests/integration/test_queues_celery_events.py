@@ -13,38 +13,16 @@ from databases import RedisServer, redis_server
 from deckwatch.testing import opened
 from deckwatch_exporters.clients.redis import subscription
 from deckwatch_exporters.queues import EXPORTER, QueuesSettings
-from exporters.queues.programs import Worker, run_python, worker
+from exporters.queues.celery_events import celery_worker, connected, ended, events, total, write_app
+from exporters.queues.programs import run_python
 from golden_names import assert_golden, families
 from services import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from deckwatch.testing import Collected, Opened
-
-_APP = """
-from celery import Celery
-
-app = Celery("shop", broker={url!r}, backend={url!r})
-app.conf.broker_transport_options = {options!r}
-app.conf.task_send_sent_event = True
-app.conf.broker_connection_retry_on_startup = True
-
-@app.task(name="shop.add")
-def add(a, b):
-    return a + b
-
-@app.task(name="shop.fail")
-def fail():
-    raise ValueError("a secret")
-
-@app.task(name="shop.retry", bind=True)
-def retry(self):
-    if self.request.retries < 2:
-        raise self.retry(countdown=0)
-"""
+    from deckwatch.testing import Opened
 
 
 @pytest.fixture
@@ -53,39 +31,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-def write_app(folder: Path, url: str, **options: Any) -> None:
-    (folder / "shop.py").write_text(_APP.format(url=url, options=options))
-
-
-def celery_worker(folder: Path, name: str = "one@shop") -> AbstractContextManager[Worker]:
-    command = ["celery", "-A", "shop", "worker", "-P", "prefork", "-c", "2", "-E", "-n", name, "-Q", "celery,mails"]
-    return worker(folder, [*command, "--loglevel", "warning", "--without-mingle", "--without-gossip"])
-
-
 def config(server: RedisServer, **settings: Any) -> dict[str, Any]:
     return {"kind": "celery", "url": server.url, "events": True, **settings}
-
-
-def connected(target: Opened) -> None:
-    until(lambda: events(target).value("celery_events_connected") == 1, what="the subscription")
-
-
-def events(target: Opened) -> Collected:
-    collected = target.collect("queues.celery_events")
-    collected.assert_declared()
-    return collected
-
-
-def total(collected: Collected, name: str, /, **labels: str) -> float:
-    return sum(
-        sample.value
-        for sample in collected.samples
-        if sample.series.name == name and labels.items() <= dict(sample.series.labels).items()
-    )
-
-
-def ended(threads: set[threading.Thread]) -> bool:
-    return not any(it.name == "celery-events" for it in set(threading.enumerate()) - threads)
 
 
 def publish(server: RedisServer, body: object, channel: str = "/0.celeryev/task.multi") -> None:

@@ -13,9 +13,9 @@ from .arq import ArqBroker, ArqSettings
 from .auto import AutoBroker, AutoSettings
 from .auto_postgres import AutoPostgresBroker, AutoPostgresSettings
 from .bullmq import BullmqSettings, bullmq_broker
-from .celery import CeleryBroker, CelerySettings
-from .celery_events import redis_events
-from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings
+from .celery import CeleryBroker, CelerySettings, redis_events
+from .celery_events import celery_events
+from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings, rabbitmq_events
 from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .dramatiq_rabbitmq import DramatiqRabbitmqBroker, DramatiqRabbitmqSettings
@@ -140,9 +140,13 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
 def open_broker(settings: QueuesSettings, context: Context) -> Target:
     broker = broker_of(settings, context.target)
     collector = QueueCollector(settings.root.kind, broker)
-    if not isinstance(settings.root, CelerySettings) or not settings.root.events:
-        return Target({"queues": collector}, broker.close)
-    events = redis_events(settings.root, context)
+    match settings.root:
+        case CelerySettings(events=True) as redis:
+            events = celery_events(redis_events(redis), redis, context)
+        case CeleryRabbitmqSettings(events=True) as rabbitmq:
+            events = celery_events(rabbitmq_events(rabbitmq), rabbitmq, context)
+        case _:
+            return Target({"queues": collector}, broker.close)
 
     def close() -> None:
         events.close()

@@ -13,16 +13,16 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from deckwatch.exporter import Duration, Finding, Gauge, Malformed, Missing
+from deckwatch.exporter import Finding, Gauge, Malformed, Missing
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import HeadAges, oldest_of, unix_seconds
-from .celery_events_source import RedisEventSource
-from .celery_events_state import HostnameLabel
+from .celery_events_settings import CeleryEventsSettings
+from .celery_events_source import EventSource, RedisEventSource, check_events
 from .celery_url import with_kombu_url
 from .model import NOTHING_WAITS, Queue
 from .redis_broker import (
@@ -54,7 +54,7 @@ _DEFAULT_EXCHANGE = "celery"
 _MESSAGES_AT_ONCE = 100  # they may be large, and an exchange has a limit
 
 
-class CelerySettings(RedisQueuesSettings):
+class CelerySettings(CeleryEventsSettings, RedisQueuesSettings):
     """Celery on Redis. `priority_steps`, `sep` and `global_keyprefix` are Celery's `broker_transport_options`."""
 
     kind: Literal["celery"]
@@ -64,28 +64,15 @@ class CelerySettings(RedisQueuesSettings):
     sep: str = Field(default="\x06\x16", min_length=1)
     timestamp_headers: tuple[str, ...] = ("published_at", "sentry-task-enqueued-time")
     max_unacked: int = Field(default=1000, ge=0, le=100_000)
-    events: bool = Field(default=False, description="Receive the events of tasks and workers (`celery worker -E`).")
-    hostname_label: HostnameLabel = Field(
-        default="host",
-        description="The label `hostname` of events: the worker's name, its part after @, or nothing for tasks.",
-    )
-    worker_timeout: Annotated[
-        Duration, Field(description="Time without a heartbeat after which celery_worker_up is 0.")
-    ] = 60.0
-    purge_workers_after: Annotated[
-        Duration, Field(description="Time without a heartbeat after which a worker's series disappear.")
-    ] = 600.0
-
-    @model_validator(mode="after")
-    def _down_before_purged(self) -> CelerySettings:
-        if self.purge_workers_after <= self.worker_timeout:
-            raise ValueError("purge_workers_after longer than worker_timeout")
-        return self
 
     @model_validator(mode="before")
     @classmethod
     def _from_kombu_url(cls, value: Any) -> Any:
         return with_kombu_url(value) if isinstance(value, dict) else value
+
+
+def redis_events(settings: CelerySettings) -> EventSource:
+    return RedisEventSource(settings, settings.global_keyprefix)
 
 
 @dataclass
@@ -160,18 +147,12 @@ class CeleryBroker:
             else needs("LLEN", "LINDEX", "HLEN", "HMGET", "ZRANGE")
         )
         if self._settings.events:
-            yield from self._check_events()
+            yield from check_events(redis_events(self._settings))
         names = {*self._settings.queues, *self._bindings().queues}
         yield found_queues(sorted(names), "celery", self._redis.where)
 
     def close(self) -> None:
         self._redis.close()
-
-    def _check_events(self) -> Iterator[Finding]:
-        try:
-            RedisEventSource(self._settings, self._settings.global_keyprefix).connect().close()
-        except Missing as missing:
-            yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
 
     def _bindings(self) -> Bindings:
         found = Bindings()

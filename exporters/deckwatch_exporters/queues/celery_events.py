@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, Histogram, Malformed, Missing, Unreachable, describe
 
-from .celery_events_source import EventSource, NotEvents, RedisEventSource
+from .celery_events_source import NotEvents
 from .celery_events_state import EventState
 from .celery_events_workers import MAX_WORKERS
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from deckwatch.exporter import Context, Sample
 
-    from .celery import CelerySettings
+    from .celery_events_settings import CeleryEventsSettings
+    from .celery_events_source import EventSource
 
 _LABELS = ("name", "hostname", "queue_name")
 
@@ -175,6 +176,6 @@ class CeleryEvents:
             yield Malformed("workers of Celery", f"more than {MAX_WORKERS}: further workers are ignored")
 
 
-def redis_events(settings: CelerySettings, context: Context) -> CeleryEvents:
+def celery_events(source: EventSource, settings: CeleryEventsSettings, context: Context) -> CeleryEvents:
     state = EventState(settings.hostname_label, settings.worker_timeout, settings.purge_workers_after)
-    return CeleryEvents(RedisEventSource(settings, settings.global_keyprefix), state, context)
+    return CeleryEvents(source, state, context)

@@ -2,7 +2,7 @@
 
 A message has one event or a list of them: celery/events/dispatcher.py. On Redis, the exchange of events is a fanout,
 which is a channel for each routing key: `/{database}.celeryev/task.multi`. The message is kombu's envelope, JSON with a
-base64 `body`: kombu/transport/virtual/base.py.
+base64 `body`: kombu/transport/virtual/base.py. On RabbitMQ it is a topic exchange, and the message is the JSON itself.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deckwatch.exporter import Finding, Missing
+from deckwatch_exporters.clients.rabbitmq.consumer import Consumer
 from deckwatch_exporters.clients.redis.subscription import Subscription
 
 from .redis_broker import escape_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from deckwatch_exporters.clients.rabbitmq.address import Address
+    from deckwatch_exporters.clients.rabbitmq.settings import ConnectionSettings as RabbitmqSettings
     from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 Event = dict[str, Any]
+
+_EXCHANGE = "celeryev"
 
 
 class NotEvents(Exception):
@@ -48,7 +54,7 @@ class RedisEventSource:
 
     def __init__(self, settings: ConnectionSettings, global_keyprefix: str) -> None:
         self._settings = settings
-        exchange = f"{global_keyprefix}/{settings.address.db}.celeryev"
+        exchange = f"{global_keyprefix}/{settings.address.db}.{_EXCHANGE}"
         self._pattern = f"{escape_pattern(exchange)}/*"
 
     def connect(self) -> EventStream:
@@ -63,6 +69,28 @@ class RedisEventSource:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise NotEvents("not a message of kombu") from None
         return parse_events(body)
+
+
+class RabbitmqEventSource:
+    """The events in a virtual host of RabbitMQ."""
+
+    def __init__(self, settings: RabbitmqSettings, address: Address) -> None:
+        self._settings = settings
+        self._address = address
+
+    def connect(self) -> EventStream:
+        return Consumer(self._settings, self._address, _EXCHANGE)
+
+    def events_of(self, message: bytes) -> list[Event]:
+        return parse_events(message)
+
+
+def check_events(source: EventSource) -> Iterator[Finding]:
+    """A finding if the right to receive the events is missing. Raises Unreachable."""
+    try:
+        source.connect().close()
+    except Missing as missing:
+        yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
 
 
 def parse_events(body: str | bytes) -> list[Event]:

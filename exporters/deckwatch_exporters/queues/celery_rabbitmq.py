@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import model_validator
+
 from deckwatch.exporter import Gauge, Refresh
 
 from .celery import LENGTH, is_internal
+from .celery_events_settings import CeleryEventsSettings
+from .celery_events_source import EventSource, RabbitmqEventSource, check_events
 from .rabbitmq_reader import RabbitmqQueuesSettings, RabbitmqReader
 from .rabbitmq_routes import DeadLetters
 
@@ -30,18 +34,30 @@ _LEVELS = tuple(f"celery_delayed_{level}" for level in range(28))
 _LEVEL = re.compile(r"(?:.+_)?celery_delayed_[0-9]+")  # a prefix is configurable
 
 
-class CeleryRabbitmqSettings(RabbitmqQueuesSettings):
+class CeleryRabbitmqSettings(CeleryEventsSettings, RabbitmqQueuesSettings):
     """Celery on RabbitMQ."""
 
     kind: Literal["celery"]
+
+    @model_validator(mode="after")
+    def _events_over_amqp(self) -> CeleryRabbitmqSettings:
+        if self.events and self.amqp is None:
+            raise ValueError("url (amqp://host) beside management_url: events come over AMQP")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.queues or (() if self.management else ("celery",))
 
 
+def rabbitmq_events(settings: CeleryRabbitmqSettings) -> EventSource:
+    assert settings.amqp is not None
+    return RabbitmqEventSource(settings, settings.amqp)
+
+
 class CeleryRabbitmqBroker:
     def __init__(self, settings: CeleryRabbitmqSettings) -> None:
+        self._settings = settings
         self._configured = settings.names
         self._reader = RabbitmqReader(settings)
         management = self._reader.management
@@ -66,6 +82,8 @@ class CeleryRabbitmqBroker:
             yield DELAYED(delayed)
 
     def check(self) -> Iterator[Finding]:
+        if self._settings.events:
+            yield from check_events(rabbitmq_events(self._settings))
         yield from self._reader.check("celery", lambda found: filter(self._has_tasks, found.values()))
 
     def close(self) -> None:

@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 from pydantic import Field, field_validator, model_validator
 
 from deckwatch.exporter import Finding, Malformed, Missing, Refresh
-from deckwatch_exporters.clients.rabbitmq.amqp import AmqpConnection, ConnectionFailed, Counted
+from deckwatch_exporters.clients.rabbitmq.amqp import AmqpConnection, Counted
 from deckwatch_exporters.clients.rabbitmq.management import CHECK, Management, NotFound
+from deckwatch_exporters.clients.rabbitmq.session import ConnectionFailed
 from deckwatch_exporters.clients.rabbitmq.settings import ConnectionSettings
 from deckwatch_exporters.clients.stream import Deadline
 

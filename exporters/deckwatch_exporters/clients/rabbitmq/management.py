@@ -15,7 +15,7 @@ import orjson
 from deckwatch.exporter import Missing, client_context
 from deckwatch_exporters.clients.stream import LinkClosed, LinkError, Stream
 
-from .amqp import ConnectionFailed, grant_vhost, wrong_login
+from .session import ConnectionFailed, grant_vhost, wrong_login
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

@@ -73,6 +73,12 @@ class ConnectionSettings(Settings):
         user, password = next((it for it in self._in_urls() if it[0]), (_DEFAULT, _DEFAULT))
         return self.username or user, self.password.get_secret_value() or password
 
+    def credentials_at(self, address: Address) -> tuple[str, str]:
+        """User and password over AMQP, where the management API may have another user."""
+        if self.username or not address.username:
+            return self.credentials
+        return address.username, self.password.get_secret_value() or address.password
+
     def _in_urls(self) -> list[tuple[str, str]]:
         management, amqp = self.management, self.amqp
         found = [(unquote(management.username or ""), unquote(management.password or ""))] if management else []

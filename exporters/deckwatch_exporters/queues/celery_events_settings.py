@@ -1,0 +1,33 @@
+"""The settings of Celery's events, the same for each broker."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from deckwatch.exporter import Duration, Settings
+
+from .celery_events_state import HostnameLabel
+
+
+class CeleryEventsSettings(Settings):
+    """Whether to receive the events of tasks and workers, and what to make of them."""
+
+    events: bool = Field(default=False, description="Receive the events of tasks and workers (`celery worker -E`).")
+    hostname_label: HostnameLabel = Field(
+        default="host",
+        description="The label `hostname` of events: the worker's name, its part after @, or nothing for tasks.",
+    )
+    worker_timeout: Annotated[
+        Duration, Field(description="Time without a heartbeat after which celery_worker_up is 0.")
+    ] = 60.0
+    purge_workers_after: Annotated[
+        Duration, Field(description="Time without a heartbeat after which a worker's series disappear.")
+    ] = 600.0
+
+    @model_validator(mode="after")
+    def _down_before_purged(self) -> CeleryEventsSettings:
+        if self.purge_workers_after <= self.worker_timeout:
+            raise ValueError("purge_workers_after longer than worker_timeout")
+        return self
