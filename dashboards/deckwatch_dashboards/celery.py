@@ -13,7 +13,7 @@ _BY_WORKER = f"{BY_TARGET}, hostname"
 _FAILED = f"celery_task_failed_total{_TASK}"
 _SUCCEEDED = f"celery_task_succeeded_total{_TASK}"
 _ACTIVE = "celery_worker_tasks_active{@target}"
-_LEFT_OUT = "celery_events_malformed_total{@target}", "celery_events_limited_total{@target}"
+_LEFT_OUT = tuple(f"celery_events_{it}_total{{@target}}" for it in ("lost", "malformed", "limited"))
 _NO_FAILURE = "No task has failed."
 _NO_TASK = "No task has ended."
 
@@ -59,8 +59,8 @@ DASHBOARD = Dashboard(
         ),
         problem_stat(
             "Events left out",
-            "Events within the time range that could not be read, or that are counted under `other` because there are "
-            "too many names. Counts by task are too low then.",
+            "Events within the time range that did not arrive or could not be read, or that are counted under `other` "
+            "because there are too many names. Counts by task are too low then.",
             " + ".join(f"round(sum(increase({it}[$__range])))" for it in _LEFT_OUT),
         ),
         value_table(

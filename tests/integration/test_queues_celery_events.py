@@ -209,3 +209,33 @@ def _problem(target: Opened) -> str:
 def test_workers_must_be_down_before_they_are_purged(server: RedisServer) -> None:
     with pytest.raises(ValueError, match="purge_workers_after longer than worker_timeout"):
         QueuesSettings.model_validate(config(server, worker_timeout="10m", purge_workers_after="1m"))
+
+
+def test_events_that_a_worker_sent_during_an_interruption_are_counted_as_lost(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    write_app(tmp_path, server.url)
+    run = "from shop import *\nfor n in range(10): add.delay(n, n)"
+    with server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "monitor", "on", ">secret", "~*", "&*", "+@read", "+psubscribe", "+ping"
+        )
+        with (
+            opened(EXPORTER, config(server, username="monitor", password="secret")) as target,
+            celery_worker(tmp_path),
+        ):
+            connected(target)
+            run_python(tmp_path, run)
+            until(lambda: total(events(target), "celery_task_succeeded_total") == 10, what="the first tasks")
+            heard = events(target).value("celery_events_received_total")
+            until(lambda: events(target).value("celery_events_received_total") >= heard + 2, what="two heartbeats")
+            assert events(target).value("celery_events_lost_total") == 0
+
+            client.execute_command("ACL", "SETUSER", "monitor", "resetchannels")  # which also ends subscriptions
+            until(lambda: events(target).value("celery_events_connected") == 0, what="the interruption")
+            run_python(tmp_path, run)
+            until(lambda: client.llen("celery") == client.hlen("unacked") == 0, what="the end of the tasks")
+            client.execute_command("ACL", "SETUSER", "monitor", "&*")
+            connected(target)
+            until(lambda: events(target).value("celery_events_lost_total") == 10, what="the lost events")
+            assert total(events(target), "celery_task_started_total") == 10

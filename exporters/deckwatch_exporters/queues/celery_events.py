@@ -52,6 +52,10 @@ MALFORMED = Counter("celery_events_malformed_total", "Messages without readable 
 DISCONNECTS = Counter(
     "celery_events_disconnects_total", "Connections for events that broke. Events are missed until the next one."
 )
+LOST = Counter(
+    "celery_events_lost_total",
+    "Starts of tasks that workers count in their heartbeats and for which no event arrived.",
+)
 EVICTED = Counter(
     "celery_events_tasks_evicted_total",
     "Unfinished tasks that were forgotten because of their number. Later events of them may lack name and queue.",
@@ -150,6 +154,7 @@ class CeleryEvents:
         yield RECEIVED(self._received)
         yield MALFORMED(self._malformed)
         yield DISCONNECTS(self._disconnects)
+        yield LOST(state.lost)
         yield EVICTED(state.evicted)
         for limit, events in state.limited.items():
             yield LIMITED(events, limit=limit)

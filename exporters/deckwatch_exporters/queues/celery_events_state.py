@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .ages import unix_seconds
 from .celery_events_labels import OTHER, EventLabels
+from .celery_events_losses import Losses
 from .celery_events_tasks import MAX_TASKS, TaskTable
 from .celery_events_workers import Workers
 
@@ -71,6 +72,7 @@ class EventState:
         self._tasks = TaskTable(self.max_tasks)
         self._workers = Workers(self.worker_timeout, self.purge_workers_after)
         self._labels = EventLabels(self.purge_workers_after, self._forget)
+        self._losses = Losses()
         self._lost_hosts: set[str] = set()  # hosts of forgotten workers
         self._only_queues: dict[str, str | None] = {}  # by task name; None if there are several
 
@@ -78,6 +80,11 @@ class EventState:
     def evicted(self) -> int:
         """Unfinished tasks that were dropped because of their number."""
         return self._tasks.evicted
+
+    @property
+    def lost(self) -> float:
+        """Events `task-started` that workers sent and that did not arrive."""
+        return self._losses.lost
 
     @property
     def limited(self) -> dict[str, int]:
@@ -112,6 +119,8 @@ class EventState:
         if name := _text(event.get("hostname")):
             label = name if self.hostname_label == "worker" else _host_of(name)
             self._workers.heard(name, label, kind != "offline", _number(event.get("active")), self.stopwatch())
+            if (processed := _number(event.get("processed"))) is not None:
+                self._losses.heartbeat(name, _number(event.get("pid")), processed)
 
     def _apply_task(self, kind: str, event: Event) -> None:
         now = self.stopwatch()
@@ -134,6 +143,8 @@ class EventState:
         if kind == "failed":
             exception = exception_class(event.get("exception"))
             self.failures[self._labels.failure(labels, exception, now)] += 1
+        if kind == "started" and (worker := _text(event.get("hostname"))):
+            self._losses.started(worker)
         if kind == "started" and moment is not None and task.sent is not None:
             # The clocks of producer and worker may differ.
             waited = max(0.0, moment - max(task.sent, task.eta or 0.0))

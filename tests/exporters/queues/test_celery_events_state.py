@@ -240,3 +240,55 @@ def test_workers_beyond_the_limit_are_counted_and_reported() -> None:
     finally:
         events.close()
     assert set(shown) == {"more than 1000: further workers are ignored"}
+
+
+def _beat(state: EventState, processed: float, worker: str = "one@shop", pid: int = 7) -> None:
+    state.apply({"type": "worker-heartbeat", "hostname": worker, "pid": pid, "processed": processed})
+
+
+def _start(state: EventState, number: int, worker: str = "one@shop") -> None:
+    for _ in range(number):
+        state.apply({"type": "task-started", "uuid": "1", "hostname": worker})
+
+
+def test_starts_that_a_worker_counted_and_no_event_reported_are_lost() -> None:
+    state = EventState("host", 60, 600)
+    _start(state, 1)
+    _beat(state, 100)
+    _start(state, 5)
+    _beat(state, 107)
+    assert state.lost == 0, "events may follow the heartbeat"
+    _start(state, 2)
+    _beat(state, 107)
+    assert state.lost == 0
+    _beat(state, 110)
+    _beat(state, 110)
+    assert state.lost == 3
+    _beat(state, 110)
+    _start(state, 4)
+    _beat(state, 114)
+    _beat(state, 114)
+    assert state.lost == 3, "a loss is counted once"
+
+
+def test_a_worker_without_events_of_tasks_and_a_restarted_one_lose_nothing() -> None:
+    state = EventState("host", 60, 600)
+    for processed in (0, 50, 100):
+        _beat(state, processed)
+    assert state.lost == 0
+    _start(state, 1, "two@shop")
+    for processed, pid in ((10, 1), (10, 1), (4, 2), (4, 2), (300, 3), (300, 3)):
+        _beat(state, processed, "two@shop", pid)
+    assert state.lost == 0
+
+
+def test_losses_of_several_workers_add_up_and_events_elsewhere_do_not_hide_them() -> None:
+    state = EventState("host", 60, 600)
+    for worker in ("one@shop", "two@shop"):
+        _start(state, 1, worker)
+        _beat(state, 0, worker)
+    _start(state, 50, "two@shop")
+    for worker in ("one@shop", "two@shop"):
+        for _ in range(2):
+            _beat(state, 50, worker)
+    assert state.lost == 50
