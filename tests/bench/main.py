@@ -21,6 +21,7 @@ from bench.measure import SETTLE, Scraper, cpu_of_a_cycle, quantile, resident_by
 from bench.middleware import middleware
 from bench.passwords import passwords
 from bench.queues import queues
+from bench.rule_evaluation import rule_evaluation
 from bench.rules import rules
 from bench.stack import many_redis, same_coverage, stack
 from bench.status_page import status_page_cost
@@ -156,6 +157,7 @@ def main() -> None:
         ("Redis targets in one agent", ("TARGETS", "UP", "SERIES", "CPU", "OF EACH RUN", "RESIDENT"), many_redis),
         ("Queues", ("", "DECKWATCH", "RESIDENT", "EVENTS"), queues),
         ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
+        ("Alert rules in Prometheus", ("HOSTS", "SERIES", "ALL RULES", "SLOWEST GROUP", "RESIDENT"), rule_evaluation),
         ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL", "RATIO"), logs),
         ("Counting in an application", ("", "DECKWATCH", "PROMETHEUS_CLIENT, MULTI-PROCESS", "RATIO"), counting),
         ("Measuring a request (CPU time)", ("", "DECKWATCH", "PEER", "RATIO"), middleware),
