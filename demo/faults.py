@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -186,6 +187,28 @@ def _log_errors(stack: Stack) -> Iterator[None]:
     stack.load.send_line("errors 0")
 
 
+@contextlib.contextmanager
+def _worker_killed(stack: Stack) -> Iterator[None]:
+    stack.worker.signal_all(signal.SIGKILL)
+    stack.worker.stop()
+    yield
+    stack.worker.start()
+
+
+@contextlib.contextmanager
+def _queue_backlog(stack: Stack) -> Iterator[None]:
+    stack.load.send_line("mails 60")
+    yield
+    stack.load.send_line("mails 5")
+
+
+@contextlib.contextmanager
+def _poison_task(stack: Stack) -> Iterator[None]:
+    stack.load.send_line("bounces 0.5")
+    yield
+    stack.load.send_line("bounces 0")
+
+
 FAULTS = {
     "slow-query": Fault(
         "two sessions run queries that take 2 s or more", ("PostgresSlowQuery", "PostgresSlowQueries"), _slow_query
@@ -209,6 +232,18 @@ FAULTS = {
         ("RedisEvictingKeys", "RedisHitRatioLow"),
         _evictions,
         300,
+    ),
+    "worker-killed": Fault(
+        "the worker that sends mails is killed",
+        ("CeleryWorkerDown", "QueueGrowing"),
+        _worker_killed,
+        takes=60,  # without heartbeats until the worker counts as down
+    ),
+    "queue-backlog": Fault(
+        "mails are queued several times as fast as the worker sends them", ("QueueGrowing",), _queue_backlog, 30 * 60
+    ),
+    "poison-task": Fault(
+        "the task of every second mail raises an exception", ("CeleryTaskFailureRatioHigh",), _poison_task, 300
     ),
     "log-errors": Fault(
         "the shop logs five errors per second (requires LOKI_URL)",

@@ -1,8 +1,10 @@
-"""The demo's application: a small shop with sessions in Redis and orders in PostgreSQL. Runs as a separate program.
+"""The demo's application: a small shop with sessions in Redis, orders in PostgreSQL, and mails that a worker sends.
+
+It runs as a separate program.
 
 It reads DEMO_REDIS_URL, DEMO_POSTGRES_DSN and optionally DEMO_LOG (a log file) from the environment, and exits when its
 standard input closes. Lines on standard input cause faults: `leak BYTES_PER_SECOND` and `errors PER_SECOND`; 0 stops
-them.
+them. `mails PER_SECOND` and `bounces SHARE` change the mails.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import redis
+from kombu.exceptions import OperationalError
+
+from .mails import send_mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +97,8 @@ class Faults:
     def __init__(self) -> None:
         self.leak = 0.0  # bytes per second
         self.errors = 0.0  # per second
+        self.mails = 5.0  # per second
+        self.bounces = 0.0  # share of the mails
         self._kept: list[bytes] = []
 
     def apply(self, line: str) -> None:
@@ -102,6 +109,10 @@ class Faults:
                 self._kept.clear()
         elif name == "errors":
             self.errors = float(number)
+        elif name == "mails":
+            self.mails = float(number)
+        elif name == "bounces":
+            self.bounces = float(number)
 
     def run(self) -> None:
         while not STOP.wait(1 / (self.errors or 1)):
@@ -109,6 +120,15 @@ class Faults:
                 LOG.error("payment failed: the bank's server timed out")
             if self.leak and sum(map(len, self._kept)) < _LEAK_LIMIT:
                 self._kept.append(b"x" * int(self.leak / (self.errors or 1)))
+
+
+def mails(faults: Faults) -> None:
+    """Publish a task for each mail."""
+    while not STOP.wait(1 / faults.mails):
+        try:
+            send_mail.apply_async((random.random() < faults.bounces,), retry=False)
+        except (OperationalError, redis.RedisError):
+            STOP.wait(1)  # the broker is down: the mail is lost
 
 
 def main() -> None:
@@ -122,7 +142,7 @@ def main() -> None:
         LOG.addHandler(logging.NullHandler())
     faults = Faults()
     threads = [threading.Thread(target=keep_open, args=(work,)) for work in (visitors, visitors, reports)]
-    threads.append(threading.Thread(target=faults.run))
+    threads += [threading.Thread(target=faults.run), threading.Thread(target=mails, args=(faults,))]
     for thread in threads:
         thread.daemon = True
         thread.start()

@@ -42,6 +42,7 @@ class Stack:
     alertmanager: Program
     prometheus: Program
     load: Program
+    worker: Program
     redis_url: str
     postgres_url: str
     agent_url: str
@@ -52,7 +53,7 @@ class Stack:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        return self.redis, self.postgres, self.agent, self.alertmanager, self.prometheus, self.load
+        return self.redis, self.postgres, self.agent, self.alertmanager, self.prometheus, self.load, self.worker
 
     @property
     def disk(self) -> Path:
@@ -81,7 +82,7 @@ class Stack:
             self.redis.start()
             self.postgres.start()
             _fill(self)
-            for program in (self.load, self.agent, self.alertmanager, self.prometheus):
+            for program in (self.load, self.worker, self.agent, self.alertmanager, self.prometheus):
                 program.start()
             yield
         finally:
@@ -114,6 +115,7 @@ def build(folder: Path, found: Programs, hook: str, loki: str | None, fast: bool
         alertmanager,
         prometheus,
         load,
+        _worker(folder, redis_url),
         redis_url,
         postgres_url,
         agent_url,
@@ -145,8 +147,17 @@ def _load(folder: Path, redis_url: str, postgres_url: str, log: Path | None) -> 
     if log:
         environ["DEMO_LOG"] = str(log)
     # The agent matches the process by its command line; the folder name makes it unique.
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), f"shop@{folder.name}"]
-    return Program("the shop", command, folder / "load.log", lambda: True, environ=environ)
+    command = [sys.executable, "-m", "demo.load", f"shop@{folder.name}"]
+    return Program("the shop", command, folder / "load.log", lambda: True, environ=environ, folder=servers.ROOT)
+
+
+def _worker(folder: Path, redis_url: str) -> Program:
+    """A worker in a single process, so that nothing remains of it when the demo is killed."""
+    command = [sys.executable, "-m", "celery", "-A", "demo.mails", "worker"]
+    command += ["--pool", "solo", "--loglevel", "warning", "--without-mingle", "--without-gossip"]
+    command += ["--hostname", "mails@shop"]
+    environ = environment(DEMO_REDIS_URL=redis_url, PYTHONPATH=str(servers.ROOT))
+    return Program("the worker", command, folder / "worker.log", lambda: True, environ=environ)
 
 
 def _agent(
@@ -161,6 +172,16 @@ def _agent(
                     "name": "cache",
                     "url": f"redis://127.0.0.1:{redis_port}/0",
                     "password_file": str(folder / "redis.password"),
+                }
+            ],
+            "queues": [
+                {
+                    "name": "mails",
+                    "kind": "celery",
+                    "url": f"redis://127.0.0.1:{redis_port}/0",
+                    "password_file": str(folder / "redis.password"),
+                    "queues": ["mails"],
+                    "events": True,
                 }
             ],
             "postgres": [

@@ -115,6 +115,21 @@ def test_a_stopped_redis_is_reported_and_an_interrupt_leaves_nothing_behind(plac
         assert it.left() == []
 
 
+@pytest.mark.parametrize(
+    ("fault", "alert"),
+    [
+        ("poison-task", "CeleryTaskFailureRatioHigh"),
+        ("queue-backlog", "QueueGrowing"),
+        ("worker-killed", "CeleryWorkerDown"),
+    ],
+)
+def test_faults_of_the_queue_fire_their_alerts(place: Path, tmp_path: Path, fault: str, alert: str) -> None:
+    with demo(place, tmp_path / "output", "--fault", fault) as it:
+        it.says(f"Expect {alert}")
+        it.says(f"FIRING    {alert}", seconds=400)
+        it.says("This is the expected alert")
+
+
 def test_killing_the_demo_ends_its_programs_and_removes_its_folder(place: Path, tmp_path: Path) -> None:
     with demo(place, tmp_path / "output") as it:
         it.says("Press Ctrl-C to stop the demo")
