@@ -155,7 +155,7 @@ def main() -> None:
         ("The host, same coverage", ("", "DECKWATCH", "NODE_EXPORTER", "RATIO"), host),
         ("The host, Redis and PostgreSQL", ("", "DECKWATCH", "THREE GO EXPORTERS", "RATIO"), stack),
         ("Redis targets in one agent", ("TARGETS", "UP", "SERIES", "CPU", "OF EACH RUN", "RESIDENT"), many_redis),
-        ("Queues", ("", "DECKWATCH", "RESIDENT", "EVENTS"), queues),
+        ("Queues", ("", "VALUE", "RESIDENT", "EVENTS"), queues),
         ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
         ("Alert rules in Prometheus", ("HOSTS", "SERIES", "ALL RULES", "SLOWEST GROUP", "RESIDENT"), rule_evaluation),
         ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL", "RATIO"), logs),

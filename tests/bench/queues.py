@@ -1,16 +1,22 @@
-"""Celery's events for each CPU-second of the agent, and the cost of many queues, with a real Redis."""
+"""Celery's events for each CPU-second of the agent and at a fixed rate, and the cost of many queues, with a real Redis.
+
+celery-exporter gets the same events if its command is installed.
+"""
 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import re
+import shutil
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 from bench.measure import cpu_seconds, resident_bytes
 from databases import RedisServer, redis_server
-from services import Program, agent, until
+from services import Program, agent, free_port, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +25,20 @@ if TYPE_CHECKING:
 TASKS = 100_000
 QUEUES = 1000
 _RUNS = 20  # of a second each
+_RATE = 10_000  # events per second
+_SECONDS = 20
+_COUNTED = re.compile(r"^celery_task_(?:sent|received|started|succeeded)_total\{[^}]*\} (.+)$", re.MULTILINE)
 _IN_A_MESSAGE = 8  # tasks; a worker groups the events of a second
 _IN_FLIGHT = 200  # messages published and not received yet: Redis drops clients with more than 32 MB
 
 
 def queues(folder: Path) -> list[tuple[str, ...]]:
     with redis_server(folder) as server:
-        return [_celery_events(folder / "events", server), _many_queues(folder / "many", server)]
+        return [
+            _celery_events(folder / "events", server),
+            *_at_a_fixed_rate(folder / "rate", server),
+            _many_queues(folder / "many", server),
+        ]
 
 
 def _many_queues(folder: Path, server: RedisServer) -> tuple[str, ...]:
@@ -64,6 +77,52 @@ def _celery_events(folder: Path, server: RedisServer) -> tuple[str, ...]:
         used = cpu_seconds(ours.process.pid) - before
         memory = resident_bytes(ours.process.pid) / 1e6
     return "Celery events for each CPU-second", f"{published / used:.0f}", f"{memory:.0f} MB", f"{published}"
+
+
+def _at_a_fixed_rate(folder: Path, server: RedisServer) -> Iterator[tuple[str, ...]]:
+    """The share of a core that _RATE events a second need, and how many of them are not counted; then the peer's."""
+    folder.mkdir()
+    target = {"name": "tasks", "kind": "celery", "url": server.url, "events": True}
+    with agent(folder, json.dumps({"interval": "1s", "exporters": {"queues": [target]}})) as ours:
+        yield _paced(ours, server, f"Core used by {_RATE} Celery events a second")
+    command = shutil.which("celery-exporter")
+    if command is None:
+        yield "The same by celery-exporter", "not installed", "-", "-"
+        return
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    arguments = [command, f"--broker-url={server.url}", f"--port={port}"]
+    with running(arguments, url, "/metrics", folder / "celery-exporter.log") as peer:
+        yield _paced(peer, server, "The same by celery-exporter")
+
+
+def _paced(program: Program, server: RedisServer, title: str) -> tuple[str, ...]:
+    with server.client() as client:
+        until(lambda: client.pubsub_numpat() > 0, what="the subscription")
+        before, began, published = cpu_seconds(program.process.pid), time.monotonic(), 0
+        for events, message in itertools.chain.from_iterable(_messages() for _ in itertools.count()):
+            client.publish("/0.celeryev/task.multi", message)
+            published += events
+            ahead = published / _RATE - (time.monotonic() - began)
+            if ahead > 0.01:
+                time.sleep(ahead)
+            if published >= _RATE * _SECONDS:
+                break
+        seconds = time.monotonic() - began
+        until(lambda: _backlog(client) == 0, what="the events being read")
+        counted = _settled(program)
+    used = (cpu_seconds(program.process.pid) - before) / seconds
+    memory = resident_bytes(program.process.pid) / 1e6
+    lost = f"{published - counted:.0f} of {published} lost, at {published / seconds:.0f} a second"
+    return title, f"{used:.0%}", f"{memory:.0f} MB", lost
+
+
+def _settled(program: Program) -> float:
+    """The number of events that are counted, when it no longer grows."""
+    counted, previous = -1.0, -2.0
+    while counted != previous:
+        time.sleep(3)  # longer than a run, and than the peer's scrape
+        previous, counted = counted, sum(float(it) for it in _COUNTED.findall(program.metrics()))
+    return counted
 
 
 def _backlog(client: object) -> int:
