@@ -25,6 +25,7 @@ from deckwatch.config.private_files import NotPrivateError, make_private_folder
 from deckwatch.logs.checkpoint import Checkpoint, position_as_list, position_from_list
 from deckwatch.logs.entry import shown_path
 from deckwatch.logs.journal_reader import JournalReader, source_names
+from deckwatch.logs.known_positions import adopted_positions, checkpoint_key, positions_of, rule_names
 from deckwatch.logs.loki.batch import Batcher, Part, counts, decode_header, join
 from deckwatch.logs.loki.quarantine import Quarantine
 from deckwatch.logs.loki.ship import Shipper
@@ -34,10 +35,10 @@ from deckwatch.logs.spool.spool import Spool, SpoolError, SpoolFull
 from deckwatch.logs.tailing.discovery import Discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from deckwatch.config.log_settings import FileSettings, LogsSettings
+    from deckwatch.config.log_settings import LogsSettings
     from deckwatch.logs.counts import LogCounts
     from deckwatch.logs.entry import Labels, Position, Progress
     from deckwatch.logs.log_metrics import LogMetrics
@@ -162,7 +163,7 @@ class _PipelineRun:
         try:
             self._checkpoint = Checkpoint(folder / "positions.json")
             positions = self._recovered()
-            self._names = _names(settings.files)
+            self._names = rule_names(settings.files)
             most = log_files(len(settings.files))
             patterns = [Discovery(one.path, one.exclude, self._problem) for one in settings.files]
             # Of files that no rule follows any more. An edited pattern may match them, or the next reload restores it.
@@ -172,7 +173,7 @@ class _PipelineRun:
             self._rules: list[RuleReader | JournalReader] = [
                 RuleReader(
                     one,
-                    _adopted(own_pattern, _positions_of(name, positions), orphaned, adopted),
+                    adopted_positions(own_pattern, positions_of(name, positions), orphaned, adopted),
                     {},
                     counted.parsed,
                     self._problem,
@@ -186,7 +187,7 @@ class _PipelineRun:
             counted.journal_errors.clear()
             for name, source in zip(source_names(settings.journal), settings.journal, strict=True):
                 self._names.append(name)
-                known = _positions_of(name, positions)
+                known = positions_of(name, positions)
                 self._rules.append(JournalReader(source, name, known, counted, self._problem, metrics=metrics))
             self._orphaned = {
                 key: position
@@ -290,7 +291,7 @@ class _PipelineRun:
             if not self._batched and not self._batcher.lines:
                 return False
             positions = {
-                _key(self._names[number], key): position_as_list(file.position_at(offset))
+                checkpoint_key(self._names[number], key): position_as_list(file.position_at(offset))
                 for (number, key), (file, offset) in self._batched.items()
             }
             if self._batcher.lines:
@@ -327,7 +328,7 @@ class _PipelineRun:
         self._synced = self._clock()
         end = self._spool.end
         positions = self._orphaned | {
-            _key(name, key): position
+            checkpoint_key(name, key): position
             for name, rule in zip(self._names, self._rules, strict=True)
             for key, position in rule.positions().items()
         }
@@ -355,57 +356,3 @@ def _make_state_folder(folder: Path) -> None:
         raise SpoolError(f"the state folder {folder} is not used: {error.filename}: {error.strerror}") from None
     except OSError as error:
         raise SpoolError(f"the state folder {folder} cannot be made ({error.strerror}): set --state-dir") from None
-
-
-def _names(files: Iterable[FileSettings]) -> list[str]:
-    """Return the name of each rule in the checkpoint: its pattern, numbered if several rules share it."""
-    names: list[str] = []
-    for one in files:
-        number = sum(name.partition("\n")[0] == one.path for name in names)
-        names.append(f"{one.path}\n{number}" if number else one.path)
-    return names
-
-
-def _key(rule: str, file: str) -> str:
-    """Return the checkpoint key of a file and a rule: two rules may follow one file. File keys contain no space."""
-    return f"{file} {rule}"
-
-
-def _adopted(
-    pattern: Discovery, own: dict[str, Position], orphaned: Mapping[str, Position], adopted: set[str]
-) -> dict[str, Position]:
-    """A rule's positions, and those that another rule left of files that this one matches, by path or inode.
-
-    Adds the keys of the latter to `adopted`.
-    """
-    found = dict(own)
-    known = {(position.identity.device, position.identity.inode) for position in own.values()}
-    moved: dict[tuple[int, int], str] = {}
-    for key, position in orphaned.items():
-        inode = position.identity.device, position.identity.inode
-        if inode in known:
-            continue
-        if pattern.matches(position.path):
-            adopted.add(key)
-            found.setdefault(key.partition(" ")[0], position)
-        else:
-            moved[inode] = key
-    for path in (pattern.find(0.0) or ()) if moved else ():
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        other = moved.get((status.st_dev, status.st_ino))
-        if other is not None:
-            adopted.add(other)
-            found.setdefault(other.partition(" ")[0], orphaned[other]._replace(path=path))
-    return found
-
-
-def _positions_of(rule: str, positions: dict[str, Position]) -> dict[str, Position]:
-    found = {}
-    for key, position in positions.items():
-        file, _, of = key.partition(" ")
-        if of == rule:
-            found[file] = position
-    return found

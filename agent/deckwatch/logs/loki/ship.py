@@ -14,9 +14,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from deckwatch.logs.loki.batch import decode, part_of, values_of
+from deckwatch.logs.loki.batch import decode
 from deckwatch.logs.loki.push import Accepted, NewStreamRefused, Pusher, Rejected, Retry, TooLarge, by_tenant, group
 from deckwatch.logs.loki.refusals import pick
+from deckwatch.logs.loki.splitting import decoded, halves, size_of, without
 from deckwatch.logs.loki.waiting_streams import WaitingStreams
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deckwatch.logs.loki.push import Result, Streams
     from deckwatch.logs.loki.quarantine import Quarantine
     from deckwatch.logs.loki.ship_counts import ShipCounts
+    from deckwatch.logs.loki.splitting import Refused
 
 _FIRST_BACKOFF = 0.5  # seconds
 _MAX_RETRY_AFTER = 300.0
@@ -60,12 +62,6 @@ class Source(Protocol):
     def read(self, max_bytes: int, max_wait: float = 0.0) -> Sequence[tuple[Any, bytes]]: ...
     def acknowledge(self, cursor: Any) -> None: ...
     def rewind(self) -> None: ...
-
-
-#: The decoded entries of a push: labels, and `[ns as text, line, metadata?]` of each entry.
-_Decoded = list[tuple[dict[str, str], list[list[Any]]]]
-#: A rejected entry: reason, labels and `[ns as text, line, metadata?]`.
-_Refused = tuple[str, dict[str, str], list[Any]]
 
 
 class _Stopped(Exception):
@@ -145,14 +141,14 @@ class Shipper(threading.Thread):
         if not records:
             return
         parts = []
-        refused: list[_Refused] = []
+        refused: list[Refused] = []
         for _, payload in records:
             try:
                 parts += decode(payload)
             except ValueError as wrong:  # its checksum was valid, so it was written incorrectly
                 refused.append(("unreadable", {}, ["0", f"{wrong}: {payload[:1024]!r}"]))
         self.counts.oldest = min((part.oldest for part in parts), default=0) / 1e9 or None
-        suspects: list[_Refused] = []
+        suspects: list[Refused] = []
         accepted = False
         self._lines = self._bytes = 0
         for tenant, of_tenant in by_tenant(parts).items():
@@ -170,8 +166,8 @@ class Shipper(threading.Thread):
 
     def _ship_waiting(self) -> None:
         """Try the streams that wait once more, until some are refused again: these come last the next time."""
-        refused: list[_Refused] = []
-        suspects: list[_Refused] = []
+        refused: list[Refused] = []
+        suspects: list[Refused] = []
         self._lines = self._bytes = 0
         waiting = self._waiting.take()
         while waiting and len(self._waiting) < _REFUSED_IN_A_ROUND:
@@ -244,7 +240,7 @@ class Shipper(threading.Thread):
             del self._newest[key]
         return [[stream] for stream in alone] + ([together] if together else [])
 
-    def _deliver(self, streams: Streams, tenant: str | None, refused: list[_Refused], suspects: list[_Refused]) -> bool:
+    def _deliver(self, streams: Streams, tenant: str | None, refused: list[Refused], suspects: list[Refused]) -> bool:
         """Push until each entry is stored, in `refused`, or in `suspects`. Return whether any was stored.
 
         Suspects are entries that were rejected without a reason.
@@ -273,11 +269,11 @@ class Shipper(threading.Thread):
             if isinstance(result, Retry) and tenant is not None and not self._has_to_split(streams):
                 self._let_wait(streams, tenant, result.reason, f"tenant {tenant}: {result.text}")
                 continue
-            opened = _decoded(streams)
+            opened = decoded(streams)
             if isinstance(result, Rejected) and result.refusals.items:
                 picked = pick(result.refusals.items, opened)
                 if picked.reasons:
-                    rest = _without(opened, picked.reasons, refused)
+                    rest = without(opened, picked.reasons, refused)
                     if result.refusals.final and not picked.missing:
                         accepted = True
                         self._stored(rest)
@@ -298,7 +294,7 @@ class Shipper(threading.Thread):
                     if self._stop_asked.wait(self._backoff()):
                         raise _Stopped
             if entries > 1 and (search > 0 or accepted or isinstance(result, Retry)):
-                pushes += reversed(_halves(opened))
+                pushes += reversed(halves(opened))
                 continue
             if isinstance(result, Retry):
                 pushes.append(streams)
@@ -310,7 +306,7 @@ class Shipper(threading.Thread):
                 raise _Suspended("bad_request", result.text)
         return accepted
 
-    def _check_destination(self, suspects: list[_Refused]) -> None:
+    def _check_destination(self, suspects: list[Refused]) -> None:
         """Suspend the batch if too many batches in a row had no accepted entry (for example, if the URL is wrong)."""
         if self._refused_batches >= _REFUSED_BATCHES:
             raise _Suspended("bad_request", f"none of the last {len(suspects)} entries was accepted; check the url")
@@ -318,7 +314,7 @@ class Shipper(threading.Thread):
 
     def _has_to_split(self, streams: Streams) -> bool:
         """Whether these streams may be more than Loki accepts at once, since they have been refused for long."""
-        return self._refused_rounds >= _RATE_LIMITED_TO_SPLIT and _size(streams) > _MIN_SPLIT_BYTES
+        return self._refused_rounds >= _RATE_LIMITED_TO_SPLIT and size_of(streams) > _MIN_SPLIT_BYTES
 
     # A push
 
@@ -348,7 +344,7 @@ class Shipper(threading.Thread):
             if self._stop_asked.wait(wait):
                 raise _Stopped
             limited = limited + 1 if result.reason == "rate_limited" else 0
-            if limited >= _RATE_LIMITED_TO_SPLIT and _size(streams) > _MIN_SPLIT_BYTES:
+            if limited >= _RATE_LIMITED_TO_SPLIT and size_of(streams) > _MIN_SPLIT_BYTES:
                 return result
             self.counts.retries += 1
 
@@ -399,7 +395,7 @@ class Shipper(threading.Thread):
                 self._lines += part.entries
                 self._bytes += len(part.values)
 
-    def _set_aside(self, refused: list[_Refused]) -> None:
+    def _set_aside(self, refused: list[Refused]) -> None:
         """Write rejected entries to the quarantine. Must happen before the batch is acknowledged."""
         if not refused:
             self._reported = frozenset()
@@ -417,39 +413,3 @@ class Shipper(threading.Thread):
                 extra={"event": "loki.refused", "destination": self.destination},
             )
         self._reported = frozenset(reasons)
-
-
-def _size(streams: Streams) -> int:
-    return sum(len(part.values) for _, parts in streams for part in parts)
-
-
-def _decoded(streams: Streams) -> _Decoded:
-    return [(labels, [value for part in parts for value in values_of(part)]) for labels, parts in streams]
-
-
-def _without(opened: _Decoded, reasons: dict[tuple[int, int], str], refused: list[_Refused]) -> Streams:
-    """Move entries that have a reason to `refused`, and return the streams without them."""
-    rest: Streams = []
-    for index, (labels, values) in enumerate(opened):
-        kept = []
-        for position, value in enumerate(values):
-            reason = reasons.get((index, position))
-            if reason is None:
-                kept.append(value)
-            else:
-                refused.append((reason, labels, value))
-        if kept:
-            rest.append((labels, [part_of(labels, kept)]))
-    return rest
-
-
-def _halves(opened: _Decoded) -> list[Streams]:
-    """Split a push in two: by streams, or by entries if it has only one stream."""
-    if len(opened) > 1:
-        middle = len(opened) // 2
-        halves = [opened[:middle], opened[middle:]]
-    else:
-        labels, values = opened[0]
-        middle = len(values) // 2
-        halves = [[(labels, values[:middle])], [(labels, values[middle:])]]
-    return [[(labels, [part_of(labels, values)]) for labels, values in half] for half in halves]
