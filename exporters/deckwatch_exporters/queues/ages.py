@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LATEST = 1e11
 _EARLIEST = 1e9
 _UNITS = (1.0, 1e3, 1e6, 1e9)  # seconds, milliseconds, microseconds, nanoseconds
+_NO_MOMENT = _LATEST * _UNITS[-1]
 
 
 def unix_seconds(value: Any) -> float | None:
@@ -27,7 +28,7 @@ def unix_seconds(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return _from_iso(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _NO_MOMENT:
         return None
     for unit in _UNITS:
         if _EARLIEST <= value / unit < _LATEST:
@@ -38,10 +39,10 @@ def unix_seconds(value: Any) -> float | None:
 def _from_iso(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # Every queue library that leaves the zone out means UTC.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return None
-    # Every queue library that leaves the zone out means UTC.
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def exact_age(published: float, now: float) -> Age:

@@ -8,7 +8,6 @@ shared by all queues of a database. Layout: kombu/transport/redis.py.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from .ages import HeadAges, oldest_of, unix_seconds
 from .celery_events_settings import CeleryEventsSettings
 from .celery_events_source import EventSource, RedisEventSource, check_events
 from .celery_url import with_kombu_url
+from .message import fields_of, json_of
 from .model import NOTHING_WAITS, Queue
 from .redis_broker import (
     KeyDiscovery,
@@ -98,9 +98,16 @@ class Bindings:
         found = {
             queue
             for key, pattern, queue in self.routes.get(exchange, ())
-            if key == routing_key or (pattern and re.fullmatch(pattern, routing_key))
+            if key == routing_key or (pattern and _matches(pattern, routing_key))
         }
         return found.pop() if len(found) == 1 else None
+
+
+def _matches(pattern: str, routing_key: str) -> bool:
+    try:
+        return re.fullmatch(pattern, routing_key) is not None
+    except re.error:
+        return False  # not written by kombu
 
 
 def is_internal(name: str) -> bool:
@@ -249,20 +256,18 @@ class CeleryBroker:
             queue.oldest_in_flight = max(0.0, now - oldest[name]) if name in oldest else 0.0
 
     def _published(self, message: bytes) -> float | None:
-        try:
-            headers = json.loads(message)["headers"]
+        headers = fields_of(message).get("headers")
+        if isinstance(headers, dict):
             for name in self._settings.timestamp_headers:
                 if (moment := unix_seconds(headers.get(name))) is not None:
                     return moment
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass  # not a message of kombu: its age is counted from when it was first seen
-        return None
+        return None  # its age is counted from when it was first seen
 
 
 def _delivery(text: bytes, bindings: Bindings) -> _Delivery:
     try:
-        message, exchange, routing_key = json.loads(text)
+        message, exchange, routing_key = json_of(text)
         due = unix_seconds(message["headers"].get("eta"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return _Delivery(None, 0.0)
+        return _Delivery(None, 0.0)  # not a message of kombu
     return _Delivery(bindings.queue_of(str(exchange or ""), str(routing_key or "")), due or 0.0)

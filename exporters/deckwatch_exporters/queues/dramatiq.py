@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -10,6 +9,7 @@ from pydantic import Field
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import unix_seconds
+from .message import fields_of
 from .redis_broker import RedisQueuesSettings, escape_pattern, refused
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from deckwatch.exporter import Malformed
 
+    from .message import fields_of
     from .model import Queue
-    from .redis_broker import RedisBroker
+from .redis_broker import RedisBroker
 
 _MESSAGES = ".msgs"
 _MAX_WORKERS = 1000
@@ -84,7 +85,4 @@ class DramatiqBroker(LayoutBroker):
 
 
 def _published(message: bytes) -> float | None:
-    try:
-        return unix_seconds(json.loads(message)["message_timestamp"])
-    except (ValueError, KeyError, TypeError):
-        return None  # not Dramatiq's JSON encoder
+    return unix_seconds(fields_of(message).get("message_timestamp"))  # nothing without Dramatiq's JSON encoder

@@ -35,6 +35,7 @@ _COLUMNS = ",".join(
 )
 _LIMITS = ("message-ttl", "max-length", "max-length-bytes")
 _LONGEST_NAME = 255  # bytes, of an AMQP short string
+_TOO_MANY = 1e18  # messages
 _SHOWN = 20  # queues that `check` lists by name
 
 
@@ -242,7 +243,8 @@ def _whole(value: Any, default: int) -> int:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < _TOO_MANY else None
 
 
 def _parsed(item: Any, has_statistics: bool) -> BrokerQueue | None:

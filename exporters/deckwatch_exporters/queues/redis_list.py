@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +11,7 @@ from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 from .ages import HeadAges, unix_seconds
+from .message import json_of
 from .model import NOTHING_WAITS, Queue
 from .redis_broker import Need, RedisBroker, needs, refused
 
@@ -120,6 +120,6 @@ class RedisListBroker:
         if not self._settings.timestamp_field:
             return None
         try:
-            return unix_seconds(json.loads(message)[self._settings.timestamp_field])
-        except (ValueError, KeyError, TypeError, IndexError):
+            return unix_seconds(json_of(message)[self._settings.timestamp_field])
+        except (KeyError, TypeError, IndexError):
             return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 
 from .ages import unix_seconds
+from .message import fields_of
 from .redis_broker import RedisBroker, RedisQueuesSettings
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
@@ -21,10 +21,7 @@ def saq_broker(settings: SaqSettings, redis: RedisBroker | None = None) -> Layou
 
 
 def _published(job: bytes) -> float | None:
-    try:
-        return unix_seconds(json.loads(job)["queued"])
-    except (ValueError, KeyError, TypeError):
-        return None  # not SAQ's JSON encoder
+    return unix_seconds(fields_of(job).get("queued"))  # nothing without SAQ's JSON encoder
 
 
 _LAYOUT = Layout(

@@ -7,14 +7,14 @@ queues. Layout: https://github.com/sidekiq/sidekiq/blob/main/lib/sidekiq/api.rb.
 
 from __future__ import annotations
 
-import json
 from collections import Counter as Count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from deckwatch.exporter import Counter, Gauge
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import HeadAges, unix_seconds
+from .message import fields_of
 from .model import NOTHING_WAITS, Queue
 from .redis_broker import RedisBroker, RedisQueuesSettings, found_queues, needs, refused
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from deckwatch.exporter import Finding, Metric
-    from deckwatch_exporters.clients.redis.resp import Reply
 
     from .model import Reported
 
@@ -64,8 +63,11 @@ class SidekiqBroker:
                 if (problem := refused(command, "of a process", reply)) is not None:
                     yield problem
             if isinstance(info, bytes):
-                consumers.update({str(name) for name in _json(info).get("queues", ())})
-                in_flight.update(str(_json(work).get("queue")) for work in (works if isinstance(works, list) else ()))
+                queues = fields_of(info).get("queues")
+                consumers.update({str(name) for name in (queues if isinstance(queues, list) else ())})
+                in_flight.update(
+                    str(fields_of(work).get("queue")) for work in (works if isinstance(works, list) else ())
+                )
         yield from self._queues(names, consumers, in_flight)
 
     def check(self) -> Iterator[Finding]:
@@ -98,14 +100,6 @@ class SidekiqBroker:
         self._ages.keep([name for name, head in zip(names, heads, strict=True) if isinstance(head, bytes)])
 
 
-def _json(text: Reply) -> dict[str, Any]:
-    try:
-        found = json.loads(text) if isinstance(text, bytes) else None
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {}
-
-
 def _published(job: bytes) -> float | None:
     # Seconds as a float; milliseconds as an integer since Sidekiq 8.
-    return unix_seconds(_json(job).get("enqueued_at"))
+    return unix_seconds(fields_of(job).get("enqueued_at"))
