@@ -80,6 +80,7 @@ NOT_EMITTED: Excuses = {
     "no `web_config` is set": ("deckwatch_web_*",),
     "no receiver of remote write is configured": ("deckwatch_remote_write_*",),
     "no target is a `singleton`": ("deckwatch_business_singleton_holder",),
+    "workers of Celery are not asked": ("celery_active_process_count", "celery_active_worker_count"),
     "only under repmgr": ("pg_stat_wal_receiver_upstream_node",),
     "texts of statements are not enabled": ("pg_stat_statements_query_id",),
 }

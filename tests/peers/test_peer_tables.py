@@ -38,12 +38,7 @@ _OFF = "off by default in the peer too"
 _PER_THREAD = "series for each thread of each group"
 
 EXCEPTIONS = {
-    "celery-exporter": Exceptions(
-        missing=dict.fromkeys(
-            ("celery_active_process_count", "celery_active_worker_count"),
-            "needs a broadcast to all workers, which answer after a second: celery_worker_up tells of workers",
-        ),
-    ),
+    "celery-exporter": Exceptions(),
     "node_exporter": Exceptions(
         collectors=dict.fromkeys(
             ("bcache", "bcachefs", "btrfs", "dmmultipath", "fibrechannel", "infiniband", "ipvs", "nfs", "nfsd",

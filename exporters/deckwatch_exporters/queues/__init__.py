@@ -14,8 +14,9 @@ from .auto import AutoBroker, AutoSettings
 from .auto_postgres import AutoPostgresBroker, AutoPostgresSettings
 from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings, redis_events
-from .celery_events import celery_events
-from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings, rabbitmq_events
+from .celery_events import CeleryEvents, celery_events
+from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings, rabbitmq_events, rabbitmq_mailbox
+from .celery_workers import CeleryWorkers, RedisMailbox, new_identity
 from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .dramatiq_rabbitmq import DramatiqRabbitmqBroker, DramatiqRabbitmqSettings
@@ -140,20 +141,31 @@ def broker_of(settings: QueuesSettings, target: str = "") -> Broker:
 def open_broker(settings: QueuesSettings, context: Context) -> Target:
     broker = broker_of(settings, context.target)
     collector = QueueCollector(settings.root.kind, broker)
-    match settings.root:
-        case CelerySettings(events=True) as redis:
-            events = celery_events(redis_events(redis), redis, context)
-        case CeleryRabbitmqSettings(events=True) as rabbitmq:
-            events = celery_events(rabbitmq_events(rabbitmq), rabbitmq, context)
-        case _:
-            return Target({"queues": collector}, broker.close)
+    further = dict(_of_workers(settings, context))
 
     def close() -> None:
-        events.close()
+        for it in further.values():
+            it.close()
         broker.close()
 
-    # In a separate group, so that counts are reported while the broker is down.
-    return Target({"queues": collector, "celery_events": Scheduled(events, group="celery_events")}, close)
+    # In separate groups, so that counts are reported while the broker is down.
+    return Target({"queues": collector, **{name: Scheduled(it, group=name) for name, it in further.items()}}, close)
+
+
+def _of_workers(settings: QueuesSettings, context: Context) -> Iterator[tuple[str, CeleryEvents | CeleryWorkers]]:
+    """The collectors for what Celery's workers say, by name."""
+    celery = settings.root
+    if not isinstance(celery, CelerySettings | CeleryRabbitmqSettings):
+        return
+    if celery.events:
+        source = redis_events(celery) if isinstance(celery, CelerySettings) else rabbitmq_events(celery)
+        yield "celery_events", celery_events(source, celery, context)
+    if celery.ask_workers:
+        identity = new_identity()
+        mailbox = (
+            RedisMailbox(celery, identity) if isinstance(celery, CelerySettings) else rabbitmq_mailbox(celery, identity)
+        )
+        yield "celery_workers", CeleryWorkers(mailbox, identity, celery.worker_timeout, celery.queues)
 
 
 def check_broker(settings: QueuesSettings) -> Iterator[Finding]:
@@ -171,7 +183,7 @@ EXPORTER = Exporter(
     name="queues",
     settings=QueuesSettings,
     open=open_broker,
-    collectors=("celery_events",),
+    collectors=("celery_events", "celery_workers"),
     named=True,
     up=UP,
     from_environment=FromEnvironment(

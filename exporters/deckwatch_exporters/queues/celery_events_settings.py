@@ -12,7 +12,7 @@ from .celery_events_state import HostnameLabel
 
 
 class CeleryEventsSettings(Settings):
-    """Whether to receive the events of tasks and workers, and what to make of them."""
+    """What to learn from workers: their events, and what they say when they are asked."""
 
     events: bool = Field(default=False, description="Receive the events of tasks and workers (`celery worker -E`).")
     hostname_label: HostnameLabel = Field(
@@ -25,6 +25,11 @@ class CeleryEventsSettings(Settings):
     purge_workers_after: Annotated[
         Duration, Field(description="Time without a heartbeat after which a worker's series disappear.")
     ] = 600.0
+
+    ask_workers: bool = Field(
+        default=False,
+        description="Ask workers for their queues and processes over remote control, which writes to the broker.",
+    )
 
     @model_validator(mode="after")
     def _down_before_purged(self) -> CeleryEventsSettings:

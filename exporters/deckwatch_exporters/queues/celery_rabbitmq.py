@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from deckwatch.exporter import Gauge, Refresh
+from deckwatch_exporters.clients.rabbitmq.mailbox import Mailbox
 
 from .celery import LENGTH, is_internal
 from .celery_events_settings import CeleryEventsSettings
 from .celery_events_source import EventSource, RabbitmqEventSource, check_events
+from .celery_workers import MAILBOX
 from .rabbitmq_reader import RabbitmqQueuesSettings, RabbitmqReader
 from .rabbitmq_routes import DeadLetters
 
@@ -41,13 +43,19 @@ class CeleryRabbitmqSettings(CeleryEventsSettings, RabbitmqQueuesSettings):
 
     @model_validator(mode="after")
     def _events_over_amqp(self) -> CeleryRabbitmqSettings:
-        if self.events and self.amqp is None:
-            raise ValueError("url (amqp://host) beside management_url: events come over AMQP")
+        if self.amqp is None and (self.events or self.ask_workers):
+            what = "events come" if self.events else "the answers of workers come"
+            raise ValueError(f"url (amqp://host) beside management_url: {what} over AMQP")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.queues or (() if self.management else ("celery",))
+
+
+def rabbitmq_mailbox(settings: CeleryRabbitmqSettings, identity: str) -> Mailbox:
+    assert settings.amqp is not None
+    return Mailbox(settings, settings.amqp, MAILBOX, identity)
 
 
 def rabbitmq_events(settings: CeleryRabbitmqSettings) -> EventSource:

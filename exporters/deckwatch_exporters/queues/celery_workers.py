@@ -1,0 +1,189 @@
+"""How many workers consume each queue of Celery, and how many processes these have, under celery-exporter's names.
+
+The workers are asked over Celery's remote control. A run reads the replies to the questions of earlier runs and waits
+for none. https://docs.celeryq.dev/en/stable/userguide/workers.html#inspecting-workers
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import secrets
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deckwatch.exporter import Gauge, Malformed, Missing, Unreachable
+from deckwatch_exporters.clients.redis.resp import pack
+
+from .celery_events_workers import MAX_WORKERS
+from .redis_broker import RedisBroker, forbids_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from deckwatch.exporter import Sample
+
+    from .celery import CelerySettings
+
+WORKERS = Gauge("celery_active_worker_count", "Workers that consume the queue.", ["queue_name"])
+PROCESSES = Gauge("celery_active_process_count", "Processes of the workers that consume the queue.", ["queue_name"])
+
+MAILBOX = "celery"  # Celery's default of control_exchange
+_COMMANDS = ("active_queues", "stats")
+_ASKS = 4  # times within the timeout of a worker
+_MOST_REPLIES = 10_000
+_MOST_QUEUES = 1000
+
+
+class Mailbox(Protocol):
+    """Sends messages to all workers. Raises Unreachable and Missing."""
+
+    def send(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Send JSON messages, and return the bodies of the replies to those that were sent before."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class _Worker:
+    heard: float  # on the stopwatch
+    queues: tuple[str, ...] = ()
+    processes: int = 0
+
+
+@dataclass
+class CeleryWorkers:
+    """The collector. `identity` is where replies go; `timeout` are seconds until a silent worker is forgotten."""
+
+    mailbox: Mailbox
+    identity: str
+    timeout: float
+    configured: tuple[str, ...] = ()
+    stopwatch: Callable[[], float] = time.monotonic
+    _workers: dict[str, _Worker] = field(default_factory=dict)
+    _queues: set[str] = field(default_factory=set)  # with workers now or before
+    _asked: float | None = None
+    _first_asked: float | None = None
+
+    def collect(self) -> Iterator[Sample | Malformed]:
+        now = self.stopwatch()
+        is_due = self._asked is None or now - self._asked >= self.timeout / _ASKS
+        for reply in self.mailbox.send([self._question(it) for it in _COMMANDS] if is_due else []):
+            if not self._read(reply, now):
+                yield Malformed("a reply of a Celery worker", reply[:100].decode(errors="replace"))
+        if is_due:
+            self._asked = now
+            self._first_asked = now if self._first_asked is None else self._first_asked
+        self._workers = {name: it for name, it in self._workers.items() if now - it.heard < self.timeout}
+        yield from self._samples(now)
+
+    def close(self) -> None:
+        self.mailbox.close()
+
+    def _samples(self, now: float) -> Iterator[Sample]:
+        workers: Counter[str] = Counter()
+        processes: Counter[str] = Counter()
+        for worker in self._workers.values():
+            for queue in worker.queues:
+                workers[queue] += 1
+                processes[queue] += worker.processes
+        self._queues.update(list(workers)[: _MOST_QUEUES - len(self._queues)])
+        # Before that, it is unknown whether there are workers.
+        knows_all = self._first_asked is not None and now - self._first_asked >= self.timeout
+        for queue in sorted({*self._queues, *(self.configured if knows_all else ())}):
+            yield WORKERS(workers[queue], queue_name=queue)
+            yield PROCESSES(processes[queue], queue_name=queue)
+
+    def _question(self, command: str) -> bytes:
+        reply_to = {"exchange": f"reply.{MAILBOX}.pidbox", "routing_key": self.identity}
+        question: dict[str, Any] = {
+            "method": command,
+            "arguments": {},
+            "destination": None,
+            "pattern": None,
+            "matcher": None,
+        }
+        return json.dumps({**question, "ticket": str(uuid.uuid4()), "reply_to": reply_to}).encode()
+
+    def _read(self, reply: bytes, now: float) -> bool:
+        """Remember what a worker says: its queues are a list, its statistics a mapping."""
+        try:
+            ((name, found),) = json.loads(reply).items()
+            worker = self._workers.get(name)
+            if worker is None:
+                if len(self._workers) >= MAX_WORKERS:
+                    return True
+                worker = _Worker(now)
+            if isinstance(found, list):
+                worker.queues = tuple(queue["name"] for queue in found if isinstance(queue["name"], str))
+            elif "pool" in found:
+                processes = found["pool"].get("processes")
+                worker.processes = len(processes) if isinstance(processes, list) else 0
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+        worker.heard = now
+        self._workers[name] = worker
+        return True
+
+
+def new_identity() -> str:
+    return f"deckwatch.{secrets.token_hex(8)}"
+
+
+class RedisMailbox:
+    """The mailbox on a Redis: a channel for questions, and a list for replies. kombu/transport/redis.py."""
+
+    def __init__(self, settings: CelerySettings, identity: str) -> None:
+        self._redis = RedisBroker(settings)
+        prefix = settings.global_keyprefix
+        self._channel = f"{prefix}/{settings.address.db}.{MAILBOX}.pidbox"
+        queue = f"{identity}.reply.{MAILBOX}.pidbox"
+        self._list = prefix + queue
+        self._bindings = f"{prefix}_kombu.binding.reply.{MAILBOX}.pidbox"
+        self._binding = settings.sep.join((identity, "", queue))
+
+    def send(self, messages: Sequence[bytes]) -> list[bytes]:
+        commands = [pack("RPOP", self._list, _MOST_REPLIES)]
+        if messages:
+            commands.append(pack("SADD", self._bindings, self._binding))
+            commands += [pack("PUBLISH", self._channel, _envelope(message)) for message in messages]
+        replies = self._redis.ask(commands)
+        if any(map(forbids_command, replies)):
+            grant = f"+rpop +sadd +srem +del +publish &{self._channel}"
+            why = f"{self._redis.user} may not ask the workers of Celery"
+            raise Missing(why, f"ACL SETUSER {self._redis.user} {grant}")
+        found = replies[0] if isinstance(replies[0], list) else []
+        return [body for it in found if isinstance(it, bytes) and (body := _body(it)) is not None]
+
+    def close(self) -> None:
+        with contextlib.suppress(Unreachable, Missing):
+            self._redis.ask([pack("SREM", self._bindings, self._binding), pack("DEL", self._list)])
+        self._redis.close()
+
+
+def _envelope(message: bytes) -> bytes:
+    """A message as kombu's virtual transports have it: kombu/transport/virtual/base.py."""
+    properties = {
+        "delivery_mode": 1,
+        "delivery_info": {"exchange": f"{MAILBOX}.pidbox", "routing_key": ""},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": str(uuid.uuid4()),
+    }
+    content = {"content-type": "application/json", "content-encoding": "utf-8", "headers": {}}
+    body = base64.b64encode(message).decode()
+    return json.dumps({"body": body, **content, "properties": properties}).encode()
+
+
+def _body(message: bytes) -> bytes | None:
+    try:
+        envelope: Any = json.loads(message)
+        body: str = envelope["body"]
+        return base64.b64decode(body) if envelope["properties"].get("body_encoding") == "base64" else body.encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

@@ -1,0 +1,89 @@
+"""Workers and processes of each queue, as a real Celery reports them on Redis and on RabbitMQ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from databases import RedisServer, redis_server
+from deckwatch.testing import opened
+from deckwatch_exporters.queues import EXPORTER
+from exporters.queues.celery_events import celery_worker, write_app
+from services import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from deckwatch.testing import Opened
+    from rabbitmq_server import RabbitmqServer
+
+WORKERS, PROCESSES = "celery_active_worker_count", "celery_active_process_count"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+def config(url: str, **settings: Any) -> dict[str, Any]:
+    return {"kind": "celery", "url": url, "ask_workers": True, "worker_timeout": "4s", **settings}
+
+
+def counts(target: Opened) -> dict[str, tuple[float, float]]:
+    """Return workers and processes by queue."""
+    found = target.collect("queues.celery_workers")
+    found.assert_declared()
+    values: dict[str, dict[str, float]] = {}
+    for sample in found.samples:
+        values.setdefault(dict(sample.series.labels)["queue_name"], {})[sample.series.name] = sample.value
+    return {queue: (it[WORKERS], it[PROCESSES]) for queue, it in values.items()}
+
+
+def follow_two_workers(target: Opened, folder: Path) -> None:
+    """Start and kill workers of two processes for the queues celery and mails."""
+    assert counts(target) == {}, "unknown, not 0"
+    with celery_worker(folder, "one@shop"):
+        until(lambda: counts(target) == {"celery": (1, 2), "mails": (1, 2)}, what="one worker")
+        with celery_worker(folder, "two@shop"):
+            until(lambda: counts(target).get("mails") == (2, 4), what="two workers")
+        until(lambda: counts(target).get("mails") == (1, 2), what="the killed worker forgotten")
+    until(lambda: counts(target) == {"celery": (0, 0), "mails": (0, 0)}, what="no worker")
+
+
+@pytest.mark.parametrize("prefix", ["", "shop:"])
+def test_workers_and_processes_are_counted_on_redis_and_nothing_is_left_there(
+    server: RedisServer, tmp_path: Path, prefix: str
+) -> None:
+    write_app(tmp_path, server.url, **({"global_keyprefix": prefix} if prefix else {}))
+    with server.client() as client:
+        with opened(EXPORTER, config(server.url, global_keyprefix=prefix)) as target:
+            follow_two_workers(target, tmp_path)
+        assert not client.keys("*deckwatch*")
+        assert not client.exists(f"{prefix}_kombu.binding.reply.celery.pidbox")
+
+
+def test_workers_and_processes_are_counted_on_rabbitmq(rabbitmq: RabbitmqServer, tmp_path: Path) -> None:
+    vhost = rabbitmq.new_vhost()
+    write_app(tmp_path, rabbitmq.url(vhost))
+    with opened(EXPORTER, config(rabbitmq.url(vhost))) as target:
+        follow_two_workers(target, tmp_path)
+    until(lambda: not [it for it in rabbitmq.api("GET", "queues", vhost) if "deckwatch" in it["name"]])
+
+
+def test_a_configured_queue_without_workers_has_none(server: RedisServer) -> None:
+    with opened(EXPORTER, config(server.url, queues=["orders"])) as target:
+        assert counts(target) == {}
+        until(lambda: counts(target) == {"orders": (0, 0)}, what="the timeout of a worker")
+
+
+def test_without_the_right_to_ask_the_grant_is_reported(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "resetchannels", "+@read")
+        with opened(EXPORTER, config(server.url, username="monitor", password="secret")) as target:
+            (snapshot,) = target.collect("queues.celery_workers").snapshots.values()
+            assert "+publish &/0.celery.pidbox" in snapshot.error
+            client.execute_command("ACL", "SETUSER", "monitor", *snapshot.error.split("SETUSER monitor ")[1].split())
+            assert not target.collect("queues.celery_workers").errors
