@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from databases import RedisServer, redis_server
+from deckwatch.exporter import Malformed, Sample
 from deckwatch.testing import opened
 from deckwatch_exporters.queues import EXPORTER
+from deckwatch_exporters.queues.celery_workers import CeleryWorkers
 from exporters.queues.celery_events import celery_worker, write_app
+from rabbitmq_server import PASSWORD
 from services import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from deckwatch.testing import Opened
@@ -87,3 +91,31 @@ def test_without_the_right_to_ask_the_grant_is_reported(server: RedisServer) -> 
             assert "+publish &/0.celery.pidbox" in snapshot.error
             client.execute_command("ACL", "SETUSER", "monitor", *snapshot.error.split("SETUSER monitor ")[1].split())
             assert not target.collect("queues.celery_workers").errors
+
+
+def test_without_the_rights_on_rabbitmq_the_command_that_gives_them_is_reported(rabbitmq: RabbitmqServer) -> None:
+    vhost = rabbitmq.new_vhost()
+    user = rabbitmq.add_user(vhost)
+    with opened(EXPORTER, config(rabbitmq.url(vhost, user, PASSWORD))) as target:
+        (snapshot,) = target.collect("queues.celery_workers").snapshots.values()
+        assert f"{user} may not use celery.pidbox" in snapshot.error
+        words = shlex.split(snapshot.error.split("rabbitmqctl ")[1])
+        assert words[:4] == ["set_permissions", "-p", vhost, user]
+        rights = dict(zip(("configure", "write", "read"), words[4:], strict=True))
+        rabbitmq.api("PUT", "permissions", vhost, user, body=rights)
+        assert not target.collect("queues.celery_workers").errors
+
+
+def test_replies_that_are_not_from_a_worker_are_reported_and_cost_nothing_else() -> None:
+    class Odd:
+        def send(self, messages: Sequence[bytes]) -> list[bytes]:
+            assert len(messages) == 2
+            queues = b'{"one@shop": [{"name": "celery"}]}'
+            return [b"no JSON", b"{}", b'{"a": 1}', b'{"two@shop": [7]}', b'{"three@shop": {"error": "no"}}', queues]
+
+        def close(self) -> None: ...
+
+    found = list(CeleryWorkers(Odd(), "deckwatch.1", 60).collect())
+    assert sum(isinstance(it, Malformed) for it in found) == 4
+    samples = [it for it in found if isinstance(it, Sample)]
+    assert [(it.series.name, it.value) for it in samples] == [(WORKERS, 1), (PROCESSES, 0)]
