@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Counter, Gauge, Pattern, Settings
+from deckwatch.exporter import Counter, Gauge, Pattern, Refresh, Settings
 
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, list_dir, read_text, read_unsigned, read_value
 
 if TYPE_CHECKING:
-    from deckwatch.exporter import Metric, Samples
+    from collections.abc import Callable
+
+    from deckwatch.exporter import Malformed, Metric, Sample, Samples
 
 SECONDS = Counter("node_cpu_seconds_total", "Time the CPU spent in each mode, in seconds.", ["cpu", "mode"])
 GUEST = Counter(
@@ -61,6 +64,10 @@ _INFO_FIELDS = {
 # Times in /proc/stat are in ticks.
 _TICKS = os.sysconf("SC_CLK_TCK")
 
+# /proc/cpuinfo is expensive: on x86, the kernel looks up the frequency of every CPU. While the CPUs stay the same, only
+# the microcode may change.
+_INFO_REFRESH = 600.0
+
 _CPU = re.compile(r"cpu[0-9]+")
 _CPU_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 
@@ -87,7 +94,9 @@ class _Devices(NamedTuple):
 
 
 class Cpu:
-    def __init__(self, paths: Paths, settings: CpuSettings | None = None) -> None:
+    def __init__(
+        self, paths: Paths, settings: CpuSettings | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings or CpuSettings()
         self._stat = paths.in_proc("stat")
         self._cpuinfo = paths.in_proc("cpuinfo")
@@ -95,6 +104,8 @@ class Cpu:
         self._ticks: dict[str, list[int | None]] = {}
         self._devices = _Devices([], {}, {})
         self._devices_of: tuple[str | None, list[str]] | None = None
+        self._info: tuple[Sample | Malformed, ...] = ()
+        self._info_due = Refresh(_INFO_REFRESH, clock)
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
@@ -107,7 +118,10 @@ class Cpu:
         yield from self._states(malformed)
         settings = self._settings
         if settings.info or settings.flags_include or settings.bugs_include:
-            yield from self._info(malformed)
+            if self._info_due.is_due:
+                self._info = tuple(self._read_info())
+                self._info_due.done()
+            yield from self._info
         yield from malformed
 
     def _times(self) -> Samples:
@@ -127,6 +141,7 @@ class Cpu:
         if known != self._devices_of:
             self._devices = find_devices(self._folder)
             self._devices_of = known
+            self._info_due.reset()
         for cpu, file in self._devices.online:
             online = read_unsigned(file, malformed)
             if online is not None:
@@ -143,13 +158,15 @@ class Cpu:
         for number in parse_cpu_list(read_value(isolated) or "", isolated, malformed):
             yield ISOLATED(1, cpu=str(number))
 
-    def _info(self, malformed: MalformedValues) -> Samples:
+    def _read_info(self) -> Samples:
+        malformed = MalformedValues()
         cpus = parse_cpuinfo(read_text(self._cpuinfo), malformed)
         for fields in cpus:
             yield INFO(1, **{label: fields.get(field, "") for label, field in _INFO_FIELDS.items()})
         if cpus:
             yield from _matching_words(cpus[0].get("flags"), self._settings.flags_include, FLAG)
             yield from _matching_words(cpus[0].get("bugs"), self._settings.bugs_include, BUG)
+        yield from malformed
 
 
 def _matching_words(words: str | None, include: Pattern | None, metric: Metric) -> Samples:

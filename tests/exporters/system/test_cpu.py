@@ -263,3 +263,25 @@ def test_a_malformed_list_of_isolated_cpus_affects_no_other_series(tmp_path: Pat
 def test_any_cpuinfo_can_be_parsed(text: str) -> None:
     assert parse_cpuinfo("processor: 0\n" + text, MalformedValues())
     parse_cpuinfo(text, MalformedValues())
+
+
+def test_cpuinfo_is_read_again_when_a_cpu_goes_offline_and_every_ten_minutes(tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    now = [0.0]
+    cpu = Cpu(host_paths(tmp_path), CpuSettings(info=True), clock=lambda: now[0])
+
+    def microcodes(cpus: int, written: str) -> set[str]:
+        (proc / "stat").write_text("".join(f"cpu{number} 1 1 1 1 1 1 1 1 1 1\n" for number in range(cpus)))
+        (proc / "cpuinfo").write_text(
+            "\n".join(f"processor: {number}\nmicrocode: {written}\n" for number in range(cpus))
+        )
+        found = only("node_cpu_info", by_series(cpu.collect()))
+        assert len(found) == cpus
+        return {line.partition('microcode="')[2].partition('"')[0] for line in found}
+
+    assert microcodes(2, "0x1") == {"0x1"}
+    assert microcodes(2, "0x2") == {"0x1"}
+    assert microcodes(1, "0x2") == {"0x2"}
+    now[0] += 600
+    assert microcodes(1, "0x3") == {"0x3"}
