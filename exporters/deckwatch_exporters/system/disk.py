@@ -10,7 +10,7 @@ from .parse_numbers import MalformedValues, parse_unsigned, parse_unsigned_numbe
 from .paths import Paths, read_text, read_value
 
 if TYPE_CHECKING:
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Malformed, Sample, Samples
 
 _DEVICE = ("device",)
 _SECTOR = 512  # bytes: the unit of the file, whatever the sector size of the device
@@ -80,28 +80,57 @@ class DiskSettings(Settings):
     device_exclude: Pattern = Pattern(r"^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 
 
+class _Source(NamedTuple):
+    """Numbers of a device and contents of its files in udev and sysfs, which rarely change."""
+
+    major: str
+    minor: str
+    udev: str
+    rotational: str
+
+
+class _Properties(NamedTuple):
+    """The properties of a device, kept until their source changes."""
+
+    source: _Source
+    samples: tuple[Sample | Malformed, ...]
+
+
 class Disk:
     def __init__(self, paths: Paths, settings: DiskSettings) -> None:
         self._diskstats = paths.in_proc("diskstats")
         self._udev = paths.udev
         self._block = paths.in_sys("block")
         self._exclude = settings.device_exclude
+        self._properties: dict[str, _Properties] = {}  # by device
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
+        before, self._properties = self._properties, {}
         for device in parse_diskstats(read_text(self._diskstats), self._exclude, malformed):
             for metric, factor, value in zip(COLUMNS, _FACTORS, device.values, strict=False):
                 if value is not None:
                     yield metric(value * factor, device=device.name)
-            yield from self._from_udev(device, malformed)
+            source = self._read_properties(device)
+            kept = before.get(device.name)
+            if kept is None or kept.source != source:
+                kept = _Properties(source, tuple(self._from_udev(device, source)))
+            self._properties[device.name] = kept
+            yield from kept.samples
         yield from malformed
 
-    def _from_udev(self, disk: BlockDevice, malformed: MalformedValues) -> Samples:
-        device = disk.name
+    def _read_properties(self, disk: BlockDevice) -> _Source:
         try:
-            known = parse_udev(read_text(f"{self._udev}/b{disk.major}:{disk.minor}"))
+            udev = read_text(f"{self._udev}/b{disk.major}:{disk.minor}")
         except OSError:
-            known = {}  # without udev, or for a device that udev does not know, the numbers are still exported
+            udev = ""  # without udev, or for a device that udev does not know, the numbers are still exported
+        rotational = read_value(f"{self._block}/{disk.name.replace('/', '!')}/queue/rotational") or ""
+        return _Source(disk.major, disk.minor, udev, rotational)
+
+    def _from_udev(self, disk: BlockDevice, source: _Source) -> Samples:
+        malformed = MalformedValues()
+        device = disk.name
+        known = parse_udev(source.udev)
         yield INFO(
             1,
             device=device,
@@ -112,7 +141,7 @@ class Disk:
             model=known.get("ID_MODEL", ""),
             serial=known.get("SCSI_IDENT_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL", ""),
             revision=known.get("ID_REVISION", ""),
-            rotational=read_value(f"{self._block}/{device.replace('/', '!')}/queue/rotational") or "",
+            rotational=source.rotational,
         )
         if known.get("ID_FS_TYPE"):
             yield FILESYSTEM_INFO(
@@ -139,6 +168,7 @@ class Disk:
                     value = parse_unsigned(known[key], f"{self._udev}: {key} of {device}", malformed)
                     if value is not None:
                         yield metric(value, device=device)
+        yield from malformed
 
 
 class BlockDevice(NamedTuple):

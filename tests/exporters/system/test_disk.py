@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,25 @@ def test_any_diskstats_can_be_parsed(text: str) -> None:
 @given(st.text())
 def test_any_udev_file_gives_properties(text: str) -> None:
     assert all(f"E:{key}" in text for key in parse_udev(text))
+
+
+def test_properties_follow_udev_and_sysfs_in_the_next_run(tmp_path: Path) -> None:
+    for file, text in (
+        ("proc/diskstats", LINE),
+        ("udev/b8:0", "E:ID_MODEL=old"),
+        ("sys/block/sda/queue/rotational", "1"),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+    disk = Disk(host_paths(tmp_path), DiskSettings())
+
+    def info() -> str:
+        (found,) = (line for line in by_series(disk.collect()) if line.startswith("node_disk_info"))
+        return found
+
+    assert info() == info()
+    assert 'model="old"' in info()
+    (tmp_path / "udev/b8:0").write_text("E:ID_MODEL=new")
+    assert 'model="new"' in info()
+    (tmp_path / "sys/block/sda/queue/rotational").write_text("0")
+    assert 'rotational="0"' in info()
