@@ -501,3 +501,13 @@ def test_an_installed_distribution_can_publish_an_exporter(tmp_path: Path, monke
 
     assert {"system", "vault"} <= set(registry.names())
     assert registry.get("vault") is VAULT
+
+
+@pytest.mark.parametrize("size", ["12", "12B", "255KiB"])
+def test_a_spool_that_is_too_small_is_refused_with_the_least_size(tmp_path: Path, size: str) -> None:
+    text = f"logs: {{loki: {{url: 'http://127.0.0.1:3100'}}, files: [], spool: {{max_bytes: {size}}}}}"
+
+    (fault,) = _faults(tmp_path, text)
+
+    assert "logs.spool.max_bytes" in fault
+    assert "at least 256KiB" in fault

@@ -64,3 +64,9 @@ def test_state_and_secrets_are_where_the_agent_and_its_config_look() -> None:
     config = (DEPLOY / "deckwatch.yml").read_text()
     named = set(re.findall(r"_file: /run/credentials/deckwatch\.service/(\w+)", config))
     assert named == set(re.findall(r"^LoadCredential=(\w+):", UNIT, re.MULTILINE))
+
+
+def test_only_a_wrong_config_prevents_a_restart() -> None:
+    # The command exits with 2 on a wrong config, and with 1 on a failure that may pass, such as a port in use.
+    assert _setting("Restart") == "on-failure"
+    assert _setting("RestartPreventExitStatus").split() == ["2"]

@@ -166,3 +166,9 @@ def test_a_database_without_the_extension_is_reported_with_the_statement_that_cr
     with pytest.raises(Missing, match="CREATE EXTENSION pg_stat_statements"):
         find_extension(session, "shop")
     session.close()
+
+
+def test_an_interval_of_statements_is_refused_because_it_has_no_effect() -> None:
+    assert "interval" not in _documented("postgresql.md")["statements"]
+    with pytest.raises(ValueError, match=r"statements\.interval"):
+        PostgresSettings.model_validate({"dsn": "host=127.0.0.1", "statements": {"interval": "1m"}})
