@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,20 +24,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
+_given: deque[int] = deque(maxlen=200)  # ports
 
 
 def free_port() -> int:
     """Return an unused port.
 
     If possible, it is outside the kernel's range for outgoing connections, so no other connection can take the port
-    before the program listens on it.
+    before the program listens on it. Each process of pytest has a part of that range, and gives no port again soon.
     """
     outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    part = (outgoing - 16_384) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = 16_384 + secrets.randbelow(outgoing - 16_384) if outgoing > 20_000 else 0
+        port = 16_384 + number * part + secrets.randbelow(part) if outgoing > 20_000 else 0
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
+            found = int(probe.getsockname()[1])
+            _given.append(found)
+            return found
 
 
 def until(condition: Callable[[], T], seconds: float = 240.0, what: str = "it") -> T:
