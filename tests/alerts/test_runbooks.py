@@ -35,7 +35,8 @@ _STATEMENT = re.compile(r"(ALTER|ANALYZE|CREATE|DROP|GRANT|REINDEX|ROLLBACK|SELE
 _DANGEROUS = re.compile(
     r"pg_promote\(\)|pg_drop_replication_slot|redis-check-aof --fix|memray attach|pg_basebackup|replicaof NEW_HOST|"
     r"failover NAME|failover takeover|truncate -s|-delete`|fsck -f|umount -f|maxmemory-policy allkeys|MINVALUE|"
-    r"mdadm --manage [^ ]+ --remove|client kill type|--cluster fix|shutdown nosave"
+    r"mdadm --manage [^ ]+ --remove|client kill type|--cluster fix|shutdown nosave|"
+    r"pg_rewind|ROLLBACK PREPARED|stop-writes-on-bgsave-error no"
 )
 _WARNED = re.compile(r"\*\*|\bNever\b|\b[Aa]sk\b|consent|[Rr]ead the report first")
 
