@@ -81,7 +81,7 @@ DASHBOARD = Dashboard(
             "Runs that are in progress. A line that never ends is a job that is stuck.",
             COUNT,
             {_LABEL: f"job_in_progress{_JOB}"},
-            width=12,
+            width=24,
         ),
         row("Speed"),
         graph(
