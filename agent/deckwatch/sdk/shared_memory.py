@@ -167,11 +167,12 @@ class SharedFiles:
 
     def after_fork(self) -> None:
         """Leave the parent's files. Values begin at 0 and get a place in new files when they change."""
-        _mark[0] = 1
         self._forked()
         self._files, self._process = {}, ""
         for value in self._values:
             value.detach()
+        # Last: a garbage collection before this must not be counted in the files of the parent.
+        _mark[0] = 1
 
     def _file(self, kind: str) -> _File:
         file = self._files.get(kind)

@@ -223,6 +223,32 @@ counter("counted_total").inc(sum(counted))
     assert len([name for name in series(tmp_path) if name.startswith("made_in_child")]) == 20
 
 
+def test_a_garbage_collection_at_the_beginning_of_a_child_leaves_the_files_of_its_parent_alone(tmp_path: Path) -> None:
+    code = """
+import gc
+gc.disable()
+work(3)
+files = orders.labels("paid")._value.files
+leave = files._forked
+def collect_and_leave():
+    gc.collect(1)  # the first one: its metrics have no place yet
+    leave()
+files._forked = collect_and_leave
+child = os.fork()
+if child == 0:
+    work(1)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+orders.labels("new").inc()
+"""
+    run(tmp_path, code)
+
+    collected = collect(tmp_path)
+    assert collected.value("deckwatch_apps_files_skipped", service="shop") == 0
+    assert collected.value("orders_total", service="shop", status="paid") == 4
+    assert collected.value("orders_total", service="shop", status="new") == 1
+
+
 def test_children_of_a_fork_without_pythons_hooks_count_for_themselves(tmp_path: Path) -> None:
     code = """
 import ctypes
