@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "collection": {"config", "exporter", "metrics"},
     "logs": {"config", "exporter", "metrics"},
     "exporter": {"config", "metrics"},
-    "convert": set(),
+    "convert": {"config"},
     "metrics": set(),
     "config": {"durations"},
     "durations": set(),

@@ -10,6 +10,7 @@ import pytest
 
 from deckwatch.testing import opened
 from deckwatch_exporters.clients.rabbitmq import consumer
+from deckwatch_exporters.clients.rabbitmq.session import Session
 from deckwatch_exporters.queues import EXPORTER, QueuesSettings
 from exporters.queues.celery_events import celery_worker, connected, ended, events, total, write_app
 from exporters.queues.programs import run_python
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deckwatch.testing import Opened
+    from deckwatch_exporters.clients.stream import Deadline
     from rabbitmq_server import RabbitmqServer
 
 
@@ -99,11 +101,19 @@ def test_a_broker_that_hangs_is_noticed_and_silence_alone_is_none(
     rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "_HEARTBEAT", 1)
+    heartbeats: list[int] = []
+    send = Session.send
+
+    def counted(self: Session, channel: int, *methods: Any, deadline: Deadline) -> None:
+        heartbeats.extend(channel for it in methods if it is self.heartbeat)
+        send(self, channel, *methods, deadline=deadline)
+
+    monkeypatch.setattr(Session, "send", counted)
     vhost = rabbitmq.new_vhost()
     with opened(EXPORTER, config(rabbitmq, vhost)) as target:
         connected(target)
-        # Both sides close a connection on which they hear nothing for twice the heartbeat.
-        assert not threading.Event().wait(5.0)
+        # Both sides close a connection on which they hear nothing for twice the heartbeat: four of these.
+        until(lambda: len(heartbeats) >= 10, what="the heartbeats of Deckwatch")
         assert events(target).value("celery_events_disconnects_total") == 0
         rabbitmq.freeze()
         try:

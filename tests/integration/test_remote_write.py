@@ -99,7 +99,7 @@ def test_a_reload_changes_labels_and_ends_the_old_series(tmp_path: Path) -> None
         until(lambda: not query(store, 'up{instance="shop"}'), what="the end of the old series")
 
 
-# A receiver that answers as it is told
+# A receiver with configurable answers
 
 
 @dataclass

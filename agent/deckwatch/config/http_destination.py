@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from pydantic import Field, field_validator, model_validator
 
+from .http_headers import check_headers
 from .urls import split_http_url
 from .values import Duration, Secret, Settings
 
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _OWN_HEADERS = ("host", "connection", "content-type", "content-encoding", "content-length", "transfer-encoding")
 
 
@@ -43,12 +41,7 @@ class HttpDestination(Settings):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, headers: dict[str, Secret]) -> dict[str, Secret]:
-        for name, value in headers.items():
-            text = value.get_secret_value()
-            if not _HEADER.fullmatch(name) or name.lower() in _OWN_HEADERS:
-                raise ValueError(f"headers other than {', '.join(_OWN_HEADERS)}, with names such as X-Api-Key")
-            if not text.isprintable() or not text.isascii():
-                raise ValueError("values of headers in printable ASCII")
+        check_headers(headers, _OWN_HEADERS)
         return headers
 
     @model_validator(mode="after")

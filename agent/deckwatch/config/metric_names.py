@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from .problems import Path
     from .source import Source
 
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_RESERVED_NAMES = ("deckwatch_", "log_messages_", "node_", "process_", "python_")
-_RESERVED_LABELS = ("le", "target", "job", "instance")
+NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+RESERVED_NAMES = ("deckwatch_", "log_messages_", "node_", "process_", "python_")
+RESERVED_LABELS = ("le", "target", "job", "instance")
 _HISTOGRAM_SUFFIXES = ("", "_bucket", "_sum", "_count")
 
 
 def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError("a metric name: letters, digits, _ and :, not starting with a digit")
-    if name.startswith(_RESERVED_NAMES):
-        raise ValueError(f"a name that does not start with {', '.join(_RESERVED_NAMES)}: Deckwatch uses these")
+    if name.startswith(RESERVED_NAMES):
+        raise ValueError(f"a name that does not start with {', '.join(RESERVED_NAMES)}: Deckwatch uses these")
     return name
 
 
 def _checked_label(label: str) -> str:
-    if not _LABEL.fullmatch(label):
+    if not LABEL.fullmatch(label):
         raise ValueError("a label name: letters, digits and _, not starting with a digit or __")
-    if label in _RESERVED_LABELS:
+    if label in RESERVED_LABELS:
         raise ValueError(f"another label name: {label} is set by Deckwatch or Prometheus")
     return label
 

@@ -6,16 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from deckwatch.config.metric_names import LABEL, NAME, RESERVED_LABELS, RESERVED_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .conversion import Conversion
-
-# What exporters.business refuses, so that the result of a conversion is a config that loads.
-_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_RESERVED_NAMES = ("deckwatch_", "node_", "process_", "python_")
-_RESERVED_LABELS = ("le", "target", "job", "instance")
 
 
 def metric(
@@ -35,13 +31,13 @@ def metric(
     if name in seen:
         found.lost(line, f"{name}: a second query of the same database. Combine the two with UNION ALL.")
         return None
-    if not _METRIC.fullmatch(name):
+    if not NAME.fullmatch(name):
         found.lost(line, f"{name!r} is not a metric name")
         return None
-    if name.startswith(_RESERVED_NAMES):
-        found.lost(line, f"{name}: Deckwatch uses names that start with {', '.join(_RESERVED_NAMES)}")
+    if name.startswith(RESERVED_NAMES):
+        found.lost(line, f"{name}: Deckwatch uses names that start with {', '.join(RESERVED_NAMES)}")
         return None
-    if wrong := next((it for it in labels if not _LABEL.fullmatch(it) or it in _RESERVED_LABELS), None):
+    if wrong := next((it for it in labels if not LABEL.fullmatch(it) or it in RESERVED_LABELS), None):
         found.lost(line, f"{name}: the label {wrong!r} is invalid, or set by Deckwatch or Prometheus. Rename it.")
         return None
     if len(set(labels)) != len(labels):

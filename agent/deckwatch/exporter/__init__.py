@@ -1,6 +1,7 @@
 """Everything that an exporter author imports. This module is a stable interface; all other modules are private."""
 
 from deckwatch.config.client_tls import client_context, tls_failure
+from deckwatch.config.http_headers import check_headers
 from deckwatch.config.metric_names import MetricLabel, MetricName
 from deckwatch.config.patterns import Pattern
 from deckwatch.config.urls import split_http_url
@@ -87,6 +88,7 @@ __all__ = [
     "Target",
     "Unreachable",
     "Untyped",
+    "check_headers",
     "client_context",
     "describe",
     "parse_duration",

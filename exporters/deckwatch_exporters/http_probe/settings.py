@@ -9,14 +9,13 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from deckwatch.exporter import Duration, Pattern, Secret, Settings, Size, split_http_url
+from deckwatch.exporter import Duration, Pattern, Secret, Settings, Size, check_headers, split_http_url
 from deckwatch_exporters.clients.tls import TlsSettings
 
 _TCP = re.compile(r"(?:tcp|tls)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}/?", re.ASCII)
 _DNS = re.compile(
     r"dns://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?/[A-Za-z0-9_.-]{1,253}(?:\?[a-z=&A-Z0-9]*)?", re.ASCII
 )
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _STATUS = re.compile(r"[1-5](?:xx|[0-9]{2})", re.ASCII)
 _DNS_ONLY = {"rcode", "answer"}
 _OWN_HEADERS = ("connection", "content-length", "transfer-encoding")
@@ -146,12 +145,7 @@ class ProbeSettings(Settings):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, headers: dict[str, Secret]) -> dict[str, Secret]:
-        for name, value in headers.items():
-            text = value.get_secret_value()
-            if not _TOKEN.fullmatch(name) or name.lower() in _OWN_HEADERS:
-                raise ValueError(f"headers other than {', '.join(_OWN_HEADERS)}, with names such as X-Api-Key")
-            if not text.isprintable() or not text.isascii():
-                raise ValueError("values of headers in printable ASCII")
+        check_headers(headers, _OWN_HEADERS)
         return headers
 
     @model_validator(mode="after")

@@ -7,14 +7,13 @@ base64 `body`: kombu/transport/virtual/base.py. On RabbitMQ it is a topic exchan
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deckwatch.exporter import Finding, Missing
 from deckwatch_exporters.clients.rabbitmq.consumer import Consumer
 from deckwatch_exporters.clients.redis.subscription import Subscription
 
+from .message import json_of, kombu_body
 from .redis_broker import escape_pattern
 
 if TYPE_CHECKING:
@@ -61,13 +60,9 @@ class RedisEventSource:
         return Subscription(self._settings, self._pattern)
 
     def events_of(self, message: bytes) -> list[Event]:
-        try:
-            envelope = json.loads(message)
-            body = envelope["body"]
-            if envelope["properties"].get("body_encoding") == "base64":
-                body = base64.b64decode(body)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise NotEvents("not a message of kombu") from None
+        body = kombu_body(message)
+        if body is None:
+            raise NotEvents("not a message of kombu")
         return parse_events(body)
 
 
@@ -93,12 +88,11 @@ def check_events(source: EventSource) -> Iterator[Finding]:
         yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
 
 
-def parse_events(body: str | bytes) -> list[Event]:
+def parse_events(body: bytes) -> list[Event]:
     """The events in the body of a message. Raises NotEvents."""
-    try:
-        found = json.loads(body)
-    except (ValueError, TypeError, RecursionError):
-        raise NotEvents("the body is not JSON. Set event_serializer to json in Celery") from None
+    found = json_of(body)
+    if found is None:
+        raise NotEvents("the body is not JSON. Set event_serializer to json in Celery")
     events = found if isinstance(found, list) else [found]
     if not all(isinstance(event, dict) and isinstance(event.get("type"), str) for event in events):
         raise NotEvents("an event is not a mapping with a type")

@@ -20,6 +20,7 @@ from deckwatch.exporter import Gauge, Malformed, Missing, Unreachable
 from deckwatch_exporters.clients.redis.resp import pack
 
 from .celery_events_workers import MAX_WORKERS
+from .message import fields_of, kombu_body
 from .redis_broker import RedisBroker, forbids_command
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class CeleryWorkers:
     def _read(self, reply: bytes, now: float) -> bool:
         """Remember what a worker says: its queues are a list, its statistics a mapping."""
         try:
-            ((name, found),) = json.loads(reply).items()
+            ((name, found),) = fields_of(reply).items()
             worker = self._workers.get(name)
             if worker is None:
                 if len(self._workers) >= MAX_WORKERS:
@@ -124,7 +125,7 @@ class CeleryWorkers:
             elif "pool" in found:
                 processes = found["pool"].get("processes")
                 worker.processes = len(processes) if isinstance(processes, list) else 0
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return False
         worker.heard = now
         self._workers[name] = worker
@@ -158,7 +159,7 @@ class RedisMailbox:
             why = f"{self._redis.user} may not ask the workers of Celery"
             raise Missing(why, f"ACL SETUSER {self._redis.user} {grant}")
         found = replies[0] if isinstance(replies[0], list) else []
-        return [body for it in found if isinstance(it, bytes) and (body := _body(it)) is not None]
+        return [body for it in found if isinstance(it, bytes) and (body := kombu_body(it)) is not None]
 
     def close(self) -> None:
         with contextlib.suppress(Unreachable, Missing):
@@ -178,12 +179,3 @@ def _envelope(message: bytes) -> bytes:
     content = {"content-type": "application/json", "content-encoding": "utf-8", "headers": {}}
     body = base64.b64encode(message).decode()
     return json.dumps({"body": body, **content, "properties": properties}).encode()
-
-
-def _body(message: bytes) -> bytes | None:
-    try:
-        envelope: Any = json.loads(message)
-        body: str = envelope["body"]
-        return base64.b64decode(body) if envelope["properties"].get("body_encoding") == "base64" else body.encode()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None

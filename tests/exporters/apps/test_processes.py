@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deckwatch.testing import Collected
 
-#: Counts, says so, then works for half a second of CPU time or opens files whenever it is told to.
+#: Counts, says so, then works for half a second of CPU time or opens files on each line of its input.
 WORK = """
 import time
 opened = []

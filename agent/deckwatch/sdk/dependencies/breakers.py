@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from deckwatch.sdk import declared
-from deckwatch.sdk.dependencies.failures import REPORTER, Unsupported, library_of, watch_safely
+from deckwatch.sdk.dependencies.failures import Guard, Unsupported, library_of, watch_safely
 from deckwatch.sdk.dependencies.sampling import Reading, sampler
 from deckwatch.sdk.library_metrics import counter_of, gauge_of
 
@@ -35,24 +35,20 @@ class BreakerFigures:
 
     def __init__(self, breaker: str) -> None:
         self._breaker = breaker
-        self._subject = f'breaker "{breaker}"'
+        self._guard = Guard(f'breaker "{breaker}"')
         self._failures = counter_of(declared.BREAKER_FAILURES).labels(breaker)
         # Created at 0, so that increase() sees the first change.
         for state in _STATES:
             counter_of(declared.BREAKER_CHANGES).labels(breaker, state)
 
     def failed(self) -> None:
-        try:
+        with self._guard:
             self._failures.inc()
             gauge_of(declared.BREAKER_LAST_FAILURE).labels(self._breaker).set(time.time())
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report(self._subject)
 
     def changed(self, state: str) -> None:
-        try:
+        with self._guard:
             counter_of(declared.BREAKER_CHANGES).labels(self._breaker, state).inc()
-        except Exception:  # noqa: BLE001 - as in `failed`
-            REPORTER.report(self._subject)
 
     def readings(self, state: str) -> Iterator[Reading]:
         for one in _STATES:
@@ -106,7 +102,7 @@ def _watch_factory(factory: Any, name: str) -> None:
     states: dict[str, str] = {}
 
     def heard(circuit: str, kind: str, event: Any) -> None:
-        try:
+        with Guard(f'breaker "{circuit}"'):
             if circuit not in breakers:
                 breakers[circuit] = BreakerFigures(f"{name}/{circuit}" if name else circuit)
                 states[circuit] = "closed"
@@ -115,8 +111,6 @@ def _watch_factory(factory: Any, name: str) -> None:
             elif kind == "state_changed":
                 states[circuit] = _state(event.state)
                 breakers[circuit].changed(states[circuit])
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report(f'breaker "{circuit}"')
 
     def read(_: Any) -> Iterator[Reading]:
         for circuit, state in list(states.items()):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, TypeVar
 
 _log = logging.getLogger("deckwatch.dependencies")
@@ -9,19 +10,29 @@ _Object = TypeVar("_Object")
 _Watch = TypeVar("_Watch", bound=Callable[..., None])
 
 
-class Reporter:
-    """Log the exception that is being handled, once for each subject."""
-
-    def __init__(self) -> None:
-        self._reported: set[str] = set()
-
-    def report(self, subject: str) -> None:
-        if subject not in self._reported:
-            self._reported.add(subject)
-            _log.exception("%s cannot be measured", subject)
+_reported: set[str] = set()
 
 
-REPORTER = Reporter()
+class Guard:
+    """A block that measures, which may run in several threads. What it raises is logged, once for each subject."""
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        """Nothing is needed."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False  # also what ends the program
+        if self._subject not in _reported:
+            _reported.add(self._subject)
+            _log.error("%s cannot be measured", self._subject, exc_info=error)
+        return True
 
 
 class Unsupported(Exception):
@@ -30,12 +41,11 @@ class Unsupported(Exception):
 
 def watch_safely(watch: Callable[[Any, str], None], watched: _Object, name: str, subject: str) -> _Object:
     """Watch an object by calling `watch`, and return it. A failure is logged."""
-    try:
-        watch(watched, name)
-    except Unsupported as reason:
-        _log.warning("%s is not measured: %s", subject, reason)
-    except Exception:  # noqa: BLE001 - the failure boundary: internals of other libraries change
-        REPORTER.report(subject)
+    with Guard(subject):
+        try:
+            watch(watched, name)
+        except Unsupported as reason:
+            _log.warning("%s is not measured: %s", subject, reason)
     return watched
 
 

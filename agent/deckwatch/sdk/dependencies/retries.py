@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from deckwatch.sdk import declared
-from deckwatch.sdk.dependencies.failures import REPORTER, Unsupported, library_of, watch_safely
+from deckwatch.sdk.dependencies.failures import Guard, Unsupported, library_of, watch_safely
 from deckwatch.sdk.library_metrics import counter_of
 
 _Target = TypeVar("_Target")
@@ -39,27 +39,23 @@ class RetryFigures:
     """The counters of one operation. No method raises."""
 
     def __init__(self, operation: str) -> None:
-        self._subject = f'retries "{operation}"'
+        self._guard = Guard(f'retries "{operation}"')
         self._attempts = counter_of(declared.RETRY_ATTEMPTS).labels(operation)
         self._repeated = counter_of(declared.RETRY_REPEATED).labels(operation)
         self._giveups = counter_of(declared.RETRY_GIVEUPS).labels(operation)
 
     def attempted(self, state: Any) -> None:
         """Count an attempt that begins. `state` is tenacity's."""
-        try:
+        with self._guard:
             self._attempts.inc()
             if state.attempt_number > 1:
                 self._repeated.inc()
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report(self._subject)
 
     def stopped(self, is_stopped: Any) -> None:
         """Count a give-up if tenacity's `stop` has said so."""
-        try:
+        with self._guard:
             if is_stopped:
                 self._giveups.inc()
-        except Exception:  # noqa: BLE001 - as in `attempted`
-            REPORTER.report(self._subject)
 
 
 def _watch_tenacity(retrying: Any, operation: str) -> None:
@@ -121,23 +117,20 @@ def _watch_stamina() -> None:
     retries = _core._RetryContextIterator
     arguments, before_attempt = retries._apply_maybe_test_mode_to_tenacity_kw, retries._exit_cms
     figures = functools.lru_cache(maxsize=1000)(RetryFigures)
+    guard = Guard("stamina")
 
     @functools.wraps(arguments)
     def measured_arguments(self: Any, testing: Any) -> Any:
         options = arguments(self, testing)
-        try:
-            return {**options, "stop": _with_give_ups(options["stop"], figures(self._name))}
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report("stamina")
-            return options
+        with guard:
+            options["stop"] = _with_give_ups(options["stop"], figures(self._name))
+        return options
 
     @functools.wraps(before_attempt)
     def measured_attempt(self: Any, state: Any) -> None:
         before_attempt(self, state)
-        try:
+        with guard:
             figures(self._name).attempted(state)
-        except Exception:  # noqa: BLE001 - as above
-            REPORTER.report("stamina")
 
     retries._apply_maybe_test_mode_to_tenacity_kw = measured_arguments
     retries._exit_cms = measured_attempt

@@ -1,6 +1,7 @@
 """Figures of watched objects that change without a call to this library, read every few seconds by a thread."""
 
 import atexit
+import contextlib
 import functools
 import math
 import os
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from prometheus_client import values
 
 from deckwatch.sdk.declared import Declared
-from deckwatch.sdk.dependencies.failures import REPORTER
+from deckwatch.sdk.dependencies.failures import Guard
 from deckwatch.sdk.library_metrics import counter_of, gauge_of
 
 INTERVAL = 5.0  # seconds; shorter than the shortest usual scrape interval
@@ -48,28 +49,24 @@ class _Watched:
         if watched is None:
             return []
         gauges = []
-        try:
+        with Guard(self._subject):
             for reading in self._read(watched):
                 if reading.metric.kind == "counter" and reading.value is not None:
                     self._count(reading.metric, reading.labels, reading.value)
                 else:
                     gauges.append(reading)
-        except Exception:  # noqa: BLE001 - the failure boundary: internals of other libraries change
-            REPORTER.report(self._subject)
-            return []
-        return gauges
+            return gauges
+        return []
 
     def skip(self) -> None:
         """Read the object without counting: its totals at a fork are those of the parent."""
         watched = self.reference()
         if watched is None:
             return
-        try:
+        with Guard(self._subject):
             for reading in self._read(watched):
                 if reading.metric.kind == "counter" and reading.value is not None:
                     self._totals[reading.metric, reading.labels] = reading.value
-        except Exception:  # noqa: BLE001 - as in `gauges`
-            REPORTER.report(self._subject)
 
     def _count(self, metric: Declared, labels: tuple[str, ...], total: float) -> None:
         before = self._totals.get((metric, labels), 0.0)
@@ -145,10 +142,8 @@ class Sampler:
 
 
 def _set(metric: Declared, labels: tuple[str, ...], value: float) -> None:
-    try:
+    with Guard(metric.name):
         gauge_of(metric).labels(*labels).set(value)
-    except Exception:  # noqa: BLE001 - the failure boundary: the application may have a metric with this name
-        REPORTER.report(metric.name)
 
 
 def _remove(metric: Declared, labels: tuple[str, ...]) -> None:
@@ -156,12 +151,8 @@ def _remove(metric: Declared, labels: tuple[str, ...]) -> None:
     if values.ValueClass._multiprocess:
         _set(metric, labels, math.nan)  # prometheus_client cannot remove it; NaN is left out
         return
-    try:
+    with Guard(metric.name), contextlib.suppress(KeyError):
         gauge_of(metric).remove(*labels)
-    except KeyError:
-        pass
-    except Exception:  # noqa: BLE001 - as in `_set`
-        REPORTER.report(metric.name)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from deckwatch.sdk.dependencies.caches.figures import CacheFigures
-from deckwatch.sdk.dependencies.failures import REPORTER, Unsupported
+from deckwatch.sdk.dependencies.failures import Guard, Unsupported
 from deckwatch.sdk.dependencies.sampling import Reading, sampler
 
 #: The measured methods. Their asynchronous forms call them.
@@ -60,10 +60,8 @@ def _watched() -> dict[str, CacheFigures]:
         cache = create(alias)
         figures = watched.get(alias)
         if figures is not None:
-            try:
+            with Guard(figures.subject):
                 _measure(cache, figures)
-            except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-                REPORTER.report(figures.subject)
         return cache
 
     caches.create_connection = create_connection  # Django has no hook for it

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deckwatch.sdk import declared
-from deckwatch.sdk.dependencies.failures import REPORTER
+from deckwatch.sdk.dependencies.failures import Guard
 from deckwatch.sdk.dependencies.sampling import Reading
 from deckwatch.sdk.instruments import OTHER
 from deckwatch.sdk.library_metrics import counter_of, histogram_of
@@ -20,7 +20,9 @@ class CacheFigures:
     def __init__(self, cache: str, category: Callable[[Any], str] | None) -> None:
         self.cache = cache
         self.subject = f'cache "{cache}"'
+        self._guard = Guard(self.subject)
         self._category = category
+        self._category_guard = Guard(f"the category of keys of {self.subject}")
         self._hits = counter_of(declared.CACHE_HITS)
         self._misses = counter_of(declared.CACHE_MISSES)
         self._durations = histogram_of(declared.CACHE_DURATION)
@@ -31,15 +33,13 @@ class CacheFigures:
         """The category, or '' if there is none."""
         if self._category is None:
             return ""
-        try:
+        with self._category_guard:
             return str(self._category(key.decode(errors="replace") if isinstance(key, bytes) else key))
-        except Exception:  # noqa: BLE001 - the application's function
-            REPORTER.report(f"the category of keys of {self.subject}")
-            return ""
+        return ""
 
     def found(self, key: Any, is_hit: bool) -> None:
         """Count a lookup."""
-        try:
+        with self._guard:
             category = self.category_of(key)
             counts = self._counts.get(category)
             if counts is None:
@@ -49,24 +49,18 @@ class CacheFigures:
                 if len(self._counts) < _MAX_CACHED:
                     self._counts[category] = counts
             counts[0 if is_hit else 1]()
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report(self.subject)
 
     def took(self, operation: str, key: Any, started: float) -> None:
         """Observe an operation that began at `started` (of `time.perf_counter`)."""
         duration = time.perf_counter() - started
-        try:
+        with self._guard:
             self._durations.labels(self.cache, self.category_of(key), operation).observe(duration)
-        except Exception:  # noqa: BLE001 - as in `found`
-            REPORTER.report(self.subject)
 
     def failed(self, operation: str, key: Any, started: float) -> None:
         """Count an operation that raised an exception, and observe its duration."""
         self.took(operation, key, started)
-        try:
+        with self._guard:
             self._errors.labels(self.cache, operation).inc()
-        except Exception:  # noqa: BLE001 - as in `found`
-            REPORTER.report(self.subject)
 
     def entries(self, entries: Mapping[Any, Any]) -> Iterator[Reading]:
         """The number of entries in each category; of a large cache, all in the category `other`."""

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from deckwatch.sdk.dependencies.caches.figures import CacheFigures
-from deckwatch.sdk.dependencies.failures import REPORTER, Unsupported
+from deckwatch.sdk.dependencies.failures import Guard, Unsupported
 from deckwatch.sdk.dependencies.methods import observe
 
 _WATCHED = "_deckwatch_is_watched"
@@ -62,11 +62,9 @@ class _Pipelines:
         """Nothing is known before."""
 
     def end(self, _begun: Any, pipeline: Any, error: BaseException | None) -> None:
-        try:
+        with Guard(self._figures.subject):
             if error is None:
                 observe(pipeline, "execute", self._executions)
-        except Exception:  # noqa: BLE001 - the failure boundary between the library and the application
-            REPORTER.report(self._figures.subject)
 
 
 class _Executions:
