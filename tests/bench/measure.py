@@ -38,24 +38,25 @@ def open_files(pid: int) -> int:
 
 
 class Scraper:
-    """A keep-alive connection that scrapes /metrics like Prometheus, but does not parse responses."""
+    """A keep-alive connection that scrapes like Prometheus, but does not parse responses."""
 
     def __init__(self, port: int, accept: str = PROMETHEUS_ACCEPT, name: str = "bench") -> None:
         self._port = port
-        self._request = (
-            f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Prometheus/{name}\r\n"
+        self._headers = (
+            f" HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Prometheus/{name}\r\n"
             f"Accept: {accept}\r\nAccept-Encoding: gzip\r\n\r\n"
-        ).encode()
+        )
         self._socket: socket.socket | None = None
 
-    def scrape(self) -> int:
+    def scrape(self, path: str = "/metrics") -> int:
         """Scrape and return the length of the body. Reconnects if the server closed the connection."""
+        request = f"GET {path}{self._headers}".encode()
         for _ in range(2):
             if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+                self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=60)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                self._socket.sendall(self._request)
+                self._socket.sendall(request)
                 return self._read()
             except (ConnectionError, EOFError):
                 self._socket.close()

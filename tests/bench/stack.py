@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from bench.measure import SETTLE, Scraping, cpu_of_a_cycle, cpu_seconds, resident_bytes
+from bench.measure import SETTLE, Scraping, cpu_of_a_cycle, resident_bytes
 from databases import (
     PostgresServer,
     RedisServer,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 CYCLES = 60
 PERIOD = 1.0  # seconds
-REDIS_TARGETS = 200
 
 CONFIG = """\
 interval: 15s
@@ -151,32 +150,3 @@ def stack(folder: Path) -> list[tuple[str, ...]]:
                 row(f"Redis commands of a cycle, {title}", "", commands, asked[0])
                 row(f"PostgreSQL statements of a cycle, {title}", "", statements, asked[1])
     return rows
-
-
-def many_redis(folder: Path) -> list[tuple[str, ...]]:
-    """Measure 200 Redis targets in one agent. Targets share servers, which makes no difference to the agent."""
-    with contextlib.ExitStack() as running:
-        servers = [running.enter_context(redis_server(folder)) for _ in range(4)]
-        targets = "".join(
-            f'    - {{name: "r{number}", url: "{servers[number % 4].url}"}}\n' for number in range(REDIS_TARGETS)
-        )
-        config = f"interval: 15s\nexporters:\n  redis:\n{targets}"
-        ours = running.enter_context(agent(folder, config))
-        with at_work(servers), Scraping([port_of(ours)], 15.0):
-            time.sleep(2 * 15)
-            before = cpu_seconds(ours.process.pid)
-            time.sleep(4 * 15)
-            used = cpu_seconds(ours.process.pid) - before
-        text = ours.metrics()
-        up = sum(line.endswith(" 1") for line in text.splitlines() if line.startswith("redis_up{"))
-        series = sum(not line.startswith("#") for line in text.splitlines())
-        return [
-            (
-                str(REDIS_TARGETS),
-                str(up),
-                str(series),
-                f"{used / 60:.1%}",
-                f"{used / 4 / REDIS_TARGETS * 1000:.2f} ms",
-                f"{megabytes([ours]):.0f} MB",
-            )
-        ]
