@@ -81,8 +81,9 @@ services:
 bench: $(VENV)/.installed-dev services ## Compare CPU, memory, latency and encoding with the peers
 	$(BIN)/python tests/bench/main.py
 
-soak: $(VENV)/.installed-dev ## Check memory over a million scrapes, random changes of log files, and random requests (up to an hour)
+soak: $(VENV)/.installed-dev services ## Check memory over a million scrapes, 100 000 requests to applications with killed workers, and random input (over an hour)
 	$(BIN)/python tests/bench/soak.py
+	$(BIN)/python tests/bench/fleet.py
 	$(BIN)/python tests/bench/remote_write_outage.py
 	DECKWATCH_SOAK=1 $(BIN)/python -m pytest -q tests/agent/logs/test_tail_properties.py tests/security/test_random_requests.py
 
