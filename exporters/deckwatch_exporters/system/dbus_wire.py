@@ -20,8 +20,19 @@ _FIXED = {"y": ("B", 1), "b": ("I", 4), "n": ("h", 2), "q": ("H", 2), "i": ("i",
           "t": ("Q", 8), "d": ("d", 8), "h": ("I", 4)}  # fmt: skip
 
 
+_MAX_DEPTH = 64  # of nested arrays, structs and variants, as in the specification
+
+
 class DBusError(Exception):
-    """The peer refused a call or violated the protocol."""
+    """The peer violated the protocol. The connection cannot be used any longer, except after the errors below."""
+
+
+class Refused(DBusError):
+    """The peer refused a call."""
+
+
+class MalformedReply(DBusError):
+    """The values of a reply do not match their signature."""
 
 
 class Connection:
@@ -79,7 +90,10 @@ class Connection:
         return self._serial
 
     def reply(self, serial: int) -> list[Any]:
-        """Wait for the reply to a call and return its values; signals are ignored. Raises DBusError."""
+        """Wait for the reply to a call and return its values; signals are ignored.
+
+        Raises Refused and MalformedReply, after which the next reply can be read, and DBusError.
+        """
         if self._calls:
             self._socket.sendall(b"".join(self._calls))
             self._calls.clear()
@@ -87,11 +101,11 @@ class Connection:
             kind, fields, body, order = self._message()
             if fields.get(_REPLY_SERIAL) != serial:
                 continue
-            values = Reader(body, order).values(fields.get(_SIGNATURE, ""))
+            values = Reader(body, order).values(str(fields.get(_SIGNATURE, "")))
             if kind == _METHOD_RETURN:
                 return values
             if kind == _ERROR:
-                raise DBusError(str(values[0]) if values else "call refused")
+                raise Refused(str(values[0]) if values else "call refused")
 
     def _authenticate(self) -> None:
         self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
@@ -112,9 +126,12 @@ class Connection:
         # Alignment counts from the start of the message. The array begins at 16, so its own offsets are aligned alike.
         reader = Reader(fields_bytes, order)
         fields: dict[int, Any] = {}
-        while reader.position < fields_length:
-            code, value = reader.value("(yv)")
-            fields[code] = value
+        try:
+            while reader.position < fields_length:
+                code, value = reader.value("(yv)")
+                fields[code] = value
+        except MalformedReply as wrong:
+            raise DBusError(f"malformed header: {wrong}") from None
         return start[1], fields, self._take(body_length), order
 
     def _take(self, size: int) -> bytes:
@@ -139,40 +156,49 @@ class Connection:
 
 
 class Reader:
-    """Reads values by signature. Raises DBusError for data that is too short and for unknown types."""
+    """Reads values by signature. Raises MalformedReply for data that is too short and for unknown types."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self._data = data
         self._order = order
+        self._depth = 0
         self.position = 0
 
     def values(self, signature: str) -> list[Any]:
         return [self.value(one) for one in complete_types(signature)]
 
     def value(self, signature: str) -> Any:
-        code = signature[0]
+        code = signature[:1]
         if code in _FIXED:
             form, size = _FIXED[code]
             return struct.unpack(self._order + form, self._take(size, size))[0]
-        if code in "so":
+        if code == "s" or code == "o":
             return self._text(self.value("u"))
         if code == "g":
             return self._text(self.value("y"))
+        if self._depth == _MAX_DEPTH:
+            raise MalformedReply("nested too deeply")
+        self._depth += 1
+        found = self._container(code, signature)
+        self._depth -= 1
+        return found
+
+    def _container(self, code: str, signature: str) -> Any:
         if code == "v":
             return self.value(self.value("g"))
-        if code in "({":
+        if (code == "(" or code == "{") and len(signature) > 2:
             self._align(8)
             return tuple(self.values(signature[1:-1]))
-        if code == "a":
+        if code == "a" and len(signature) > 1:
             return self._array(signature[1:])
-        raise DBusError(f"unknown type {signature!r}")
+        raise MalformedReply(f"unknown type {signature!r}")
 
     def _array(self, element: str) -> list[Any]:
         length = self.value("u")
         self._align(8 if element[0] in "({xtd" else _FIXED.get(element[0], ("", 4))[1] if element[0] not in "gv" else 1)
         end = self.position + length
         if end > len(self._data):
-            raise DBusError("array extends beyond its message")
+            raise MalformedReply("array extends beyond its message")
         values = []
         while self.position < end:
             values.append(self.value(element))
@@ -189,14 +215,14 @@ class Reader:
         self._align(alignment)
         taken = self._data[self.position : self.position + size]
         if len(taken) < size:
-            raise DBusError("message ends within a value")
+            raise MalformedReply("message ends within a value")
         self.position += size
         return taken
 
 
 @lru_cache(maxsize=64)
 def complete_types(signature: str) -> tuple[str, ...]:
-    """The complete types of a signature, in order. Raises DBusError."""
+    """The complete types of a signature, in order. Raises MalformedReply."""
     types = []
     while signature:
         first, signature = split_signature(signature)
@@ -205,7 +231,7 @@ def complete_types(signature: str) -> tuple[str, ...]:
 
 
 def split_signature(signature: str) -> tuple[str, str]:
-    """Split a signature after its first complete type. Raises DBusError."""
+    """Split a signature after its first complete type. Raises MalformedReply."""
     if signature[0] == "a" and len(signature) > 1:
         element, rest = split_signature(signature[1:])
         return "a" + element, rest
@@ -216,7 +242,7 @@ def split_signature(signature: str) -> tuple[str, str]:
         depth += (code in "({") - (code in ")}")
         if depth == 0:
             return signature[: index + 1], signature[index + 1 :]
-    raise DBusError(f"not a signature: {signature!r}")
+    raise MalformedReply(f"not a signature: {signature!r}")
 
 
 def _pad(data: bytes, size: int) -> bytes:

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.exporter import Duration, Gauge, Pattern, Settings
+from deckwatch.exporter import Duration, Gauge, Malformed, Pattern, Settings
 
 from .parse_numbers import MalformedValues
 from .paths import Paths, printable, read_text
@@ -39,6 +39,10 @@ MOUNT_INFO = Gauge(
     "Device numbers of the mount; the value is always 1.",
     ("device", "major", "minor", "mountpoint"),
 )
+
+#: A number from here on is a negative one that wrapped around; the largest one means that it is not known.
+_WRAPPED = 1 << 63
+_UNKNOWN = (1 << 64) - 1
 
 #: node_exporter's label value for a file system that does not respond; other reasons come from the system.
 _TIMED_OUT = "mountpoint timeout"
@@ -109,11 +113,18 @@ class Filesystem:
             yield MOUNT_INFO(1, device=mount.device, major=mount.major, minor=mount.minor, mountpoint=point)
             if isinstance(result, str):
                 continue
-            yield SIZE(result.f_blocks * result.f_frsize, **labels)
-            yield FREE(result.f_bfree * result.f_frsize, **labels)
-            yield AVAIL(result.f_bavail * result.f_frsize, **labels)
-            yield FILES(result.f_files, **labels)
-            yield FILES_FREE(result.f_ffree, **labels)
+            for metric, field, unit in (
+                (SIZE, "f_blocks", result.f_frsize),
+                (FREE, "f_bfree", result.f_frsize),
+                (AVAIL, "f_bavail", result.f_frsize),
+                (FILES, "f_files", 1),
+                (FILES_FREE, "f_ffree", 1),
+            ):
+                count = getattr(result, field)
+                if 0 <= count < _WRAPPED:
+                    yield metric(count * unit, **labels)
+                elif count != _UNKNOWN:
+                    yield Malformed(f"statvfs: {point}: {field}", str(count))
         yield from self._malformed
 
     def _read_mounts(self) -> tuple[Mount, ...]:
@@ -248,7 +259,8 @@ def parse_mountinfo(text: str, malformed: MalformedValues) -> list[Mount]:
         before, dash, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         number = _DEVICE_NUMBER.fullmatch(fields[2]) if len(fields) > 2 else None
-        if not dash or len(fields) < 6 or len(rest) < 3 or number is None or not fields[4].startswith("/"):
+        point = _unescape(fields[4]) if len(fields) > 4 else ""
+        if not dash or len(fields) < 6 or len(rest) < 3 or number is None or point[:1] != "/" or "\0" in point:
             malformed.add("mountinfo", printable(line))
             continue
         fstype, device, *options = rest
@@ -257,7 +269,7 @@ def parse_mountinfo(text: str, malformed: MalformedValues) -> list[Mount]:
         mounts.append(
             Mount(
                 device=printable(_unescape(device)),
-                point=_unescape(fields[4]),
+                point=point,
                 fstype=printable(_unescape(fstype)),
                 is_readonly=is_super_readonly or "ro" in fields[5].split(","),
                 is_super_readonly=is_super_readonly,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import collections
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from deckwatch.exporter import Counter, Duration, Gauge, NotAvailable, Pattern, Settings
 
-from .dbus_wire import Connection, DBusError
+from .dbus_wire import Connection, MalformedReply, Refused
 from .parse_numbers import MalformedValues
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ _NEVER = (1 << 64) - 1  # how systemd says that a time is not set
 _SOCKET_PROPERTIES = (("NAccepted", ACCEPTED), ("NConnections", CURRENT), ("NRefused", REFUSED))
 
 
+_T = TypeVar("_T", str, int)
+
+
 class SystemdSettings(Settings):
     """`unit_include` and `unit_exclude`: regular expressions for the units to export; the defaults are node_exporter's.
 
@@ -82,24 +85,27 @@ class Systemd:
     def collect(self) -> Samples:
         if not os.path.isdir(self._booted):  # as in sd_booted(3)
             raise NotAvailable
+        malformed = MalformedValues()
         with self._connect() as connection:
             version, state, virtualization = _properties(
-                connection, [(_MANAGER_PATH, _MANAGER, name) for name in ("Version", "SystemState", "Virtualization")]
+                connection,
+                [(_MANAGER_PATH, _MANAGER, name) for name in ("Version", "SystemState", "Virtualization")],
+                str,
+                malformed,
             )
-            answer = connection.call(_BUS_NAME, _MANAGER_PATH, _MANAGER, "ListUnits")
-            malformed = MalformedValues()
-            units = parse_units(answer[0] if answer else (), malformed)
-            exported = [unit for unit in units if self._exports(unit.name)]
-            number = parse_version(str(version), malformed)
-            if number is not None:
-                yield VERSION(number, version=str(version))
-            yield RUNNING(state == "running")
-            if isinstance(virtualization, str):
+            if version is not None and (number := parse_version(version, malformed)) is not None:
+                yield VERSION(number, version=version)
+            if state is not None:
+                yield RUNNING(state == "running")
+            if virtualization is not None:
                 yield VIRTUALIZATION(1, virtualization_type=virtualization or "none")
-            yield from _states(units, exported)
-            yield from _timers(connection, [unit for unit in exported if unit.kind == "timer"])
-            yield from _sockets(connection, [unit for unit in exported if unit.kind == "socket"])
-            yield from malformed
+            units = _list_units(connection, malformed)
+            if units is not None:
+                exported = [unit for unit in units if self._exports(unit.name)]
+                yield from _states(units, exported)
+                yield from _timers(connection, [unit for unit in exported if unit.kind == "timer"], malformed)
+                yield from _sockets(connection, [unit for unit in exported if unit.kind == "socket"], malformed)
+        yield from malformed
 
     def _connect(self) -> Connection:
         """Connect to the system bus, or else to the private socket of systemd (root only)."""
@@ -123,43 +129,70 @@ def _states(units: Sequence[Unit], exported: Sequence[Unit]) -> Samples:
             yield UNIT_STATE(state == unit.state, name=unit.name, state=state, type="")
 
 
-def _timers(connection: Connection, units: Sequence[Unit]) -> Samples:
+def _list_units(connection: Connection, malformed: MalformedValues) -> list[Unit] | None:
+    """The loaded units; None if the reply is malformed."""
+    try:
+        (listed,) = connection.call(_BUS_NAME, _MANAGER_PATH, _MANAGER, "ListUnits")
+        if not isinstance(listed, list):
+            raise MalformedReply(f"not a list: {listed}")
+    except (MalformedReply, ValueError) as wrong:
+        malformed.add("systemd: ListUnits", str(wrong))
+        return None
+    return parse_units(listed, malformed)
+
+
+def _timers(connection: Connection, units: Sequence[Unit], malformed: MalformedValues) -> Samples:
     wanted = [(unit.path, "org.freedesktop.systemd1.Timer", "LastTriggerUSec") for unit in units]
-    for unit, microseconds in zip(units, _properties(connection, wanted), strict=True):
-        if isinstance(microseconds, int) and microseconds < _NEVER:
+    for unit, microseconds in zip(units, _properties(connection, wanted, int, malformed), strict=True):
+        if microseconds is not None and microseconds < _NEVER:
             yield TIMER(microseconds / 1e6, name=unit.name)
 
 
-def _sockets(connection: Connection, units: Sequence[Unit]) -> Samples:
+def _sockets(connection: Connection, units: Sequence[Unit], malformed: MalformedValues) -> Samples:
     wanted = [(unit.path, "org.freedesktop.systemd1.Socket", name) for unit in units for name, _ in _SOCKET_PROPERTIES]
-    values = iter(_properties(connection, wanted))
+    values = iter(_properties(connection, wanted, int, malformed))
     for unit in units:
         for _, metric in _SOCKET_PROPERTIES:
             value = next(values)
-            if isinstance(value, int):  # NRefused exists since systemd 239
+            if value is not None:  # NRefused exists since systemd 239
                 yield metric(value, name=unit.name)
 
 
-def _properties(connection: Connection, wanted: Sequence[tuple[str, str, str]]) -> list[Any]:
-    """Get properties of objects (path, interface, name) in batches; None for a property that is refused."""
-    values: list[Any] = []
+def _properties(
+    connection: Connection, wanted: Sequence[tuple[str, str, str]], kind: type[_T], malformed: MalformedValues
+) -> list[_T | None]:
+    """Get properties of objects (path, interface, name) in batches; None for one that is refused or malformed."""
+    values: list[_T | None] = []
     for batch in (wanted[start : start + 64] for start in range(0, len(wanted), 64)):
         serials = [
             connection.send(_BUS_NAME, path, _PROPERTIES, "Get", interface, name) for path, interface, name in batch
         ]
-        for serial in serials:
+        for (path, _, name), serial in zip(batch, serials, strict=True):
+            value = None
             try:
-                values.append(connection.reply(serial)[0])
-            except DBusError:
+                (value,) = connection.reply(serial)
+            except Refused:
                 values.append(None)
+                continue
+            except (MalformedReply, ValueError) as wrong:
+                malformed.add(f"systemd: {path} {name}", str(wrong))
+            else:
+                if not isinstance(value, kind) or (isinstance(value, int) and value < 0):
+                    malformed.add(f"systemd: {path} {name}", repr(value))
+                    value = None
+            values.append(value)
     return values
 
 
-def parse_units(listed: Sequence[Sequence[Any]], malformed: MalformedValues) -> list[Unit]:
+def parse_units(listed: Sequence[Any], malformed: MalformedValues) -> list[Unit]:
     """The loaded units in a reply of ListUnits: name, description, load state, active state, ..., object path at 6."""
     units: dict[str, Unit] = {}
     for fields in listed:
-        if len(fields) < 7 or not all(isinstance(fields[index], str) for index in (0, 2, 3, 6)):
+        if (
+            not isinstance(fields, tuple)
+            or len(fields) < 7
+            or not all(isinstance(fields[index], str) for index in (0, 2, 3, 6))
+        ):
             malformed.add("systemd: ListUnits", str(fields))
         elif fields[2] == "loaded":
             unit = Unit(fields[0], fields[3], fields[6])

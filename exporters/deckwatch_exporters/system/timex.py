@@ -6,7 +6,7 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import Counter, Gauge, NotAvailable
+from deckwatch.exporter import Counter, Gauge, Malformed, NotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,13 @@ PPS_STABILITY_EXCEEDED = Counter(
 TAI_OFFSET = Gauge("node_timex_tai_offset_seconds", "Offset of International Atomic Time (TAI) from UTC, in seconds.")
 SYNC_STATUS = Gauge("node_timex_sync_status", "Whether the clock is synchronized to a reliable server (1) or not (0).")
 
+#: By field of the structure.
+_COUNTERS = {
+    "jitcnt": PPS_JITTER_TOTAL,
+    "calcnt": PPS_CALIBRATION,
+    "errcnt": PPS_ERROR,
+    "stbcnt": PPS_STABILITY_EXCEEDED,
+}
 _TIME_ERROR = 5  # returned if the clock is not synchronized
 _STA_NANO = 0x2000
 _PPM_SCALE = 1_000_000 * 65536.0  # frequencies are in parts per million with a 16-bit fraction
@@ -109,8 +116,7 @@ class Timex:
         yield PPS_JITTER(clock.jitter / divisor)
         yield PPS_SHIFT(clock.shift)
         yield PPS_STABILITY(clock.stabil / _PPM_SCALE)
-        yield PPS_JITTER_TOTAL(clock.jitcnt)
-        yield PPS_CALIBRATION(clock.calcnt)
-        yield PPS_ERROR(clock.errcnt)
-        yield PPS_STABILITY_EXCEEDED(clock.stbcnt)
         yield TAI_OFFSET(clock.tai)
+        for name, metric in _COUNTERS.items():
+            count = getattr(clock, name)
+            yield metric(count) if count >= 0 else Malformed(f"adjtimex: {name}", str(count))

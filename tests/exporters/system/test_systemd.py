@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 import subprocess
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,6 +19,7 @@ from deckwatch_exporters.system.systemd import Systemd, SystemdSettings, parse_v
 from services import installed, until
 
 from .support import by_series
+from .systemd_peer import FakeSystemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,98 +62,6 @@ def test_a_call_rejected_by_the_real_bus_raises_its_error_message(bus: str) -> N
     name = "org.freedesktop.DBus"
     with Connection(bus, hello=True) as connection, pytest.raises(DBusError, match="nobody"):
         connection.call(name, "/org/freedesktop/DBus", name, "GetNameOwner", "org.example.nobody")
-
-
-UNITS = [
-    ("cron.service", "Cron", "loaded", "active", "running", "", "/u/cron", 0, "", "/"),
-    ("broken.service", "Broken", "loaded", "failed", "failed", "", "/u/broken", 0, "", "/"),
-    ("gone.service", "Gone", "not-found", "inactive", "dead", "", "/u/gone", 0, "", "/"),
-    ("daily.timer", "Daily", "loaded", "active", "waiting", "", "/u/daily", 0, "", "/"),
-    ("ssh.socket", "SSH", "loaded", "active", "listening", "", "/u/ssh", 0, "", "/"),
-    ("-.mount", "Root", "loaded", "active", "mounted", "", "/u/root", 0, "", "/"),
-]
-PROPERTIES: dict[tuple[str, str], tuple[str, Any]] = {
-    ("/org/freedesktop/systemd1", "Version"): ("s", "252.39-1~deb12u1"),
-    ("/org/freedesktop/systemd1", "SystemState"): ("s", "degraded"),
-    ("/org/freedesktop/systemd1", "Virtualization"): ("s", "kvm"),
-    ("/u/daily", "LastTriggerUSec"): ("t", 1_700_000_000_000_000),
-    ("/u/ssh", "NAccepted"): ("u", 7),
-    ("/u/ssh", "NConnections"): ("u", 2),
-}
-
-
-class FakeSystemd(threading.Thread):
-    """Answers ListUnits and Get like systemd's private socket, and rejects everything unknown."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self.server = socket.socket(socket.AF_UNIX)
-        self.server.bind(str(path))
-        self.server.listen()
-
-    def run(self) -> None:
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            with connection:
-                self.serve(connection)
-
-    def serve(self, connection: socket.socket) -> None:
-        stream = connection.makefile("rb")
-        assert stream.readline().startswith(b"\0AUTH EXTERNAL 3")
-        connection.sendall(b"OK 1234deadbeef\r\n")
-        assert stream.readline() == b"BEGIN\r\n"
-        while start := stream.read(16):
-            kind, body_length, serial, fields_length = (
-                *struct.unpack("<B", start[1:2]),
-                *struct.unpack("<III", start[4:]),
-            )
-            assert kind == 1
-            fields = Reader(stream.read((fields_length + 7) & ~7)[:fields_length], "<")
-            header = {}
-            while fields.position < fields_length:
-                code, value = fields.value("(yv)")
-                header[code] = value
-            arguments = Reader(stream.read(body_length), "<").values(header.get(8, ""))
-            connection.sendall(self.answer(serial, header[1], header[3], arguments))
-
-    def answer(self, serial: int, path: str, member: str, arguments: list[str]) -> bytes:
-        if member == "ListUnits":
-            return _message(2, serial, "a(ssssssouso)", _units())
-        kind, value = PROPERTIES.get((path, arguments[1]), ("", None))
-        if not kind:
-            return _message(3, serial, "s", _text("no such property"))
-        body = bytes([len(kind)]) + kind.encode() + b"\0"
-        if kind == "s":
-            return _message(2, serial, "v", _padded(body, 4) + _text(value))
-        size = {"t": 8, "u": 4}[kind]
-        return _message(2, serial, "v", _padded(body, size) + value.to_bytes(size, "little"))
-
-
-def _padded(data: bytes, size: int) -> bytes:
-    return data + bytes(-len(data) % size)
-
-
-def _text(text: str) -> bytes:
-    return struct.pack("<I", len(text.encode())) + text.encode() + b"\0"
-
-
-def _units() -> bytes:
-    array = b""
-    for unit in UNITS:
-        array = _padded(array, 8)
-        for value in unit:
-            array = _padded(array, 4) + (_text(value) if isinstance(value, str) else struct.pack("<I", value))
-    return struct.pack("<I", len(array)) + bytes(4) + array
-
-
-def _message(kind: int, serial: int, signature: str, body: bytes) -> bytes:
-    fields = bytes([5, 1]) + b"u\0" + struct.pack("<I", serial)
-    fields += bytes([8, 1]) + b"g\0" + bytes([len(signature)]) + signature.encode() + b"\0"
-    start = struct.pack("<cBBBIII", b"l", kind, 0, 1, len(body), 99, len(fields))
-    return _padded(start + fields, 8) + body
 
 
 @pytest.fixture
@@ -203,7 +110,7 @@ def test_an_unresponsive_systemd_is_an_error_within_the_timeout(tmp_path: Path) 
 def test_any_bytes_are_parsed_or_rejected(data: bytes, signature: str) -> None:
     try:
         values = Reader(data, "<").values(signature)
-    except (DBusError, RecursionError, IndexError):
+    except DBusError:
         values = [None]
     assert len(values) == 1
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deckwatch.exporter import NotAvailable
 from deckwatch_exporters.system.timex import Timex, TimexStruct, adjtimex
 
-from .support import by_series
+from .support import by_series, malformed
 
 NANO = 0x2000
 TIME_OK, TIME_ERROR = 0, 5
@@ -42,6 +44,34 @@ def test_the_frequency_is_a_ratio_converted_from_ppm_with_a_16_bit_fraction() ->
 @pytest.mark.parametrize(("state", "synchronised"), [(TIME_OK, 1), (1, 1), (TIME_ERROR, 0)])
 def test_only_the_error_state_means_that_the_clock_is_not_synchronized(state: int, synchronised: int) -> None:
     assert collected(state)["node_timex_sync_status"] == synchronised
+
+
+#: The series of each field; `status` also gives the unit of others.
+FIELDS = {
+    "offset": "node_timex_offset_seconds",
+    "freq": "node_timex_frequency_adjustment_ratio",
+    "maxerror": "node_timex_maxerror_seconds",
+    "esterror": "node_timex_estimated_error_seconds",
+    "constant": "node_timex_loop_time_constant",
+    "tick": "node_timex_tick_seconds",
+    "ppsfreq": "node_timex_pps_frequency_hertz",
+    "jitter": "node_timex_pps_jitter_seconds",
+    "stabil": "node_timex_pps_stability_hertz",
+    "jitcnt": "node_timex_pps_jitter_total",
+    "calcnt": "node_timex_pps_calibration_total",
+    "errcnt": "node_timex_pps_error_total",
+    "stbcnt": "node_timex_pps_stability_exceeded_total",
+}
+
+
+@given(field=st.sampled_from(sorted(FIELDS)), value=st.integers(-(2**63), 2**63 - 1))
+def test_any_value_of_a_field_affects_only_its_series(field: str, value: int) -> None:
+    samples = list(Timex(lambda: (TIME_OK, TimexStruct(**{field: value}))).collect())
+
+    assert {**by_series(samples), FIELDS[field]: 0} == {**collected(TIME_OK), FIELDS[field]: 0}
+    is_wrong = field.endswith("cnt") and value < 0
+    assert malformed(samples) == ([(f"adjtimex: {field}", str(value))] if is_wrong else [])
+    assert (FIELDS[field] in by_series(samples)) is not is_wrong
 
 
 def test_a_denied_system_call_is_unavailable_and_not_an_error() -> None:
