@@ -15,22 +15,21 @@ from server_versions import POSTGRES, postgres_programs
 from services import installed, until
 
 from .rule_files import ALERTS, Rule, alerts, unknown_metrics
+from .runbook_texts import RUNBOOKS, blocks, lines, spans, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-RUNBOOKS = sorted((ALERTS / "runbooks").glob("*.md"))
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Silence"]
 each_alert = pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule.name)
 each_runbook = pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
 
-#: How a code span begins that is a shell command or, if it ends in `;`, a statement of SQL.
+#: How a code span begins that is a shell command.
 _COMMAND = re.compile(
     r"(apt-get|chmod|chown|chronyc|cmp|cp|curl|ethtool|find|fusermount|ionice|journalctl|kill|ls|lvextend|lsblk|mdadm|psql|"
     r"redis-cli|redis-check-aof|rsync|sysctl|systemctl|truncate|tune2fs|umount|/opt/deckwatch/bin/deckwatch) "
 )
-_STATEMENT = re.compile(r"(ALTER|ANALYZE|CREATE|DROP|GRANT|REINDEX|ROLLBACK|SELECT|SET|SHOW|VACUUM) .*;$", re.DOTALL)
 #: What may lose data or disturb others, so that the paragraph that names it has to say so in bold or forbid it.
 _DANGEROUS = re.compile(
     r"pg_promote\(\)|pg_drop_replication_slot|redis-check-aof --fix|memray attach|pg_basebackup|replicaof NEW_HOST|"
@@ -39,21 +38,6 @@ _DANGEROUS = re.compile(
     r"pg_rewind|ROLLBACK PREPARED|stop-writes-on-bgsave-error no"
 )
 _WARNED = re.compile(r"\*\*|\bNever\b|\b[Aa]sk\b|consent|[Rr]ead the report first")
-
-
-def _blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
-def _spans(text: str) -> list[str]:
-    return [
-        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    ]
-
-
-def _statements(text: str) -> list[str]:
-    blocks = [statement.strip() + ";" for block in _blocks(text, "sql") for statement in block.split(";")[:-1]]
-    return blocks + [span for span in _spans(text) if _STATEMENT.match(span)]
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
@@ -83,8 +67,7 @@ def test_every_link_resolves(path: Path) -> None:
 
 @each_runbook
 def test_every_shell_command_parses(path: Path) -> None:
-    text = path.read_text()
-    commands = _blocks(text, "sh") + [span for span in _spans(text) if _COMMAND.match(span)]
+    commands = blocks(path, "sh") + [span for span in spans(path) if _COMMAND.match(span)]
     for command in commands:
         parsed = subprocess.run(["bash", "-n"], input=command, capture_output=True, text=True, check=False)
         assert (parsed.returncode, parsed.stderr) == (0, ""), command
@@ -94,12 +77,7 @@ def test_every_shell_command_parses(path: Path) -> None:
 
 def test_every_promql_query_parses_and_reads_metrics_of_the_catalogue(tmp_path: Path) -> None:
     """promtool parses them as rules."""
-    queries = [
-        (path.stem, query)
-        for path in RUNBOOKS
-        for block in _blocks(path.read_text(), "promql")
-        for query in block.strip().splitlines()
-    ]
+    queries = [(path.stem, query) for path in RUNBOOKS for query in lines(path, "promql")]
     found = [{"record": f"{name}:query{n}", "expr": query} for n, (name, query) in enumerate(queries)]
     path = tmp_path / "queries.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": found}]}))
@@ -129,9 +107,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, Postg
 
 
 def test_every_diagnostic_query_runs_on_a_primary_and_on_a_standby(pair: tuple[PostgresServer, PostgresServer]) -> None:
-    queries = [
-        query for path in RUNBOOKS for block in _blocks(path.read_text(), "sql") for query in block.split(";")[:-1]
-    ]
+    queries = [query for path in RUNBOOKS for block in blocks(path, "sql") for query in block.split(";")[:-1]]
     assert len(queries) > 20
     for server in pair:
         with server.connect() as connection:
@@ -142,9 +118,9 @@ def test_every_diagnostic_query_runs_on_a_primary_and_on_a_standby(pair: tuple[P
 def test_every_other_statement_parses(pair: tuple[PostgresServer, PostgresServer]) -> None:
     """They name tables and roles that do not exist here, and run in a transaction that is rolled back."""
     primary, _ = pair
-    statements = [statement for path in RUNBOOKS for statement in _statements(path.read_text())]
-    assert len(statements) > 40
-    for statement in statements:
+    found = [statement for path in RUNBOOKS for statement in statements(path)]
+    assert len(found) > 40
+    for statement in found:
         with primary.connect() as connection:
             try:
                 with connection.transaction(force_rollback=True):
