@@ -218,7 +218,7 @@ class Agent:
         return parts
 
     def ready(self) -> bool:
-        return all(slot.snapshot is not None or slot.overdue or slot.skipped for slot in self.board.slots())
+        return self.board.is_complete()
 
     def targets(self) -> list[tuple[str, str]]:
         return [(target.exporter, target.name) for target in self._config.targets if target.name]

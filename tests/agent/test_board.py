@@ -191,6 +191,36 @@ def test_one_target_is_served_alone_and_without_the_label() -> None:
     assert not any("target=" in name for name in series)
 
 
+def test_similar_targets_are_each_served_alone_with_their_own_metrics_and_values() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1), KEYS(5, db="db0")), "cache")
+    desk.post("redis", Fixed(UP(0), KEYS(6, db="db1")), "sessions")
+    desk.post("redis", Fixed(KEYS(7, db="db0")), "queue")
+
+    found = [desk.series(Selection(target=target)) for target in ("cache", "sessions", "queue", "cache")]
+
+    keys = [{name: value for name, value in series.items() if "redis_" in name} for series in found]
+    assert keys == [
+        {"redis_up": 1, 'redis_db_keys{db="db0"}': 5},
+        {"redis_up": 0, 'redis_db_keys{db="db1"}': 6},
+        {'redis_db_keys{db="db0"}': 7},
+        {"redis_up": 1, 'redis_db_keys{db="db0"}': 5},
+    ]
+
+
+def test_the_last_removed_collector_of_a_target_removes_the_target() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1)), "cache")
+    desk.post("redis.keys", Fixed(KEYS(5, db="db0")), "cache")
+
+    desk.board.remove(desk.collectors["redis", "cache"][0])
+    assert 'redis_db_keys{db="db0"}' in desk.series(Selection(target="cache"))
+
+    desk.board.remove(desk.collectors["redis.keys", "cache"][0])
+    with pytest.raises(UnknownSelectionError, match="unknown target 'cache'"):
+        desk.series(Selection(target="cache"))
+
+
 @pytest.mark.parametrize("name", ["system", "system.cpu", "cpu"])
 def test_collectors_are_selected_by_exporter_by_name_or_by_part(name: str) -> None:
     desk = Desk()

@@ -8,17 +8,18 @@ costs only the lines with the ages of the snapshots.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
 from deckwatch.collection.collector_metrics import AGE, AboutLines, LastRun, about
 from deckwatch.metrics.declaration import Gauge
-from deckwatch.metrics.encoding import Encoder, Family, format_number, openmetrics_header, text_header
+from deckwatch.metrics.encoding import Family, format_number, openmetrics_header, text_header, without_target
 from deckwatch.metrics.exposition import Part, Plan
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from deckwatch.collection.run import NamedCollector, Snapshot
     from deckwatch.collection.status import State
+    from deckwatch.metrics.declaration import Metric
 
 CONFLICTS = Gauge(
     "deckwatch_series_conflicting",
@@ -34,6 +36,7 @@ CONFLICTS = Gauge(
 
 _MAX_CACHED_ANSWERS = 64
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
+_MAX_CACHED_PLANS = 64
 
 
 class UnknownSelectionError(Exception):
@@ -51,7 +54,6 @@ class Slot(LastRun):
     since: float  # Unix seconds: when its state changed last
     version: int = 0  # changes with every change
     shape: int = 0  # changes when other metrics appear or disappear
-    bare: Encoder = field(default_factory=Encoder)  # without the target label
 
     @property
     def part(self) -> str:
@@ -96,6 +98,9 @@ class _Answer:
     conflicts: int
 
 
+#: The metrics of some parts and of the board, and the format: the plans of similar targets are the same.
+_Shape = tuple[tuple[tuple["Metric", ...], ...], tuple["Metric", ...], bool]
+
 #: Target, the collectors chosen by name, format and compression.
 _Key = tuple[str | None, tuple[tuple[str, str], ...] | None, bool, bool]
 
@@ -106,27 +111,36 @@ class Board:
         self._log = logger or logging.getLogger("deckwatch.board")
         self._lock = threading.Lock()
         self._slots: dict[tuple[str, str], Slot] = {}
+        self._by_target: dict[str, dict[str, Slot]] = {}  # by name of the collector
+        self._next_expiry = math.inf  # Unix seconds: no slot expires before
         self._structure = 0
         self._generation = 0
         self._answers: OrderedDict[_Key, _Answer] = OrderedDict()
+        self._plans: OrderedDict[_Shape, Plan] = OrderedDict()  # of single targets
         self._warned: set[str] = set()
 
     def add(self, named: NamedCollector, exporter: str, scrape_prefix: str, valid_for: float) -> None:
         """Add a collector. Its first run is overdue after `valid_for` seconds."""
         lines = AboutLines(named.name, named.part, named.target, scrape_prefix)
         now = self._clock()
+        slot = Slot(named=named, exporter=exporter, about=lines, expires=now + valid_for, since=now)
         with self._lock:
-            self._slots[named.name, named.target] = Slot(
-                named=named, exporter=exporter, about=lines, expires=now + valid_for, since=now
-            )
+            self._slots[named.name, named.target] = slot
+            self._by_target.setdefault(named.target, {})[named.name] = slot
+            self._next_expiry = min(self._next_expiry, slot.expires)
             self._structure += 1
 
     def remove(self, named: NamedCollector) -> None:
         """Withdraw a collector and its samples; unknown ones are ignored."""
         with self._lock:
-            if self._slots.pop((named.name, named.target), None) is not None:
-                self._structure += 1
-                self._answers.clear()
+            if self._slots.pop((named.name, named.target), None) is None:
+                return
+            of_target = self._by_target[named.target]
+            del of_target[named.name]
+            if not of_target:
+                del self._by_target[named.target]
+            self._structure += 1
+            self._answers.clear()
 
     def post(self, snapshot: Snapshot, valid_for: float) -> None:
         """Replace a collector's snapshot. It is overdue after `valid_for` seconds unless a newer one replaces it."""
@@ -137,7 +151,7 @@ class Board:
             before, state = slot.families, slot.state
             slot.snapshot = snapshot
             slot.cpu += snapshot.cpu
-            slot.expires = self._clock() + valid_for
+            self._set_expiry(slot, valid_for)
             slot.overdue = slot.skipped = False
             if not snapshot.error:
                 slot.last_success = snapshot.ended
@@ -149,7 +163,7 @@ class Board:
             slot = self._slots.get((named.name, named.target))
             if slot is None:
                 return
-            slot.expires = self._clock() + valid_for
+            self._set_expiry(slot, valid_for)
             if slot.skipped and not slot.overdue:
                 return
             before, state = slot.families, slot.state
@@ -162,6 +176,12 @@ class Board:
         with self._lock:
             self._expire()
             return [self._slots[key] for key in sorted(self._slots)]
+
+    def is_complete(self) -> bool:
+        """Whether every collector's first run has ended, is overdue or was skipped."""
+        with self._lock:
+            self._expire()
+            return all(slot.snapshot is not None or slot.overdue or slot.skipped for slot in self._slots.values())
 
     def render(self, selection: Selection, openmetrics: bool, compress: bool) -> bytes:
         """The exposition of a selection. Raises UnknownSelectionError."""
@@ -189,7 +209,7 @@ class Board:
                 plan = answer.plan if answer is not None and answer.shape == shape else None
                 answer = None
         if answer is None:
-            plan = plan or Plan(parts, tuple(own), openmetrics)
+            plan = plan or self._plan(parts, tuple(own), openmetrics, is_kept=not labelled)
             text, refused = plan.fill(parts, own)
             self._warn(refused)
             body = text.encode()
@@ -201,18 +221,35 @@ class Board:
         tail = self._ages(chosen, answer.conflicts, openmetrics, labelled=selection.target is None)
         return answer.body, _compress(tail) if compress else tail
 
+    def _plan(self, parts: list[Part], own: tuple[Metric, ...], openmetrics: bool, is_kept: bool) -> Plan:
+        if not is_kept:
+            return Plan(parts, own, openmetrics)
+        shape = (tuple(tuple(family[0] for family in part.families) for part in parts), own, openmetrics)
+        with self._lock:
+            plan = self._plans.get(shape)
+            if plan is not None:
+                self._plans.move_to_end(shape)
+                return plan
+        plan = Plan(parts, own, openmetrics)
+        with self._lock:
+            self._plans[shape] = plan
+            if len(self._plans) > _MAX_CACHED_PLANS:
+                self._plans.popitem(last=False)
+        return plan
+
     def _forget_old_answers(self) -> None:
         held = sum(len(answer.body) for answer in self._answers.values())
         while len(self._answers) > 1 and (len(self._answers) > _MAX_CACHED_ANSWERS or held > _MAX_CACHED_BYTES):
             held -= len(self._answers.popitem(last=False)[1].body)
 
     def _choose(self, selection: Selection) -> list[Slot]:
-        slots = list(self._slots.values())
-        if selection.target is not None:
-            wanted = "" if selection.target == NO_TARGET else selection.target
-            slots = [slot for slot in slots if slot.named.target == wanted]
-            if not slots or not selection.target:
+        if selection.target is None:
+            slots = list(self._slots.values())
+        else:
+            of_target = self._by_target.get("" if selection.target == NO_TARGET else selection.target)
+            if not of_target or not selection.target:
                 raise UnknownSelectionError(f"unknown target {selection.target!r}")
+            slots = list(of_target.values())
         for name in selection.collect:
             if not any(slot.matches(name) for slot in slots):
                 raise UnknownSelectionError(f"unknown collector {name!r}")
@@ -220,13 +257,24 @@ class Board:
             slots = [slot for slot in slots if any(slot.matches(name) for name in selection.collect)]
         return slots
 
+    def _set_expiry(self, slot: Slot, valid_for: float) -> None:
+        slot.expires = self._clock() + valid_for
+        self._next_expiry = min(self._next_expiry, slot.expires)
+
     def _expire(self) -> None:
         now = self._clock()
+        if now <= self._next_expiry:
+            return
+        self._next_expiry = math.inf
         for slot in self._slots.values():
-            if not slot.overdue and slot.expires < now:
-                before, state = slot.families, slot.state
-                slot.overdue = True
-                self._changed(slot, before, state)
+            if slot.overdue:
+                continue
+            if slot.expires >= now:
+                self._next_expiry = min(self._next_expiry, slot.expires)
+                continue
+            before, state = slot.families, slot.state
+            slot.overdue = True
+            self._changed(slot, before, state)
 
     def _changed(self, slot: Slot, before: tuple[Family, ...], state: State) -> None:
         if slot.state != state:
@@ -268,7 +316,7 @@ def _part(slot: Slot, labelled: bool) -> Part:
     families, target = slot.families, slot.named.target
     if labelled or not target:
         return Part(target, families)
-    return Part("", slot.bare.families(sample for family in families for sample in family.samples))
+    return Part("", without_target(families, target))
 
 
 def _compress(body: bytes) -> bytes:

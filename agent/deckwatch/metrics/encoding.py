@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from deckwatch.metrics.declaration import line_start
+from deckwatch.metrics.declaration import TARGET_LABEL, line_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,6 +95,17 @@ def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]
         line + _openmetrics_extra(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True)
     )
     return Family(metric, tuple(samples), text, openmetrics)
+
+
+def without_target(families: Sequence[Family], target: str) -> tuple[Family, ...]:
+    """Families of an encoder with a target, as one without it encodes them."""
+    label = line_start("", ((TARGET_LABEL, target),))[:-2]  # `{target="..."`
+    first, only = label + ",", label + "} "
+    # In the value of a label, the quotes after `target=` would be escaped. Exemplars have other labels.
+    if any(f"exported_{TARGET_LABEL}=" in it.text or it.text is not it.openmetrics for it in families):
+        return Encoder().families(sample for family in families for sample in family.samples)
+    texts = [it.text.replace(first, "{").replace(only, " ") for it in families]
+    return tuple(Family(it.metric, it.samples, text, text) for it, text in zip(families, texts, strict=True))
 
 
 def format_numbers(values: Sequence[float]) -> list[str]:
