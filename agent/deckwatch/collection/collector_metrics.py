@@ -1,6 +1,7 @@
 """Metrics about each collector: whether its last run succeeded, how long it took, how old its samples are.
 
-They change with every run, so their lines are formatted directly, without samples and families.
+They change with every run, so their lines are formatted directly, without samples and families, and all lines of a
+metric at once.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deckwatch.metrics.declaration import Counter, Gauge, MetricPattern
-from deckwatch.metrics.encoding import format_number
+from deckwatch.metrics.encoding import format_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from deckwatch.collection.run import Snapshot
     from deckwatch.metrics.declaration import Metric
@@ -79,71 +80,59 @@ def line_starts(metric: Metric, collector: str, target: str) -> tuple[str, str]:
 
 
 class AboutLines:
-    """The lines about one collector."""
+    """The beginnings of the lines about one collector, each without the target label and with it."""
 
     def __init__(self, name: str, part: str, target: str, scrape_prefix: str) -> None:
         def starts(metric: Metric, collector: str = name) -> tuple[str, str]:
             return line_starts(metric, collector, target)
 
         self.age = starts(AGE)
-        self._figures: list[tuple[Metric, tuple[str, str], Callable[[LastRun], float | None]]] = [
-            (SUCCESS, starts(SUCCESS), _succeeded),
-            (LAST_SUCCESS, starts(LAST_SUCCESS), _last_success),
-            (DURATION, starts(DURATION), _duration),
-            (CPU, starts(CPU), _cpu),
-            (SERIES, starts(SERIES), _series),
-            (DROPPED, starts(DROPPED), _dropped),
-            (PARSE_ERRORS, starts(PARSE_ERRORS), _parse_errors),
-        ]
+        self.figures = [(metric, number, starts(metric)) for number, metric in enumerate(_FIGURES)]
         if scrape_prefix:
             success, duration = PEER_SUCCESS.named(scrape_prefix), PEER_DURATION.named(scrape_prefix)
-            self._figures += [
-                (success, starts(success, part), _succeeded),
-                (duration, starts(duration, part), _duration),
+            self.figures += [
+                (success, _FIGURES.index(SUCCESS), starts(success, part)),
+                (duration, _FIGURES.index(DURATION), starts(duration, part)),
             ]
-        self.metrics = tuple(metric for metric, _, _ in self._figures)
-
-    def add_to(self, texts: dict[Metric, list[str]], run: LastRun, labelled: bool) -> None:
-        """Add the lines about the collector to the texts of their metrics."""
-        for metric, starts, figure in self._figures:
-            value = figure(run)
-            if value is not None:
-                texts[metric].append(f"{starts[labelled]}{format_number(value)}\n")
 
 
 def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[Metric, str]:
     """The lines about these collectors by metric; with the target label unless one target is served alone."""
-    texts: dict[Metric, list[str]] = {metric: [] for lines, _ in slots for metric in lines.metrics}
+    columns: dict[Metric, tuple[list[str], list[float]]] = {
+        metric: ([], []) for lines, _ in slots for metric, _, _ in lines.figures
+    }
     for lines, run in slots:
-        lines.add_to(texts, run, labelled)
-    return {metric: "".join(found) for metric, found in texts.items()}
+        figures = _figures(run)
+        for metric, number, starts in lines.figures:
+            value = figures[number]
+            if value is not None:
+                column = columns[metric]
+                column[0].append(starts[labelled])
+                column[1].append(value)
+    return {metric: _lines(starts, values) for metric, (starts, values) in columns.items()}
 
 
-def _succeeded(run: LastRun) -> float | None:
-    if run.skipped or (run.snapshot is None and not run.overdue):
-        return None  # not run, or the first run has not ended
-    return int(run.snapshot is not None and not run.snapshot.error and not run.overdue)
+def _lines(starts: list[str], values: list[float]) -> str:
+    lines = map(str.__add__, starts, format_numbers(values))
+    return "\n".join([*lines, ""])
 
 
-def _last_success(run: LastRun) -> float | None:
-    return run.last_success
+_FIGURES = (SUCCESS, LAST_SUCCESS, DURATION, CPU, SERIES, DROPPED, PARSE_ERRORS)
 
 
-def _duration(run: LastRun) -> float | None:
-    return None if run.snapshot is None or run.overdue else run.snapshot.duration
-
-
-def _cpu(run: LastRun) -> float | None:
-    return round(run.cpu, 6)
-
-
-def _series(run: LastRun) -> float | None:
-    return None if run.snapshot is None or run.overdue else run.snapshot.series
-
-
-def _dropped(run: LastRun) -> float | None:
-    return None if run.snapshot is None or run.overdue else run.snapshot.dropped
-
-
-def _parse_errors(run: LastRun) -> float | None:
-    return None if run.snapshot is None or run.overdue else len(run.snapshot.malformed)
+def _figures(run: LastRun) -> tuple[float | None, ...]:
+    """The values of `_FIGURES`; None where there is none."""
+    snapshot, last_success, cpu = run.snapshot, run.last_success, round(run.cpu, 6)
+    if run.overdue:
+        return None if run.skipped else 0, last_success, None, cpu, None, None, None
+    if snapshot is None:  # not run, or the first run has not ended
+        return None, last_success, None, cpu, None, None, None
+    return (
+        int(not snapshot.error),
+        last_success,
+        snapshot.duration,
+        cpu,
+        snapshot.series,
+        snapshot.dropped,
+        len(snapshot.malformed),
+    )

@@ -43,6 +43,10 @@ class _Member:
         return now - self.began >= interval - gap / 2
 
 
+def _valid_for(named: NamedCollector, gap: float) -> float:
+    return _GAPS_TO_EXPIRE * max(gap, named.interval or 0.0)
+
+
 class Job:
     """Collectors of one target that never overlap, and when they run.
 
@@ -81,7 +85,7 @@ class Job:
 
     def valid_for(self, named: NamedCollector) -> float:
         """Seconds for which a snapshot counts when no newer one comes."""
-        return _GAPS_TO_EXPIRE * max(self.gap, named.interval or 0.0)
+        return _valid_for(named, self.gap)
 
     @property
     def gap(self) -> float:
@@ -128,7 +132,7 @@ class Job:
             if self._removed.is_set():
                 break
             if is_down:
-                self._board.skip(member.named, self.valid_for(member.named))
+                self._board.skip(member.named, _valid_for(member.named, gap))
                 member.began = None  # due at once when the target is back
                 continue
             if not member.is_due(began, gap):
@@ -137,14 +141,14 @@ class Job:
             snapshot = run_once(member.named, member.encoder, self._budget, self._clock)
             if self._removed.is_set():
                 break  # after a reload, the slot may belong to the new target of the same name
-            self._board.post(snapshot, self.valid_for(member.named))
+            self._board.post(snapshot, _valid_for(member.named, gap))
             self._log_change(member, snapshot)
             is_down = snapshot.is_unreachable
             if member is self._members[0]:
                 self._lead = snapshot
         first = self._members[0].named
         if is_down and self._lead is not None and not self._lead.is_unreachable and first.up is not None:
-            self._board.post(gone(self._lead, first.up), self.valid_for(first))
+            self._board.post(gone(self._lead, first.up), _valid_for(first, gap))
             self._members[0].began = None  # its next run says whether the target is back
         self._is_down = is_down
         took = self._clock() - began
@@ -159,6 +163,9 @@ class Job:
             self._on_end()
 
     def _log_change(self, member: _Member, snapshot: Snapshot) -> None:
+        if not (snapshot.cause or snapshot.malformed or snapshot.dropped or member.error):
+            member.is_limited = False
+            return
         concerns_target = snapshot.is_unreachable or (member.was_unreachable and not snapshot.error)
         name = snapshot.collector.partition(".")[0] if concerns_target else snapshot.collector
         member.was_unreachable = snapshot.is_unreachable

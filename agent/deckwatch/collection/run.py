@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Failed, Incomplete, Malformed, Missing, NotAvailable, Unreachable, describe
 from deckwatch.metrics.declaration import Sample
 from deckwatch.metrics.encoding import Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from deckwatch.exporter import Collector, Gauge, Results
     from deckwatch.metrics.encoding import Family
@@ -64,8 +64,7 @@ class SeriesBudget:
 _SHOWN_MALFORMED = 3  # the log has more of them
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What one run of a collector gave.
 
     A run is all or nothing: a failed one (`error` is set) carries what says so. Of a successful one, values that could
@@ -79,6 +78,7 @@ class Snapshot:
     duration: float  # seconds
     cpu: float = 0.0  # seconds of CPU time that its thread used
     families: tuple[Family, ...] = ()
+    series: int = 0  # in all families
     dropped: int = 0
     malformed: tuple[Malformed, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
@@ -102,10 +102,6 @@ class Snapshot:
         found += [Incomplete(f"cannot parse {it.what}. See the log") for it in self.malformed[:_SHOWN_MALFORMED]]
         return tuple(found)
 
-    @property
-    def series(self) -> int:
-        return sum(len(family.samples) for family in self.families)
-
 
 def run_once(
     named: NamedCollector,
@@ -121,7 +117,8 @@ def run_once(
     began, cpu_began = stopwatch(), time.thread_time()
     try:
         outcome = _outcome(named, budget)
-        families = encoder.families([*outcome.samples, *_up(named, outcome.is_up)])
+        outcome.samples += _up(named, outcome.is_up)
+        families = encoder.families(outcome.samples)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # noqa: BLE001  the failure boundary of a run: also sys.exit() of a collector
@@ -133,6 +130,7 @@ def run_once(
         duration=stopwatch() - began,
         cpu=time.thread_time() - cpu_began,
         families=families,
+        series=_count(families),
         dropped=outcome.dropped,
         malformed=tuple(outcome.malformed),
         incomplete=tuple(outcome.incomplete),
@@ -204,7 +202,12 @@ def _without_up(samples: list[Sample], named: NamedCollector) -> list[Sample]:
 def gone(snapshot: Snapshot, up: Gauge) -> Snapshot:
     """The snapshot of the first collector, after a later one on its connection found the target unreachable."""
     down = Encoder(snapshot.target).families([up(0)])
-    return replace(snapshot, families=(*(it for it in snapshot.families if it.metric is not up), *down))
+    families = (*(it for it in snapshot.families if it.metric is not up), *down)
+    return snapshot._replace(families=families, series=_count(families))
+
+
+def _count(families: Iterable[Family]) -> int:
+    return sum(len(family.samples) for family in families)
 
 
 def missing_library(failure: ModuleNotFoundError, install: str) -> str:

@@ -7,14 +7,15 @@ to text; negotiation of the format is in `negotiation.py`, what is served is put
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from deckwatch.metrics.declaration import TARGET_LABEL, line_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from deckwatch.metrics.declaration import Extra, Metric, Sample, Series
 
@@ -31,15 +32,24 @@ class Family(NamedTuple):
     openmetrics: str
 
 
-class Encoder:
-    """Encodes the samples of one collector, and caches the beginnings of their lines.
+class _Layout(NamedTuple):
+    """What the runs of a collector have in common while they have the same series in the same order."""
 
-    With a `target`, each line has that label. The cache holds at most twice the series of the last run.
+    series: list[Series]
+    by_metric: Callable[[Sequence[Any]], tuple[Any, ...]]  # puts samples or series in the order of their lines
+    starts: list[str]  # the beginnings of the lines
+    families: list[tuple[Metric, int, int]]  # the first line of each metric, and the one after its last
+
+
+class Encoder:
+    """Encodes the samples of one collector. What depends on the series alone is kept until the series change.
+
+    With a `target`, each line has that label.
     """
 
     def __init__(self, target: str = "") -> None:
         self._target = target
-        self._starts: dict[Series, str] = {}
+        self._layout = _Layout([], tuple, [], [])
         self._samples: list[Sample] = []
         self._families: tuple[Family, ...] = ()
 
@@ -48,45 +58,46 @@ class Encoder:
         samples = list(samples)
         if samples == self._samples:  # many values do not change between runs
             return self._families
-        groups: dict[Metric, list[Sample]] = {}
-        current, group = None, []
-        for sample in samples:
-            metric = sample[0].metric
-            if metric is not current:  # samples of one metric mostly come in a row
-                current, group = metric, groups.setdefault(metric, [])
-            group.append(sample)
+        series = [sample[0] for sample in samples]
+        if series != self._layout.series:
+            self._layout = self._arrange(series)
+        _, by_metric, starts, metrics = self._layout
+        flat: tuple[Sample, ...] = by_metric(samples)
         # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
-        flat = [sample for group in groups.values() for sample in group]
-        starts = self._line_starts(flat) if self._target else [sample[0].text for sample in flat]
         lines = list(map(str.__add__, starts, format_numbers([sample[1] for sample in flat])))
-        has_extras = [sample[2] for sample in flat].count(None) != len(flat)
-        families, end = [], 0
-        for metric, group in groups.items():
-            begin, end = end, end + len(group)
-            if has_extras:
-                families.append(_with_extras(metric, group, lines[begin:end]))
-                continue
-            text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
-            families.append(Family(metric, tuple(group), text, text))
-        if self._target:
-            self._forget_unused(flat)
+        if [sample[2] for sample in flat].count(None) != len(flat):
+            families = [_with_extras(metric, flat[begin:end], lines[begin:end]) for metric, begin, end in metrics]
+        else:
+            families = []
+            for metric, begin, end in metrics:
+                text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
+                families.append(_family(Family, (metric, flat[begin:end], text, text)))
         self._samples, self._families = samples, tuple(families)
         return self._families
 
-    def _line_starts(self, samples: Sequence[Sample]) -> list[str]:
-        known, target = self._starts, self._target
-        starts = []
-        for sample in samples:
-            series = sample[0]
-            start = known.get(series)
-            if start is None:
-                start = known[series] = series.text_for(target)
-            starts.append(start)
-        return starts
+    def _arrange(self, series: list[Series]) -> _Layout:
+        groups: dict[Metric, list[int]] = {}
+        for number, one in enumerate(series):
+            groups.setdefault(one.metric, []).append(number)
+        order = [number for group in groups.values() for number in group]
+        is_sorted = order == list(range(len(order)))
+        families, end = [], 0
+        for metric, group in groups.items():
+            begin, end = end, end + len(group)
+            families.append((metric, begin, end))
+        starts = self._line_starts([series[number] for number in order])
+        # An itemgetter of a single item would not return a tuple, but a single sample is always in order.
+        return _Layout(series, tuple if is_sorted else itemgetter(*order), starts, families)
 
-    def _forget_unused(self, samples: Sequence[Sample]) -> None:
-        if len(self._starts) > 2 * len(samples) + 64:
-            self._starts = {sample[0]: self._starts[sample[0]] for sample in samples}
+    def _line_starts(self, series: Sequence[Series]) -> list[str]:
+        if not self._target:
+            return [one.text for one in series]
+        before = self._layout
+        known = dict(zip(before.by_metric(before.series), before.starts, strict=True))
+        return [known.get(one) or one.text_for(self._target) for one in series]
+
+
+_family = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
 def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]) -> Family:
