@@ -82,11 +82,11 @@ services:
 bench: $(VENV)/.installed-dev services ## Compare CPU, memory, latency and encoding with the peers
 	$(BIN)/python tests/bench/main.py
 
-soak: $(VENV)/.installed-dev services ## Check memory over a million scrapes, 100 000 requests to applications with killed workers, and random input (over an hour)
+soak: $(VENV)/.installed-dev services ## Check memory over a million scrapes, 100 000 requests to applications with killed workers, random input, and ten quiet minutes of the alerts (over an hour)
 	$(BIN)/python tests/bench/soak.py
 	$(BIN)/python tests/bench/fleet.py
 	$(BIN)/python tests/bench/remote_write_outage.py
-	DECKWATCH_SOAK=1 $(BIN)/python -m pytest -q tests/agent/logs/test_tail_properties.py tests/security/test_random_requests.py
+	DECKWATCH_SOAK=1 $(BIN)/python -m pytest -q tests/agent/logs/test_tail_properties.py tests/security/test_random_requests.py tests/alerts/test_live_matrix.py
 
 dashboards: $(VENV)/.installed-dev ## Regenerate dashboards/*.json
 	PYTHONPATH=dashboards $(BIN)/python -W ignore -m deckwatch_dashboards

@@ -22,18 +22,19 @@ from databases import PostgresServer, RedisServer, postgres_server, redis_server
 from loki import Double, Fault, loki
 from services import Program, agent, fetch, until
 
-from .alerting import Webhook, alerting_prometheus, alertmanager, redirected, shipped_alertmanager_config, webhook
+from .alerting import (
+    NOT_WATCHED,
+    Webhook,
+    alerting_prometheus,
+    alertmanager,
+    redirected,
+    shipped_alertmanager_config,
+    webhook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-#: What of the machine that runs the tests would raise alerts of its own: busy CPUs, a clock that nobody sets.
-NOT_WATCHED = """
-    arp bonding cgroup conntrack cpu cpufreq diskstats dmi edac entropy filefd hwmon interrupts kernel_hung loadavg
-    mdadm meminfo meminfo_numa netclass netdev netstat nvme os powersupplyclass pressure processes rapl schedstat
-    selinux sockstat softirqs softnet stat systemd tcpstat textfile thermal_zone time timex udp_queues uname vmstat
-""".split()  # noqa: SIM905
 
 #: Grows by some MiB a second, or keeps still when told `still`.
 LEAK = """
