@@ -10,7 +10,7 @@ import pytest
 
 from deckwatch.collection.board import Board, Selection
 from deckwatch.collection.run import NamedCollector, SeriesBudget
-from deckwatch.collection.scheduler import Scheduler
+from deckwatch.collection.scheduler import MAX_RUNS, Scheduler
 from deckwatch.exporter import Unreachable
 from deckwatch.metrics.declaration import Gauge, Sample
 from services import until
@@ -174,6 +174,26 @@ def test_fifty_hung_collectors_do_not_block_the_next(scheduler: Scheduler) -> No
 
     for hanging in hung:
         hanging.release.set()
+
+
+def test_runs_that_are_not_stuck_use_a_bounded_number_of_threads(board: Board) -> None:
+    scheduler = Scheduler(board, stuck_after=3600)
+    scheduler.start()
+    busy = [Hanging() for _ in range(3 * MAX_RUNS)]
+    for number, one in enumerate(busy):
+        _add(scheduler, f"busy{number}", one, 3600)
+
+    def started() -> int:
+        return sum(one.started for one in busy)
+
+    for released, one in enumerate(busy[:MAX_RUNS]):
+        until(lambda released=released: started() == MAX_RUNS + released, what="the next run")  # type: ignore[misc]
+        one.release.set()
+    for one in busy:
+        one.release.set()
+
+    until(lambda: started() == len(busy), what="all runs")
+    scheduler.stop()
 
 
 def test_threads_that_hung_collectors_needed_end_afterwards(board: Board) -> None:

@@ -88,6 +88,11 @@ class Job:
         return _valid_for(named, self.gap)
 
     @property
+    def is_down(self) -> bool:
+        """Whether the last run could not reach the target."""
+        return self._is_down
+
+    @property
     def gap(self) -> float:
         """Seconds between two runs at present."""
         return self.run_times.gap(self._clock())

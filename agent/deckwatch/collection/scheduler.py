@@ -3,6 +3,8 @@
 One thread waits for the next job and runs it itself, then the ones that are due by then. A second one takes over when
 that takes long. So jobs that end quickly, as most do, cost no hand-off between threads, and one that hangs costs its
 thread. A job does not start a second time while it hangs.
+
+The threads are a bounded pool. It grows only by runs that are stuck, or that begin while their target is down.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from deckwatch.collection.board import Board
     from deckwatch.collection.run import NamedCollector, SeriesBudget
 
+#: Runs at the same time, without those that are stuck.
+MAX_RUNS = 32
+# Seconds after which a run counts as stuck.
+_STUCK = 0.5
 # Limits how many targets can hang at the same time.
 _MAX_THREADS = 512
 # The longest wait in seconds without a look at the clock, which may be set.
@@ -35,11 +41,12 @@ _AHEAD = 0.05
 
 
 class Scheduler:
-    """Runs jobs; their snapshots go to the board."""
+    """Runs jobs; their snapshots go to the board. A run counts as stuck after `stuck_after` seconds."""
 
-    def __init__(self, board: Board, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, board: Board, clock: Callable[[], float] = time.time, stuck_after: float = _STUCK) -> None:
         self._board = board
         self._clock = clock
+        self._stuck_after = stuck_after
         self._log = logging.getLogger("deckwatch.collector")
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # the first thread waits for it
@@ -49,6 +56,7 @@ class Scheduler:
         self._due: list[tuple[float, int, int, Job]] = []  # a heap: when, tie-breaker, which plan, job
         self._order = itertools.count()
         self._threads = 0
+        self._running: dict[int, float] = {}  # by thread: when (by time.monotonic()) its run counts as stuck
         self._has_first = self._has_second = False  # whether a thread waits in this role
         self._must_lead = False  # whether the second thread becomes the first at once
         self._second_until = 0.0  # Unix seconds: when the second thread looks at the jobs
@@ -136,6 +144,7 @@ class Scheduler:
         None ends the thread.
         """
         with self._lock:
+            self._running.pop(threading.get_ident(), None)
             job = self._take(ahead)
             if job is None and not self._has_first:
                 job = self._wait_first()
@@ -143,7 +152,9 @@ class Scheduler:
                 job = self._wait_second()
             if job is None:
                 self._threads -= 1
-            elif job.is_slow and self._has_second:
+                return None
+            self._running[threading.get_ident()] = time.monotonic() + (0.0 if job.is_down else self._stuck_after)
+            if job.is_slow and self._has_second:
                 self._must_lead = True
                 self._overdue.notify()
             elif not (self._has_first or self._has_second) and self._threads < _MAX_THREADS:
@@ -175,8 +186,8 @@ class Scheduler:
         return job
 
     def _take(self, ahead: float = 0.0) -> Job | None:
-        """The job that is due within so many seconds, with its following run planned."""
-        while not self._stopped and self._due:
+        """The job that is due within so many seconds, with its following run planned. None while the pool is full."""
+        while not self._stopped and self._due and not self._is_full():
             _, _, plan, job = self._due[0]
             if plan == job.planned:  # else it was replaced by a newer plan
                 left = self._left()
@@ -201,10 +212,18 @@ class Scheduler:
         """Seconds until something has to be done."""
         if not self._due:
             return _MAX_WAIT
+        if self._is_full():
+            return _GRACE
         left = self._due[0][0] - self._clock()
         if left > _MAX_WAIT:
             return 0.0 if left > self._due[0][3].longest_wait else _MAX_WAIT  # it was set back
         return left
+
+    def _is_full(self) -> bool:
+        if len(self._running) < MAX_RUNS:
+            return False
+        now = time.monotonic()
+        return sum(stuck_at > now for stuck_at in self._running.values()) >= MAX_RUNS
 
     def _period(self, target: str) -> ScrapePeriod:
         with self._lock:
