@@ -182,5 +182,7 @@ class CeleryEvents:
 
 
 def celery_events(source: EventSource, settings: CeleryEventsSettings, context: Context) -> CeleryEvents:
-    state = EventState(settings.hostname_label, settings.worker_timeout, settings.purge_workers_after)
+    state = EventState(
+        settings.hostname_label, settings.worker_timeout, settings.purge_workers_after, settings.default_queue_name
+    )
     return CeleryEvents(source, state, context)

@@ -19,6 +19,10 @@ class CeleryEventsSettings(Settings):
         default="host",
         description="The label `hostname` of events: the worker's name, its part after @, or nothing for tasks.",
     )
+    default_queue_name: str = Field(
+        default="celery",
+        description="The label `queue_name` of tasks for which no event names a queue: Celery's `task_default_queue`.",
+    )
     worker_timeout: Annotated[
         Duration, Field(description="Time without a heartbeat after which celery_worker_up is 0.")
     ] = 60.0

@@ -60,6 +60,7 @@ class EventState:
     hostname_label: HostnameLabel
     worker_timeout: float
     purge_workers_after: float
+    default_queue_name: str = "celery"
     stopwatch: Callable[[], float] = time.monotonic
     max_tasks: int = MAX_TASKS
 
@@ -133,7 +134,7 @@ class EventState:
         if kind in ("sent", "received"):
             eta = event.get("eta")
             task.eta = unix_seconds(eta) if isinstance(eta, str) else None
-        queue = task.queue or self._only_queues.get(task.name) or ""
+        queue = task.queue or self._only_queues.get(task.name) or self.default_queue_name
         labels = self._labels.task(task.name, self._hostname(kind, event), queue, now)
         if kind != "sent":
             self._show(labels, now)

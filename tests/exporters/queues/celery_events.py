@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _APP = """
 from celery import Celery
+from celery.exceptions import Reject
 
 app = Celery("shop", broker={url!r})
 app.conf.broker_transport_options = {options!r}
@@ -34,6 +35,10 @@ def fail():
 def retry(self):
     if self.request.retries < 2:
         raise self.retry(countdown=0)
+
+@app.task(name="shop.reject", acks_late=True)
+def reject():
+    raise Reject("unusable", requeue=False)
 """
 
 

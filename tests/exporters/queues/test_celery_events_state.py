@@ -64,7 +64,7 @@ def test_a_late_event_of_the_producer_does_not_hide_the_queue_of_a_name_that_use
     apply("received", "2")
     apply("sent", "3", queue="films")
     apply("received", "4")
-    assert {labels.queue_name: count for labels, count in state.counts["received"].items()} == {"mails": 1, "": 1}
+    assert {labels.queue_name: count for labels, count in state.counts["received"].items()} == {"mails": 1, "celery": 1}
 
 
 def test_unfinished_tasks_stay_while_finished_ones_make_room() -> None:
@@ -88,7 +88,7 @@ def test_a_task_that_is_delivered_again_is_unfinished_again() -> None:
 
 def test_hosts_that_were_replaced_free_their_places() -> None:
     clock = Clock()
-    state = EventState("host", 60, 600, clock)
+    state = EventState("host", 60, 600, stopwatch=clock)
     for generation in range(5):
         for pod in range(50):
             name = f"celery@pod-{generation}-{pod}"
@@ -107,7 +107,7 @@ def test_hosts_that_were_replaced_free_their_places() -> None:
 
 def test_a_host_that_still_publishes_keeps_its_counts() -> None:
     clock = Clock()
-    state = EventState("host", 60, 600, clock)
+    state = EventState("host", 60, 600, stopwatch=clock)
     state.apply(heartbeat("celery@web"))
     clock.now += 500
     state.apply({"type": "task-sent", "uuid": "1", "name": "a", "queue": "q", "hostname": "gen7@web"})
@@ -121,7 +121,7 @@ def test_a_host_that_still_publishes_keeps_its_counts() -> None:
 
 def test_idle_task_names_make_room_when_their_places_are_needed() -> None:
     clock = Clock()
-    state = EventState("none", 60, 600, clock)
+    state = EventState("none", 60, 600, stopwatch=clock)
     for number in range(200):
         state.apply(received(str(number), name=f"old{number}"))
     state.apply(received("x", name="new"))
@@ -138,7 +138,7 @@ def test_idle_task_names_make_room_when_their_places_are_needed() -> None:
 
 def test_idle_exceptions_make_room() -> None:
     clock = Clock()
-    state = EventState("none", 60, 600, clock)
+    state = EventState("none", 60, 600, stopwatch=clock)
     for number in range(51):
         state.apply({"type": "task-failed", "uuid": str(number), "name": "a", "exception": f"E{number}()"})
     assert state.limited["exception"] == 1
@@ -152,7 +152,7 @@ def test_idle_exceptions_make_room() -> None:
 
 def test_a_connection_that_was_lost_for_long_costs_no_counts() -> None:
     clock = Clock()
-    state = EventState("host", 60, 600, clock)
+    state = EventState("host", 60, 600, stopwatch=clock)
     state.apply(heartbeat("one@shop"))
     state.apply(received("1"))
     clock.now += 10_000
