@@ -133,8 +133,11 @@ def dns_answer(request: bytes) -> bytes | None:
 
 
 @contextlib.contextmanager
-def name_server() -> Iterator[int]:
-    """A name server for example.org over UDP that does not answer for silent.org. Returns its port."""
+def name_server(changed: Callable[[bytes], bytes] = bytes) -> Iterator[int]:
+    """A name server for example.org over UDP that does not answer for silent.org. Returns its port.
+
+    It sends its answers as `changed`.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
         serving.bind(("127.0.0.1", 0))
 
@@ -143,7 +146,7 @@ def name_server() -> Iterator[int]:
                 while True:
                     data, client = serving.recvfrom(4096)
                     if (answer := dns_answer(data)) is not None:
-                        serving.sendto(answer, client)
+                        serving.sendto(changed(answer), client)
 
         threading.Thread(target=serve, daemon=True).start()
         yield serving.getsockname()[1]

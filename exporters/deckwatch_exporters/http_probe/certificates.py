@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from deckwatch.exporter import Gauge
+from deckwatch.exporter import Gauge, Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Samples
 
 EARLIEST_EXPIRY = Gauge(
     "probe_ssl_earliest_cert_expiry",
@@ -32,6 +33,7 @@ TLS_VERSION = Gauge("probe_tls_version_info", "The TLS version of the connection
 TLS_CIPHER = Gauge("probe_tls_cipher_info", "The TLS cipher of the connection; the value is always 1.", ["cipher"])
 
 _DER = 2  # _ssl.ENCODING_DER
+_DER_VERSION, _DER_UTC_TIME = 0xA0, 0x17
 # The attributes of a name and their order, as Go's crypto/x509/pkix prints them.
 _NAMES = {
     "serialNumber": "SERIALNUMBER",
@@ -47,7 +49,7 @@ _NAMES = {
 _OPENSSL_CIPHER = re.compile(r"(?:(.+)-)?(AES|CAMELLIA)(128|256)-(?:(GCM)-)?(SHA(?:256|384)?)")
 
 
-def tls_samples(connection: ssl.SSLSocket, *, cipher: bool) -> Iterator[Sample]:
+def tls_samples(connection: ssl.SSLSocket, *, cipher: bool) -> Samples:
     """Yield the figures of a connection after its handshake."""
     yield TLS_VERSION(1, version=(connection.version() or "unknown").replace("TLSv", "TLS ", 1))
     if cipher and (used := connection.cipher()):
@@ -57,10 +59,17 @@ def tls_samples(connection: ssl.SSLSocket, *, cipher: bool) -> Iterator[Sample]:
     sent = session.get_unverified_chain() or []
     if not sent:
         return
-    yield EARLIEST_EXPIRY(min(_expiry(it) for it in sent))
-    if connection.context.verify_mode != ssl.CERT_NONE and (chain := session.get_verified_chain()):
-        yield CHAIN_EXPIRY(min(_expiry(it) for it in chain))
-    leaf = sent[0].get_info()
+    try:
+        yield EARLIEST_EXPIRY(_earliest_expiry(sent))
+        if connection.context.verify_mode != ssl.CERT_NONE and (chain := session.get_verified_chain()):
+            yield CHAIN_EXPIRY(_earliest_expiry(chain))
+    except ValueError as wrong:
+        yield Malformed("certificate: notAfter", str(wrong))
+    try:
+        leaf = sent[0].get_info()
+    except (ValueError, ssl.SSLError) as wrong:  # for example, a name that is not UTF-8
+        yield Malformed("certificate: names", str(wrong))
+        leaf = {}
     yield CHAIN_INFO(
         1,
         fingerprint_sha256=hashlib.sha256(sent[0].public_bytes(_DER)).hexdigest(),
@@ -84,8 +93,41 @@ def iana_name(cipher: str) -> str:
     return f"TLS_{(exchange or 'RSA').replace('-', '_')}_WITH_{kind}_{bits}_{mode or 'CBC'}_{digest}"
 
 
-def _expiry(certificate: Any) -> float:
-    return ssl.cert_time_to_seconds(certificate.get_info()["notAfter"])
+def _earliest_expiry(chain: Sequence[Any]) -> float:
+    """Raises ValueError."""
+    return min(expiry(it.public_bytes(_DER)) for it in chain)
+
+
+def expiry(der: bytes) -> float:
+    """The end of a certificate's validity (RFC 5280, section 4.1), in Unix seconds. Raises ValueError."""
+    try:
+        (_, certificate), *_ = _elements(der)
+        (_, signed), *_ = _elements(certificate)
+        # Serial number, signature, issuer, validity.
+        validity = [content for tag, content in _elements(signed) if tag != _DER_VERSION][3]
+        _, (tag, content) = _elements(validity)
+    except (IndexError, ValueError):
+        raise ValueError("no validity") from None
+    text = content.decode("latin-1")
+    if tag == _DER_UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    if not re.fullmatch(r"[0-9]{14}Z", text):
+        raise ValueError(ascii(text[:50]))
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tag and the content of each element in DER (ITU-T X.690). Raises IndexError."""
+    position = 0
+    while position < len(data):
+        tag, length = data[position], data[position + 1]
+        position += 2
+        if length > 0x80:
+            size = length - 0x80
+            length = int.from_bytes(data[position : position + size], "big")
+            position += size
+        yield tag, data[position : position + length]
+        position += length
 
 
 def _name(parts: Any) -> str:

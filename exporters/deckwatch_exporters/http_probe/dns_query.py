@@ -81,7 +81,7 @@ class DnsProbe:
         result.address.lookup = time.perf_counter() - began
         result.address.ip = str(address[0]).partition("%")[0]
         result.activity = f"waiting for the answer of {host}:{port}"
-        query = dns.message.make_query(url.path.strip("/") + ".", settings.query_type, use_edns=False)
+        query = dns.message.make_query(settings.query_name, settings.query_type, use_edns=False)
         began = time.perf_counter()
         try:
             if settings.dns_over_tcp:

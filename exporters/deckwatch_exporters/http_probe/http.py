@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import re
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -13,17 +14,17 @@ from urllib.parse import quote, urljoin
 
 import orjson
 
-from deckwatch.exporter import Gauge, split_http_url
+from deckwatch.exporter import Gauge, Malformed, split_http_url
 
 from .certificates import tls_samples
 from .network import Address, Connection, ProbeFailed
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from urllib.parse import SplitResult
 
-    from deckwatch.exporter import Sample
+    from deckwatch.exporter import Sample, Samples
     from deckwatch_exporters.clients.stream import Deadline
 
     from .network import Resolver
@@ -48,6 +49,7 @@ _PHASES = ("resolve", "connect", "tls", "processing", "transfer")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 10
 _CHUNK = 64 * 1024
+_SHOWN = 100  # characters of a malformed header
 
 
 @dataclass
@@ -57,27 +59,30 @@ class HttpResult:
     address: Address = field(default_factory=Address)
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_PHASES, 0.0))
     status: int = 0
-    content_length: int = 0
+    content_length: int | None = 0
     body_length: int = 0
     redirects: int = 0
     is_tls: bool = False
     version: float = 0.0
     modified: float | None = None
-    tls: tuple[Sample, ...] = ()
+    malformed: tuple[Malformed, ...] = ()  # headers of the last response
+    tls: tuple[Sample | Malformed, ...] = ()
     activity: str = ""
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Samples:
         yield from self.address.samples()
         for phase, seconds in self.phases.items():
             yield DURATION(seconds, phase=phase)
         yield STATUS(self.status)
-        yield CONTENT_LENGTH(self.content_length)
+        if self.content_length is not None:
+            yield CONTENT_LENGTH(self.content_length)
         yield BODY_LENGTH(self.body_length)
         yield REDIRECTS(self.redirects)
         yield SSL(int(self.is_tls))
         yield VERSION(self.version)
         if self.modified is not None:
             yield MODIFIED(self.modified)
+        yield from self.malformed
         yield from self.tls
 
 
@@ -162,8 +167,12 @@ class HttpProbe:
         result.phases["processing"] += started - began
         result.status = response.status
         result.version = response.version / 10
-        result.content_length = _content_length(response)
-        result.modified = _modified(response)
+        result.content_length, result.modified = _content_length(response), _modified(response)
+        result.malformed = tuple(
+            Malformed(name, response.headers[name][:_SHOWN])
+            for name, value in (("Content-Length", result.content_length), ("Last-Modified", result.modified))
+            if value is None and name in response.headers
+        )
         return response, started
 
     def _request_head(self, url: SplitResult, method: str, body: bytes) -> bytes:
@@ -278,11 +287,14 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _content_length(response: HTTPResponse) -> int:
+def _content_length(response: HTTPResponse) -> int | None:
+    """-1 if the response has none; None if the header is malformed."""
     if response.status in (204, 304):
         return 0
-    text = response.headers["Content-Length"] or ""
-    return int(text) if not response.chunked and text.isdecimal() and len(text) < 19 else -1
+    text = response.headers["Content-Length"]
+    if text is None or response.chunked:
+        return -1
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _modified(response: HTTPResponse) -> float | None:

@@ -124,7 +124,17 @@ class Connection:
         except TimeoutError:
             raise
         except OSError as failure:
-            raise ProbeFailed(f"cannot send: {_reason(failure)}") from None
+            raise ProbeFailed(f"cannot send: {_reason(self._alert() or failure)}") from None
+
+    def _alert(self) -> ssl.SSLError | None:
+        """The TLS alert with which the server closed the connection, if it arrived before the request was sent."""
+        try:
+            self.socket.recv(1)
+        except ssl.SSLError as alert:
+            return alert
+        except OSError:
+            pass
+        return None
 
     def makefile(self, mode: str = "rb") -> io.BufferedReader:
         """A reader, as http.client asks a socket for it."""

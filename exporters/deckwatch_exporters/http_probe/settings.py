@@ -136,6 +136,7 @@ class ProbeSettings(Settings):
             ):
                 raise ValueError("a URL such as dns://127.0.0.1/example.org?type=A&protocol=tcp")
             _dns_options(text)
+            _dns_name(urlsplit(text).path)
         elif not text.isascii() or not text.startswith(("http:", "https:")):
             raise ValueError("a URL that begins with http://, https://, tcp://, tls:// or dns://, in ASCII")
         else:
@@ -177,6 +178,11 @@ class ProbeSettings(Settings):
         return self.parts.scheme in ("http", "https")
 
     @property
+    def query_name(self) -> str:
+        """The name that a DNS probe asks for, with the dot of the root."""
+        return _dns_name(self.parts.path)
+
+    @property
     def query_type(self) -> str:
         """The type of record that a DNS probe asks for."""
         return _dns_options(self.url.get_secret_value())[0]
@@ -198,6 +204,16 @@ class ProbeSettings(Settings):
 def _has_port(url: str) -> bool:
     port = int(urlsplit(url).netloc.rpartition(":")[2])
     return 0 < port < 65536
+
+
+def _dns_name(path: str) -> str:
+    """The absolute name in the path of a DNS URL. Raises ValueError."""
+    from dns import exception, name
+
+    try:
+        return name.from_text(path.strip("/")).to_text()
+    except (exception.DNSException, ValueError):
+        raise ValueError("a URL such as dns://127.0.0.1/example.org, with labels of 1 to 63 characters") from None
 
 
 def _dns_options(url: str) -> tuple[str, str]:

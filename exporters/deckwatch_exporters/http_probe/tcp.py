@@ -12,9 +12,9 @@ from .network import Address, Connection, ProbeFailed
 if TYPE_CHECKING:
     import io
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from deckwatch.exporter import Pattern, Sample
+    from deckwatch.exporter import Malformed, Pattern, Sample, Samples
     from deckwatch_exporters.clients.stream import Deadline
 
     from .network import Resolver
@@ -28,10 +28,10 @@ class TcpResult:
     """What a TCP probe has measured so far; `activity` is what it is doing."""
 
     address: Address = field(default_factory=Address)
-    tls: tuple[Sample, ...] = ()
+    tls: tuple[Sample | Malformed, ...] = ()
     activity: str = ""
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Samples:
         yield from self.address.samples()
         yield from self.tls
 

@@ -50,7 +50,13 @@ def test_starttls_continues_over_tls_and_forgets_what_came_in_plain_text(tmp_pat
 
 
 def test_a_server_without_starttls_is_named() -> None:
-    with tcp_server(lambda connection: connection.sendall(b"220 mail\r\n502 no such command\r\n")) as port:
+    def mail(connection: socket.socket) -> None:
+        connection.sendall(b"220 mail\r\n502 no such command\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):  # a socket that is closed with unread data loses what it sent
+            pass
+
+    with tcp_server(mail) as port:
         failed = probe(f"tcp://127.0.0.1:{port}", steps=STARTTLS).failed
 
     assert "without a line that matches ^220 " in failed
