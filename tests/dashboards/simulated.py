@@ -1,6 +1,6 @@
-"""Series of many agents for a Prometheus, made from the catalogue: all metrics that the dashboards use.
+"""Series of many agents for a Prometheus, made from the catalogue: all metrics that the dashboards use, or others.
 
-Jobs:
+Jobs of the dashboards:
 - `many`: 50 agents, scraped whole every 15 s, so series of targets have the label `target`,
 - `minute`: 3 agents, scraped whole every 60 s,
 - `discovered`: 2 agents with a target "main.db" each, which is the same server, through service discovery,
@@ -23,7 +23,7 @@ from deckwatch.metrics.catalogue import Entry
 from services import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import TextIO
 
@@ -36,7 +36,7 @@ _DURATION = {15: 300, 60: 900}  # seconds of data, by scrape interval
 #: Metrics that Prometheus itself adds to each scrape.
 _SCRAPE = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 #: Values of labels for which dashboards ask. Other labels have one value.
-_VALUES = {
+VALUES: Mapping[str, tuple[str, ...]] = {
     "error_type": ("", "OSError"),
     "db_client_connection_state": ("idle", "used"),
     "datname": ("app", "shop.eu"),
@@ -58,7 +58,16 @@ _SESSION_STATES = ("active", "idle in transaction")
 #: Gauges that are 1 on half of the agents and 0 on the others, as states and faults are.
 _FLAGS = (
     *("*_up", "up", "*_success", "*_status", "*_readonly", "*_device_error", "*_disabled", "*_paused", "*_active"),
-    *("*_link_up", "*_degraded", "*_is_replica", "*_shipping", "*_successful", "node_systemd_unit_state"),
+    *(
+        "*_link_up",
+        "*_degraded",
+        "*_is_replica",
+        "*_shipping",
+        "*_successful",
+        "*_reading",
+        "*_limited",
+        "node_systemd_unit_state",
+    ),
 )
 
 
@@ -68,20 +77,29 @@ class Job:
     agents: int
     scrape_interval: int
     discovered: bool = False
+    targets: tuple[str, ...] = ("main.db",)
 
 
 JOBS = (Job("many", AGENTS, 15), Job("minute", 3, 60), Job("discovered", 2, 15, discovered=True))
 
 
-def write_blocks(folder: Path) -> None:
-    """Write the series into the data directory of a Prometheus in `folder`."""
+def write_blocks(
+    folder: Path,
+    names: Iterable[str] = (),
+    jobs: Iterable[Job] = JOBS,
+    values: Mapping[str, tuple[str, ...]] = VALUES,
+) -> None:
+    """Write the series into the data directory of a Prometheus in `folder`.
+
+    `names` are those of metrics, by default those of the dashboards. `values` are those of labels.
+    """
     text = folder / "series.txt"
     with text.open("w") as file:
-        for name, entry in _used().items():
-            for job in JOBS:
+        for name, entry in _entries(set(names) or _used()).items():
+            for job in jobs:
                 for agent in range(job.agents):
-                    _write_metric(file, name, entry, job, agent)
-        _write_scrapes(file)
+                    _write_metric(file, name, entry, job, agent, values)
+        _write_scrapes(file, jobs)
         file.write("# EOF\n")
     command = [
         installed("promtool"),
@@ -102,21 +120,42 @@ _BUSINESS = {
     "shop_open_orders": Entry("shop_open_orders", "gauge", (), "", "Open orders.", "business"),
     "shop_open_carts": Entry("shop_open_carts", "gauge", (), "", "Open carts.", "business"),
 }
+#: Metrics of Prometheus and Alertmanager, and what the rules of a config's objectives record.
+_OTHERS = {
+    name: Entry(name, kind, labels, "", "", "prometheus")
+    for name, kind, labels in (
+        ("prometheus_sd_discovered_targets", "gauge", ("config",)),
+        ("prometheus_notifications_dropped_total", "counter", ("alertmanager",)),
+        ("alertmanager_notifications_failed_total", "counter", ("integration",)),
+        ("slo:error_ratio:rate5m", "gauge", ("slo",)),
+        ("slo:error_budget_remaining:ratio", "gauge", ("slo",)),
+    )
+}
 
 
-def _used() -> dict[str, Entry]:
-    """The series that the dashboards and their variables use, each with its metric in the catalogue."""
+def _used() -> set[str]:
+    """The metrics that the dashboards and their variables use."""
     names = {name for query in every_query() if not query.is_loki for name, _ in selectors(query.expression)}
-    names |= {"node_uname_info", "deckwatch_collector_success"}
+    return names | {"node_uname_info", "deckwatch_collector_success", *_BUSINESS}
+
+
+def _entries(names: set[str]) -> dict[str, Entry]:
+    """The series, each with its metric in the catalogue."""
     entries = sorted(catalogue(Registry.installed()), key=lambda entry: "*" in entry.name)
     found = {}
+    without_entry = {**_OTHERS, **_BUSINESS}
     for name in sorted(names - set(_SCRAPE) - {"ALERTS"}):
+        if name in without_entry:
+            found[name] = without_entry[name]
+            continue
         metric = re.sub("_(bucket|count|sum)$", "", name)
         found[name] = next(it for it in entries if {name, metric} & set(fnmatch.filter((name, metric), it.name)))
-    return found | _BUSINESS
+    return found
 
 
-def _write_metric(file: TextIO, name: str, entry: Entry, job: Job, agent: int) -> None:
+def _write_metric(
+    file: TextIO, name: str, entry: Entry, job: Job, agent: int, options: Mapping[str, tuple[str, ...]]
+) -> None:
     labels = list(entry.labels)
     if name.endswith("_bucket"):
         labels.append("le")
@@ -124,21 +163,21 @@ def _write_metric(file: TextIO, name: str, entry: Entry, job: Job, agent: int) -
         labels.append("quantile")
     if name == "pg_stat_activity_count":
         labels += ["usename", "application_name"]
-    for number, values in enumerate(itertools.product(*(_options(name, label) for label in labels))):
+    for number, values in enumerate(itertools.product(*(_options(name, label, options) for label in labels))):
         # Prometheus renames a label that the scrape has too.
         own = {"exported_job" if label == "job" else label: it for label, it in zip(labels, values, strict=True)}
         for identity in _identities(job, agent, entry.exporter, both="collector" in entry.labels):
             _write_series(file, name, {**own, **identity}, job, agent, number, entry.type)
 
 
-def _options(name: str, label: str) -> tuple[str, ...]:
+def _options(name: str, label: str, values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if label == "state" and name.startswith("pg_"):
         return _SESSION_STATES
     if label == "state" and name.startswith("circuit_"):
         return ("closed", "open")
     if label == "status" and name.startswith("http_"):
         return ("200", "500")
-    return _VALUES.get(label, (f"{label}-0",))
+    return values.get(label, (f"{label}-0",))
 
 
 def _identities(job: Job, agent: int, exporter: str, both: bool = False) -> Iterator[dict[str, str]]:
@@ -150,18 +189,19 @@ def _identities(job: Job, agent: int, exporter: str, both: bool = False) -> Iter
         if both or not of_target:
             yield own
         if both or of_target:
-            yield {**own, "target": "main.db"}
+            yield from ({**own, "target": target} for target in job.targets)
         return
     own = {"job": job.name, "agent": address}
     if both or not of_target:
         yield {**own, "instance": address, "exporter": "deckwatch"}
     if both or of_target:
-        yield {**own, "instance": "main.db", "exporter": exporter if of_target else "postgres"}
+        for target in job.targets:
+            yield {**own, "instance": target, "exporter": exporter if of_target else "postgres"}
 
 
-def _write_scrapes(file: TextIO) -> None:
+def _write_scrapes(file: TextIO, jobs: Iterable[Job]) -> None:
     for name in _SCRAPE:
-        for job in JOBS:
+        for job in jobs:
             for agent in range(job.agents):
                 for identity in (
                     *_identities(job, agent, "deckwatch"),
