@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.logs import line
 from deckwatch.config.log_settings import FileSettings
 from deckwatch.config.patterns import AnyOf, Pattern
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 from security.hostile_texts import TEXTS, cpu_seconds
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from deckwatch.config import ConfigError, load_config
 from deckwatch.config.log_settings import FileSettings
 from deckwatch.config.patterns import AnyOf, Pattern
 from deckwatch.logs.loki.refusals import Refusals, parse
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 from deckwatch_exporters.redis.key_groups import group_name
 from deckwatch_exporters.redis.settings import KeyGroupSettings
 from security.hostile_texts import BLOW_UP, PARTS, SIZE, TEXTS, cpu_seconds

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from deckwatch.logs.loki.ship_counts import DURATION_BUCKETS, ShipCounts
-from deckwatch.logs.parsing.parser import Counts
+from deckwatch.logs.parsing.counts import Counts
 from deckwatch.metrics.declaration import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+NO_METADATA: Final[Mapping[str, str]] = {}
+#: The first time of 19 digits, in 2001.
+EARLIEST_OF_COLUMNS: Final = 10**18
 
 #: The labels that identify a stream in Loki, as sorted pairs.
 Labels = tuple[tuple[str, str], ...]
@@ -31,6 +37,55 @@ class Entry(NamedTuple):
     text: str
     metadata: Mapping[str, str]
     end: int
+
+
+@dataclass(slots=True)
+class Columns:
+    """Entries of one file, in its order, without an object for each of them.
+
+    `streams` has the labels by the keys. `times` are Unix nanoseconds as text of 19 digits, so that they sort as
+    numbers do. `metadata` is empty if no entry has any. `without` are the numbers of the lines that have no entry.
+    """
+
+    keys: list[Any]
+    streams: dict[Any, Labels]
+    times: list[str]
+    texts: list[str]
+    metadata: Sequence[Mapping[str, str]]
+    without: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def replace(self, entries: Mapping[int, Sequence[Entry]]) -> None:
+        """Replace some of the rows: each with one entry or none."""
+        metadata = list(self.metadata)
+        for index, found in entries.items():
+            for labels, time, text, of_entry, _ in found:
+                self.keys[index], self.streams[labels] = labels, labels
+                self.times[index], self.texts[index] = f"{time:019}", text
+                if of_entry and not metadata:
+                    metadata = [NO_METADATA] * len(self.times)
+                if metadata:
+                    metadata[index] = of_entry
+        self.metadata = metadata
+        self.without = [index for index, found in entries.items() if not found]
+        if self.without:
+            lacking = set(self.without)
+            kept = [index not in lacking for index in range(len(self.times))]
+            self.keys, self.times, self.texts, self.metadata = (
+                list(compress(column, kept)) for column in (self.keys, self.times, self.texts, self.metadata)
+            )
+
+    def entries(self, ends: Iterable[int]) -> list[Entry]:
+        """The entries as objects. `ends` are the offsets after the lines."""
+        lacking = set(self.without)
+        kept = [end for index, end in enumerate(ends) if index not in lacking]
+        metadata = self.metadata or [NO_METADATA] * len(self.times)
+        return [
+            Entry(self.streams[key], int(time), text, of_entry, end)
+            for key, time, text, of_entry, end in zip(self.keys, self.times, self.texts, metadata, kept, strict=True)
+        ]
 
 
 class Identity(NamedTuple):

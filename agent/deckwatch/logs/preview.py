@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from deckwatch.config.log_settings import FileSettings
 from deckwatch.logs.loki.quarantine import entries as quarantined
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 from deckwatch.logs.printable import printable, printable_line
 from deckwatch.logs.tailing.discovery import Discovery
 from deckwatch.logs.tailing.fingerprint import open_regular

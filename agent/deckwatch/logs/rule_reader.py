@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from deckwatch.config.log_settings import FileSettings
-    from deckwatch.logs.entry import Entry, Position, Progress
+    from deckwatch.logs.entry import Columns, Entry, Position, Progress
     from deckwatch.logs.log_metrics import LogMetrics
-    from deckwatch.logs.parsing.parser import Counts
+    from deckwatch.logs.parsing.counts import Counts
     from deckwatch.logs.tailing.discovery import Discovery
+    from deckwatch.logs.tailing.line_splitter import Chunk
 
 _READ_BYTES = 256 * 1024  # per file and read
 _READ_BYTES_MERGED = 8 * 1024 * 1024  # per read of all files that are merged
@@ -30,7 +31,7 @@ class FileEntries(NamedTuple):
     """Entries of one file that can be spooled now. Together with earlier ones, they cover the file up to `offset`."""
 
     file: Progress
-    entries: Sequence[Entry]
+    entries: Columns | Sequence[Entry]
     offset: int
 
 
@@ -83,8 +84,14 @@ class RuleReader:
 
     def _take_each(self) -> Iterable[FileEntries]:
         for file in self._tail.ready():
-            read = self._read(file, _READ_BYTES)
-            yield FileEntries(file, read.entries, read.end)
+            parser, chunk = self._read(file, _READ_BYTES)
+            entries: Columns | list[Entry]
+            if chunk.lines and not chunk.cut and not chunk.is_partial:
+                entries = parser.columns(chunk.lines, chunk.start)
+            else:
+                entries = _entries(parser, chunk)
+            self._report(file.path, parser)
+            yield FileEntries(file, entries, _resume_offset(parser, chunk.end))
         for read in self._overdue():
             yield FileEntries(read.file, read.entries, read.end)
 
@@ -94,7 +101,10 @@ class RuleReader:
         ready = [file for file in self._tail.ready() if file.key not in self._pending][:_MAX_FILES_MERGED]
         size = max(_MIN_READ_BYTES, min(_READ_BYTES, _READ_BYTES_MERGED // max(1, len(ready))))
         for file in ready:
-            self._pending[file.key] = self._read(file, size)
+            parser, chunk = self._read(file, size)
+            read = _Pending(file, _entries(parser, chunk), _resume_offset(parser, chunk.end), chunk.more)
+            self._report(file.path, parser)
+            self._pending[file.key] = read
         for read in self._overdue():
             pending = self._pending.get(read.file.key)
             if pending is None:
@@ -114,7 +124,8 @@ class RuleReader:
             pending = self._pending.pop(key)
             yield FileEntries(pending.file, (), pending.end)
 
-    def _read(self, file: FollowedFile, size: int) -> _Pending:
+    def _read(self, file: FollowedFile, size: int) -> tuple[Parser, Chunk]:
+        """Read the next lines of a file. Return them with the file's parser."""
         chunk = self._tail.read(file, size)
         path, parser = self._parsers.get(file.key, ("", None))
         if parser is None or path != file.path:  # the key of a deleted file can be reused
@@ -123,13 +134,7 @@ class RuleReader:
             )
             self._parsers[file.key] = file.path, parser
         self._counts.nuls += chunk.nuls
-        entries = parser.feed(chunk.lines, chunk.start, chunk.cut)
-        if chunk.is_partial and entries and entries[-1].end >= chunk.end:
-            last = entries[-1]
-            entries[-1] = last._replace(metadata={**last.metadata, "deckwatch_partial": "true"})
-        if parser.problems:
-            self._report(file.path, parser)
-        return _Pending(file, entries, _resume_offset(parser, chunk.end), chunk.more)
+        return parser, chunk
 
     def _report(self, path: str, parser: Parser) -> None:
         for problem in parser.problems:
@@ -161,6 +166,14 @@ class RuleReader:
 
     def close(self) -> None:
         self._tail.close()
+
+
+def _entries(parser: Parser, chunk: Chunk) -> list[Entry]:
+    entries = parser.feed(chunk.lines, chunk.start, chunk.cut)
+    if chunk.is_partial and entries and entries[-1].end >= chunk.end:
+        last = entries[-1]
+        entries[-1] = last._replace(metadata={**last.metadata, "deckwatch_partial": "true"})
+    return entries
 
 
 def _resume_offset(parser: Parser, end: int) -> int:

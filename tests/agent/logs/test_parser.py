@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.config.log_settings import FileSettings
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

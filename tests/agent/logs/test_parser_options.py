@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch.config.log_settings import FileSettings
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 
 NOW = 1_800_000_000 * 10**9
 RULES: list[dict[str, Any]] = [

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from deckwatch.config.log_settings import FileSettings
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 
 if TYPE_CHECKING:
     from pathlib import Path

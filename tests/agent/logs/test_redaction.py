@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from deckwatch.config.log_settings import FileSettings
 from deckwatch.config.log_settings_parts import RedactSettings
 from deckwatch.logs.entry import Entry
-from deckwatch.logs.parsing.parser import Counts, Parser
+from deckwatch.logs.parsing.counts import Counts
+from deckwatch.logs.parsing.parser import Parser
 from deckwatch.logs.parsing.redaction import Redaction
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from deckwatch.logs.entry import EARLIEST_OF_COLUMNS, Columns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,6 +29,7 @@ Value = tuple[str, str] | tuple[str, str, "Mapping[str, str]"]
 
 _MILLISECOND = 1_000_000
 _MAX_STREAMS = 10_000
+_NO_TIME = 2**63  # later than any
 
 
 class Part(NamedTuple):
@@ -130,13 +133,14 @@ def _valid_utf8_text(text: str) -> str:
 class _Stream:
     """A stream: its entries since the last payload and the newest time of all its entries."""
 
-    __slots__ = ("label_sets", "labels", "newest", "oldest", "values")
+    __slots__ = ("label_sets", "labels", "newest", "newest_text", "oldest", "values")
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
         self.label_sets: list[Labels] = []  # equal tuples, referenced so that their id() is not reused
         self.values: list[Value] = []
         self.newest = -1
+        self.newest_text = ""  # while columns are added: in 19 digits, empty if it is shorter
         self.oldest = 0  # of `values`
 
 
@@ -157,7 +161,10 @@ class Batcher:
         # Random, so that times moved after a restart do not collide with those moved before it.
         self._repeats = random.randrange(_MILLISECOND)
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def add(self, entries: Columns | Sequence[Entry]) -> None:
+        if isinstance(entries, Columns):
+            self._add_columns(entries)
+            return
         by_id = self._by_id
         for labels, time, text, metadata, _ in entries:
             stream = by_id.get(id(labels))
@@ -173,6 +180,41 @@ class Batcher:
                 self._used.append(stream)
             values.append((str(time), text, metadata) if metadata else (str(time), text))
         self.lines += len(entries)
+
+    def _add_columns(self, columns: Columns) -> None:
+        streams = {key: self._by_id.get(id(labels)) or self._find(labels) for key, labels in columns.streams.items()}
+        used = dict.fromkeys(streams.values())
+        for stream in used:
+            stream.newest_text = str(stream.newest) if stream.newest >= EARLIEST_OF_COLUMNS else ""
+            if not stream.values:
+                stream.oldest = _NO_TIME
+                self._used.append(stream)
+        times = columns.times
+        for index, (key, time) in enumerate(zip(columns.keys, times, strict=True)):
+            stream = streams[key]
+            if time > stream.newest_text:
+                stream.newest_text = time
+            else:
+                times[index] = self._unique_text(stream, time)
+        values: Iterable[Value] = zip(times, columns.texts, strict=True)
+        if columns.metadata:
+            values = [
+                (*value, metadata) if metadata else value
+                for value, metadata in zip(values, columns.metadata, strict=True)
+            ]
+        appends = {key: stream.values.append for key, stream in streams.items()}
+        for key, value in zip(columns.keys, values, strict=True):
+            appends[key](value)
+        for stream in used:
+            stream.newest = int(stream.newest_text)
+            stream.oldest = min(stream.oldest, int(stream.values[0][0]))
+        self.lines += len(columns)
+
+    def _unique_text(self, stream: _Stream, time: str) -> str:
+        stream.newest = int(stream.newest_text)
+        unique = self._unique_time(stream, int(time))
+        stream.newest_text = str(stream.newest)
+        return str(unique)
 
     def take(self, positions: Mapping[str, Sequence[Any]]) -> bytes:
         """Return a payload of these positions and the entries added since the last payload, if any."""
@@ -201,7 +243,7 @@ class Batcher:
         time += self._repeats
         if time >= stream.newest:
             stream.newest = time = stream.newest + 1
-        elif stream.values and time < stream.oldest:
+        elif time < stream.oldest:
             stream.oldest = time
         return time
 

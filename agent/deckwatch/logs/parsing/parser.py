@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
+from itertools import accumulate
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
-
-import orjson
 
 from deckwatch.config.log_parsing_settings import is_wide, zone_of
 from deckwatch.config.log_settings_parts import TENANT_LABEL
-from deckwatch.logs.entry import Entry, shown_path
+from deckwatch.logs.entry import EARLIEST_OF_COLUMNS, NO_METADATA, Columns, Entry, shown_path
 from deckwatch.logs.parsing.fields import FieldReader, Output
-from deckwatch.logs.parsing.formats import Fields, Piece, cri_piece, docker_piece, metadata_text
+from deckwatch.logs.parsing.formats import Fields, Piece, cri_piece, docker_piece
+from deckwatch.logs.parsing.json_lines import JsonLines, Selection
 from deckwatch.logs.parsing.levels import normalized
+from deckwatch.logs.parsing.metadata import MetadataReader
 from deckwatch.logs.parsing.multiline import Record, RecordJoiner, cut_bytes
 from deckwatch.logs.parsing.path_labels import labels_of_path
 from deckwatch.logs.parsing.redaction import Redaction
@@ -26,46 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from deckwatch.config.log_settings import FileSettings
+    from deckwatch.logs.parsing.counts import Counts
 
-#: Loki's limits on the structured metadata of a line.
-_MAX_METADATA: Final = 128
-_MAX_METADATA_BYTES: Final = 64 * 1024
-
-_MAX_JOBS: Final = 100
-_CLOSING_BRACE: Final = ord("}")
-_NO_METADATA: Final[Mapping[str, str]] = {}
 _BLANK: Final = " \t\r\n\v\f"
 #: Escape sequences of terminals (ECMA-48, section 5.4): colors, styles, movements of the cursor.
 _ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _PIECES: Final = {"cri": cri_piece, "docker": docker_piece}
-
-
-class Counts:
-    """What parsers count. `read` is lines without the blank ones, the rest is records."""
-
-    def __init__(self) -> None:
-        self.read = 0
-        self.unparsed = 0  # sent as they are
-        self.dropped: Counter[str] = Counter()  # by reason: drop, keep, sample
-        self.redacted = 0
-        self.cut = 0
-        self.unread_times = 0
-        self.nuls = 0  # bytes that were skipped
-        self._cells: dict[tuple[str, str], list[int]] = {}
-        self._jobs: set[str] = set()
-
-    @property
-    def messages(self) -> Counter[tuple[str, str]]:
-        """Records by job and level, those that rules drop included. Beyond 100 jobs it is `other`."""
-        return Counter({key: cell[0] for key, cell in list(self._cells.items())})
-
-    def message_cell(self, job: str, level: str) -> list[int]:
-        """A list of one number, to be raised for each message of this job and level."""
-        if job not in self._jobs and len(self._jobs) >= _MAX_JOBS:
-            job = "other"
-        else:
-            self._jobs.add(job)
-        return self._cells.setdefault((job, level), [0])
 
 
 class Parser:
@@ -108,17 +75,12 @@ class Parser:
             if own_level in ("level", *settings.level_field)
             else (own_level, *settings.level_field)
         )
-        self._level_field, *self._more_level_fields = levels or ("",)
+        self._level_fields, self._time_fields = levels, settings.time_field
         self._level_numbers = settings.levels
-        self._time_field, *self._more_time_fields = settings.time_field or ("",)
         self._times = Timestamps(settings.time_format, wall_clock, zone_of(settings.timezone))
         self._prefers_line_time = settings.replaces_runtime_time
         self._container_times = Timestamps("", wall_clock)
-        self._metadata_set = frozenset(settings.metadata_fields)
-        names = [re.sub(r"^[^a-zA-Z_]|[^a-zA-Z0-9_]", "_", name) for name in settings.metadata_fields]
-        # So few short texts are within Loki's limits, whatever they are.
-        self._metadata_pairs = list(zip(settings.metadata_fields, names, strict=True))
-        self._short = _MAX_METADATA_BYTES // 8 // max(1, len(names)) if len(names) < _MAX_METADATA - 2 else -1
+        self._metadata = MetadataReader(settings.metadata_fields, self._report)
         self._redaction = Redaction(settings.redact) if settings.redact else None
         self._rules = Rules(settings) if settings.drop or settings.keep or settings.sample else None
         static = {**labels_of_path(settings, path, self.problems), **extra_labels, **settings.labels}
@@ -139,7 +101,29 @@ class Parser:
             self._joiner = RecordJoiner(self._limit)
         changes_text = self._output or self._decolorizes or self._redaction
         needs_more = self._joiner or self._rules or changes_text or not self._fields.is_plain
-        self._plain_json = settings.format == "json" and encoding == "utf-8" and not needs_more
+        self._json_lines: JsonLines | None = None
+        if settings.format == "json" and encoding == "utf-8" and not needs_more:
+            self._json_lines = self._made_json_lines(settings)
+
+    def _made_json_lines(self, settings: FileSettings) -> JsonLines | None:
+        observed = [name for one in settings.metrics for name in (one.field, *one.match, *one.labels.values())]
+        try:
+            return JsonLines(
+                Selection(
+                    self._level_fields,
+                    self._time_fields,
+                    settings.metadata_fields,
+                    self._streams.fields_wanted,
+                    tuple(observed),
+                ),
+                self._streams,
+                self._times,
+                self._metadata,
+                self._level,
+                self._observe,
+            )
+        except ValueError:
+            return None
 
     @property
     def pending_start(self) -> int | None:
@@ -153,8 +137,9 @@ class Parser:
         missing. Blank lines and what rules drop give no entry. Of records that are interleaved (the streams of a
         container) all but the last have as `end` the offset where they begin.
         """
-        if self._plain_json and not cut:
-            return self._feed_json(lines, start)
+        if self._json_lines is not None and not cut:
+            found = self._read_json(self._json_lines, lines, start)
+            return found.entries(_ends(lines, start)) if isinstance(found, Columns) else found
         now = self._clock()
         entries: list[Entry] = []
         end = start
@@ -180,62 +165,29 @@ class Parser:
         records = self._joiner.flush(moment / 10**9 if now is None else now, final=final)
         return self._finished(records, moment)
 
-    def _feed_json(self, lines: Sequence[bytes], start: int) -> list[Entry]:
-        """As `feed`, for JSON without rules and multi-line records: what nearly all lines are, at half the cost."""
-        entries: list[Entry] = []
-        append, loads, new = entries.append, orjson.loads, tuple.__new__
-        level_field, more_levels = self._level_field, self._more_level_fields
-        known, others = self._streams.known, self._streams.fields_wanted
-        no_metadata, limit = self._metadata_set.isdisjoint, self._limit
-        head = slice(20)  # slices made once: in 3.11 each one written out is an object more
-        time_field, more_times, times = self._time_field, self._more_time_fields, self._times
-        # Nearly all times lie in the second of the one before; a method call would cost as much as all of this.
-        second, digits, tail, zone, base, scale = times.last
-        observe = self._observe
+    def columns(self, lines: Sequence[bytes], start: int) -> Columns | list[Entry]:
+        """As `feed`, for lines that are not cut; as columns if all of them are JSON without rules and records."""
+        if self._json_lines is None:
+            return self.feed(lines, start)
+        return self._read_json(self._json_lines, lines, start)
+
+    def _read_json(self, json_lines: JsonLines, lines: Sequence[bytes], start: int) -> Columns | list[Entry]:
         now = self._clock()
-        quick, end = 0, start
-        moment: int | None
-        for data in lines:
-            size = len(data)
-            end += size + 1
-            try:
-                fields = loads(data)
-                get = fields.get
-                level = get(level_field)
-                if level.__class__ is not str:
-                    if level is None:
-                        for name in more_levels:
-                            if (level := get(name)) is not None:
-                                break
-                    if level.__class__ is not str:
-                        level = self._level(fields)
-                labels, cell, level_name = known[(level, *map(get, others)) if others else level]
-                stamp = get(time_field)
-                if stamp is None:
-                    for name in more_times:
-                        if (stamp := get(name)) is not None:
-                            break
-                if stamp[head] == second and stamp[tail] == zone and (fraction := stamp[digits]).isdecimal():
-                    moment = base + int(fraction) * scale
-                else:
-                    moment = times.read(stamp)
-                    second, digits, tail, zone, base, scale = times.last
-                if size > limit or data[-1] != _CLOSING_BRACE:
-                    moment = None
-            except (ValueError, AttributeError, KeyError, TypeError):
-                moment = None  # no JSON, no object, a new stream, a number as time: all of that is rare
-            if moment is None:
-                entries += self._line(data, end - size - 1, end, 0, now)
-                continue
-            cell[0] += 1
-            quick += 1
-            metadata = _NO_METADATA if no_metadata(fields) else self._metadata(fields)
-            text = data.decode()
-            if observe is not None:
-                observe(fields, level_name, text)
-            append(new(Entry, (labels, moment, text, metadata, end)))
-        self._counts.read += quick
-        return entries
+        ends: list[int] = []
+        are_columns = True
+
+        def read_odd(index: int) -> Sequence[Entry]:
+            nonlocal are_columns, ends
+            ends = ends or _ends(lines, start)
+            self._counts.read -= 1  # counted there
+            end = ends[index]
+            found = self._line(lines[index], end - len(lines[index]) - 1, end, 0, now)
+            are_columns = are_columns and all(entry.time >= EARLIEST_OF_COLUMNS for entry in found)
+            return found
+
+        self._counts.read += len(lines)
+        columns = json_lines.read(lines, now, self._limit, read_odd)
+        return columns if are_columns else columns.entries(ends)
 
     def _line(self, data: bytes, begin: int, end: int, missing: int, now: int) -> Sequence[Entry]:
         """What becomes of one line, whatever it is."""
@@ -311,7 +263,7 @@ class Parser:
             if refused is not None:
                 self._counts.dropped[refused] += 1
                 return None
-        metadata = self._metadata(fields)
+        metadata = self._metadata.read(fields)
         if self._output is not None:
             text = self._output.text(text, fields, level_name)
         if self._redaction is not None:
@@ -325,12 +277,12 @@ class Parser:
         if missing:
             self._counts.cut += 1
             metadata["deckwatch_cut"] = str(missing)
-        return Entry(labels, now if moment is None else moment, text, metadata or _NO_METADATA, end)
+        return Entry(labels, now if moment is None else moment, text, metadata or NO_METADATA, end)
 
-    def _level(self, fields: Fields) -> object:
+    def _level(self, fields: Mapping[str, Any]) -> object:
         """The value of the first level field that is not a number; else the first value, if there is any."""
         first: object = None
-        for name in (self._level_field, *self._more_level_fields):
+        for name in self._level_fields:
             value = fields.get(name)
             if value is None:
                 continue
@@ -343,7 +295,7 @@ class Parser:
 
     def _time(self, fields: Fields) -> int | None:
         unread = ""
-        for name in (self._time_field, *self._more_time_fields):
+        for name in self._time_fields:
             value = fields.get(name)
             if value is None:
                 continue
@@ -358,38 +310,14 @@ class Parser:
             )
         return None
 
-    def _metadata(self, fields: Fields) -> dict[str, str]:
-        metadata: dict[str, str] = {}
-        for field, name in self._metadata_pairs:
-            if field in fields:
-                value = fields[field]
-                if value.__class__ is not str or len(value) > self._short:
-                    break
-                if value:
-                    metadata[name] = value
-        else:
-            return metadata
-        return self._checked_metadata(fields)
-
-    def _checked_metadata(self, fields: Fields) -> dict[str, str]:
-        metadata: dict[str, str] = {}
-        room = _MAX_METADATA_BYTES - 256  # for what is added here
-        for field, name in self._metadata_pairs:
-            value = fields.get(field)
-            text = metadata_text(value)
-            if not text:
-                continue
-            size = len(name) + len(text.encode("utf-8", "replace"))
-            if size > room or len(metadata) >= _MAX_METADATA - 2:
-                self._report("Loki takes 128 entries and 64 KB of structured metadata a line: the rest is left out")
-                continue
-            room -= size
-            metadata[name] = text
-        return metadata
-
     def _report(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _ends(lines: Sequence[bytes], start: int) -> list[int]:
+    """The offsets after lines that end with one byte."""
+    return list(map(add, accumulate(map(len, lines)), range(start + 1, start + 1 + len(lines))))
 
 
 def _fitted(text: str, missing: int, limit: int) -> tuple[str, int]:

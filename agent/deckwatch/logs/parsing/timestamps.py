@@ -13,10 +13,11 @@ import time
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
+from deckwatch.logs.entry import EARLIEST_OF_COLUMNS
 from deckwatch.logs.parsing.time_format import TimeFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _SECOND: Final = 10**9
 _EPOCH: Final = date(1970, 1, 1).toordinal()
@@ -25,8 +26,9 @@ _TEXT: Final = re.compile(
     r"(?:([.,])([0-9]+))?"
     r"( ?(?:[Zz]|UTC|[+-][0-9]{2}(?::?[0-9]{2})?))?"
 )
-Last = tuple[str, slice, slice, str, int, int]
-_NONE: Final[Last] = ("", slice(0), slice(0), "", 0, 0)
+_Last = tuple[str, slice, slice, str, str, str]
+_NONE: Final[_Last] = (" " * 21, slice(0), slice(0), "", "", "")  # no text begins in this way, see `texts`
+_HEAD: Final = slice(20)  # up to the fraction
 _NUMBER: Final = re.compile(r"([0-9]{9,19})(?:\.([0-9]{1,40}))?")
 #: Smaller numbers (before March 1973) are durations, counters and the like rather than times.
 _SMALLEST: Final = 10**8
@@ -41,13 +43,13 @@ class Timestamps:
         "_digits_end",
         "_format",
         "_has_year",
+        "_last",
         "_length",
         "_minute",
         "_prefix",
         "_scale",
         "_tail",
         "_zone",
-        "last",
     )
 
     def __init__(
@@ -63,9 +65,26 @@ class Timestamps:
         self._digits_end = 19
         self._scale = _SECOND  # nanoseconds of the last digit
         self._tail = ("", "")  # between seconds and fraction, and after the fraction
-        #: For loops that read times themselves. Of the last text with a fraction and a zone: its beginning up to the
-        #: fraction, where fraction and zone are, the zone, base and scale (base + fraction * scale: nanoseconds).
-        self.last = _NONE
+        # For `texts`. Of the last text with a fraction and a zone: its beginning up to the fraction, where fraction and
+        # zone are, the zone, and what stands before and after the fraction in Unix nanoseconds.
+        self._last = _NONE
+
+    def texts(self, values: Sequence[object]) -> list[str]:
+        """Unix nanoseconds as text of 19 digits. Empty for what is no time, and for times before 2001."""
+        found: list[str] = []
+        append = found.append
+        second, digits, tail, zone, before, after = self._last
+        for value in values:
+            # Nearly all times lie in the second of the one before: its digits are those of the nanoseconds.
+            if value.__class__ is str and value[_HEAD] == second and value[tail] == zone:
+                append(before + value[digits] + after)
+            else:
+                append(as_text(self.read(value)))
+                second, digits, tail, zone, before, after = self._last
+        joined = "".join(found)
+        if joined and not (joined.isascii() and joined.encode().isdigit()):  # one look at all fractions
+            return [as_text(self.read(value)) for value in values]
+        return found
 
     def read(self, value: object) -> int | None:
         """Unix nanoseconds; None for what is no time, or not one that Loki can hold."""
@@ -80,8 +99,8 @@ class Timestamps:
                     digits = value[17:19] + value[20:end]
                     if digits < "6" and digits.isdecimal() and digits.isascii():
                         found = self._minute + int(digits) * self._scale
-                        if self.last is not _NONE:
-                            self.last = (value[:20], *self.last[1:4], found - found % _SECOND, self._scale)
+                        if self._last is not _NONE:
+                            self._remember(value, found)
                         return found
             return self._text(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -106,12 +125,20 @@ class Timestamps:
             self._digits_end = 20 + len(fraction) if fraction else 19
             self._scale = 10 ** (9 - len(fraction))
             self._tail = (separator or zone[:1], zone)
-            self.last = _NONE
+            self._last = _NONE
             if fraction and zone and self._format is None:
-                base = nanoseconds + seconds * _SECOND
-                digits, tail = slice(20, self._digits_end), slice(self._digits_end, None)
-                self.last = (text[:20], digits, tail, zone, base, self._scale)
+                self._remember(text, nanoseconds + seconds * _SECOND)
         return nanoseconds + seconds * _SECOND + int(fraction[:9].ljust(9, "0"))
+
+    def _remember(self, text: str, nanoseconds: int) -> None:
+        """Note what is needed to read times of the same second."""
+        end = self._digits_end
+        second = str(nanoseconds // _SECOND)
+        if nanoseconds >= EARLIEST_OF_COLUMNS:
+            zeros = "0" * (9 - (end - 20))
+            self._last = (text[:20], slice(20, end), slice(end, None), self._tail[1], second, zeros)
+        else:
+            self._last = _NONE
 
     def _formatted(self, time_format: TimeFormat, text: str) -> int | None:
         try:
@@ -127,6 +154,11 @@ class Timestamps:
         except (ValueError, OverflowError, re.error):
             return None
         return None
+
+
+def as_text(nanoseconds: int | None) -> str:
+    """Text of 19 digits. Empty for None, and for times before 2001, which are shorter."""
+    return "" if nanoseconds is None or nanoseconds < EARLIEST_OF_COLUMNS else str(nanoseconds)
 
 
 def _nanoseconds(moment: datetime, below_microsecond: int) -> int | None:
