@@ -83,13 +83,48 @@ def test_a_configured_queue_without_workers_has_none(server: RedisServer) -> Non
         until(lambda: counts(target) == {"orders": (0, 0)}, what="the timeout of a worker")
 
 
-def test_without_the_right_to_ask_the_grant_is_reported(server: RedisServer) -> None:
+def no_answer(target: Opened) -> list[str]:
+    """Return what `check` says of workers that do not answer."""
+    return [it.remedy for it in EXPORTER.check(target.settings) if "no Celery worker answered" in it.what]
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_check_says_whether_a_worker_answers(
+    server: RedisServer, tmp_path: Path, request: pytest.FixtureRequest, broker: str
+) -> None:
+    url = server.url
+    if broker == "rabbitmq":
+        rabbitmq: RabbitmqServer = request.getfixturevalue("rabbitmq")
+        url = rabbitmq.url(rabbitmq.new_vhost())
+    write_app(tmp_path, url)
+    with opened(EXPORTER, config(url)) as target:
+        assert no_answer(target) == ["start a worker with remote control, or set ask_workers: false"]
+        with celery_worker(tmp_path):
+            until(lambda: not no_answer(target), what="the answer of a worker")
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", "~*", "resetchannels", "+@read")
-        with opened(EXPORTER, config(server.url, username="monitor", password="secret")) as target:
-            (snapshot,) = target.collect("queues.celery_workers").snapshots.values()
-            assert "+publish &/0.celery.pidbox" in snapshot.error
-            client.execute_command("ACL", "SETUSER", "monitor", *snapshot.error.split("SETUSER monitor ")[1].split())
+        assert not client.keys("*deckwatch*")
+
+
+@pytest.mark.parametrize("prefix", ["", "shop[1]:"])
+@pytest.mark.parametrize(("keys", "channels"), [("~*", "allchannels"), ("%R~*", "resetchannels")])
+def test_without_the_right_to_ask_the_grants_are_reported(
+    server: RedisServer, prefix: str, keys: str, channels: str
+) -> None:
+    wanted = ["+rpop +sadd +srem +del +publish"]
+    if channels == "resetchannels":
+        pattern = prefix.replace("[", "\\[").replace("]", "\\]")
+        lists = f"~{pattern}deckwatch.*.reply.celery.pidbox"
+        wanted += [f"{lists} ~{pattern}_kombu.binding.reply.celery.pidbox", f"&{pattern}/0.celery.pidbox"]
+    user = config(server.url, username="monitor", password="secret", global_keyprefix=prefix)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", ">secret", keys, channels, "+@read")
+        with opened(EXPORTER, user) as target:
+            for grant in wanted:
+                (snapshot,) = target.collect("queues.celery_workers").snapshots.values()
+                remedy = f"ACL SETUSER monitor {grant}"
+                assert snapshot.error == f"monitor may not ask the workers of Celery; {remedy}"
+                assert remedy in [it.remedy for it in EXPORTER.check(target.settings)]
+                client.execute_command("ACL", "SETUSER", "monitor", *grant.split())
             assert not target.collect("queues.celery_workers").errors
 
 
@@ -99,6 +134,8 @@ def test_without_the_rights_on_rabbitmq_the_command_that_gives_them_is_reported(
     with opened(EXPORTER, config(rabbitmq.url(vhost, user, PASSWORD))) as target:
         (snapshot,) = target.collect("queues.celery_workers").snapshots.values()
         assert f"{user} may not use celery.pidbox" in snapshot.error
+        (finding,) = [it for it in EXPORTER.check(target.settings) if "pidbox" in it.what]
+        assert snapshot.error.endswith(finding.remedy), "it holds for every start of the agent"
         words = shlex.split(snapshot.error.split("rabbitmqctl ")[1])
         assert words[:4] == ["set_permissions", "-p", vhost, user]
         rights = dict(zip(("configure", "write", "read"), words[4:], strict=True))

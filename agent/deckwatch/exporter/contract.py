@@ -94,6 +94,7 @@ class Missing(Exception):
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
         self.remedy = remedy
 
 

@@ -102,8 +102,8 @@ def _statements(server: Server) -> Iterator[Advice]:
             f" FROM {extension.schema}.pg_stat_statements(false) WHERE queryid IS NOT NULL ORDER BY 2 DESC LIMIT 5"
         ).rows
     except Missing as missing:
-        what = str(missing).removesuffix(f"; {missing.remedy}")
-        yield Advice("statements", f"database {server.database}", f"no figures of statements: {what}", _sql(missing))
+        what = f"no figures of statements: {missing.what}"
+        yield Advice("statements", f"database {server.database}", what, _sql(missing))
         return
     except QueryError as failure:
         yield Advice(

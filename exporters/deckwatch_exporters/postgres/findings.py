@@ -85,9 +85,7 @@ def _statements(server: Server) -> Finding:
         extension = find_extension(server.session, server.database)
         server.session.query(extension.counts_query)
     except Missing as missing:
-        # The error repeats the statement that fixes it.
-        what = str(missing).removesuffix(f"; {missing.remedy}")
-        return Finding("missing", what, f"{missing.remedy};")
+        return Finding("missing", missing.what, f"{missing.remedy};")
     except QueryError as failure:
         if failure.sqlstate == "55000":
             return Finding(

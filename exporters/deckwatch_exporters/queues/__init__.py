@@ -16,7 +16,7 @@ from .bullmq import BullmqSettings, bullmq_broker
 from .celery import CeleryBroker, CelerySettings, redis_events
 from .celery_events import CeleryEvents, celery_events
 from .celery_rabbitmq import CeleryRabbitmqBroker, CeleryRabbitmqSettings, rabbitmq_events, rabbitmq_mailbox
-from .celery_workers import CeleryWorkers, RedisMailbox, new_identity
+from .celery_workers import CeleryWorkers, RedisMailbox, check_workers, new_identity
 from .django_tasks import DjangoTasksSettings, django_tasks_broker
 from .dramatiq import DramatiqBroker, DramatiqSettings
 from .dramatiq_rabbitmq import DramatiqRabbitmqBroker, DramatiqRabbitmqSettings
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from deckwatch.exporter import Context, Finding
 
+    from .celery_workers import Mailbox
     from .model import Broker
 
 
@@ -162,17 +163,22 @@ def _of_workers(settings: QueuesSettings, context: Context) -> Iterator[tuple[st
         yield "celery_events", celery_events(source, celery, context)
     if celery.ask_workers:
         identity = new_identity()
-        mailbox = (
-            RedisMailbox(celery, identity) if isinstance(celery, CelerySettings) else rabbitmq_mailbox(celery, identity)
-        )
+        mailbox = _mailbox(celery, identity)
         yield "celery_workers", CeleryWorkers(mailbox, identity, celery.worker_timeout, celery.queues)
+
+
+def _mailbox(celery: CelerySettings | CeleryRabbitmqSettings, identity: str) -> Mailbox:
+    return RedisMailbox(celery, identity) if isinstance(celery, CelerySettings) else rabbitmq_mailbox(celery, identity)
 
 
 def check_broker(settings: QueuesSettings) -> Iterator[Finding]:
     """Nothing where the broker cannot be reached: the collector says so."""
     broker = broker_of(settings)
+    celery = settings.root
     try:
         yield from broker.check()
+        if isinstance(celery, CelerySettings | CeleryRabbitmqSettings) and celery.ask_workers:
+            yield from check_workers(_mailbox(celery, identity := new_identity()), identity)
     except Unreachable:
         return
     finally:

@@ -85,7 +85,7 @@ def check_events(source: EventSource) -> Iterator[Finding]:
     try:
         source.connect().close()
     except Missing as missing:
-        yield Finding("missing", str(missing).removesuffix(f"; {missing.remedy}"), missing.remedy)
+        yield Finding("missing", missing.what, missing.remedy)
 
 
 def parse_events(body: bytes) -> list[Event]:

@@ -16,12 +16,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deckwatch.exporter import Gauge, Malformed, Missing, Unreachable
-from deckwatch_exporters.clients.redis.resp import pack
+from deckwatch.exporter import Finding, Gauge, Malformed, Missing, Unreachable
+from deckwatch_exporters.clients.redis.resp import ReplyError, pack
 
 from .celery_events_workers import MAX_WORKERS
 from .message import fields_of, kombu_body
-from .redis_broker import RedisBroker, forbids_command
+from .redis_broker import RedisBroker, escape_pattern, forbids_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +34,13 @@ WORKERS = Gauge("celery_active_worker_count", "Workers that consume the queue.",
 PROCESSES = Gauge("celery_active_process_count", "Processes of the workers that consume the queue.", ["queue_name"])
 
 MAILBOX = "celery"  # Celery's default of control_exchange
+_IDENTITY = "deckwatch"  # of all agents
 _COMMANDS = ("active_queues", "stats")
 _ASKS = 4  # times within the timeout of a worker
 _MOST_REPLIES = 10_000
 _MOST_QUEUES = 1000
+_CHECK_TIMEOUT = 3.0  # seconds; `celery inspect` waits for one
+_CHECK_PERIOD = 0.1
 
 
 class Mailbox(Protocol):
@@ -74,7 +77,7 @@ class CeleryWorkers:
     def collect(self) -> Iterator[Sample | Malformed]:
         now = self.stopwatch()
         is_due = self._asked is None or now - self._asked >= self.timeout / _ASKS
-        for reply in self.mailbox.send([self._question(it) for it in _COMMANDS] if is_due else []):
+        for reply in self.mailbox.send([_question(it, self.identity) for it in _COMMANDS] if is_due else []):
             if not self._read(reply, now):
                 yield Malformed("a reply of a Celery worker", reply[:100].decode(errors="replace"))
         if is_due:
@@ -100,17 +103,6 @@ class CeleryWorkers:
             yield WORKERS(workers[queue], queue_name=queue)
             yield PROCESSES(processes[queue], queue_name=queue)
 
-    def _question(self, command: str) -> bytes:
-        reply_to = {"exchange": f"reply.{MAILBOX}.pidbox", "routing_key": self.identity}
-        question: dict[str, Any] = {
-            "method": command,
-            "arguments": {},
-            "destination": None,
-            "pattern": None,
-            "matcher": None,
-        }
-        return json.dumps({**question, "ticket": str(uuid.uuid4()), "reply_to": reply_to}).encode()
-
     def _read(self, reply: bytes, now: float) -> bool:
         """Remember what a worker says: its queues are a list, its statistics a mapping."""
         try:
@@ -132,8 +124,39 @@ class CeleryWorkers:
         return True
 
 
+def check_workers(mailbox: Mailbox, identity: str, timeout: float = _CHECK_TIMEOUT) -> Iterator[Finding]:
+    """A finding if a right is missing, or if no worker answers within `timeout` seconds. Raises Unreachable."""
+    deadline = time.monotonic() + timeout
+    questions = [_question("ping", identity)]
+    try:
+        while not mailbox.send(questions):
+            if time.monotonic() > deadline:
+                remedy = "start a worker with remote control, or set ask_workers: false"
+                yield Finding("missing", f"no Celery worker answered within {timeout:g} s", remedy)
+                return
+            questions = []
+            time.sleep(_CHECK_PERIOD)
+    except Missing as missing:
+        yield Finding("missing", missing.what, missing.remedy)
+    finally:
+        mailbox.close()
+
+
+def _question(command: str, identity: str) -> bytes:
+    question: dict[str, Any] = {
+        "method": command,
+        "arguments": {},
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+        "ticket": str(uuid.uuid4()),
+        "reply_to": {"exchange": f"reply.{MAILBOX}.pidbox", "routing_key": identity},
+    }
+    return json.dumps(question).encode()
+
+
 def new_identity() -> str:
-    return f"deckwatch.{secrets.token_hex(8)}"
+    return f"{_IDENTITY}.{secrets.token_hex(8)}"
 
 
 class RedisMailbox:
@@ -141,7 +164,7 @@ class RedisMailbox:
 
     def __init__(self, settings: CelerySettings, identity: str) -> None:
         self._redis = RedisBroker(settings)
-        prefix = settings.global_keyprefix
+        self._prefix = prefix = settings.global_keyprefix
         self._channel = f"{prefix}/{settings.address.db}.{MAILBOX}.pidbox"
         queue = f"{identity}.reply.{MAILBOX}.pidbox"
         self._list = prefix + queue
@@ -154,12 +177,20 @@ class RedisMailbox:
             commands.append(pack("SADD", self._bindings, self._binding))
             commands += [pack("PUBLISH", self._channel, _envelope(message)) for message in messages]
         replies = self._redis.ask(commands)
-        if any(map(forbids_command, replies)):
-            grant = f"+rpop +sadd +srem +del +publish &{self._channel}"
+        if denied := [reply for reply in replies if isinstance(reply, ReplyError) and reply.is_denied]:
             why = f"{self._redis.user} may not ask the workers of Celery"
-            raise Missing(why, f"ACL SETUSER {self._redis.user} {grant}")
+            raise Missing(why, f"ACL SETUSER {self._redis.user} {self._grant(denied)}")
         found = replies[0] if isinstance(replies[0], list) else []
         return [body for it in found if isinstance(it, bytes) and (body := kombu_body(it)) is not None]
+
+    def _grant(self, denied: Sequence[ReplyError]) -> str:
+        """What the ACL lacks: commands, then keys, then the channel. A rule that adds nothing would be an error."""
+        if any(map(forbids_command, denied)):
+            return "+rpop +sadd +srem +del +publish"
+        if any(reply.is_key_denied for reply in denied):
+            lists = f"{escape_pattern(self._prefix)}{_IDENTITY}.*.reply.{MAILBOX}.pidbox"
+            return f"~{lists} ~{escape_pattern(self._bindings)}"
+        return f"&{escape_pattern(self._channel)}"
 
     def close(self) -> None:
         with contextlib.suppress(Unreachable, Missing):

@@ -122,8 +122,13 @@ class RedisBroker:
 
 
 def forbids_command(reply: Reply) -> bool:
-    """Whether the ACL forbids the command itself, not only this key."""
-    return isinstance(reply, ReplyError) and reply.is_denied and " key" not in reply.message
+    """Whether the ACL forbids the command itself, not only this key or channel."""
+    return (
+        isinstance(reply, ReplyError)
+        and reply.is_denied
+        and not reply.is_key_denied
+        and " channel" not in reply.message
+    )
 
 
 def refused(command: str, key: str | bytes, reply: Reply) -> Malformed | None:

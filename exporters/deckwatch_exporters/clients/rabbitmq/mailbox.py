@@ -24,7 +24,7 @@ _QUEUE_LIMITS = {"x-message-ttl": 300_000, "x-max-length": _MOST_REPLIES}
 class Mailbox:
     """The mailbox `name` of kombu, with a queue for replies that ends with the connection. Raises ConnectionFailed.
 
-    Raises Missing without the rights. https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.pidbox.html
+    `identity` is a name and, after a dot, what no other process has. Raises Missing without the rights. https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.pidbox.html
     """
 
     def __init__(self, settings: ConnectionSettings, address: Address, name: str, identity: str) -> None:
@@ -46,7 +46,8 @@ class Mailbox:
             self._drop()
             if isinstance(failure, ServerClosed) and failure.code == ACCESS_REFUSED:
                 user, vhost = self._settings.credentials_at(self._address)[0], self._settings.virtual_host
-                pattern = rf"^(celeryev|{self._exchange}|{self._replies}|{self._identity})".replace(".", r"\.")
+                ours = self._identity.partition(".")[0]  # the rest is another with each start
+                pattern = rf"^(celeryev|{self._exchange}|{self._replies}|{ours}.)".replace(".", r"\.")
                 why = f"{user} may not use {self._exchange} in virtual host {vhost!r}"
                 raise Missing(why, grant_vhost(vhost, user, pattern)) from None
             raise explained(failure, self._settings, self._address) from None
