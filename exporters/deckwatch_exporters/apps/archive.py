@@ -45,14 +45,15 @@ class Archive:
     def add(self, kind: str, entries: Iterable[Entry]) -> None:
         sums = self.totals.setdefault(kind, {})
         for key, value, _ in entries:
-            sums[key] = sums.get(key, 0.0) + value
+            if _is_valid(key):
+                sums[key] = sums.get(key, 0.0) + value
 
     def keep(self, mode: str, entries: Iterable[Entry], changed: float) -> None:
         """Keep gauges of a process that has ended; `changed` is the time of those that have none."""
         gauges = self.gauges.setdefault(mode, {})
         for key, value, timestamp in entries:
-            if math.isnan(value) or (mode == "mostrecent" and not timestamp):
-                continue  # never set
+            if math.isnan(value) or (mode == "mostrecent" and not timestamp) or not _is_valid(key):
+                continue  # never set, or malformed
             new, old = Entry(key, value, timestamp or changed), gauges.get(key)
             if old is None:
                 gauges[key] = new
@@ -95,6 +96,14 @@ class Archive:
             os.close(descriptor)
 
 
+def _is_valid(key: bytes) -> bool:
+    try:
+        series_of(key)
+    except Damaged:
+        return False
+    return True
+
+
 def load(folder: str) -> Archive:
     """The archive of a folder, empty if there is none. Raises OSError, ValueError if it is damaged, NewerArchive."""
     try:
@@ -102,6 +111,8 @@ def load(folder: str) -> Archive:
             content: Any = json.load(file)
     except FileNotFoundError:
         return Archive()
+    except RecursionError:
+        raise ValueError(f"{NAME} is damaged: nested too deeply") from None
     try:
         if content["version"] > _VERSION:
             raise NewerArchive(f"{NAME} is of a newer version ({content['version']})")

@@ -11,7 +11,7 @@ from deckwatch.exporter import Counter, Exemplar, Extra, Gauge, Histogram, Malfo
 
 from .archive import NewerArchive
 from .folder import ServiceFolder, services_in
-from .multiprocess_file import Entry, SeriesKey, series_of
+from .multiprocess_file import Damaged, Entry, SeriesKey, series_of
 from .processes import LockOwners, ServiceProcesses
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ _COMBINE: dict[str, Callable[[Iterable[float]], float]] = {
     "min": min,
     "livemin": min,
 }
+#: The series that files hold, by kind; other versions of prometheus_client may write `_created`.
+_PARTS = {
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "summary": ("_count", "_sum", "_created"),
+}
+_SHOWN = 200  # characters of a malformed key
 _RECENT = ("mostrecent", "livemostrecent")
 
 
@@ -76,109 +82,147 @@ class AppsCollector:
             service.close()
 
     def _service(self, name: str, contents: Contents) -> Iterator[Sample | Malformed]:
-        samples = [
-            sample
+        found = [
+            item
             for kind, values in contents.values.items()
-            for sample in self._samples(name, kind, values, contents.exemplars)
+            for item in self._samples(name, kind, values, contents.exemplars)
         ]
-        series = {sample.series.text: sample for sample in samples}
+        series = {item.series.text: item for item in found if isinstance(item, Sample)}
         yield PROCESSES(contents.processes, service=name)
         yield SERIES(len(series), service=name)
         yield DAMAGED(len(contents.damaged), service=name)
         yield LIMITED(len(series) > self._max_series, service=name)
         for file, why in contents.damaged.items():
             yield Malformed(f"service {name}: {file}", why)
+        yield from (item for item in found if isinstance(item, Malformed))
         if len(series) <= self._max_series:
             yield from series.values()
 
     def _samples(
         self, service: str, kind: str, entries: list[Entry], exemplars: dict[bytes, Exemplar]
-    ) -> Iterator[Sample]:
-        if kind.startswith("gauge_"):
-            yield from self._gauges(service, kind.removeprefix("gauge_"), entries)
-            return
-        totals: dict[bytes, float] = {}
-        for key, value, _ in entries:
-            totals[key] = totals.get(key, 0.0) + value
-        if kind == "histogram":
-            yield from self._histograms(service, totals, exemplars)
-            return
-        for key, total in totals.items():
-            series = series_of(key)
-            metric = self._declared(kind, series)
-            if metric is not None:
-                suffix = series.name.removeprefix(series.metric) if kind == "summary" else ""
-                extra = Extra(exemplar=exemplars[key]) if key in exemplars else None
-                yield metric.part(suffix, total, {"service": service, **dict(series.labels)}, extra)
-
-    def _gauges(self, service: str, mode: str, entries: list[Entry]) -> Iterator[Sample]:
-        groups: dict[bytes, list[Entry]] = {}
+    ) -> Iterator[Sample | Malformed]:
+        """The samples of the files of one kind. A malformed key or value affects only its own series."""
+        keys: dict[bytes, list[Entry]] = {}
         for entry in entries:
-            if not math.isnan(entry.value):  # a label set of an info that has been replaced
-                groups.setdefault(entry.key, []).append(entry)
-        for key, members in groups.items():
-            series = series_of(key)
-            metric = self._declared("gauge", series)
-            if metric is None:
+            keys.setdefault(entry.key, []).append(entry)
+        histograms = _Histograms(service)
+        for key, members in keys.items():
+            try:
+                series, metric = self._declared(kind, key)
+                if kind.startswith("gauge_"):
+                    value = _combined(kind.removeprefix("gauge_"), members)
+                    if value is not None:
+                        yield metric.part("", value, {"service": service, **dict(series.labels)})
+                    continue
+                if isinstance(metric, Histogram):
+                    histograms.add(metric, series, members, exemplars.get(key))
+                    continue
+                total = _total(series, members)
+            except Damaged as why:
+                yield Malformed(f"service {service}: {kind}: {why}", key.decode("utf-8", "backslashreplace")[:_SHOWN])
                 continue
-            if mode in _RECENT:
-                combined = max(members, key=lambda entry: entry.timestamp).value
-            else:
-                combined = _COMBINE.get(mode, math.fsum)(entry.value for entry in members)
-            yield metric.part("", combined, {"service": service, **dict(series.labels)})
+            suffix = series.name.removeprefix(series.metric) if kind == "summary" else ""
+            extra = Extra(exemplar=exemplars[key]) if key in exemplars else None
+            yield metric.part(suffix, total, {"service": service, **dict(series.labels)}, extra)
+        yield from histograms.samples()
 
-    def _histograms(
-        self, service: str, totals: dict[bytes, float], exemplars: dict[bytes, Exemplar]
-    ) -> Iterator[Sample]:
-        """The files hold the count of each bucket alone, with the label `le`, and the sum."""
-        counts: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
-        sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        declared: dict[tuple[str, tuple[tuple[str, str], ...]], Metric] = {}
-        marked: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Exemplar]] = {}
-        for key, total in totals.items():
-            series = series_of(key)
-            labels = tuple(pair for pair in series.labels if pair[0] != "le")
-            metric = self._declared("histogram", series)
-            if metric is None:
-                continue
-            declared[series.metric, labels] = metric
-            if series.name.endswith("_bucket"):
-                bound = float(dict(series.labels).get("le", "inf").replace("+Inf", "inf"))
-                counts.setdefault((series.metric, labels), {})[bound] = total
-                if key in exemplars:
-                    le = "+Inf" if bound == math.inf else repr(bound)
-                    marked.setdefault((series.metric, labels), {})[le] = exemplars[key]
-            elif series.name.endswith("_sum"):
-                sums[series.metric, labels] = total
-        for group, buckets in counts.items():
-            histogram = declared[group]
-            assert isinstance(histogram, Histogram)
-            samples = histogram.counted(buckets, sums.get(group, 0.0), **{"service": service, **dict(group[1])})
-            if group not in marked:
-                yield from samples
-                continue
-            for sample in samples:
-                exemplar = marked[group].get(dict(sample.series.labels).get("le", ""))
-                yield sample._replace(extra=Extra(exemplar=exemplar)) if exemplar else sample
-
-    def _declared(self, kind: str, series: SeriesKey) -> Metric | None:
-        """The declaration of a metric; None for names that the text format does not allow.
+    def _declared(self, kind: str, key: bytes) -> tuple[SeriesKey, Metric]:
+        """The series of a key and its metric. Raises Damaged if they cannot be of this kind.
 
         A counter's name ends with `_total`, which prometheus_client leaves out.
         """
-        names = tuple(label for label, _ in series.labels if label not in ("le", "service"))
-        key = (kind, series.metric, names)
-        found = self._metrics.get(key)
-        if found is None:
+        series = series_of(key)
+        own = {"service", "le"} if kind == "histogram" else {"service"}
+        names = tuple(label for label, _ in series.labels if label not in own)
+        metric = self._metrics.get((kind, series.metric, names))
+        if metric is None:
             name = series.metric
             if kind == "counter" and not name.endswith("_total"):
                 name += "_total"
             made = {"counter": Counter, "histogram": Histogram, "summary": Summary}.get(kind, Gauge)
             try:
-                found = self._metrics[key] = made(name, series.help, ("service", *names))
+                metric = made(name, series.help, ("service", *names))
+            except ValueError as wrong:  # a name that the text format does not allow
+                raise Damaged(str(wrong)) from None
+            self._metrics[kind, series.metric, names] = metric
+        if kind in _PARTS and series.name.removeprefix(series.metric) not in _PARTS[kind]:
+            raise Damaged(f"not a series of a {kind}")
+        return series, metric
+
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+class _Histograms:
+    """The histograms of a service: its files hold the count of each bucket alone, with the label `le`, and the sum."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._counts: dict[tuple[Histogram, _Labels], dict[float, float]] = {}
+        self._sums: dict[tuple[Histogram, _Labels], float] = {}
+        self._exemplars: dict[tuple[Histogram, _Labels], dict[str, Exemplar]] = {}
+        self._malformed: set[tuple[Histogram, _Labels]] = set()  # without one bucket, the others would be wrong
+
+    def add(self, metric: Histogram, series: SeriesKey, entries: list[Entry], exemplar: Exemplar | None) -> None:
+        """Raises Damaged."""
+        key = metric, tuple(pair for pair in series.labels if pair[0] != "le")
+        try:
+            self._add(key, series, _total(series, entries), exemplar)
+        except Damaged:
+            self._malformed.add(key)
+            raise
+
+    def _add(self, key: tuple[Histogram, _Labels], series: SeriesKey, total: float, exemplar: Exemplar | None) -> None:
+        if series.name.endswith("_sum"):
+            self._sums[key] = total
+        elif series.name.endswith("_bucket"):
+            try:
+                bound = float(dict(series.labels).get("le", "").replace("+Inf", "inf"))
             except ValueError:
-                return None
-        return found
+                bound = math.nan
+            if math.isnan(bound):
+                raise Damaged("not a bucket")
+            self._counts.setdefault(key, {})[bound] = total
+            if exemplar is not None:
+                le = "+Inf" if bound == math.inf else repr(bound)
+                self._exemplars.setdefault(key, {})[le] = exemplar
+
+    def samples(self) -> Iterator[Sample]:
+        for key, buckets in self._counts.items():
+            if key in self._malformed:
+                continue
+            metric, labels = key
+            samples = metric.counted(buckets, self._sums.get(key, 0.0), **{"service": self._service, **dict(labels)})
+            if key not in self._exemplars:
+                yield from samples
+                continue
+            for sample in samples:
+                exemplar = self._exemplars[key].get(dict(sample.series.labels).get("le", ""))
+                yield sample._replace(extra=Extra(exemplar=exemplar)) if exemplar else sample
+
+
+def _combined(mode: str, entries: list[Entry]) -> float | None:
+    """The value of a gauge; None if it was never set, or is of a label set of an info that has been replaced.
+
+    Raises Damaged if the values of its processes have no sum.
+    """
+    members = [entry for entry in entries if not math.isnan(entry.value)]
+    if not members:
+        return None
+    if mode in _RECENT:
+        return max(members, key=lambda entry: entry.timestamp).value
+    try:
+        return _COMBINE.get(mode, math.fsum)(entry.value for entry in members)
+    except (ValueError, OverflowError):  # infinities of both signs, or above what a float holds
+        raise Damaged("the values have no sum") from None
+
+
+def _total(series: SeriesKey, entries: list[Entry]) -> float:
+    """The sum of a counter, or of a part of a histogram or summary. Raises Damaged if it is not a possible one."""
+    total = sum(entry.value for entry in entries)
+    if not total >= 0 and not series.name.endswith("_sum"):  # observed values can be negative
+        raise Damaged(f"a counter of {total}")
+    return total
 
 
 def _reason(failure: Exception) -> str:

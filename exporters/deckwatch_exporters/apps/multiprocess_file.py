@@ -38,7 +38,7 @@ _MAX_FILE = 64 * 1024 * 1024
 
 
 class Entry(NamedTuple):
-    """One value of a process, and when it was set last (Unix seconds, 0 if unknown). `key` is valid for `series_of`."""
+    """One value of a process, and when it was set last (Unix seconds, 0 if unknown). `key` is for `series_of`."""
 
     key: bytes
     value: float
@@ -129,9 +129,7 @@ def _entries(path: str, room: int) -> tuple[bytes, list[tuple[bytes, int]]]:
         position = end + room
         if length <= 0 or position > used:
             raise Damaged("an entry ends early")
-        key = data[begin : begin + length]
-        series_of(key)
-        places.append((key, end))
+        places.append((data[begin : begin + length], end))
     return data, places
 
 
@@ -139,7 +137,7 @@ def _entries(path: str, room: int) -> tuple[bytes, list[tuple[bytes, int]]]:
 def series_of(key: bytes) -> SeriesKey:
     """The series of a key. Raises Damaged."""
     try:
-        metric, name, labels, help_text = json.loads(key)
+        metric, name, labels, help_text = json.loads(key.decode())
         pairs = tuple((str(label), str(text)) for label, text in labels.items())
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise Damaged("a key is not a JSON list") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import struct
 import subprocess
@@ -15,7 +16,6 @@ from probed_site import dns_answer, probe, site, tcp_server
 from services import deckwatch_command
 
 if TYPE_CHECKING:
-    import socket
     from pathlib import Path
 
 #: The beginning of a conversation with a mail server (RFC 3207).
