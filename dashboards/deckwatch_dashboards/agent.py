@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dashboard import Dashboard
-from .log_panels import log_lines
+from .log_panels import CHOSEN_INSTANCE, log_lines
 from .overview import AGENT_UP
 from .panels import (
     BYTES,
@@ -181,7 +181,7 @@ DASHBOARD = Dashboard(
         log_lines(
             "Agent log",
             "The agents' own log without events of the targets: collectors that failed or recovered, reloads.",
-            '{job="deckwatch", instance=~"$instance|"} | json | event!~`postgres\\..*|redis\\..*`'
+            f'{{job="deckwatch", {CHOSEN_INSTANCE}}} | json | event!~`postgres\\..*|redis\\..*`'
             " | line_format `{{.level}} {{.logger}} {{.message}}`",
             height=6,
         ),

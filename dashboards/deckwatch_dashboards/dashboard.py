@@ -27,7 +27,7 @@ class Variable:
     """A choice of values of a label. `query` is `metric, label` for Prometheus and `label` for Loki.
 
     `all_value` is the regular expression for "All"; without it, Grafana lists the values. `.*` includes series without
-    the label.
+    the label. A hidden one follows the others.
     """
 
     name: str
@@ -36,15 +36,22 @@ class Variable:
     description: str
     all_value: str = ""
     loki: bool = False
+    is_hidden: bool = False
 
     def build(self) -> dashboard.QueryVariable:
         query = promql(f"label_values({self.query})")
         variable = dashboard.QueryVariable(self.name).label(self.label).description(self.description).query(query)
         variable = variable.definition(query).datasource(LOKI if self.loki else PROMETHEUS).multi(True)
         variable = variable.include_all(True).current(_ALL).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        if self.is_hidden:
+            variable = variable.hide(models.VariableHide.HIDE_VARIABLE)
         if self.all_value:
             variable = variable.all_value(self.all_value)
         return variable.sort(models.VariableSort.ALPHABETICAL_ASC)
+
+
+#: The names of the chosen instances' hosts, which the logs of agents have as `instance`.
+_HOST = Variable("host", "Host", "node_uname_info{@host}, nodename", "Hosts of the chosen instances.", is_hidden=True)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ class Dashboard:
             Variable("job", "Job", f"{_AGENT_METRIC}, job", "Prometheus scrape jobs of Deckwatch agents."),
             Variable("instance", "Instance", f'{self.instances}{{job=~"$job"}}, instance', "Scraped instances.", ".+"),
             Variable("target", "Target", f"{self.targets}{{@host}}, target", "Targets named in deckwatch.yml.", ".*"),
+            _HOST,
             *self.variables,
         )
         search = dashboard.TextBoxVariable("search").label("Search").default_value("")

@@ -13,8 +13,10 @@ from .query import LOKI, log_instant_query, log_query, log_range_query
 NO_LOGS = "No such lines in this time range. Check that logs are sent to Loki: see the Logs dashboard."
 
 # Grafana escapes the values of variables twice, so they belong into double quotes, where LogQL undoes one escape. A
-# stream without the label `instance` matches every choice. With service discovery, `$instance` is the target's name.
-_CHOSEN_TARGET = ' | target=~"$target" | instance=~"$instance|" or target=~"$instance"'
+# stream without the label `instance` matches every choice; that of the agent's own log is the name of its host, if the
+# config does not say otherwise. With service discovery, `$instance` is the target's name.
+CHOSEN_INSTANCE = 'instance=~"$instance|$host|"'
+_CHOSEN_TARGET = f' | target=~"$target" | {CHOSEN_INSTANCE} or target=~"$instance"'
 
 
 def events_of(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dashboard import Dashboard, Variable
-from .log_panels import log_bar_graph, log_lines, log_table
+from .log_panels import CHOSEN_INSTANCE, log_bar_graph, log_lines, log_table
 from .panels import (
     BYTES,
     BYTES_PER_SECOND,
@@ -19,7 +19,7 @@ from .panels import (
 )
 from .query import BY_HOST, HOST
 
-_STREAM = 'job=~"$service", instance=~"$instance|"'
+_STREAM = f'job=~"$service", {CHOSEN_INSTANCE}'
 _CHOSEN = f'{{{_STREAM}, level=~"$level"}} |~ `(?i)$search`'
 _ERRORS = f'{{{_STREAM}, level=~"error|critical"}} |~ `(?i)$search`'
 # Prometheus renames the metric's own label `job` to `exported_job`, unless honor_labels is set.
@@ -199,6 +199,16 @@ DASHBOARD = Dashboard(
             },
             by=BY_HOST,
         ),
+        rate_graph(
+            "Spool faults",
+            "Failed writes to the spool, and records that were damaged. Check the disk of the spool.",
+            PER_SECOND,
+            {
+                "failed writes": "deckwatch_log_spool_write_failures_total{@host}",
+                "damaged records": "deckwatch_log_spool_damaged_total{@host}",
+            },
+            by=BY_HOST,
+        ),
         row("Journals and metrics from lines"),
         graph(
             "Journals",
@@ -222,17 +232,6 @@ DASHBOARD = Dashboard(
             {"": "deckwatch_log_metric_other_total{@host}"},
             by=f"{BY_HOST}, metric",
             no_data="No metrics are made from lines.",
-        ),
-        row("Spool"),
-        rate_graph(
-            "Spool faults",
-            "Failed writes to the spool, and records that were damaged. Check the disk of the spool.",
-            PER_SECOND,
-            {
-                "failed writes": "deckwatch_log_spool_write_failures_total{@host}",
-                "damaged records": "deckwatch_log_spool_damaged_total{@host}",
-            },
-            by=BY_HOST,
         ),
     ],
 )

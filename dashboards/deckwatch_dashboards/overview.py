@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dashboard import Dashboard
-from .log_panels import log_lines
+from .log_panels import CHOSEN_INSTANCE, log_lines
 from .panels import (
     BYTES,
     COUNT,
@@ -207,7 +207,7 @@ DASHBOARD = Dashboard(
             "Warnings and errors of the agents",
             "What the agents logged: collectors that failed or recovered, refused configurations. Each line says what "
             "to do.",
-            '{job="deckwatch", level=~"warning|error|critical", instance=~"$instance|"} | json'
+            f'{{job="deckwatch", level=~"warning|error|critical", {CHOSEN_INSTANCE}}} | json'
             " | line_format `{{.level}} {{.message}}`",
             width=12,
             height=8,

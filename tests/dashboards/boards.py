@@ -66,6 +66,7 @@ _ALL = {
     "metric": "shop_.+",
     "level": ".*",
     "instance": ".+",
+    "host": ".+",
     "service": ".+",
     "job_name": ".*",
     "name": ".*",
@@ -143,6 +144,8 @@ def filled(text: str, choice: Choice = Choice()) -> str:
     rate_interval = max(choice.step + choice.scrape_interval, 4 * choice.scrape_interval)
     values = {
         **_ALL,
+        # Its options are the hosts of the chosen instances, and a target has none.
+        **({"host": "()"} if "instance" in choice.values else {}),
         "job": _interpolated(choice.jobs),
         **{name: _interpolated(chosen) for name, chosen in choice.values.items()},
         "__rate_interval": f"{rate_interval}s",

@@ -108,9 +108,7 @@ def live(folder: Path) -> Iterator[Live]:
             },
         ]
         address = f"127.0.0.1:{free_port()}"
-        (folder / "deckwatch.yml").write_text(
-            _config(address, cache, replica, database, pooler, broker, double, log, probes)
-        )
+        (folder / "deckwatch.yml").write_text(_config(cache, replica, database, pooler, broker, double, log, probes))
         program = stack.enter_context(_agent(folder, address))
         watched = stack.enter_context(_prometheus(folder, program))
         yield Live(program, watched, double, stack.enter_context(serve(double)))
@@ -143,7 +141,6 @@ def _prometheus(folder: Path, program: Program) -> contextlib.AbstractContextMan
 
 
 def _config(
-    address: str,
     cache: RedisServer,
     replica: RedisServer,
     database: PostgresServer,
@@ -207,7 +204,6 @@ def _config(
         },
         "logs": {
             "loki": {"url": double.url, "batch_wait": "200ms"},
-            "own_labels": {"job": "deckwatch", "instance": address},
             "files": [
                 {
                     "path": str(log),

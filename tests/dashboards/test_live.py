@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,18 @@ def test_events_are_those_of_the_chosen_target(stack: Live, choice: Choice) -> N
 def test_events_are_those_of_the_chosen_instance(stack: Live) -> None:
     query = next(query for query in queries("postgres") if query.is_loki)
     address = stack.agent.url.removeprefix("http://")
+    (variable,) = [it for it in load("postgres")["templating"]["list"] if it["name"] == "host"]
+    selector = re.fullmatch(r"label_values\((.+), nodename\)", variable["query"])[1]  # type: ignore[index]
     for instance, expected in ((address, True), ("another:9797", False)):
-        choice = Choice({"job": ["deckwatch"], "instance": [instance]})
+        chosen = {"job": ["deckwatch"], "instance": [instance]}
+        names = {"match[]": filled(selector, Choice(chosen))}
+
+        def hosts(names: dict[str, str] = names) -> list[str]:
+            return list(ask(stack.prometheus, "label/nodename/values", **names)[1]["data"])
+
+        found = until(hosts, what="the name of the host") if expected else hosts()
+        assert found == ([socket.gethostname()] if expected else [])
+        choice = Choice({**chosen, "host": found})
         if expected:
             until(lambda choice=choice: _has_data(stack, query, choice), what="an event")  # type: ignore[misc]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_agents_own_log_is_shipped_except_messages_about_shipping(tmp_path: 
             assert_exactly_once(expected, [line for line in arrived() if line in expected])
             assert not [line for line in arrived() if "deckwatch.logs" in line]
         labels = {(name, value) for stream in double.stored for name, value in stream if name != "level"}
-        assert labels == {("job", "deckwatch"), ("job", "watch")}
+        assert labels == {("job", "deckwatch"), ("instance", socket.gethostname()), ("job", "watch")}
         assert len(double.requests) < 30  # no push causes another push
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -132,7 +133,9 @@ class LogsSettings(Settings):
     files: tuple[FileSettings, ...] = ()
     journal: tuple[JournalSettings, ...] = ()
     own: bool = True  # the agent's log and events
-    own_labels: dict[LabelName, str] = Field(default_factory=lambda: {"job": "deckwatch"})
+    own_labels: dict[LabelName, str] = Field(
+        default_factory=lambda: {"job": "deckwatch", "instance": socket.gethostname()}
+    )
     poll_interval: Duration = 0.25
 
     @field_validator("files")
@@ -163,6 +166,13 @@ class LogsSettings(Settings):
         sources = (*info.data.get("files", ()), *journal)
         checked_declarations(tuple(metric for one in sources for metric in one.metrics))
         return journal
+
+    @property
+    def labels_of_own(self) -> dict[str, str]:
+        """`own_labels`. Their default gives way to the instance of `loki.labels`, which applies to all streams."""
+        if "own_labels" in self.model_fields_set or not any("instance" in one.labels for one in self.destinations):
+            return self.own_labels
+        return {name: value for name, value in self.own_labels.items() if name != "instance"}
 
     @property
     def metrics(self) -> tuple[LogMetricSettings, ...]:

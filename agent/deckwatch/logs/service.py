@@ -38,7 +38,7 @@ class LogService:
         if settings is not None:
             self.metrics.use(settings.metrics)
             if settings.own:
-                self._own.use(settings.own_labels)
+                self._own.use(settings.labels_of_own)
             folder = spool_folder(settings, self._folder)
             self._pipeline = Pipeline(settings, self._folder, folder, self._counts, self._own, self.metrics)
             self._pipeline.start()
