@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -18,11 +19,12 @@ ENTRIES = Gauge("node_arp_entries", "Number of entries in the ARP table, by devi
 
 class Arp:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("net", "arp")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_hexadecimal
-from .paths import Paths, read_text, read_unsigned
+from .paths import Paths, read_unsigned
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -33,6 +34,7 @@ STATISTICS = {
 
 class Conntrack:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._settings = paths.in_proc("sys", "net", "netfilter")
         self._statistics = paths.in_proc("net", "stat", "nf_conntrack")
 
@@ -47,7 +49,7 @@ class Conntrack:
         if limit is not None:
             yield LIMIT(limit)
         try:
-            totals = parse_statistics(read_text(self._statistics), malformed)
+            totals = parse_statistics(self._files.read(self._statistics), malformed)
         except (FileNotFoundError, PermissionError):
             totals = {}  # recent kernels can be built without the file
         for column, metric in STATISTICS.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, Gauge, Pattern, Refresh, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
 from .paths import Paths, list_dir, read_text, read_unsigned, read_value
 
@@ -98,6 +99,7 @@ class Cpu:
         self, paths: Paths, settings: CpuSettings | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings = settings or CpuSettings()
+        self._files = KeptFiles()
         self._stat = paths.in_proc("stat")
         self._cpuinfo = paths.in_proc("cpuinfo")
         self._folder = paths.in_sys("devices", "system", "cpu")
@@ -112,7 +114,7 @@ class Cpu:
         # Offline CPUs have no line; a CPU that comes back online starts from its own counters again.
         self._ticks = {
             cpu: without_small_decreases(self._ticks.get(cpu), ticks)
-            for cpu, ticks in parse_stat(read_text(self._stat), malformed).items()
+            for cpu, ticks in parse_stat(self._files.read(self._stat), malformed).items()
         }
         yield from self._times()
         yield from self._states(malformed)

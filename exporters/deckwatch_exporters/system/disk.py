@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, Gauge, Metric, Pattern, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned, parse_unsigned_numbers
 from .paths import Paths, read_text, read_value
 
@@ -98,6 +99,7 @@ class _Properties(NamedTuple):
 
 class Disk:
     def __init__(self, paths: Paths, settings: DiskSettings) -> None:
+        self._files = KeptFiles()
         self._diskstats = paths.in_proc("diskstats")
         self._udev = paths.udev
         self._block = paths.in_sys("block")
@@ -107,7 +109,7 @@ class Disk:
     def collect(self) -> Samples:
         malformed = MalformedValues()
         before, self._properties = self._properties, {}
-        for device in parse_diskstats(read_text(self._diskstats), self._exclude, malformed):
+        for device in parse_diskstats(self._files.read(self._diskstats), self._exclude, malformed):
             for metric, factor, value in zip(COLUMNS, _FACTORS, device.values, strict=False):
                 if value is not None:
                     yield metric(value * factor, device=device.name)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -18,12 +19,13 @@ POOL_SIZE = Gauge("node_entropy_pool_size_bits", "Size of the entropy pool, in b
 
 class Entropy:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._available = paths.in_proc("sys", "kernel", "random", "entropy_avail")
         self._pool_size = paths.in_proc("sys", "kernel", "random", "poolsize")
 
     def collect(self) -> Samples:
         try:
-            available, pool_size = read_text(self._available), read_text(self._pool_size)
+            available, pool_size = self._files.read(self._available), self._files.read(self._pool_size)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -18,11 +19,12 @@ MAXIMUM = Gauge("node_filefd_maximum", "Maximum number of file descriptors that 
 
 class FileDescriptors:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("sys", "fs", "file-nr")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Duration, Gauge, Malformed, Pattern, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues
-from .paths import Paths, printable, read_text
+from .paths import Paths, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from deckwatch.exporter import Samples
 
@@ -50,6 +51,9 @@ _TIMED_OUT = "mountpoint timeout"
 #: How many threads may hang at the same time, for all mounts together.
 _MAX_THREADS = 32
 
+#: File systems that answer statvfs from memory, so that their mounts cannot hang. Btrfs and XFS can wait for a lock.
+_IN_MEMORY = frozenset(("ext2", "ext3", "ext4", "ramfs", "tmpfs", "vfat"))
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _DEVICE_NUMBER = re.compile(r"([0-9]{1,10}):([0-9]{1,10})")
 
@@ -71,7 +75,10 @@ class FilesystemSettings(Settings):
 
 
 class Mount(NamedTuple):
-    """A mount of mountinfo. `point` may hold bytes that are not UTF-8, as surrogates."""
+    """A mount of mountinfo. `point` may hold bytes that are not UTF-8, as surrogates.
+
+    It `can_hang` if its file system does not answer from memory, or one that it is mounted on does not.
+    """
 
     device: str
     point: str
@@ -80,6 +87,7 @@ class Mount(NamedTuple):
     is_super_readonly: bool
     major: str
     minor: str
+    can_hang: bool = True
 
 
 class Filesystem:
@@ -90,6 +98,7 @@ class Filesystem:
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     ) -> None:
         self._paths = paths
+        self._files = KeptFiles()
         self._settings = settings
         self._statvfs = statvfs
         self._hanging: dict[str, threading.Thread] = {}  # by mount point
@@ -100,7 +109,10 @@ class Filesystem:
 
     def collect(self) -> Samples:
         mounts = self._read_mounts()
-        results = self._statvfs_all([mount.point for mount in mounts])
+        results = self._statvfs_all([mount.point for mount in mounts if mount.can_hang])
+        for mount in mounts:
+            if not mount.can_hang:
+                results[mount.point] = _result(self._statvfs, self._paths.in_root(mount.point))
         for mount in mounts:
             result = results.get(mount.point, _TIMED_OUT)
             error = result if isinstance(result, str) else ""
@@ -130,10 +142,10 @@ class Filesystem:
     def _read_mounts(self) -> tuple[Mount, ...]:
         is_own_namespace = False
         try:
-            text = read_text(self._paths.in_proc("1", "mountinfo"), errors="surrogateescape")
+            text = self._files.read(self._paths.in_proc("1", "mountinfo"), errors="surrogateescape")
         except (FileNotFoundError, PermissionError):
             is_own_namespace = True
-            text = read_text(self._paths.in_proc("self", "mountinfo"), errors="surrogateescape")
+            text = self._files.read(self._paths.in_proc("self", "mountinfo"), errors="surrogateescape")
         if text != self._mountinfo:  # mounts rarely change
             self._malformed = MalformedValues()
             self._mounts = tuple(self._select(parse_mountinfo(text, self._malformed), is_own_namespace))
@@ -149,6 +161,7 @@ class Filesystem:
         """
         root = "" if self._paths.root == "/" else self._paths.root.rstrip("/")
         is_container = root != "" and any(mount.point == root for mount in mounts)
+        slow = {mount.point for mount in mounts if mount.fstype not in _IN_MEMORY}
         seen: set[tuple[str, ...]] = set()
         for mount in mounts:
             point = mount.point
@@ -167,9 +180,10 @@ class Filesystem:
             ):
                 seen |= keys
                 is_readonly = mount.is_super_readonly if is_container or is_own_namespace else mount.is_readonly
-                yield mount._replace(point=point, is_readonly=is_readonly)
+                can_hang = not slow.isdisjoint(_with_parents(mount.point))
+                yield mount._replace(point=point, is_readonly=is_readonly, can_hang=can_hang)
 
-    def _statvfs_all(self, points: Sequence[str]) -> Mapping[str, os.statvfs_result | str]:
+    def _statvfs_all(self, points: Sequence[str]) -> dict[str, os.statvfs_result | str]:
         """The result or the error by mount point, within `timeout` seconds; a point that hangs has neither."""
         self._hanging = {point: thread for point, thread in self._hanging.items() if thread.is_alive()}
         left = [point for point in dict.fromkeys(points) if point not in self._hanging]
@@ -234,12 +248,7 @@ class _StatvfsRun:
         thread = threading.current_thread()
         point = self._current[thread]
         while True:
-            result: os.statvfs_result | str
-            try:
-                result = self._statvfs(self._path_of(point))
-            except OSError as error:
-                reason = error.strerror or "error"
-                result = reason[:1].lower() + reason[1:]  # as in node_exporter
+            result = _result(self._statvfs, self._path_of(point))
             with self._lock:
                 if self._closed:
                     return
@@ -250,6 +259,25 @@ class _StatvfsRun:
                         self.ended.set()
                     return
                 point = self._current[thread] = self._take()
+
+
+def _result(statvfs: Callable[[str], os.statvfs_result], path: str) -> os.statvfs_result | str:
+    """The result of statvfs or the reason why it failed."""
+    try:
+        return statvfs(path)
+    except OSError as error:
+        reason = error.strerror or "error"
+        return reason[:1].lower() + reason[1:]  # as in node_exporter
+    except ValueError:
+        return "invalid argument"  # the path contains a null byte
+
+
+def _with_parents(point: str) -> Iterator[str]:
+    """`/a/b` as `/a/b`, `/a` and `/`."""
+    yield point
+    while point != "/":
+        point = point.rpartition("/")[0] or "/"
+        yield point
 
 
 def parse_mountinfo(text: str, malformed: MalformedValues) -> list[Mount]:

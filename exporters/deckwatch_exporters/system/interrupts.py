@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, NotAvailable, Pattern, Sample, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples, Series
@@ -43,6 +44,7 @@ class Interrupt(NamedTuple):
 
 class Interrupts:
     def __init__(self, paths: Paths, settings: InterruptsSettings | None = None) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("interrupts")
         self._settings = settings or InterruptsSettings()
         # The series of each line, by CPU: looking up thousands of series with four labels is expensive.
@@ -50,7 +52,7 @@ class Interrupts:
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -17,11 +18,12 @@ HUNG = Counter("node_kernel_hung_tasks_total", "Number of hung tasks detected si
 
 class KernelHung:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("sys", "kernel", "hung_task_detect_count")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None  # an older kernel, or one without CONFIG_DETECT_HUNG_TASK
         malformed = MalformedValues()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_decimal
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -20,11 +21,12 @@ _AVERAGES = (LOAD1, LOAD5, LOAD15)
 
 class Load:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("loadavg")
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
-        for metric, value in zip(_AVERAGES, parse_loadavg(read_text(self._path), malformed), strict=False):
+        for metric, value in zip(_AVERAGES, parse_loadavg(self._files.read(self._path), malformed), strict=False):
             if value is not None:
                 yield metric(value)
         yield from malformed

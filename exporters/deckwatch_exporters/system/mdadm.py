@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text, read_value
+from .paths import Paths, read_value
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -50,12 +51,13 @@ class Array:
 
 class Mdadm:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._mdstat = paths.in_proc("mdstat")
         self._block = paths.in_sys("block")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._mdstat)
+            text = self._files.read(self._mdstat)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

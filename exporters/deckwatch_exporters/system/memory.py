@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Metric, Samples
@@ -22,13 +23,14 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
 
 class Memory:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("meminfo")
         self._metrics: dict[tuple[str, str], Metric] = {}  # by name and unit of the field
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
         names: set[str] = set()
-        for field, value in parse_meminfo(read_text(self._path), malformed).items():
+        for field, value in parse_meminfo(self._files.read(self._path), malformed).items():
             metric = self._metrics.get(field)
             if metric is None:
                 metric = self._metrics[field] = MEMORY.named(metric_part(*field))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable
 
+from .kept_files import KeptFiles
 from .memory import metric_part
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, list_dir, read_text
+from .paths import Paths, list_dir
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Metric, Samples
@@ -28,6 +29,7 @@ _FIELD = re.compile(r"^Node[ \t]+[0-9]+[ \t]+([^:\n]+):[ \t]*([0-9]{1,18})(?: (k
 
 class MemoryNuma:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._nodes = paths.in_sys("devices", "system", "node")
         self._metrics: dict[str, Metric] = {}  # by field
 
@@ -39,14 +41,18 @@ class MemoryNuma:
         for name in nodes:
             node, folder = name.removeprefix("node"), f"{self._nodes}/{name}"
             names: set[str] = set()
-            for field, value in parse_meminfo(_read(f"{folder}/meminfo"), f"{folder}/meminfo", malformed).items():
+            for field, value in parse_meminfo(
+                _read(self._files, f"{folder}/meminfo"), f"{folder}/meminfo", malformed
+            ).items():
                 metric = self._metric(field)
                 if metric.name in names:  # the fields differ only in characters that a metric name cannot have
                     malformed.add(f"{folder}/meminfo", field)
                     continue
                 names.add(metric.name)
                 yield metric(value, node=node)
-            for field, value in parse_numastat(_read(f"{folder}/numastat"), f"{folder}/numastat", malformed).items():
+            for field, value in parse_numastat(
+                _read(self._files, f"{folder}/numastat"), f"{folder}/numastat", malformed
+            ).items():
                 yield STATISTICS.named(field)(value, node=node)
         yield from malformed
 
@@ -58,9 +64,9 @@ class MemoryNuma:
         return metric
 
 
-def _read(path: str) -> str:
+def _read(files: KeptFiles, path: str) -> str:
     try:
-        return read_text(path)
+        return files.read(path)
     except FileNotFoundError:
         return ""  # the memory of the node was removed
 

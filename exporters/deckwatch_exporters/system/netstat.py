@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_signed
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Metric, Sample, Samples
@@ -31,6 +32,7 @@ class NetstatSettings(Settings):
 
 class Netstat:
     def __init__(self, paths: Paths, settings: NetstatSettings) -> None:
+        self._files = KeptFiles()
         self._folder = paths.in_proc("net")
         self._fields = settings.fields
         # Matching some 400 fields on every run is expensive: the exported columns are kept for each line of names.
@@ -43,13 +45,13 @@ class Netstat:
         try:
             for file in ("netstat", "snmp"):
                 path = f"/proc/net/{file}"
-                for names, words in parse_netstat(read_text(f"{self._folder}/{file}"), path, malformed):
+                for names, words in parse_netstat(self._files.read(f"{self._folder}/{file}"), path, malformed):
                     for column, name, metric in self._exported(names):
                         _add(samples, metric, words[column], f"{path}: {name}", malformed)
         except FileNotFoundError:
             raise NotAvailable from None
         with contextlib.suppress(FileNotFoundError):  # the file does not exist without IPv6
-            for name, word in parse_snmp6(read_text(f"{self._folder}/snmp6")):
+            for name, word in parse_snmp6(self._files.read(f"{self._folder}/snmp6")):
                 if name not in self._metrics6:
                     self._metrics6[name] = NETSTAT.named(name) if self._fields.search(name) else None
                 metric6 = self._metrics6[name]

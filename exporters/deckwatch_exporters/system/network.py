@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Metric, NotAvailable, Pattern, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, printable, read_text, read_unsigned
+from .paths import Paths, printable, read_unsigned
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -63,13 +64,14 @@ class NetworkSettings(Settings):
 
 class NetworkDevices:
     def __init__(self, paths: Paths, settings: NetworkSettings) -> None:
+        self._files = KeptFiles()
         self._dev = paths.in_proc("net", "dev")
         self._class = paths.in_sys("class", "net")
         self._settings = settings
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._dev, errors="surrogateescape")
+            text = self._files.read(self._dev, errors="surrogateescape")
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -40,13 +41,14 @@ RESOURCES = ("cpu", "io", "memory", "irq")
 
 class Pressure:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._folder = paths.in_proc("pressure")
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
         is_available = False
         for resource in RESOURCES:
-            text = _read(f"{self._folder}/{resource}")
+            text = _read(self._files, f"{self._folder}/{resource}")
             if text is None:
                 continue
             is_available = True
@@ -60,9 +62,9 @@ class Pressure:
         yield from malformed
 
 
-def _read(path: str) -> str | None:
+def _read(files: KeptFiles, path: str) -> str | None:
     try:
-        return read_text(path)
+        return files.read(path)
     except FileNotFoundError:
         return None  # before Linux 4.20; for interrupts before 6.1
     except OSError as failure:

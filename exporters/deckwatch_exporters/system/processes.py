@@ -46,7 +46,7 @@ class Processes:
         for pid in filter(str.isdecimal, os.listdir(self._proc)):
             path = f"{self._proc}/{pid}/stat"
             try:
-                stat = parse_stat(self._files.read(path), path, malformed)
+                stat = parse_stat(self._files.read_at_once(path), path, malformed)
                 seen.add(path)
                 if stat is None:
                     continue
@@ -78,7 +78,7 @@ class Processes:
                 continue
             path = f"{folder}/{thread}/stat"
             try:
-                stat = parse_stat(self._files.read(path), path, malformed)
+                stat = parse_stat(self._files.read_at_once(path), path, malformed)
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             seen.add(path)

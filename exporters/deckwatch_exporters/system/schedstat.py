@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, NotAvailable
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -24,11 +25,12 @@ _VERSION = re.compile(r"version ([0-9]{1,5})\n")
 
 class Schedstat:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("schedstat")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None  # a kernel without CONFIG_SCHEDSTATS
         malformed = MalformedValues()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -22,6 +23,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 class Sockstat:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._folder = paths.in_proc("net")
 
     def collect(self) -> Samples:
@@ -29,7 +31,7 @@ class Sockstat:
         values: dict[str, int] = {}
         for file in ("sockstat", "sockstat6"):
             try:
-                text = read_text(f"{self._folder}/{file}")
+                text = self._files.read(f"{self._folder}/{file}")
             except FileNotFoundError:
                 continue  # sockstat6 does not exist without IPv6
             parse_sockstat(text, f"/proc/net/{file}", values, malformed)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from deckwatch.exporter import Counter, NotAvailable
 
 from .interrupts import parse_heading
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -18,11 +19,12 @@ SOFTIRQS = Counter("node_softirqs_functions_total", "Number of soft interrupts s
 
 class Softirqs:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("softirqs")
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

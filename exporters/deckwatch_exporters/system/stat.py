@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned_numbers
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -34,12 +35,13 @@ class StatSettings(Settings):
 
 class Stat:
     def __init__(self, paths: Paths, settings: StatSettings | None = None) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("stat")
         self._softirq = (settings or StatSettings()).softirq
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
-        fields = parse_stat(read_text(self._path), self._softirq, malformed)
+        fields = parse_stat(self._files.read(self._path), self._softirq, malformed)
         for name, metric in METRICS.items():
             value = fields[name][0] if name in fields else None
             if value is not None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_hexadecimal
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Samples
@@ -17,13 +18,14 @@ QUEUES = Gauge("node_udp_queues", "Number of bytes in the queues of all UDP sock
 
 class UdpQueues:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._folder = paths.in_proc("net")
 
     def collect(self) -> Samples:
         malformed = MalformedValues()
         for file, version in (("udp", "v4"), ("udp6", "v6")):
             try:
-                text = read_text(f"{self._folder}/{file}")
+                text = self._files.read(f"{self._folder}/{file}")
             except FileNotFoundError:
                 continue  # udp6 does not exist without IPv6
             for queue, size in parse_udp(text, f"/proc/net/{file}", malformed).items():

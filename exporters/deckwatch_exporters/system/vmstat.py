@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import MetricPattern, NotAvailable, Pattern, Settings
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_unsigned
-from .paths import Paths, read_text
+from .paths import Paths
 
 if TYPE_CHECKING:
     from deckwatch.exporter import Metric, Samples
@@ -26,6 +27,7 @@ class VmstatSettings(Settings):
 
 class Vmstat:
     def __init__(self, paths: Paths, settings: VmstatSettings | None = None) -> None:
+        self._files = KeptFiles()
         self._path = paths.in_proc("vmstat")
         self._fields = (settings or VmstatSettings()).fields
         self._names: list[str] = []  # of the last run, in the order of the file
@@ -33,7 +35,7 @@ class Vmstat:
 
     def collect(self) -> Samples:
         try:
-            text = read_text(self._path)
+            text = self._files.read(self._path)
         except FileNotFoundError:
             raise NotAvailable from None
         malformed = MalformedValues()

@@ -148,3 +148,23 @@ def test_a_mount_is_read_only_by_its_mount_or_super_block_options(tmp_path: Path
 
     readonly = [value for line, value in series.items() if line.startswith("node_filesystem_readonly")]
     assert readonly == [0, 1, 1, 1, 0]
+
+
+def test_a_thread_is_only_needed_for_mounts_that_can_hang(tmp_path: Path) -> None:
+    threads: dict[str, bool] = {}
+
+    def statvfs(path: str) -> os.statvfs_result:
+        threads[path] = threading.current_thread() is not threading.main_thread()
+        return ANSWER
+
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    (tmp_path / "proc" / "1" / "mountinfo").write_text(
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "23 22 0:41 / /mnt rw - tmpfs tmpfs rw\n"
+        "24 23 0:42 / /mnt/nas rw - nfs4 nas:/ rw\n"
+        "25 24 8:2 / /mnt/nas/local rw - ext4 /dev/sdb1 rw\n"
+        "26 22 8:3 / /mnt/nasty rw - ext4 /dev/sdb1 rw\n"
+    )
+
+    assert set(_errors(_collector(Paths(proc=str(tmp_path / "proc")), "60s", statvfs)).values()) == {0}
+    assert threads == {"/": False, "/mnt": False, "/mnt/nas": True, "/mnt/nas/local": True, "/mnt/nasty": False}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deckwatch_exporters.system.kept_files import KeptFiles
 from deckwatch_exporters.system.paths import Paths
 from deckwatch_exporters.system.processes import Processes
 from services import until
@@ -104,33 +103,6 @@ def test_counts_match_those_of_node_exporter_in_every_run() -> None:
         return found["node_processes_threads"] == threads["all"]
 
     until(agrees)  # other processes may start between the two counts
-
-
-def test_a_replaced_file_is_reopened_once_the_old_descriptor_fails() -> None:
-    files = KeptFiles(10)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        path = f"/proc/{child.pid}/stat"
-        assert files.read(path).startswith(f"{child.pid} (")
-        child.kill()
-    with pytest.raises((FileNotFoundError, ProcessLookupError)):
-        files.read(path)
-    assert len(files) == 0
-
-
-def test_open_descriptors_are_limited_and_the_remaining_files_are_still_read(tmp_path: Path) -> None:
-    files = KeptFiles(2)
-    for number in range(5):
-        (tmp_path / str(number)).write_text(f"content {number}")
-
-    before = len(os.listdir("/proc/self/fd"))
-    read = [files.read(str(tmp_path / str(number))) for _ in range(2) for number in range(5)]
-
-    assert read == [f"content {number}" for _ in range(2) for number in range(5)]
-    assert len(files) == 2
-    assert len(os.listdir("/proc/self/fd")) == before + 2
-    files.forget_others({str(tmp_path / "1")})
-    assert files.paths() == {str(tmp_path / "1")}
-    assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
 def test_descriptors_are_closed_with_their_collector() -> None:
