@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .multiprocess_file import Damaged, Entry, series_of
+from .multiprocess_file import Damaged, Entry, Values, series_of
+from .sums import exact_terms, values_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,17 +37,17 @@ class NewerArchive(Exception):
 
 @dataclass
 class Archive:
-    """Sums by type and key, gauges by mode and key, and the files that they include."""
+    """Sums by type and key (see `exact_terms`), gauges by mode and key, and the files that they include."""
 
-    totals: dict[str, dict[bytes, float]] = field(default_factory=dict)
+    totals: dict[str, dict[bytes, list[float]]] = field(default_factory=dict)
     gauges: dict[str, dict[bytes, Entry]] = field(default_factory=dict)
     included: set[Identity] = field(default_factory=set)
 
-    def add(self, kind: str, entries: Iterable[Entry]) -> None:
+    def add(self, kind: str, files: Iterable[Values]) -> None:
         sums = self.totals.setdefault(kind, {})
-        for key, value, _ in entries:
+        for key, values in values_by_key(files).items():
             if _is_valid(key):
-                sums[key] = sums.get(key, 0.0) + value
+                sums[key] = exact_terms([*sums.get(key, ()), *values])
 
     def keep(self, mode: str, entries: Iterable[Entry], changed: float) -> None:
         """Keep gauges of a process that has ended; `changed` is the time of those that have none."""
@@ -67,8 +68,14 @@ class Archive:
         for mode, gauges in self.gauges.items():
             self.gauges[mode] = {key: entry for key, entry in gauges.items() if entry.timestamp >= before}
 
-    def entries(self, kind: str) -> list[Entry]:
-        return [Entry(key, total, 0.0) for key, total in self.totals.get(kind, {}).items()]
+    def sums(self, kind: str) -> Values:
+        """The terms of all sums: a key occurs once for each of them."""
+        terms = [(key, term) for key, terms in self.totals.get(kind, {}).items() for term in terms]
+        return Values(tuple(key for key, _ in terms), tuple(term for _, term in terms), (0.0,) * len(terms))
+
+    def kept(self, mode: str) -> Values:
+        entries = list(self.gauges[mode].values())
+        return Values(*(tuple(column) for column in zip(*entries, strict=True)))
 
     def write(self, folder: str) -> None:
         """Replace the archive in the folder; after a crash, it is the old or the new one. Raises OSError."""
@@ -76,7 +83,11 @@ class Archive:
             "version": _VERSION,
             "included": sorted(self.included),
             "totals": {
-                kind: {key.decode(): total for key, total in sums.items()} for kind, sums in self.totals.items()
+                kind: {key.decode(): terms[0] for key, terms in sums.items()} for kind, sums in self.totals.items()
+            },
+            "remainders": {
+                kind: {key.decode(): terms[1:] for key, terms in sums.items() if len(terms) > 1}
+                for kind, sums in self.totals.items()
             },
             "gauges": {
                 mode: {key.decode(): [value, timestamp] for key, value, timestamp in gauges.values()}
@@ -85,7 +96,7 @@ class Archive:
         }
         temporary = Path(folder, f"{NAME}.new")
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file)
+            file.write(json.dumps(content))  # dump() would encode it in Python
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(Path(folder, NAME))
@@ -116,8 +127,12 @@ def load(folder: str) -> Archive:
     try:
         if content["version"] > _VERSION:
             raise NewerArchive(f"{NAME} is of a newer version ({content['version']})")
+        remainders = content.get("remainders", {})
         totals = {
-            kind: {key.encode(): float(total) for key, total in sums.items()}
+            kind: {
+                key.encode(): [float(total), *map(float, remainders.get(kind, {}).get(key, ()))]
+                for key, total in sums.items()
+            }
             for kind, sums in content["totals"].items()
         }
         gauges = {

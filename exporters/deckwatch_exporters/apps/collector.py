@@ -11,8 +11,9 @@ from deckwatch.exporter import Counter, Exemplar, Extra, Gauge, Histogram, Malfo
 
 from .archive import NewerArchive
 from .folder import ServiceFolder, services_in
-from .multiprocess_file import Damaged, Entry, SeriesKey, series_of
+from .multiprocess_file import Damaged, Entry, SeriesKey, Values, series_of
 from .processes import LockOwners, ServiceProcesses
+from .sums import total, values_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +85,8 @@ class AppsCollector:
     def _service(self, name: str, contents: Contents) -> Iterator[Sample | Malformed]:
         found = [
             item
-            for kind, values in contents.values.items()
-            for item in self._samples(name, kind, values, contents.exemplars)
+            for kind, files in contents.values.items()
+            for item in self._samples(name, kind, files, contents.exemplars)
         ]
         series = {item.series.text: item for item in found if isinstance(item, Sample)}
         yield PROCESSES(contents.processes, service=name)
@@ -99,32 +100,41 @@ class AppsCollector:
             yield from series.values()
 
     def _samples(
-        self, service: str, kind: str, entries: list[Entry], exemplars: dict[bytes, Exemplar]
+        self, service: str, kind: str, files: list[Values], exemplars: dict[bytes, Exemplar]
     ) -> Iterator[Sample | Malformed]:
         """The samples of the files of one kind. A malformed key or value affects only its own series."""
-        keys: dict[bytes, list[Entry]] = {}
-        for entry in entries:
-            keys.setdefault(entry.key, []).append(entry)
+        if kind.startswith("gauge_"):
+            yield from self._gauges(service, kind, files)
+            return
         histograms = _Histograms(service)
-        for key, members in keys.items():
+        for key, values in values_by_key(files).items():
             try:
                 series, metric = self._declared(kind, key)
-                if kind.startswith("gauge_"):
-                    value = _combined(kind.removeprefix("gauge_"), members)
-                    if value is not None:
-                        yield metric.part("", value, {"service": service, **dict(series.labels)})
-                    continue
                 if isinstance(metric, Histogram):
-                    histograms.add(metric, series, members, exemplars.get(key))
+                    histograms.add(metric, series, values, exemplars.get(key))
                     continue
-                total = _total(series, members)
+                summed = _total(series, values)
             except Damaged as why:
-                yield Malformed(f"service {service}: {kind}: {why}", key.decode("utf-8", "backslashreplace")[:_SHOWN])
+                yield _malformed(service, kind, key, why)
                 continue
             suffix = series.name.removeprefix(series.metric) if kind == "summary" else ""
             extra = Extra(exemplar=exemplars[key]) if key in exemplars else None
-            yield metric.part(suffix, total, {"service": service, **dict(series.labels)}, extra)
+            yield metric.part(suffix, summed, {"service": service, **dict(series.labels)}, extra)
         yield from histograms.samples()
+
+    def _gauges(self, service: str, kind: str, files: list[Values]) -> Iterator[Sample | Malformed]:
+        keys: dict[bytes, list[Entry]] = {}
+        for entry in (entry for file in files for entry in file.entries()):
+            keys.setdefault(entry.key, []).append(entry)
+        for key, members in keys.items():
+            try:
+                series, metric = self._declared(kind, key)
+                value = _combined(kind.removeprefix("gauge_"), members)
+            except Damaged as why:
+                yield _malformed(service, kind, key, why)
+                continue
+            if value is not None:
+                yield metric.part("", value, {"service": service, **dict(series.labels)})
 
     def _declared(self, kind: str, key: bytes) -> tuple[SeriesKey, Metric]:
         """The series of a key and its metric. Raises Damaged if they cannot be of this kind.
@@ -163,11 +173,11 @@ class _Histograms:
         self._exemplars: dict[tuple[Histogram, _Labels], dict[str, Exemplar]] = {}
         self._malformed: set[tuple[Histogram, _Labels]] = set()  # without one bucket, the others would be wrong
 
-    def add(self, metric: Histogram, series: SeriesKey, entries: list[Entry], exemplar: Exemplar | None) -> None:
+    def add(self, metric: Histogram, series: SeriesKey, values: list[float], exemplar: Exemplar | None) -> None:
         """Raises Damaged."""
         key = metric, tuple(pair for pair in series.labels if pair[0] != "le")
         try:
-            self._add(key, series, _total(series, entries), exemplar)
+            self._add(key, series, _total(series, values), exemplar)
         except Damaged:
             self._malformed.add(key)
             raise
@@ -217,12 +227,16 @@ def _combined(mode: str, entries: list[Entry]) -> float | None:
         raise Damaged("the values have no sum") from None
 
 
-def _total(series: SeriesKey, entries: list[Entry]) -> float:
+def _total(series: SeriesKey, values: list[float]) -> float:
     """The sum of a counter, or of a part of a histogram or summary. Raises Damaged if it is not a possible one."""
-    total = sum(entry.value for entry in entries)
-    if not total >= 0 and not series.name.endswith("_sum"):  # observed values can be negative
-        raise Damaged(f"a counter of {total}")
-    return total
+    summed = total(values)
+    if not summed >= 0 and not series.name.endswith("_sum"):  # observed values can be negative
+        raise Damaged(f"a counter of {summed}")
+    return summed
+
+
+def _malformed(service: str, kind: str, key: bytes, why: Damaged) -> Malformed:
+    return Malformed(f"service {service}: {kind}: {why}", key.decode("utf-8", "backslashreplace")[:_SHOWN])
 
 
 def _reason(failure: Exception) -> str:

@@ -7,11 +7,10 @@ import fcntl
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .archive import KEPT_MODES, NAME, Archive, Identity, load
-from .multiprocess_file import EXEMPLAR, Damaged, Entry, FileName, locked_by, parse_name, read, read_exemplars
+from .multiprocess_file import EXEMPLAR, Damaged, FileName, Values, ValuesReader, locked_by, parse_name, read_exemplars
 from .processes import Running, file_id
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOCK = "deckwatch.lock"
 _COUNTED = ("counter", "histogram", "summary")
+_MIN_REMOVED = 500  # files in one collection, since removing takes longer than reading
 _ORPHAN_AGE = 60.0  # seconds; a process creates its lock before its first file
 
 
@@ -33,14 +33,14 @@ def services_in(folder: str) -> list[str]:
 class Contents:
     """The values of a service by kind of file: `counter`, `gauge_livesum` ... `damaged` files are left out."""
 
-    values: dict[str, list[Entry]] = field(default_factory=dict)
+    values: dict[str, list[Values]] = field(default_factory=dict)
     exemplars: dict[bytes, Exemplar] = field(default_factory=dict)  # the latest of living processes
     processes: int = 0
     running: list[Running] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
 
-    def add(self, kind: str, values: list[Entry]) -> None:
-        self.values.setdefault(kind, []).extend(values)
+    def add(self, kind: str, values: Values) -> None:
+        self.values.setdefault(kind, []).append(values)
 
     def add_exemplars(self, exemplars: dict[bytes, Exemplar]) -> None:
         for key, exemplar in exemplars.items():
@@ -58,6 +58,7 @@ class ServiceFolder:
         self._gauge_retention = gauge_retention
         self._archive: Archive | None = None
         self._lock: int | None = None
+        self._reader = ValuesReader()
 
     def close(self) -> None:
         if self._lock is not None:
@@ -71,22 +72,22 @@ class ServiceFolder:
         if self._archive is None or not archives:
             self._archive = load(self._path)
         archive, found = self._archive, Contents()
-        dead: list[tuple[FileName, Identity, list[Entry]]] = []
+        dead: list[tuple[FileName, Identity, Values]] = []
+        archived: list[FileName] = []
         lives: dict[str, bool] = {}
         files, locks = self._files()
         archive.included.intersection_update(identity for _, _, identity in files)
         for file, written, identity in files:
             if identity in archive.included:
-                if archives:
-                    self._remove(file.name)
+                archived.append(file)
                 continue
             # Before reading: what a process writes until it ends is then read after its end.
             if file.process not in lives:
                 lives[file.process] = self._lives(file, written)
-            path, values = os.path.join(self._path, file.name), []
+            path, values = os.path.join(self._path, file.name), Values()
             try:
                 if file.type != EXEMPLAR:
-                    values = read(path)
+                    values = self._reader.read(path, _kind(file))
                 elif lives[file.process]:
                     found.add_exemplars(read_exemplars(path))
             except FileNotFoundError:
@@ -95,7 +96,7 @@ class ServiceFolder:
                 found.damaged[file.name] = str(why)
                 continue
             if lives[file.process]:
-                if values:
+                if values.keys:
                     found.add(_kind(file), values)
             elif archives:
                 dead.append((file, identity, values))
@@ -107,15 +108,18 @@ class ServiceFolder:
             for file, _, values in dead:
                 if _outlives(file):
                     found.add(_kind(file), values)
+        else:
+            archived += [file for file, _, _ in dead]
         archive.forget(time.time() - self._gauge_retention)
         for kind in _COUNTED:
-            found.add(kind, archive.entries(kind))
-        for mode, gauges in archive.gauges.items():
-            found.add(f"gauge_{mode}", list(gauges.values()))
+            found.add(kind, archive.sums(kind))
+        for mode in archive.gauges:
+            found.add(f"gauge_{mode}", archive.kept(mode))
         found.processes = sum(lives.values())
         found.running = [self._running(process) for process, is_running in lives.items() if is_running]
         if archives:
-            self._remove_orphans(locks - lives.keys())
+            self._remove_archived(archived, locks)
+            self._remove_orphans(locks - lives.keys() - {file.process for file in archived})
         return found
 
     def _acquire(self) -> bool:
@@ -147,26 +151,33 @@ class ServiceFolder:
                     found.append((file, status.st_mtime, (file.name, status.st_ino, status.st_mtime_ns)))
         return found, locks
 
-    def _fold(self, archive: Archive, dead: list[tuple[FileName, Identity, list[Entry]]]) -> str:
-        """Add the values of dead processes to the archive, then remove their files. Most gauges of the dead go.
+    def _fold(self, archive: Archive, dead: list[tuple[FileName, Identity, Values]]) -> str:
+        """Add the values of dead processes to the archive. Most gauges of the dead go.
 
-        Returns why the archive cannot be written. Then the files stay, and the archive is read again.
+        Returns why the archive cannot be written. Then the archive is read again.
         """
+        for kind in _COUNTED:
+            archive.add(kind, [values for file, _, values in dead if file.type == kind])
         for file, identity, values in dead:
-            if file.type in _COUNTED:
-                archive.add(file.type, values)
-            elif file.mode in KEPT_MODES:
-                archive.keep(file.mode, values, identity[2] / 1e9)
+            if file.mode in KEPT_MODES:
+                archive.keep(file.mode, values.entries(), identity[2] / 1e9)
             archive.included.add(identity)
         try:
             archive.write(self._path)
         except OSError as failure:
             self._archive = None
             return f"cannot be written: {failure.strerror}"
-        for file, _, _ in dead:
-            self._remove(file.name)
-            self._remove(f"{file.process}.lock")
         return ""
+
+    def _remove_archived(self, files: list[FileName], locks: set[str]) -> None:
+        """Remove a part of the files that the archive includes, and the locks of processes without files."""
+        count = max(_MIN_REMOVED, len(files) // 10)
+        for file in files[:count]:
+            self._remove(file.name)
+        remaining = {file.process for file in files[count:]}
+        for process in {file.process for file in files[:count]} - remaining:
+            if process in locks:
+                self._remove(f"{process}.lock")
 
     def _lives(self, file: FileName, written: float) -> bool:
         """Whether the process that wrote a file still runs: it holds a lock, or it is visible here."""
@@ -206,7 +217,7 @@ class ServiceFolder:
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            Path(self._path, name).unlink()
+            os.unlink(os.path.join(self._path, name))  # noqa: PTH108 - pathlib doubles its time
 
 
 def _kind(file: FileName) -> str:

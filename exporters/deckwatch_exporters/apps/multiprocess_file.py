@@ -15,13 +15,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Exemplar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXEMPLAR = "exemplar"  # the type of files with exemplars
 
@@ -35,6 +39,8 @@ _EXEMPLAR = struct.Struct("I4xdd232s")
 _START = 8
 _VERSION = 0  # what prometheus_client leaves as padding
 _MAX_FILE = 64 * 1024 * 1024
+_FIRST_READ = 16 * 1024  # bytes; most files are no larger
+_MAX_LAYOUTS = 1000
 
 
 class Entry(NamedTuple):
@@ -43,6 +49,17 @@ class Entry(NamedTuple):
     key: bytes
     value: float
     timestamp: float
+
+
+class Values(NamedTuple):
+    """The entries of a file by column. Files with the same keys in the same order share `keys`."""
+
+    keys: tuple[bytes, ...] = ()
+    values: tuple[float, ...] = ()
+    timestamps: tuple[float, ...] = ()
+
+    def entries(self) -> Iterator[Entry]:
+        return map(Entry, self.keys, self.values, self.timestamps)
 
 
 class SeriesKey(NamedTuple):
@@ -85,17 +102,53 @@ def locked_by(name: str) -> str | None:
     return found["process"] if found else None
 
 
-def read(path: str) -> list[Entry]:
-    """The values of a file. Raises OSError, and Damaged where it is not in the format."""
-    data, places = _entries(path, _PAIR.size)
-    return [Entry(key, *_PAIR.unpack_from(data, place)) for key, place in places]
+class _Layout(NamedTuple):
+    """The keys of a file, the bytes that precede each value, and the format of the entries."""
+
+    keys: tuple[bytes, ...]
+    heads: tuple[bytes, ...]
+    format: struct.Struct
+
+
+class ValuesReader:
+    """Reads the values of files. It remembers layouts, because the processes of a service write the same keys."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[tuple[str, int], _Layout] = {}  # by the type of the metrics and the used bytes
+
+    def read(self, path: str, kind: str) -> Values:
+        """The values of a file. Raises OSError, and Damaged where it is not in the format."""
+        data = _content(path)
+        if not data:
+            return Values()
+        layout = self._layouts.get((kind, len(data)))
+        if layout is not None:
+            fields = layout.format.unpack_from(data, _START)
+            if fields[::3] == layout.heads:
+                return Values(layout.keys, fields[1::3], fields[2::3])
+        layout = _layout(data)
+        if len(self._layouts) >= _MAX_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[kind, len(data)] = layout
+        fields = layout.format.unpack_from(data, _START)
+        return Values(layout.keys, fields[1::3], fields[2::3])
+
+
+def _layout(data: bytes) -> _Layout:
+    heads, begin = [], _START
+    found = _entries(data, _PAIR.size)
+    for _, place in found:
+        heads.append(data[begin:place])
+        begin = place + _PAIR.size
+    form = "=" + "".join(f"{len(head)}s2d" for head in heads)
+    return _Layout(tuple(key for key, _ in found), tuple(heads), struct.Struct(form))
 
 
 def read_exemplars(path: str) -> dict[bytes, Exemplar]:
     """The exemplars of a file by the key of their value. Raises OSError, and Damaged where it is not in the format."""
-    data, places = _entries(path, _EXEMPLAR.size)
+    data = _content(path)
     found = {}
-    for key, place in places:
+    for key, place in _entries(data, _EXEMPLAR.size):
         checksum, value, timestamp, text = _EXEMPLAR.unpack_from(data, place)
         if checksum == zlib.crc32(data[place + 8 : place + _EXEMPLAR.size]):  # otherwise it is being replaced
             with contextlib.suppress(ValueError, AttributeError):
@@ -104,23 +157,34 @@ def read_exemplars(path: str) -> dict[bytes, Exemplar]:
     return found
 
 
-def _entries(path: str, room: int) -> tuple[bytes, list[tuple[bytes, int]]]:
-    """The content of a file, its keys, and where the `room` bytes of each key begin."""
-    with open(path, "rb") as file:
-        head = file.read(_START)
-        if len(head) < _START:
-            return b"", []  # created a moment ago
-        used, version = _HEAD.unpack_from(head)
+def _content(path: str) -> bytes:
+    """The used part of a file; empty if nothing is used. Raises OSError and Damaged."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, _FIRST_READ)
+        if len(data) < _START:
+            return b""  # created a moment ago
+        used, version = _HEAD.unpack_from(data)
         if version != _VERSION:
             raise Damaged(f"the file has version {version} of the format; this agent reads version {_VERSION}")
         if used == 0:
-            return b"", []
+            return b""
         if not _START <= used <= _MAX_FILE:
             raise Damaged(f"{used} bytes are used")
-        data = head + file.read(used - _START)
-    if len(data) < used:
-        raise Damaged(f"{used} bytes are used, but the file has {len(data)}")
-    places, position = [], _START
+        while len(data) < used:
+            part = os.read(descriptor, used - len(data))
+            if not part:
+                raise Damaged(f"{used} bytes are used, but the file has {len(data)}")
+            data += part
+    finally:
+        os.close(descriptor)
+    return data[:used]
+
+
+def _entries(data: bytes, room: int) -> list[tuple[bytes, int]]:
+    """The keys of a file's content, and where the `room` bytes of each key begin. Raises Damaged."""
+    places: list[tuple[bytes, int]] = []
+    position, used = _START, len(data)
     last = used - _INT.size
     while position < used:
         length = _INT.unpack_from(data, position)[0] if position <= last else 0
@@ -130,7 +194,7 @@ def _entries(path: str, room: int) -> tuple[bytes, list[tuple[bytes, int]]]:
         if length <= 0 or position > used:
             raise Damaged("an entry ends early")
         places.append((data[begin : begin + length], end))
-    return data, places
+    return places
 
 
 @functools.lru_cache(maxsize=100_000)  # the processes of a service have the same keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import struct
@@ -17,7 +18,7 @@ from counting_app import APP, collect, files, orders, run, start
 from deckwatch.testing import opened
 from deckwatch_exporters.apps import EXPORTER, AppsSettings, check_folder
 from deckwatch_exporters.apps.archive import NAME, load
-from deckwatch_exporters.apps.multiprocess_file import Damaged, read
+from deckwatch_exporters.apps.multiprocess_file import Damaged, Values, ValuesReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +116,51 @@ def test_a_crash_between_archiving_and_removing_counts_once(tmp_path: Path) -> N
 
     assert orders(tmp_path) == 10
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_sum_of_fractions_stays_the_same_when_processes_end(tmp_path: Path, order: tuple[int, ...]) -> None:
+    amounts = (0.1, 0.2, 0.3)  # the sum is 0.6 or 0.6000000000000001, by the order
+    apps = [start(tmp_path, f"took.observe({it}); print('ready', flush=True); input()") for it in amounts]
+    for app in apps:
+        assert app.stdout is not None
+        assert app.stdout.readline() == "ready\n"
+
+    with opened(EXPORTER, {"dir": str(tmp_path)}) as target:
+        sums = [target.collect().value("took_seconds_sum", service="shop")]
+        for number in order:
+            apps[number].communicate("\n", timeout=60)
+            sums.append(target.collect().value("took_seconds_sum", service="shop"))
+    sums.append(collect(tmp_path).value("took_seconds_sum", service="shop"))
+
+    assert sums == [math.fsum(amounts)] * 5
+
+
+def test_files_of_many_ended_processes_are_removed_in_parts_and_count_once(tmp_path: Path) -> None:
+    run(tmp_path, "work(1)")
+    (name,) = [name for name in files(tmp_path) if name.startswith("counter")]
+    content = (tmp_path / "shop" / name).read_bytes()
+    for number in range(1200):
+        (tmp_path / "shop" / f"counter_1-{number:x}.db").write_bytes(content)
+        (tmp_path / "shop" / f"1-{number:x}.lock").touch()
+
+    left = [len(files(tmp_path))]
+    while left[-1]:
+        assert orders(tmp_path) == 1201  # each time by an agent that has just started
+        left.append(len(files(tmp_path)))
+    assert len(left) == 4
+    assert orders(tmp_path) == 1201
+    assert {it.name for it in (tmp_path / "shop").iterdir()} == {NAME, "deckwatch.lock"}
+
+
+def test_files_with_the_same_size_and_other_keys_are_told_apart(tmp_path: Path) -> None:
+    for status, count in (("paid", 1), ("open", 2), ("paid", 3), ("lost", 4)):
+        run(tmp_path, f"orders.labels('{status}').inc({count})")
+
+    collected = collect(tmp_path)
+
+    found = [collected.value("orders_total", service="shop", status=it) for it in ("paid", "open", "lost")]
+    assert found == [4, 2, 4]
 
 
 def test_an_archive_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
@@ -215,7 +261,7 @@ def test_any_content_is_read_or_damaged(tmp_path_factory: pytest.TempPathFactory
     path.write_bytes(struct.pack("ii", used, 0) + content)
 
     try:
-        values = read(str(path))
+        values = ValuesReader().read(str(path), "counter")
     except Damaged:
         return
-    assert isinstance(values, list)
+    assert isinstance(values, Values)
