@@ -55,7 +55,7 @@ class Desk:
     def post(self, name: str, collector: Fixed, target: str = "", prefix: str = "") -> None:
         if (name, target) not in self.collectors:
             named = NamedCollector(name, collector, target)
-            self.collectors[name, target] = (named, Encoder(target))
+            self.collectors[name, target] = (named, Encoder())
             self.board.add(named, name.partition(".")[0], prefix, valid_for=45)
         encoder = self.collectors[name, target][1]
         self.board.post(

@@ -19,8 +19,8 @@ LABEL_VALUES = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.one_of(st.floats(), st.integers(-(2**53), 2**53), st.booleans())
 
 
-def _documents(metric: Metric, samples: list[Sample], target: str = "") -> tuple[str, str]:
-    families = Encoder(target).families(samples)
+def _documents(metric: Metric, samples: list[Sample]) -> tuple[str, str]:
+    families = Encoder().families(samples)
     text = text_header(metric) + "".join(family.text for family in families)
     openmetrics = openmetrics_header(metric) + "".join(family.openmetrics for family in families) + "# EOF\n"
     return text, openmetrics
@@ -61,17 +61,9 @@ def test_a_value_that_is_not_a_number_is_rejected(value: Any) -> None:
         format_numbers([1.0, value, 2.0])
 
 
-def test_the_target_label_comes_first_on_every_line() -> None:
-    metric = Gauge("x", "X.", ["a"])
-
-    (family,) = Encoder("cache").families([metric(1, a="1"), metric(2, a="2")])
-
-    assert family.text == 'x{target="cache",a="1"} 1\nx{target="cache",a="2"} 2\n'
-
-
 def test_an_encoder_forgets_series_that_no_longer_exist() -> None:
     metric = Gauge("x", "X.", ["pid"])
-    encoder = Encoder("cache")
+    encoder = Encoder()
     for start in range(0, 20_000, 100):
         encoder.families([metric(1, pid=str(pid)) for pid in range(start, start + 100)])
 

@@ -38,7 +38,7 @@ class Watched:
 
     def run(self, *samples: Sample) -> None:
         self.collector.samples = list(samples)
-        snapshot = run_once(self.named, Encoder("a"), SeriesBudget(100), clock=lambda: self.now)
+        snapshot = run_once(self.named, Encoder(), SeriesBudget(100), clock=lambda: self.now)
         self.board.post(snapshot, 3 * INTERVAL)
 
     def keep(self) -> None:

@@ -34,7 +34,7 @@ def status_page_cost() -> list[tuple[str, ...]]:
     for number, name in enumerate(names):
         named = NamedCollector("x", _Values(number), name)
         board.add(named, "x", "", 3600)
-        board.post(run_once(named, Encoder(name), SeriesBudget(1000)), 3600)
+        board.post(run_once(named, Encoder(), SeriesBudget(1000)), 3600)
     tracemalloc.start()
     figures = KeyFigures(board)
     for name in names:

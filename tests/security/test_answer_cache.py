@@ -29,7 +29,7 @@ def board_with(names: Iterable[str]) -> Board:
     for name in names:
         named = NamedCollector(f"test.{name}", Values(), name)
         board.add(named, "test", "", 3600)
-        board.post(run_once(named, Encoder(name), SeriesBudget(1000)), 3600)
+        board.post(run_once(named, Encoder(), SeriesBudget(1000)), 3600)
     return board
 
 

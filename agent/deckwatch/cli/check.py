@@ -201,7 +201,7 @@ def _findings(exporter: Exporter[Any], target: TargetConfig, timeout: float) -> 
 def _try(named: NamedCollector, budget: SeriesBudget, timeout: float) -> tuple[Result, bool]:
     """One run, and whether it found the target unreachable."""
     began = time.perf_counter()
-    run = BoundedCall(lambda: run_once(named, Encoder(named.target), budget), "check")
+    run = BoundedCall(lambda: run_once(named, Encoder(), budget), "check")
     result = Result(named.name, named.target, "ok")
     try:
         snapshot = run.result(timeout)

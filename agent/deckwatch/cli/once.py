@@ -61,7 +61,7 @@ def expose_once(
             if name not in (exporter_name, named.name):
                 continue
             board.add(named, configured.exporter, exporter.scrape_prefix, 3600)
-            snapshot = run_once(named, Encoder(named.target), budget)
+            snapshot = run_once(named, Encoder(), budget)
             board.post(snapshot, 3600)
             if snapshot.cause:
                 errors.append(f"{named.name}: {snapshot.cause}")

@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from deckwatch.collection.collector_metrics import AGE, AboutLines, LastRun, about
 from deckwatch.metrics.declaration import Gauge
-from deckwatch.metrics.encoding import Family, format_number, openmetrics_header, text_header, without_target
+from deckwatch.metrics.encoding import Family, format_number, openmetrics_header, text_header
 from deckwatch.metrics.exposition import Part, Plan
 
 if TYPE_CHECKING:
@@ -313,10 +313,7 @@ class Board:
 
 
 def _part(slot: Slot, labelled: bool) -> Part:
-    families, target = slot.families, slot.named.target
-    if labelled or not target:
-        return Part(target, families)
-    return Part("", without_target(families, target))
+    return Part(slot.named.target if labelled else "", slot.families)
 
 
 def _compress(body: bytes) -> bytes:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deckwatch.collection.board import Board
     from deckwatch.collection.run import NamedCollector, SeriesBudget, Snapshot
     from deckwatch.collection.run_times import RunTimes
+    from deckwatch.metrics.encoding import Layouts
 
 # A snapshot is withdrawn when no newer one has come within this many gaps.
 _GAPS_TO_EXPIRE = 3
@@ -26,9 +27,9 @@ _EARLY = 1.0  # seconds
 class _Member:
     """One collector of a job and what is known of its runs."""
 
-    def __init__(self, named: NamedCollector) -> None:
+    def __init__(self, named: NamedCollector, layouts: Layouts | None) -> None:
         self.named = named
-        self.encoder = Encoder(named.target)
+        self.encoder = Encoder(layouts)
         self.began: float | None = None  # Unix seconds: the last run
         self.error = ""
         self.was_unreachable = False
@@ -64,6 +65,7 @@ class Job:
         logger: logging.Logger,
         clock: Callable[[], float],
         on_end: Callable[[], None],
+        layouts: Layouts | None = None,
     ) -> None:
         self.name = name
         self.collectors = tuple(collectors)
@@ -71,7 +73,7 @@ class Job:
         self.next_run = 0.0  # Unix seconds
         self.is_slow = True  # whether the next run may take long: unknown, or the last one did
         self.planned = 0  # counts plans: of several entries in the scheduler's queue only the newest is valid
-        self._members = [_Member(named) for named in collectors]
+        self._members = [_Member(named, layouts) for named in collectors]
         self._removed = threading.Event()
         self._idle = threading.Lock()  # held by a run that is under way
         self._budget = budget

@@ -201,13 +201,13 @@ def _without_up(samples: list[Sample], named: NamedCollector) -> list[Sample]:
 
 def gone(snapshot: Snapshot, up: Gauge) -> Snapshot:
     """The snapshot of the first collector, after a later one on its connection found the target unreachable."""
-    down = Encoder(snapshot.target).families([up(0)])
+    down = Encoder().families([up(0)])
     families = (*(it for it in snapshot.families if it.metric is not up), *down)
     return snapshot._replace(families=families, series=_count(families))
 
 
 def _count(families: Iterable[Family]) -> int:
-    return sum(len(family.samples) for family in families)
+    return sum(len(family.series) for family in families)
 
 
 def missing_library(failure: ModuleNotFoundError, install: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from deckwatch.collection.job import Job
 from deckwatch.collection.run_times import RunTimes
 from deckwatch.collection.scrape_period import ScrapePeriod
+from deckwatch.metrics.encoding import Layouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Scheduler:
         self._board = board
         self._clock = clock
         self._stuck_after = stuck_after
+        self._layouts = Layouts()
         self._log = logging.getLogger("deckwatch.collector")
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # the first thread waits for it
@@ -82,7 +84,7 @@ class Scheduler:
         target = collectors[0].target
         own, whole = self._period(target), self._period("")
         run_times = RunTimes(interval, lambda after: own.next_scrape(after) or whole.next_scrape(after), fixed)
-        job = Job(name, collectors, budget, run_times, self._board, self._log, self._clock, on_end)
+        job = Job(name, collectors, budget, run_times, self._board, self._log, self._clock, on_end, self._layouts)
         for named in collectors:
             self._board.add(named, exporter, scrape_prefix, job.valid_for(named))
         job.next_run = self._clock()

@@ -9,114 +9,159 @@ from __future__ import annotations
 import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import orjson
 
-from deckwatch.metrics.declaration import TARGET_LABEL, line_start
+from deckwatch.metrics.declaration import TARGET_LABEL, Sample, escape_label, line_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from deckwatch.metrics.declaration import Extra, Metric, Sample, Series
+    from deckwatch.metrics.declaration import Extra, Metric, Series
 
 # Text 0.0.4 knows five types only.
 _TEXT_TYPES = {"unknown": "untyped", "info": "gauge", "stateset": "gauge", "gaugehistogram": "untyped"}
 
 
 class Family(NamedTuple):
-    """The samples of one metric from one run, and their lines in both formats (one string where they are equal)."""
+    """One metric of one run: its series and values, and their lines in both formats (one string where they are equal).
 
-    metric: Metric
-    samples: tuple[Sample, ...]
-    text: str
-    openmetrics: str
-
-
-class _Layout(NamedTuple):
-    """What the runs of a collector have in common while they have the same series in the same order."""
-
-    series: list[Series]
-    by_metric: Callable[[Sequence[Any]], tuple[Any, ...]]  # puts samples or series in the order of their lines
-    starts: list[str]  # the beginnings of the lines
-    families: list[tuple[Metric, int, int]]  # the first line of each metric, and the one after its last
-
-
-class Encoder:
-    """Encodes the samples of one collector. What depends on the series alone is kept until the series change.
-
-    With a `target`, each line has that label.
+    The lines have no target label: `texts_with_target()` adds it.
     """
 
-    def __init__(self, target: str = "") -> None:
-        self._target = target
-        self._layout = _Layout([], tuple, [], [])
-        self._samples: list[Sample] = []
-        self._families: tuple[Family, ...] = ()
+    metric: Metric
+    series: tuple[Series, ...]
+    values: tuple[float, ...]
+    text: str
+    openmetrics: str
+    extras: tuple[Extra | None, ...] | None = None
 
-    def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
-        """The samples by metric, in order of first appearance. Raises TypeError for a value of another type."""
-        samples = list(samples)
-        if samples == self._samples:  # many values do not change between runs
-            return self._families
-        series = [sample[0] for sample in samples]
-        if series != self._layout.series:
-            self._layout = self._arrange(series)
-        _, by_metric, starts, metrics = self._layout
-        flat: tuple[Sample, ...] = by_metric(samples)
-        # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
-        lines = list(map(str.__add__, starts, format_numbers([sample[1] for sample in flat])))
-        if [sample[2] for sample in flat].count(None) != len(flat):
-            families = [_with_extras(metric, flat[begin:end], lines[begin:end]) for metric, begin, end in metrics]
-        else:
-            families = []
-            for metric, begin, end in metrics:
-                text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
-                families.append(_family(Family, (metric, flat[begin:end], text, text)))
-        self._samples, self._families = samples, tuple(families)
-        return self._families
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(map(Sample, self.series, self.values, self.extras or (None,) * len(self.series)))
 
-    def _arrange(self, series: list[Series]) -> _Layout:
+
+class Layout:
+    """What runs have in common while they have the same series in the same order."""
+
+    __slots__ = ("__weakref__", "by_metric", "families", "series", "starts")
+
+    def __init__(self, series: Sequence[Series]) -> None:
         groups: dict[Metric, list[int]] = {}
         for number, one in enumerate(series):
             groups.setdefault(one.metric, []).append(number)
         order = [number for group in groups.values() for number in group]
         is_sorted = order == list(range(len(order)))
-        families, end = [], 0
+        self.series = list(series)
+        #: Puts values in the order of their lines. An itemgetter of one item would not return a tuple, but a single
+        #: value is always in order.
+        self.by_metric: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple if is_sorted else itemgetter(*order)
+        ordered = self.by_metric(self.series)
+        self.starts = [one.text for one in ordered]
+        #: Each metric, its first line, the one after its last, and its series.
+        self.families: list[tuple[Metric, int, int, tuple[Series, ...]]] = []
+        end = 0
         for metric, group in groups.items():
             begin, end = end, end + len(group)
-            families.append((metric, begin, end))
-        starts = self._line_starts([series[number] for number in order])
-        # An itemgetter of a single item would not return a tuple, but a single sample is always in order.
-        return _Layout(series, tuple if is_sorted else itemgetter(*order), starts, families)
+            self.families.append((metric, begin, end, ordered[begin:end]))
 
-    def _line_starts(self, series: Sequence[Series]) -> list[str]:
-        if not self._target:
-            return [one.text for one in series]
-        before = self._layout
-        known = dict(zip(before.by_metric(before.series), before.starts, strict=True))
-        return [known.get(one) or one.text_for(self._target) for one in series]
+
+class Layouts:
+    """The layouts in use, which similar targets share."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[tuple[Series, ...], Layout] = WeakValueDictionary()
+
+    def of(self, series: Sequence[Series]) -> Layout:
+        key = tuple(series)
+        layout = self._known.get(key)
+        if layout is None:
+            layout = self._known[key] = Layout(series)
+        return layout
+
+
+class Encoder:
+    """Encodes the samples of one collector. What depends on the series alone is kept until the series change."""
+
+    def __init__(self, layouts: Layouts | None = None) -> None:
+        self._layouts = layouts or Layouts()
+        self._layout = Layout(())
+        self._values: tuple[float, ...] | None = ()  # of `_families`; None if they have extras
+        self._families: tuple[Family, ...] = ()
+
+    def families(self, samples: Iterable[Sample]) -> tuple[Family, ...]:
+        """The samples by metric, in order of first appearance. Raises TypeError for a value of another type."""
+        samples = list(samples)
+        series = [sample[0] for sample in samples]
+        known = self._families if self._values is not None else ()
+        if series != self._layout.series:
+            self._layout, known = self._layouts.of(series), ()
+        layout = self._layout
+        values: tuple[float, ...] = layout.by_metric([sample[1] for sample in samples])
+        extras = [sample[2] for sample in samples]
+        if extras.count(None) != len(extras):
+            lines = list(map(str.__add__, layout.starts, format_numbers(values)))
+            self._families = _with_extras(layout, values, layout.by_metric(extras), lines)
+            self._values = None
+            return self._families
+        if len(known) == len(layout.families) and values == self._values:  # many values do not change between runs
+            return known
+        # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
+        lines = list(map(str.__add__, layout.starts, format_numbers(values)))
+        families = []
+        for number, (metric, begin, end, of_metric) in enumerate(layout.families):
+            of_family = values[begin:end]
+            if known and known[number][2] == of_family:
+                families.append(known[number])
+                continue
+            text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
+            families.append(_family(Family, (metric, of_metric, of_family, text, text, None)))
+        self._values, self._families = values, tuple(families)
+        return self._families
 
 
 _family = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
-def _with_extras(metric: Metric, samples: Sequence[Sample], lines: Sequence[str]) -> Family:
-    text = "".join(line + _text_timestamp(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True))
-    openmetrics = "".join(
-        line + _openmetrics_extra(sample[2]) + "\n" for line, sample in zip(lines, samples, strict=True)
+def _with_extras(
+    layout: Layout, values: tuple[float, ...], extras: tuple[Extra | None, ...], lines: Sequence[str]
+) -> tuple[Family, ...]:
+    texts = [f"{line}{_text_timestamp(extra)}\n" for line, extra in zip(lines, extras, strict=True)]
+    openmetrics = [f"{line}{_openmetrics_extra(extra)}\n" for line, extra in zip(lines, extras, strict=True)]
+    return tuple(
+        Family(
+            metric,
+            series,
+            values[begin:end],
+            "".join(texts[begin:end]),
+            "".join(openmetrics[begin:end]),
+            extras[begin:end],
+        )
+        for metric, begin, end, series in layout.families
     )
-    return Family(metric, tuple(samples), text, openmetrics)
 
 
-def without_target(families: Sequence[Family], target: str) -> tuple[Family, ...]:
-    """Families of an encoder with a target, as one without it encodes them."""
-    label = line_start("", ((TARGET_LABEL, target),))[:-2]  # `{target="..."`
-    first, only = label + ",", label + "} "
-    # In the value of a label, the quotes after `target=` would be escaped. Exemplars have other labels.
-    if any(f"exported_{TARGET_LABEL}=" in it.text or it.text is not it.openmetrics for it in families):
-        return Encoder().families(sample for family in families for sample in family.samples)
-    texts = [it.text.replace(first, "{").replace(only, " ") for it in families]
-    return tuple(Family(it.metric, it.samples, text, text) for it, text in zip(families, texts, strict=True))
+def texts_with_target(families: Sequence[Family], target: str, openmetrics: bool) -> list[str]:
+    """The lines of each family with the `target` label; an existing label of that name becomes `exported_target`."""
+    label = f'{TARGET_LABEL}="{escape_label(target)}"'
+    first, only = f"{{{label},", f"{{{label}}} "
+    texts = []
+    for family in families:
+        text, series = family[4] if openmetrics else family[3], family[1]
+        if f'{TARGET_LABEL}="' in text:
+            lines = zip(series, text[:-1].split("\n"), strict=True)
+            text = "".join([f"{one.text_for(target)}{line[len(one.text) :]}\n" for one, line in lines])
+        elif len(series) == 1:
+            end = len(series[0].name)
+            text = f"{text[:end]}{first if text[end] == '{' else only}{text[end + 1 :]}"
+        else:
+            text = f"\n{text}"  # in the value of a label, a line feed would be escaped
+            for name in {one.name for one in series}:
+                text = text.replace(f"\n{name}{{", f"\n{name}{first}").replace(f"\n{name} ", f"\n{name}{only}")
+            text = text[1:]
+        texts.append(text)
+    return texts
 
 
 def format_numbers(values: Sequence[float]) -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from deckwatch.metrics.encoding import Encoder, Family, openmetrics_header, text_header
+from deckwatch.metrics.encoding import Encoder, Family, openmetrics_header, text_header, texts_with_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from deckwatch.metrics.declaration import Metric
+
+_TEXT, _OPENMETRICS = attrgetter("text"), attrgetter("openmetrics")
 
 
 class Part(NamedTuple):
@@ -66,13 +68,12 @@ class Plan:
 
     def fill(self, parts: Sequence[Part], own: Mapping[Metric, str]) -> tuple[str, dict[str, int]]:
         """The exposition, and the number of refused series by metric."""
-        text_of = attrgetter("openmetrics" if self._openmetrics else "text")
-        texts = [list(map(text_of, part.families)) for part in parts]
+        texts = [self._texts(part.target, part.families) for part in parts]
         texts.append([own[metric] for metric in self._own])
         refused: dict[str, int] = {}
         for number, index in self._refused:
             family = parts[number].families[index]
-            refused[family.metric.name] = refused.get(family.metric.name, 0) + len(family.samples)
+            refused[family.metric.name] = refused.get(family.metric.name, 0) + len(family.series)
         if self._clashes:
             texts.append([self._settled(parts, places, refused) for places in self._clashes])
         return "".join([header + texts[number][index] for header, number, index in self._steps]), refused
@@ -87,11 +88,16 @@ class Plan:
             known = seen.setdefault(target, set())
             fits = family.metric.type == metric.type
             fresh = [sample for sample in family.samples if sample.series.text not in known] if fits else []
-            if len(fresh) < len(family.samples):
-                refused[metric.name] = refused.get(metric.name, 0) + len(family.samples) - len(fresh)
+            if len(fresh) < len(family.series):
+                refused[metric.name] = refused.get(metric.name, 0) + len(family.series) - len(fresh)
                 if not fresh:
                     continue
-                family = Encoder(target).families(fresh)[0]
+                family = Encoder().families(fresh)[0]
             known.update(sample.series.text for sample in fresh)
-            text += family.openmetrics if self._openmetrics else family.text
+            text += self._texts(target, [family])[0]
         return text
+
+    def _texts(self, target: str, families: Sequence[Family]) -> list[str]:
+        if target:
+            return texts_with_target(families, target, self._openmetrics)
+        return list(map(_OPENMETRICS if self._openmetrics else _TEXT, families))
