@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwatch.logs.spool.ack_file import AckFile
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER, head_of
 from deckwatch.logs.spool.spool import Cursor, Spool, SpoolError
 
@@ -292,3 +293,15 @@ def test_other_files_in_the_folder_are_not_changed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("mine")
     assert left(tmp_path) == ([], 0)
     assert {(tmp_path / name).read_text() for name in names} == {"mine"}
+
+
+def test_acknowledgements_survive_the_end_of_the_process_without_a_sync_or_a_close(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    reader = spool.reader("loki")
+    *cursors, last = [spool.append(payload) for payload in PAYLOADS]
+    for cursor in cursors:
+        reader.acknowledge(cursor)
+        assert AckFile(tmp_path / "loki.ack").read() == cursor
+    spool.close()
+    reader.acknowledge(last)  # the push ended after the spool was closed
+    assert AckFile(tmp_path / "loki.ack").read() == last

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from isal.isal_zlib import crc32
-
-from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private, sync_folder
+from deckwatch.config.private_files import NotPrivateError, make_private_folder, open_private
+from deckwatch.logs.spool.ack_file import AckFile
+from deckwatch.logs.spool.cursor import Cursor
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment
@@ -21,23 +20,11 @@ from . import segment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ACK = re.compile(rb"DWACK1 (([0-9]{1,16}) ([0-9]{1,16})) ([0-9a-f]{8})\n")
-_MAX_ACK = 128  # bytes; an acknowledgement is shorter
 _FIX = "set --state-dir or logs.spool.dir to a folder that the agent can write to"
 
 
 class SpoolError(Exception):
     """The spool cannot be used. The message says what failed, where, and how to fix it."""
-
-
-class Cursor(NamedTuple):
-    """A position between records. Cursors sort in the order in which records were written."""
-
-    segment: int
-    offset: int
-
-
-START = Cursor(0, 0)
 
 
 class Folder:
@@ -157,7 +144,7 @@ class Folder:
         for number in numbers:
             if self.sizes[number] <= len(HEADER):
                 self.delete(number)
-        acknowledged = [cursor.segment for path in self.path.glob("*.ack") if (cursor := read_ack(path))]
+        acknowledged = [cursor.segment for path in self.path.glob("*.ack") if (cursor := AckFile(path).read())]
         # The clock keeps numbers unique even if all files, and thus the earlier numbers, were deleted.
         self.next_number = max(time.time_ns() // 1_000_000, *(n + 1 for n in [0, *numbers, *acknowledged]))
 
@@ -174,40 +161,6 @@ class Folder:
         finally:
             os.close(fd)
         self.sizes[number] = whole
-
-
-def read_ack(path: Path) -> Cursor | None:
-    """Read an acknowledgement file. Return None if it is missing or damaged."""
-    try:
-        fd = open_private(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        match = _ACK.fullmatch(os.read(fd, _MAX_ACK))
-    finally:
-        os.close(fd)
-    if not match or int(match[4], 16) != crc32(match[1]):
-        return None
-    return Cursor(int(match[2]), int(match[3]))
-
-
-def write_ack(path: Path, cursor: Cursor) -> None:
-    """Write an acknowledgement file durably. Raises OSError and keeps the old file."""
-    text = b"%d %d" % cursor
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        fd = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            os.write(fd, b"DWACK1 %s %08x\n" % (text, crc32(text)))
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
 
 
 def _begin(number: int, cursor: Cursor) -> int:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from deckwatch.config.private_files import open_private, sync_folder
-from deckwatch.logs.spool.folder import START, Cursor, Folder, SpoolError, read_ack, write_ack
+from deckwatch.logs.spool.ack_file import AckFile
+from deckwatch.logs.spool.cursor import START, Cursor
+from deckwatch.logs.spool.folder import Folder, SpoolError
 from deckwatch.logs.spool.segment import HEAD_BYTES, HEADER
 
 from . import segment
@@ -119,7 +121,7 @@ class Spool:
         return Cursor(number, after)
 
     def sync(self) -> None:
-        """Make all appended records durable. Raises OSError."""
+        """Make all appended records and all acknowledgements durable. Raises OSError."""
         with self._changed:
             lost, self.lost = self.lost, []
         for payload in lost:
@@ -137,6 +139,10 @@ class Spool:
         finally:
             for fd in complete.values():
                 os.close(fd)
+        with self._changed:
+            readers = list(self._readers.values())
+        for reader in readers:
+            reader.ack_file.sync()
 
     def records(self, start: Cursor | None = None) -> Iterator[tuple[Cursor, Payload]]:
         """Yield the records after `start`, or all, each with the cursor after it. Damaged records are skipped."""
@@ -192,6 +198,8 @@ class Spool:
             if self._current is not None:
                 os.close(self._fd)
                 self._current = None
+            for reader in self._readers.values():
+                reader.ack_file.close()
             self._folder.unlock()
 
     # The writer
@@ -299,11 +307,11 @@ class Reader:
     def __init__(self, spool: Spool, folder: Folder, file_name: str) -> None:
         self._spool = spool
         self._folder = folder
-        self._file = folder.path / file_name
-        cursor = read_ack(self._file)
-        if (cursor is None or cursor > folder.end()) and self._file.exists():
+        self.ack_file = AckFile(folder.path / file_name)
+        cursor = self.ack_file.read()
+        if (cursor is None or cursor > folder.end()) and self.ack_file.path.exists():
             # Damaged, or from a spool that was deleted. Delete it before its cursor becomes valid again.
-            self._file.unlink()
+            self.ack_file.path.unlink()
             sync_folder(folder.path)
             cursor = None
         self.acknowledged = self._cursor = cursor or START
@@ -350,8 +358,9 @@ class Reader:
         return payloads
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Acknowledge everything before `cursor`: it is not read again and its space is freed. Durable on return.
+        """Acknowledge everything before `cursor`: it is not read again and its space is freed.
 
+        Survives the end of the process, and a power failure after the next `Spool.sync`.
         On OSError the acknowledgement applies to this process, but the records may be read again after a restart.
         """
         with self._folder.changed:
@@ -368,7 +377,7 @@ class Reader:
                 self._spool._free()
             finally:
                 self._folder.changed.notify_all()
-        write_ack(self._file, cursor)
+        self.ack_file.write(cursor)
 
     def rewind(self) -> None:
         """Go back to the acknowledged cursor. Payloads that were dropped after they were read are now reported lost."""
