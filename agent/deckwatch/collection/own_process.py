@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from deckwatch import __version__
 from deckwatch.metrics.declaration import Counter, Gauge
@@ -30,21 +31,33 @@ BUILD_INFO = Gauge("deckwatch_build_info", "Versions of the agent and of Python;
 _NO_LIMIT = float(2**64 - 1)
 
 
+# Times in /proc/<pid>/stat are in ticks, the resident memory is in pages (proc_pid_stat(5)).
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
 class OwnProcess:
     def __init__(self) -> None:
-        self._process = psutil.Process()
+        boot = re.search(r"^btime ([0-9]+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
+        self._boot = 0 if boot is None else int(boot[1])  # Unix seconds
+        self._version = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
 
     def collect(self) -> Iterator[Sample]:
-        with self._process.oneshot():
-            cpu, memory = self._process.cpu_times(), self._process.memory_info()
-            yield CPU(cpu.user + cpu.system)
-            yield RESIDENT(memory.rss)
-            yield VIRTUAL(memory.vms)
-            yield OPEN_FDS(self._process.num_fds())
-            yield START_TIME(self._process.create_time())
+        # The name of the process, in parentheses, can contain anything.
+        words = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
+        user, system, start, virtual, resident = (int(words[index]) for index in (11, 12, 19, 20, 21))
+        yield CPU((user + system) / _TICKS)
+        yield RESIDENT(resident * _PAGE)
+        yield VIRTUAL(virtual)
+        yield OPEN_FDS(_open_files())
+        yield START_TIME(self._boot + start / _TICKS)
         address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
         yield VIRTUAL_MAX(_NO_LIMIT if address_space == resource.RLIM_INFINITY else address_space)
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         yield MAX_FDS(_NO_LIMIT if files == resource.RLIM_INFINITY else files)
-        version = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
-        yield BUILD_INFO(1, version=__version__, python=version)
+        yield BUILD_INFO(1, version=__version__, python=self._version)
+
+
+def _open_files() -> int:
+    # Since Linux 6.2, the size of the folder is the number of open files (proc_fd_getattr() in fs/proc/fd.c).
+    return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
