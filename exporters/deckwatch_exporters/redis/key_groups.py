@@ -10,6 +10,7 @@ from deckwatch.exporter import Gauge
 from deckwatch_exporters.clients.redis.resp import number_of, pack
 
 from .keyspace import label_of
+from .values import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,6 +81,9 @@ def _of_database(keyspace: Keyspace, settings: KeyGroupSettings, db: int) -> Ite
                 groups.setdefault(name, Group()).add(key)
     (size,) = keyspace.ask(db, [pack("DBSIZE")])
     total = number_of(size)
+    if total is None or not 0 <= total <= LARGEST:
+        keyspace.note_malformed("DBSIZE", size)
+        total = len(seen) if is_complete else None
     if total is None or (not seen and not is_complete):
         return
     # SCAN follows the hash of the keys: the part that it has seen is a random sample.
@@ -109,7 +113,12 @@ def _measure(keyspace: Keyspace, settings: KeyGroupSettings, db: int, groups: di
         left -= len(keys)
         group.sample = []
         questions = [[pack("MEMORY", "USAGE", key)] for key in keys]
-        sizes = [number_of(reply) for (reply,) in keyspace.in_batches(db, questions)]
-        known = [size for size in sizes if size is not None]
+        known = []
+        for (reply,) in keyspace.in_batches(db, questions):
+            size = number_of(reply)
+            if size is not None and 0 <= size <= LARGEST:
+                known.append(size)
+            elif reply is not None:  # the key is gone
+                keyspace.note_malformed("MEMORY USAGE", reply)
         if known:
             group.memory = sum(known) / len(known) * group.count

@@ -45,6 +45,7 @@ _SIZES = {
 }
 _LONGEST_NUMBER = 64  # bytes; a longer string is not a number
 _LATEST = 2**53  # milliseconds; later than any expiry that makes sense
+_NO_EXPIRY = (-1, -2, None)  # the key has none, or is gone
 _HYPERLOGLOG = b"HYLL"
 _PEXPIRETIME_SINCE = (7,)
 
@@ -71,7 +72,10 @@ def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tu
     seen: set[str] = set()
     for key, (kind, memory, expires) in zip(keys, keyspace.in_batches(db, questions), strict=True):
         label = label_of(key)
-        if not isinstance(kind, bytes) or kind == b"none" or label in seen:
+        if not isinstance(kind, bytes) or not kind:
+            keyspace.note_malformed(f"TYPE {label}", kind)
+            continue
+        if kind == b"none" or label in seen:
             continue
         seen.add(label)
         types[key] = kind
@@ -79,6 +83,8 @@ def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tu
         yield from _measured(MEMORY, "MEMORY USAGE", memory, **labels)
         if isinstance(expires, int) and 0 <= (milliseconds := int(expires)) < _LATEST:
             yield EXPIRY(milliseconds / 1000 + (0 if has_expiry_time else time.time()), **labels)
+        elif expires not in _NO_EXPIRY:
+            keyspace.note_malformed(f"{expiry} {label}", expires)
     sizes = [(key, _size_questions(key, kind)) for key, kind in types.items() if kind in _SIZES]
     hyperloglogs = []
     for (key, _), replies in zip(sizes, keyspace.in_batches(db, [group for _, group in sizes]), strict=True):

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Gauge
+from deckwatch.exporter import Gauge, Malformed
 from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
 from deckwatch_exporters.clients.redis.resp import Reply, ReplyError, pack
+
+from .values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,9 +58,15 @@ class Keyspace:
         self._scans: dict[tuple[int, str], ScanResult] = {}
         self._expanded: set[tuple[int, str]] = set()  # patterns with keys that are exported one by one
         self._unfinished: set[tuple[int, str]] = set()
+        self.malformed: list[Malformed] = []
 
     def db_of(self, selection: KeySelection) -> int:
         return self._default_db if selection.db is None else selection.db
+
+    def note_malformed(self, command: str, reply: Reply) -> None:
+        """Note a reply that cannot be right, unless it is an error: those are refusals or keys of another type."""
+        if not isinstance(reply, ReplyError):
+            self.malformed.append(Malformed(command, shown(reply)))
 
     def ask(self, db: int, commands: Sequence[bytes]) -> list[Reply]:
         """The replies to commands in a database; the same error for all of them if it cannot be selected."""
@@ -126,6 +134,7 @@ class Keyspace:
                     cursor = next_cursor
                     yield [key for key in keys if isinstance(key, bytes)], cursor == b"0"
                 case _:
+                    self.note_malformed("SCAN", reply)
                     return  # refused, or no such database
             if cursor == b"0":
                 return

@@ -63,6 +63,7 @@ class SelectedKeys:
             databases = settings.key_groups.databases or self._facts.databases or (home,)
             yield from group_samples(keyspace, settings.key_groups, databases)
             yield KEY_GROUPS_DURATION((self._stopwatch() - began) * 1000)
+        yield from keyspace.malformed
         yield from self._refusals.key_samples()
         limits = keyspace.limits()
         self._log_limits(limits)

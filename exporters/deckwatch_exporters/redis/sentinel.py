@@ -142,13 +142,17 @@ def master_samples(masters: Sequence[Mapping[str, str]], answers: Sequence[Reply
         for field, metric in SETTINGS.items():
             yield from measured(metric, f"{what}: {field}", master.get(field), **labels)
         yield from measured(LAST_PING, f"{what}: last-ok-ping-reply", master.get("last-ok-ping-reply"), 1000, **labels)
+        peers, others = parse_masters(sentinels), parse_masters(replicas)
+        for question, reply, found in zip(QUESTIONS[1:], (sentinels, replicas), (peers, others), strict=True):
+            is_malformed = len(reply) != len(found) if isinstance(reply, list) else reply is not None
+            if is_malformed and not isinstance(reply, ReplyError):
+                yield Malformed(f"{question} {name}", shown(reply))
         if isinstance(sentinels, list):
-            peers = parse_masters(sentinels)
             yield OK_SENTINELS(1 + _up(peers), **labels)  # the Sentinel that replies is one of them
             for peer in peers:
                 yield PEER(1, **labels, **{field: peer.get(field, "") for field in PEER.labels[2:]})
         if isinstance(replicas, list):
-            yield OK_REPLICAS(_up(parse_masters(replicas)), **labels)
+            yield OK_REPLICAS(_up(others), **labels)
 
 
 def _up(others: Sequence[Mapping[str, str]]) -> int:

@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwatch_exporters.redis.fields import FIELDS
 
-from .stand_in import VERSIONS, Answer, StandIn, answers_of, info_of
-from .support import Target
+from .changed_server import EVERY, ODD, ODD_ANSWERS, Server, places, replaced
+from .stand_in import VERSIONS, Answer, answers_of, info_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
-#: Texts that replace a value.
-ODD = (
-    "", " ", "(null)", "-5", "18446744073709551617", "18446744073632349612", "1e999", "nan", "-nan", "inf", "9" * 400,
-    "1_0", "0x10", "\ufffd", "\x00", "=", ",", ":", "keys=,expires=x", "calls=(null),usec=", "count=-1", "p50=,p99=?",
-)  # fmt: skip
 #: Fields that determine which commands are sent, or the kind of server.
 IDENTITY = ("redis_version", "valkey_version", "cluster_enabled", "redis_mode")
-EVERY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-class Server:
-    """A stand-in with changeable replies, and what a new target collects from it."""
-
-    def __init__(self, answers: Mapping[str, Answer], **target: Any) -> None:
-        self.answers = dict(answers)
-        self._target = target
-        self._stand_in = StandIn(self.answers)
-        self.base = self.collect({})
-
-    def collect(self, changed: Mapping[str, Answer]) -> dict[str, float]:
-        """Return the values with these replies instead, which never fail the run."""
-        return self.collect_all(changed)[0]
-
-    def collect_all(self, changed: Mapping[str, Answer]) -> tuple[dict[str, float], list[str]]:
-        self._stand_in.answers = {**self.answers, **changed}
-        with Target(self._stand_in.url, **self._target) as target:
-            collected = target.collect()
-        assert not collected.errors
-        values = collected.values
-        assert values["redis_up"] == 1
-        # These depend on the agent's runs and clock.
-        own = ("redis_exporter_", "redis_start_time_seconds", "redis_key_scan_duration", "redis_command_refused")
-        return {name: value for name, value in values.items() if not name.startswith(own)}, collected.malformed
-
-    def assert_served(self, found: Mapping[str, float], but: Callable[[str], bool]) -> None:
-        """Assert that all series have their values, except those that may be lost."""
-        assert {name: value for name, value in self.base.items() if found.get(name) != value and not but(name)} == {}
-
-    def close(self) -> None:
-        self._stand_in.close()
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -130,35 +92,14 @@ def test_repeated_reordered_or_unknown_info_lines_change_nothing(server: Server,
     assert server.collect({"INFO ALL": text}) == server.base
 
 
-def _places(answer: Answer) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of indexes to each value in a reply."""
-    yield ()
-    items: Any = answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
-    for index, part in items:
-        yield from ((index, *place) for place in _places(part))
-
-
-def _replaced(answer: Any, place: tuple[Any, ...], odd: Answer) -> Answer:
-    if not place:
-        return odd
-    changed = dict(answer) if isinstance(answer, dict) else list(answer)
-    changed[place[0]] = _replaced(answer[place[0]], place[1:], odd)
-    return changed
-
-
-ODD_ANSWERS: st.SearchStrategy[Answer] = st.sampled_from(
-    [*ODD, b"\xff", None, -5, 2**63 - 1, [], [None], [[]], {}, {"a": "b"}, ["x"] * 5]
-)
-
-
 @EVERY
 @given(data=st.data())
 def test_a_malformed_part_of_another_reply_does_not_affect_other_series(server: Server, data: st.DataObject) -> None:
     commands = sorted(server.answers.keys() - {"INFO ALL", "CLIENT SETNAME deckwatch"})
     command = data.draw(st.sampled_from(commands))
     answer = server.answers[command]
-    place = data.draw(st.sampled_from(list(_places(answer))))
-    found = server.collect({command: _replaced(answer, place, data.draw(ODD_ANSWERS))})
+    place = data.draw(st.sampled_from(list(places(answer))))
+    found = server.collect({command: replaced(answer, place, data.draw(ODD_ANSWERS))})
     without = server.collect({command: ValueError("ERR unknown command")})
     server.assert_served(found, lambda name: name not in without or without[name] != server.base[name])
 
@@ -198,6 +139,6 @@ def test_a_malformed_stream_reply_does_not_affect_other_streams(streams: Server,
     assert 'redis_stream_group_consumer_idle_seconds{db="db0",stream="s1",group="g",consumer="c"}' in streams.base
     command = data.draw(st.sampled_from(sorted(_stream(1))))
     answer = streams.answers[command]
-    place = data.draw(st.sampled_from(list(_places(answer))))
-    found = streams.collect({command: _replaced(answer, place, data.draw(ODD_ANSWERS))})
+    place = data.draw(st.sampled_from(list(places(answer))))
+    found = streams.collect({command: replaced(answer, place, data.draw(ODD_ANSWERS))})
     streams.assert_served(found, lambda name: 'stream="s1"' in name)
