@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.measure import SETTLE, Scraper, Scraping, cpu_seconds
@@ -18,7 +21,6 @@ from services import Program, agent, node_exporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from databases import PostgresServer, RedisServer
 
@@ -79,8 +81,21 @@ def collectors_of(program: Program) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def programs(folder: Path, redis: RedisServer, postgres: PostgresServer) -> Iterator[dict[str, list[Program]]]:
-    """Run everything that is scraped."""
+def floor(folder: Path, period: float) -> Iterator[Program]:
+    """Run the program that only reads and joins what a cycle of the host needs. It serves nothing."""
+    command = [sys.executable, str(Path(__file__).with_name("floor.py")), f"{period:g}"]
+    with (folder / "floor.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield Program("", process, folder / "floor.log")
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def programs(
+    folder: Path, period: float, redis: RedisServer, postgres: PostgresServer
+) -> Iterator[dict[str, list[Program]]]:
+    """Run everything that is measured. The programs with a URL are scraped."""
     with contextlib.ExitStack() as running:
 
         def place(name: str) -> Path:
@@ -101,6 +116,7 @@ def programs(folder: Path, redis: RedisServer, postgres: PostgresServer) -> Iter
             "three default": [default, of_redis, of_postgres],
             "node": [covering],
             "node default": [default],
+            "floor": [running.enter_context(floor(folder, period))],
         }
 
 
@@ -111,8 +127,8 @@ def cycles(folder: Path) -> list[tuple[str, ...]]:
     with servers(folder) as (redis, postgres), at_work([redis], postgres):
         for period in CYCLES:
             (folder / f"{period:g}").mkdir()
-            with programs(folder / f"{period:g}", redis, postgres) as groups:
-                scraped = sorted({port_of(it) for programs_ in groups.values() for it in programs_})
+            with programs(folder / f"{period:g}", period, redis, postgres) as groups:
+                scraped = sorted({port_of(it) for programs_ in groups.values() for it in programs_ if it.url})
                 with Scraping(scraped, period):
                     settle(period)
                     before = collectors_of(groups["ours"][0])
@@ -123,6 +139,7 @@ def cycles(folder: Path) -> list[tuple[str, ...]]:
                 ("host, Redis and PostgreSQL", "ours", ("three", "three default")),
             ):
                 rows.append(_row(f"{title}, scraped every {period:g} s", found[ours], *(found[it] for it in peers)))
+            rows.append((f"host, only read and joined every {period:g} s", f"{found['floor']} ms", "-", "-"))
             used = {name: (after[name] - before.get(name, 0.0)) / CYCLES[period] / RUNS * 1000 for name in after}
             expensive = sorted(used, key=lambda name: -used[name])[:MOST_EXPENSIVE]
             collectors += [(f"  {name}, every {period:g} s", f"{used[name]:.2f} ms", "", "") for name in expensive]
