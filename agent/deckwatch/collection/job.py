@@ -71,7 +71,7 @@ class Job:
         self.collectors = tuple(collectors)
         self.run_times = run_times
         self.next_run = 0.0  # Unix seconds
-        self.is_slow = True  # whether the next run may take long: unknown, or the last one did
+        self.is_slow = False  # whether the next run may take long, as the last one did
         self.planned = 0  # counts plans: of several entries in the scheduler's queue only the newest is valid
         self._members = [_Member(named, layouts) for named in collectors]
         self._removed = threading.Event()
@@ -108,7 +108,8 @@ class Job:
         """Set `next_run` to when the job is due again after the run that is due now."""
         now = self._clock()
         # A run may be a little early; one that is due much later than now was planned before the clock was set back.
-        previous = self.next_run if self.next_run - now <= _EARLY else now
+        # The first runs of many targets wait for each other, and keep that distance.
+        previous = self.next_run if self.planned and self.next_run - now <= _EARLY else now
         self._due = self.next_run
         self.next_run = self.run_times.next_run(previous, now)
         self.planned += 1

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 #: Runs at the same time, without those that are stuck.
 MAX_RUNS = 32
+# The interpreter executes one thread at a time: while it is busy for this part of the time, more runs would end no
+# earlier, and delay answers.
+_BUSY = 0.7
+_MAX_RUNS_WHILE_BUSY = 2
+_LOAD_OVER = 0.1  # seconds
 # Seconds after which a run counts as stuck.
 _STUCK = 0.5
 # Limits how many targets can hang at the same time.
@@ -59,6 +64,7 @@ class Scheduler:
         self._order = itertools.count()
         self._threads = 0
         self._running: dict[int, float] = {}  # by thread: when (by time.monotonic()) its run counts as stuck
+        self._load = _Load()
         self._has_first = self._has_second = False  # whether a thread waits in this role
         self._must_lead = False  # whether the second thread becomes the first at once
         self._second_until = 0.0  # Unix seconds: when the second thread looks at the jobs
@@ -222,11 +228,29 @@ class Scheduler:
         return left
 
     def _is_full(self) -> bool:
-        if len(self._running) < MAX_RUNS:
+        if len(self._running) < _MAX_RUNS_WHILE_BUSY:
             return False
         now = time.monotonic()
-        return sum(stuck_at > now for stuck_at in self._running.values()) >= MAX_RUNS
+        runs = sum(stuck_at > now for stuck_at in self._running.values())
+        return runs >= MAX_RUNS or (runs >= _MAX_RUNS_WHILE_BUSY and self._load.ratio(now) > _BUSY)
 
     def _period(self, target: str) -> ScrapePeriod:
         with self._lock:
             return self._periods.setdefault(target, ScrapePeriod())
+
+
+class _Load:
+    """The CPU time that the process uses, as a ratio of the last tenth of a second."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._used = time.process_time()
+        self._ratio = 0.0
+
+    def ratio(self, now: float) -> float:
+        """The ratio at `now` (by time.monotonic())."""
+        if now - self._since >= _LOAD_OVER:
+            used = time.process_time()
+            self._ratio = (used - self._used) / (now - self._since)
+            self._since, self._used = now, used
+        return self._ratio
