@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from deckwatch.exporter import Counter, Gauge
+from deckwatch.exporter import Counter, Gauge, Malformed, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from deckwatch.exporter import Finding, Malformed, Metric, Sample
+    from deckwatch.exporter import Finding, Metric
 
 _QUEUE = ("queue", "kind")
+_WRAPPED = 2.0**63  # from here on, a count is a negative one that wrapped around
 
 UP = Gauge("queue_up", "Whether the broker can be read (1) or not (0).")
 OLDEST_AGE = Gauge(
@@ -103,7 +104,8 @@ class QueueCollector:
 
     def collect(self) -> Iterator[Sample | Malformed]:
         for item in self._broker.read():
-            if isinstance(item, Queue):
-                yield from item.samples(self._kind)
-            else:
-                yield item
+            for found in item.samples(self._kind) if isinstance(item, Queue) else (item,):
+                if isinstance(found, Sample) and not 0 <= found.value < _WRAPPED:
+                    yield Malformed(found.series.text.rstrip(), repr(found.value))
+                else:
+                    yield found

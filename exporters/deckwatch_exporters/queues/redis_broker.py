@@ -142,11 +142,13 @@ def scores_of(reply: Reply) -> dict[bytes, float] | None:
     """Members and scores: pairs in protocol 3, a flat list in protocol 2."""
     if not isinstance(reply, list):
         return None
-    pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=False)
+    is_paired = any(isinstance(part, list) for part in reply)
+    pairs = reply if is_paired else [list(pair) for pair in zip(reply[::2], reply[1::2], strict=False)]
     found: dict[bytes, float] = {}
-    for tag, score in pairs:  # type: ignore[misc]  # each is a pair of replies
-        if isinstance(tag, bytes) and (number := number_of(score)) is not None:
-            found[tag] = number
+    for pair in pairs:
+        match pair:
+            case [bytes(member), score] if (number := number_of(score)) is not None:
+                found[member] = number
     return found
 
 

@@ -134,7 +134,11 @@ class RqBroker:
         yield from queues
 
 
-def _worker(name: str, state: bytes, queues: bytes, counts: Sequence[Reply]) -> Iterator[Sample]:
+def _worker(name: str, state: bytes, queues: bytes, counts: Sequence[Reply]) -> Iterator[Sample | Malformed]:
     yield WORKERS(1, name=name, queues=text_of(queues), state=text_of(state))
-    for metric, count in zip(WORKER_COUNTERS.values(), counts, strict=True):
-        yield metric(number_of(count) or 0, name=name, queues=text_of(queues))
+    for (field, metric), count in zip(WORKER_COUNTERS.items(), counts, strict=False):
+        number = 0.0 if count is None else number_of(count)  # a worker without jobs has no counters
+        if number is not None and number >= 0:
+            yield metric(number, name=name, queues=text_of(queues))
+        else:
+            yield Malformed(f"worker {name}: {field}", text_of(count) or repr(count))
