@@ -308,6 +308,16 @@ def test_the_command_pushes_and_never_prints_the_token(grafana: Grafana, tmp_pat
     assert "wrong-token" not in refused.stderr
 
 
+def test_the_dashboard_of_objectives_is_pushed_if_there_are_any(grafana: Grafana, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "deckwatch.yml").write_text("exporters: {}\nslos: [{name: shop, service: shop, objective: 99}]\n")
+
+    for what in ("created", "unchanged"):
+        done = command(tmp_path, "--grafana", grafana.url, "--token-file", "token")
+        assert f"{len(UIDS) + 1} {what}" in done.stdout, done.stderr
+    assert sorted(grafana.dashboards) == sorted([*UIDS, "deckwatch-slos"])
+
+
 def test_an_unreachable_grafana_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     url = f"http://127.0.0.1:{free_port()}"

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,7 @@ with deckwatch.job("orders", every=86400) as job:
 if random.random() < 0.3:
     os.kill(os.getpid(), signal.SIGKILL)
 """
+_FAILED = re.compile(r'^deckwatch_collector_success\{collector="apps"[^}]*\} 0$', re.MULTILINE)
 _GUNICORN = ("--bind", "127.0.0.1:{port}", "--workers", str(WORKERS), "--log-level", "critical")
 _WEB: Mapping[str, tuple[str, Sequence[str]]] = {
     "fastapi": (_FASTAPI, ("--worker-class", "uvicorn.workers.UvicornWorker", "--max-requests", "900")),
@@ -144,6 +146,7 @@ class Watch:
         self._thread = threading.Thread(target=self._scrape)
         self._last: dict[str, float] = {}
         self.scrapes = 0
+        self.failed = 0  # collections, on a machine that is too busy: their series are absent, as for any collector
         self.most_files = 0
         self.falls: list[str] = []
 
@@ -157,7 +160,11 @@ class Watch:
 
     def _scrape(self) -> None:
         while not self._is_over.wait(0.2):
-            counters = counters_of(self._program.metrics())
+            text = self._program.metrics()
+            if _FAILED.search(text):
+                self.failed += 1
+                continue
+            counters = counters_of(text)
             for series, before in self._last.items():
                 # The CPU time of a service without processes is not exported, since none can be measured.
                 absent = before if series.startswith("process_") else -1.0
@@ -356,6 +363,7 @@ def run_fleet(folder: Path, requests: int, tasks: int, batch: int) -> list[tuple
         *rows,
         ("processes killed", str(fleet.kills), ""),
         ("scrapes, falls of a counter", str(watch.scrapes), str(len(watch.falls))),
+        ("failed collections", str(watch.failed), ""),
         ("most files of a service", str(watch.most_files), ""),
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from deckwatch.cli import arguments, pack_arguments
@@ -11,7 +10,6 @@ from deckwatch.cli.catalogue import catalogue
 from deckwatch.cli.table import table
 from deckwatch.collection.registry import Registry
 from deckwatch.pack.alerts import Rules, gaps, problems, shipped_rules
-from deckwatch.pack.export import export
 from deckwatch.pack.slos import SLO_FILE, slo_rules
 
 if TYPE_CHECKING:
@@ -26,10 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listed.set_defaults(command=_list)
     exported = pack_arguments.add_export(
         commands,
-        "alerts",
         "write the rules, those of the config's SLOs, the runbooks and an Alertmanager config to a folder",
     )
-    arguments.add_config(exported)
     exported.set_defaults(command=_export)
     checked = commands.add_parser("check", help="check the rules against the metrics, and whether they have data")
     checked.add_argument(
@@ -53,10 +49,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     slos = arguments.load(options, Registry.installed(), allow_missing_secrets=True).settings.slos
-    generated = {SLO_FILE: slo_rules(slos)} if slos else {}
-    return pack_arguments.with_api_errors(
-        lambda: export("alerts", Path(options.folder), options.force, sys.stdout, generated)
-    )
+    return pack_arguments.run_export("alerts", options, {SLO_FILE: slo_rules(slos)} if slos else {})
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from deckwatch.cli import pack_arguments
+from deckwatch.cli import arguments, pack_arguments
 from deckwatch.cli.progress import Progress
 from deckwatch.cli.table import table
-from deckwatch.pack.dashboards import push, shipped_dashboards
+from deckwatch.collection.registry import Registry
+from deckwatch.pack.dashboards import Dashboard, push, shipped_dashboards
 from deckwatch.pack.json_api import JsonApi
+from deckwatch.pack.slo_dashboard import SLO_DASHBOARD, slo_dashboard
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     listed = commands.add_parser("list", help="list the dashboards")
     listed.set_defaults(command=_list)
-    pack_arguments.add_export(commands, "dashboards", "write the dashboards as JSON to a folder")
+    exported = pack_arguments.add_export(
+        commands, "write the dashboards as JSON to a folder, with one for the config's SLOs"
+    )
+    exported.set_defaults(command=_export)
     push = commands.add_parser(
         "push", help="create or update the dashboards in Grafana, except those that users changed"
     )
@@ -40,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="also overwrite dashboards that users changed, and newer versions"
     )
     push.add_argument("--dry-run", action="store_true", help="only report what would be done")
+    arguments.add_config(push)
     push.set_defaults(command=_push)
 
 
@@ -50,6 +57,15 @@ def _list(_options: argparse.Namespace) -> int:
         return 0
 
     return pack_arguments.with_api_errors(show)
+
+
+def _export(options: argparse.Namespace) -> int:
+    return pack_arguments.run_export("dashboards", options, _generated(options))
+
+
+def _generated(options: argparse.Namespace) -> dict[str, bytes]:
+    slos = arguments.load(options, Registry.installed(), allow_missing_secrets=True).settings.slos
+    return {SLO_DASHBOARD: slo_dashboard()} if slos else {}
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -67,10 +83,11 @@ def _push(options: argparse.Namespace) -> int:
             f"{options.token_file}: not a token. Write a Grafana service account token to the file, and nothing else."
         )
     grafana = JsonApi("Grafana", options.grafana, token)
-    progress = Progress(len(shipped_dashboards()), "dashboards compared")
+    generated = [Dashboard(json.loads(content)) for content in _generated(options).values()]
+    progress = Progress(len(shipped_dashboards()) + len(generated), "dashboards compared")
     try:
         return pack_arguments.with_api_errors(
-            lambda: push(grafana, options.folder, options.force, options.dry_run, sys.stdout, progress.show)
+            lambda: push(grafana, options.folder, options.force, options.dry_run, sys.stdout, progress.show, generated)
         )
     finally:
         progress.end()

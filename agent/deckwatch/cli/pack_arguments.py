@@ -7,28 +7,29 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deckwatch.cli import arguments
 from deckwatch.pack.export import export
-from deckwatch.pack.files import PARTS, PackError
+from deckwatch.pack.files import PackError
 from deckwatch.pack.json_api import ApiError, JsonApi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _PROMETHEUS_TIMEOUT = 30.0
 
 
-def add_export(commands: Any, part: str, help: str) -> argparse.ArgumentParser:
-    """Add `export DIR` for a part of the pack."""
+def add_export(commands: Any, help: str) -> argparse.ArgumentParser:
+    """Add `export DIR` for a part of the pack; the caller sets its command."""
     parser: argparse.ArgumentParser = commands.add_parser("export", help=help)
     parser.add_argument("folder", metavar="DIR", help="is created if it does not exist")
     parser.add_argument("--force", action="store_true", help="also overwrite files that were changed")
-    parser.set_defaults(command=_export, part=part)
-    assert part in PARTS
+    arguments.add_config(parser)
     return parser
 
 
-def _export(options: argparse.Namespace) -> int:
-    return with_api_errors(lambda: export(options.part, Path(options.folder), options.force, sys.stdout))
+def run_export(part: str, options: argparse.Namespace, generated: Mapping[str, bytes]) -> int:
+    """Write a part of the pack and the `generated` files into the folder, and return the exit code."""
+    return with_api_errors(lambda: export(part, Path(options.folder), options.force, sys.stdout, generated))
 
 
 def url(text: str) -> str:

@@ -18,7 +18,7 @@ from deckwatch import __version__
 from deckwatch.pack.files import PackError, shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from deckwatch.pack.json_api import JsonApi
 
@@ -78,16 +78,17 @@ def push(
     dry_run: bool,
     out: TextIO,
     compared: Callable[[int], None] = lambda _number: None,
+    generated: Sequence[Dashboard] = (),
 ) -> int:
     """Create or update all dashboards in Grafana, and print what was done with each; with `dry_run`, do nothing.
 
-    `compared()` is called with the number of dashboards that were compared, before the first one is changed. `folder`
-    is the title of the folder for new dashboards; the others stay where they are. Returns 0, also if some
-    were kept because users changed them. Raises PackError if Grafana has dashboards of a newer Deckwatch (nothing is
-    changed then, unless forced), and ApiError.
+    All are those that are shipped and the `generated` ones. `compared()` is called with the number of dashboards that
+    were compared, before the first one is changed. `folder` is the title of the folder for new dashboards; the others
+    stay where they are. Returns 0, also if some were kept because users changed them. Raises PackError if Grafana has
+    dashboards of a newer Deckwatch (nothing is changed then, unless forced), and ApiError.
     """
     stored = []
-    for number, dashboard in enumerate(shipped_dashboards(), 1):
+    for number, dashboard in enumerate([*shipped_dashboards(), *generated], 1):
         stored.append((dashboard, *_stored(grafana, dashboard)))
         compared(number)
     newer = [

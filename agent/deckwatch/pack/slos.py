@@ -18,7 +18,7 @@ SLO_FILE = "slos.rules.yml"
 _HEADER = "# Service level objectives. Written by `deckwatch alerts export` from `slos` in the config.\n"
 #: Longer windows add up the recorded 5-minute rates: reading the counters of 30 days would be expensive.
 _WINDOWS = ("30m", "1h", "6h", "3d")
-_BURNS = (
+BURNS = (
     # burn rate, long and short window, severity, least number of failures, for, budget that the long window has spent
     (14.4, "1h", "5m", "critical", "1h", "2m", "2 %"),
     (6, "6h", "30m", "critical", "6h", "5m", "5 %"),
@@ -34,7 +34,7 @@ def slo_rules(slos: Iterable[SloSettings]) -> bytes:
     groups = [
         {"name": "deckwatch-slos-recording", "rules": [*counted, *_ratios()]},
         {"name": "deckwatch-slos-budget", "interval": "2m", "rules": _budget()},
-        {"name": "deckwatch-slos", "rules": [_alert(*burn) for burn in _BURNS]},
+        {"name": "deckwatch-slos", "rules": [_alert(*burn) for burn in BURNS]},
     ]
     text = yaml.safe_dump({"groups": groups}, sort_keys=False, width=1000, allow_unicode=True)
     return (_HEADER + text).encode()
@@ -112,6 +112,6 @@ def _alert(burn: float, long: str, short: str, severity: str, failures: str, wai
             f"within {long}: {burn:g} times what its objective allows. At this rate, {long} spend "
             f"{spent} of the budget of 30 days.",
             "runbook_url": _RUNBOOK,
-            "dashboard_url": "/d/deckwatch-overview",
+            "dashboard_url": "/d/deckwatch-slos",
         },
     }
