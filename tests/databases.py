@@ -65,6 +65,13 @@ class Server:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """Kill it with SIGKILL, without closing connections properly."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        process.kill()
+        process.wait()
+
     def freeze(self) -> None:
         """Freeze it with SIGSTOP: connections stay open, but it does not respond."""
         assert self.process is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,13 +74,6 @@ class PgBouncer(Server):
         ini = self.folder / "pgbouncer.ini"
         ini.write_text(ini.read_text() + "".join(f"{name} = {value}\n" for name, value in settings.items()))
         self.console("RELOAD")
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL, without closing connections properly."""
-        assert self.process is not None
-        process, self.process = self.process, None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
 
     def answers(self) -> bool:
         try:

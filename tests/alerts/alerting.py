@@ -162,11 +162,11 @@ def alerting_prometheus(
     for path in RULE_FILES:
         (folder / path.name).write_text(shortened(path.read_text()))
     job = {"job_name": "deckwatch", "static_configs": [{"targets": [agent.url.removeprefix("http://")]}]}
-    return evaluating_prometheus(folder, [job], alertmanager)
+    return evaluating_prometheus(folder, [job], alertmanager, 1, "--rules.alert.resend-delay=1s")
 
 
 def evaluating_prometheus(
-    folder: Path, jobs: list[dict[str, Any]], alertmanager: Program, interval: int = 1
+    folder: Path, jobs: list[dict[str, Any]], alertmanager: Program, interval: int, *flags: str
 ) -> contextlib.AbstractContextManager[Program]:
     """Run a Prometheus with the rules in the folder. `interval`: seconds between two evaluations, and two scrapes."""
     port = free_port()
@@ -184,7 +184,7 @@ def evaluating_prometheus(
         f"--config.file={path}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        f"--rules.alert.resend-delay={every}",
+        *flags,
     ]
     return running(command, f"http://127.0.0.1:{port}", "/-/ready", folder / "prometheus.log")
 

@@ -19,9 +19,9 @@ import psycopg
 import redis
 import yaml
 
-from databases import PostgresServer, RedisServer, postgres_server, postgres_standby, redis_server
+from databases import PostgresServer, RedisServer, Server, postgres_server, postgres_standby, redis_server
 from pgbouncer_server import PgBouncer, pgbouncer_server
-from services import Program, agent, fetch, until
+from services import Program, answers, deckwatch_command, fetch, free_port, until
 
 from .alerting import (
     NOT_WATCHED,
@@ -59,6 +59,7 @@ def scaled(rules: str, factor: int) -> str:
     """The rules with all durations shortened, also those that an expression compares with an age in seconds."""
     if factor == 1:
         return rules
+    rules = rules.replace("> 1 / 300", f"> {factor} / 300")
     ages = _AGE.sub(lambda found: f"{found['before']}{int(found['seconds']) / factor:g}", rules)
     return shortened(ages, factor)
 
@@ -84,7 +85,7 @@ class Matrix:
     factor: int
     hook: Webhook
     prometheus: Program
-    agents: dict[str, Program]
+    agents: dict[str, Agent]
     redis: RedisServer
     redis_replica: RedisServer
     postgres: PostgresServer
@@ -135,10 +136,28 @@ class Matrix:
         return fetch(self.prometheus.url + "/metrics")[1]
 
 
-def _agent(folder: Path, interval: float, exporters: dict[str, Any]) -> contextlib.AbstractContextManager[Program]:
+class Agent(Server):
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        assert self.process is None or self.process.poll() is None, self.log
+        return answers(f"http://{self.address}/-/ready")
+
+
+@contextlib.contextmanager
+def _agent(folder: Path, interval: float, exporters: dict[str, Any]) -> Iterator[Agent]:
     folder.mkdir()
-    config = {"interval": f"{interval:g}s", "exporters": exporters}
-    return agent(folder, json.dumps(config), STATE_DIRECTORY=str(folder / "state"))
+    (folder / "deckwatch.yml").write_text(json.dumps({"interval": f"{interval:g}s", "exporters": exporters}))
+    port = free_port()
+    command = deckwatch_command("run", "--listen", f"127.0.0.1:{port}")
+    agent = Agent(["env", f"STATE_DIRECTORY={folder / 'state'}", *command], folder, port)
+    agent.start()
+    try:
+        yield agent
+    finally:
+        agent.stop()
 
 
 def _workload(stop: threading.Event, matrix: Matrix) -> None:
@@ -192,17 +211,18 @@ def live_matrix(folder: Path, factor: int = FACTOR) -> Iterator[Matrix]:
             "pgbouncer": [{"name": "pool", "dsn": pool.dsn(), "password": pool.passwords["monitor"]}],
         }
         agents = {job: enter(_agent(folder / job, every / factor, exporters)) for job, every in JOBS.items()}
-        addresses = {job: it.url.removeprefix("http://") for job, it in agents.items()}
         jobs = [
             {
                 "job_name": BY_TARGET,
-                "http_sd_configs": [{"url": f"{agents[BY_TARGET].url}/sd", "refresh_interval": seconds(30) + "s"}],
+                "http_sd_configs": [
+                    {"url": f"http://{agents[BY_TARGET].address}/sd", "refresh_interval": seconds(30) + "s"}
+                ],
                 "relabel_configs": [{"source_labels": ["__address__"], "target_label": "agent"}],
             },
             {
                 "job_name": AS_A_WHOLE,
                 "scrape_interval": seconds(JOBS[AS_A_WHOLE]) + "s",
-                "static_configs": [{"targets": [addresses[AS_A_WHOLE]]}],
+                "static_configs": [{"targets": [agents[AS_A_WHOLE].address]}],
             },
         ]
         hook = enter(webhook())

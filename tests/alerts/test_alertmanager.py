@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -93,6 +93,27 @@ def test_an_alert_of_a_cause_outlasts_the_alerts_of_its_effects() -> None:
         if "keep_firing_for" in rule
     }
     assert causes <= kept
+
+
+def test_the_severe_alert_of_a_family_outlasts_the_milder_ones() -> None:
+    """Otherwise Alertmanager reports the milder one just after the fault has been fixed."""
+
+    def kept(rule: dict[str, Any]) -> int:
+        value = rule.get("keep_firing_for", "0m")
+        return int(value[:-1]) * {"m": 1, "h": 60}[value[-1]]
+
+    families: dict[str, list[dict[str, Any]]] = {}
+    for path in RULE_FILES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule and "family" in rule["labels"]:
+                    families.setdefault(rule["labels"]["family"], []).append(rule)
+    assert families
+    for rules in families.values():
+        milder = [rule for rule in rules if rule["labels"]["severity"] != "critical"]
+        for rule in rules:
+            if rule["labels"]["severity"] == "critical":
+                assert all(kept(rule) >= kept(it) for it in milder), rule["alert"]
 
 
 def test_each_alert_in_an_inhibition_is_one_that_exists() -> None:
@@ -191,6 +212,11 @@ INHIBITIONS = [
         _alert("PostgresSlotLost", instance="p", slot_name="s"),
         _alert("PostgresSlotInactive", instance="p", slot_name="s"),
         _alert("PostgresSlotInactive", instance="p", slot_name="t"),
+    ),
+    (
+        _alert("PostgresStandbyDisconnected", instance="s", server="s:5432"),
+        _alert("PostgresReplicationLag", instance="s", server="s:5432"),
+        _alert("PostgresReplicationLag", instance="t", server="t:5432"),
     ),
     (
         _alert("HostDiskFull", instance="d", mountpoint="/data"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -10,10 +11,12 @@ import pytest
 
 from services import until
 
+from . import faults
 from .matrix import AS_A_WHOLE, BY_TARGET, EXPLAINED, Matrix, live_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -52,7 +55,57 @@ def test_no_alert_is_pending_or_sent_on_the_healthy_stack(matrix: Matrix) -> Non
     assert not matrix.failing_rules()
 
 
+PAGE = ("pager", "database")
+WARNING = ("database",)
+BOTH = (BY_TARGET, AS_A_WHOLE)
+
+#: Each fault, its only alert, the receivers and the jobs that report it, and the minutes it lasts after the alert.
+FAULTS = [
+    (faults.redis_down, "RedisDown", PAGE, BOTH, 6),
+    (faults.redis_replica_paused, "RedisDown", PAGE, BOTH, 8),
+    (faults.redis_full, "RedisMemoryHigh", WARNING, BOTH, 1),
+    (faults.standby_paused, "PostgresDown", PAGE, BOTH, 8),
+    (faults.archive_command_hangs, "PostgresArchiverStalled", PAGE, BOTH, 1),
+    (faults.max_connections_reached, "PostgresConnectionsExhausted", PAGE, BOTH, 6),
+    (faults.pool_exhausted, "PgbouncerClientsWaiting", WARNING, BOTH, 1),
+    (faults.pgbouncer_down, "PgbouncerDown", PAGE, BOTH, 6),
+    (faults.agent_by_target_killed, "DeckwatchDown", ("pager", "platform"), (BY_TARGET,), 6),
+    (faults.agent_as_a_whole_killed, "DeckwatchDown", ("pager", "platform"), (AS_A_WHOLE,), 6),
+    (faults.primary_gone, "PostgresDown", PAGE, BOTH, 6),
+]
+#: What the daily mail says after the repair. The information lasts an hour, so these faults are the last ones.
+AFTERWARDS: dict[Callable[[Matrix], AbstractContextManager[None]], set[str]] = {
+    faults.primary_gone: {"PostgresRestarted"}
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "alert", "receivers", "jobs", "minutes"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS]
+)
+def test_a_fault_sends_its_alert_once_and_no_other(
+    matrix: Matrix,
+    fault: Callable[[Matrix], AbstractContextManager[None]],
+    alert: str,
+    receivers: tuple[str, ...],
+    jobs: tuple[str, ...],
+    minutes: int,
+) -> None:
+    messages, notices = len(matrix.hook.messages), len(matrix.hook.notices)
+    expected = Counter((job, alert, receiver) for job in jobs for receiver in receivers)
+    with fault(matrix):
+        until(lambda: expected.keys() <= matrix.notifications(messages).keys(), what=f"{alert} at its receivers")
+        matrix.pass_minutes(minutes)
+    information = AFTERWARDS.get(fault, set())
+    until(lambda: matrix.alerts("pending", "firing") <= information, 600, "the end of all alerts")
+    until(lambda: {(job, alert) for job in jobs} <= matrix.resolved(notices), what="the resolution of the alerts")
+    expected += Counter((job, name, "digest") for job in jobs for name in information)
+    until(lambda: expected.keys() <= matrix.notifications(messages).keys(), what="the daily mail")
+    assert matrix.notifications(messages) == expected
+    assert not matrix.failing_rules()
+
+
 @pytest.mark.skipif("DECKWATCH_SOAK" not in os.environ, reason="takes twenty minutes; make soak runs it")
+@pytest.mark.timeout(2400)
 def test_the_shipped_rules_are_quiet_for_ten_minutes(tmp_path: Path) -> None:
     with live_matrix(tmp_path, factor=1) as matrix:
         check_quiet(matrix, 10)

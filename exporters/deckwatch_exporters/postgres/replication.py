@@ -28,6 +28,12 @@ LAST_REPLAY = Gauge(
     ["server"],
 )
 
+SYSTEM_IDENTIFIER = Gauge(
+    "pg_system_identifier_info",
+    "Identifier of the data, which a primary and its physical standbys share, as a label; the value is always 1.",
+    ["server", "system_identifier"],
+)
+
 _STANDBY = ("server", "application_name", "client_addr", "slot_name", "state")
 _WAL_SENDER = (*_STANDBY, "pid")
 CURRENT_LSN = Gauge(
@@ -123,6 +129,7 @@ _REPLAYED = """CASE WHEN pg_catalog.pg_last_xact_replay_timestamp() IS NOT NULL
 _STATUS_PART = f"""SELECT pg_catalog.pg_is_in_recovery() AS is_replica,
     pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() AS is_replayed,
     CASE WHEN pg_catalog.pg_is_in_recovery() THEN {_REPLAYED} END AS last_replay"""
+_IDENTIFIER_PART = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 _RECEIVER_PART = """SELECT pid AS receiver_pid,
     trim(both '''' from substring(conninfo from 'host=([^ ]*)')) AS upstream_host, slot_name AS upstream_slot, status,
     pg_catalog.pg_wal_lsn_diff(receive_start_lsn, '0/0') AS receive_start_lsn,
@@ -150,13 +157,16 @@ class ReplicationCollector:
         self._supported = Supported()
 
     def collect(self) -> Iterator[Sample | Malformed]:
-        # The first two parts have at most one row: there is a row for each standby or slot, or one in total.
-        result = self._supported.query(self._server.session, (_STATUS_PART, _RECEIVER_PART, _FOLLOWERS_PART))
+        # The first three parts have at most one row: there is a row for each standby or slot, or one in total.
+        parts = _STATUS_PART, _IDENTIFIER_PART, _RECEIVER_PART, _FOLLOWERS_PART
+        result = self._supported.query(self._server.session, parts)
         rows = sorted(result.dicts(), key=lambda row: (row.get("slot_name") or b"", row.get("pid") or b""))
         label = self._server.label
         for row in rows[:1]:
             status = ((IS_REPLICA, row.get("is_replica")), (LAG, _lag(row)), (LAST_REPLAY, row.get("last_replay")))
             yield from samples(status, server=label)
+            if (identifier := row.get("system_identifier")) is not None:
+                yield SYSTEM_IDENTIFIER(1, server=label, system_identifier=text(identifier))
         if self._server.sees_all:  # otherwise all columns but the names are NULL
             yield from _standbys(label, [row for row in rows if row.get("pid") is not None])
             for row in rows[:1]:
