@@ -58,7 +58,7 @@ class CommandStats:
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
-        self._histograms: dict[str, tuple[Reply, float, tuple[Sample | Malformed, ...]]] = {}
+        self._histograms: dict[str, tuple[float | None, float, tuple[Sample | Malformed, ...]]] = {}
 
     def from_info(self, commands: Mapping[str, str], percentiles: Mapping[str, str]) -> Samples:
         """`calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0` by command, and its percentiles."""
@@ -81,14 +81,16 @@ class CommandStats:
         """
         if reply is not None and not isinstance(reply, (list, dict)):
             yield Malformed("LATENCY HISTOGRAM", shown(reply))
-        histograms: dict[str, tuple[Reply, float, tuple[Sample | Malformed, ...]]] = {}
+        histograms: dict[str, tuple[float | None, float, tuple[Sample | Malformed, ...]]] = {}
         for cmd, details in mapping_of(reply).items():
             total = self._microseconds(cmd)
             if total is None:
                 continue  # first called after INFO, or malformed there
+            # Every call increases both. The replies themselves would take as much memory as the samples.
+            calls = number_of(mapping_of(details).get("calls"))
             entry = self._histograms.get(cmd)
-            if entry is None or entry[0] != details or entry[1] != total:
-                entry = (details, total, tuple(_histogram(cmd, details, total)))
+            if entry is None or calls is None or entry[0] != calls or entry[1] != total:
+                entry = (calls, total, tuple(_histogram(cmd, details, total)))
             histograms[cmd] = entry
             yield from entry[2]
         self._histograms = histograms

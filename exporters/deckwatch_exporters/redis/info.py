@@ -75,6 +75,8 @@ _CLUSTER_NUMBERS = frozenset(
     )
 )
 
+_IDENTITY = ("redis_version", "valkey_version", "redis_mode", "cluster_enabled", "role")
+
 #: Empty databases that are reported; a server with more has series for those that hold keys.
 _MAX_EMPTY_DATABASES = 1024
 #: Error names with separate series. Scripts and modules can make up any number of them.
@@ -93,6 +95,11 @@ class Info:
     errors: dict[str, str] = field(default_factory=dict)
     keyspace: dict[str, str] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)
+
+    def identity(self) -> Info:
+        """What the next run needs to know: the version and mode of the server, without its figures."""
+        fields = {name: self.fields[name] for name in _IDENTITY if name in self.fields}
+        return Info(fields, self.sections & {"Sentinel"})
 
     @property
     def version(self) -> tuple[int, ...]:

@@ -129,6 +129,8 @@ class Server:
         except Missing:
             self._forget()
             raise
+        if self._info is not None:
+            self._info = self._info.identity()
         connect = self._connection.connect_seconds if self._connection.generation != generation else 0.0
         samples.extend(self._about_itself(began, connect, ""))
         return samples
