@@ -143,7 +143,7 @@ def test_without_the_rights_on_rabbitmq_the_command_that_gives_them_is_reported(
         assert not target.collect("queues.celery_workers").errors
 
 
-def test_replies_that_are_not_from_a_worker_are_reported_and_cost_nothing_else() -> None:
+def test_odd_replies_are_reported_and_cost_nothing_else() -> None:
     class Odd:
         def send(self, messages: Sequence[bytes]) -> list[bytes]:
             assert len(messages) == 2

@@ -33,6 +33,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Value]]
     is_cut: bool = False
+    malformed: tuple[Malformed, ...] = ()  # what should have been a row
 
 
 @dataclass
@@ -67,7 +68,7 @@ def row_limit(query: QuerySettings) -> int:
 def figures(query: QuerySettings, metrics: Sequence[Metric], table: Table) -> Figures:
     """The samples of all metrics. Raises QueryFailed if the columns are not those of the config."""
     check_columns(query, table.columns)
-    found = Figures()
+    found = Figures(malformed=list(table.malformed))
     for settings, metric in zip(query.metrics, metrics, strict=True):
         rows = _labelled(settings, table, found)
         if settings.type == "histogram":
@@ -178,6 +179,11 @@ def _of_counts(
             found.malformed.append(
                 Malformed(f"{settings.name}, row {number}: {settings.le}", _text(values[settings.le]))
             )
+        elif count is not None and count < 0:
+            found.malformed.append(Malformed(f"{settings.name}, row {number}: a count below 0", f"{count:g}"))
+            return None  # without one bucket, the others would be wrong
+        elif bound in buckets:
+            found.malformed.append(Malformed(f"{settings.name}, row {number}: a repeated {settings.le}", f"{bound:g}"))
         elif count is not None:
             buckets[bound] = count
         if "sum" in values and (value := _number(settings, number, "sum", values, found)) is not None:
@@ -227,7 +233,7 @@ def _as_number(value: Value) -> float | None:
         return float(text == "t")
     try:
         figure = float(text)
-        return figure if math.isfinite(figure) else None
+        return figure if math.isfinite(figure) and "_" not in text else None  # `1_0` is a number for Python only
     except ValueError:
         pass
     try:

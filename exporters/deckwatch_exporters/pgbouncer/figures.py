@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Counter, Gauge, Malformed, Sample
@@ -206,7 +207,11 @@ def pools(rows: Rows) -> Iterator[Sample | Malformed]:
         for sample in _figures(row, POOLS, labels):
             if isinstance(sample, Sample) and sample.series.metric is MAXWAIT:
                 # Whole seconds; another column holds the microseconds.
-                yield MAXWAIT(sample.value + _microseconds(row) / 1e6, **labels)
+                text = row.get("maxwait_us") or "0"
+                microseconds = _number(text)
+                if microseconds is None:
+                    yield Malformed(f"{MAXWAIT.name}, microseconds", text[:100])
+                yield MAXWAIT(sample.value + (microseconds or 0.0) / 1e6, **labels)
             else:
                 yield sample
 
@@ -220,11 +225,22 @@ def stats_totals(rows: Rows) -> Iterator[Sample | Malformed]:
 
 
 def lists(rows: Rows) -> Iterator[Sample | Malformed]:
-    return _figures({row.get("list") or "": row.get("items") for row in rows}, LISTS, {})
+    return _named_figures(rows, "list", "items", LISTS)
 
 
 def config(rows: Rows) -> Iterator[Sample | Malformed]:
-    return _figures({row.get("key") or "": row.get("value") for row in rows}, CONFIG, {})
+    return _named_figures(rows, "key", "value", CONFIG)
+
+
+def _named_figures(rows: Rows, name: str, value: str, metrics: Mapping[str, Metric]) -> Iterator[Sample | Malformed]:
+    """The figures of rows that consist of a name and a value. The first row of a name counts."""
+    values: dict[str, str | None] = {}
+    for row in rows:
+        key = row.get(name) or ""
+        if key in values and key in metrics:
+            yield Malformed(f"{metrics[key].name}, repeated row", row.get(value) or "")
+        values.setdefault(key, row.get(value))
+    yield from _figures(values, metrics, {})
 
 
 def _figures(
@@ -235,21 +251,20 @@ def _figures(
         text = row.get(column)
         if text is None:
             continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if value >= 0 or (metric.type == "gauge" and value < 0):
+        value = _number(text)
+        if value is not None and (value >= 0 or metric.type == "gauge"):
             yield metric(value, **labels)
         else:
             yield Malformed(metric.name, text[:100])
 
 
-def _microseconds(row: Mapping[str, str | None]) -> float:
+def _number(text: str) -> float | None:
+    """A finite number; None for anything else, such as `1_0`, which is one for Python only."""
     try:
-        return float(row.get("maxwait_us") or 0)
+        value = float(text)
     except ValueError:
-        return 0.0
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
 
 
 def older_version(number: int) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from deckwatch.exporter import Unreachable, client_context, tls_failure
+from deckwatch.exporter import Malformed, Unreachable, client_context, tls_failure
 from deckwatch_exporters.business.rows import QueryFailed, Table
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MAX_BODY = 10 * 1024 * 1024
 _FRESH = 1.0  # seconds for which the queries of one run share a document
 _CHUNK = 65_536
+_SHOWN = 100  # characters of an item that is not an object
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -112,8 +113,14 @@ def _table(found: Any, query: str, limit: int) -> Table:
         found = [found]
     if not isinstance(found, list):
         return Table(("value",), [(found,)])
-    if not all(isinstance(item, dict) for item in found):
+    objects = [item for item in found if isinstance(item, dict)]
+    if found and not objects:
         raise QueryFailed(f"{query} gives a list of {type(found[0]).__name__}. Select a number or objects.")
-    columns = tuple(dict.fromkeys(key for item in found for key in item))
-    rows = [tuple(item.get(column) for column in columns) for item in found[:limit]]
-    return Table(columns, rows, is_cut=len(found) > limit)
+    columns = tuple(dict.fromkeys(key for item in objects for key in item))
+    rows = [tuple(item.get(column) for column in columns) for item in objects[:limit]]
+    malformed = tuple(
+        Malformed(f"{query}: item {number} is not an object", repr(item)[:_SHOWN])
+        for number, item in enumerate(found, 1)
+        if not isinstance(item, dict)
+    )
+    return Table(columns, rows, is_cut=len(objects) > limit, malformed=malformed)

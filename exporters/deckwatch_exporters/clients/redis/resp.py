@@ -156,6 +156,8 @@ def number_of(reply: Reply) -> float | None:
     """An integer, double or numeric string as a finite number; None for anything else."""
     if isinstance(reply, bool) or reply is None or isinstance(reply, (ReplyError, list, dict)):
         return None
+    if isinstance(reply, bytes) and b"_" in reply:  # `1_0` is a number for Python only
+        return None
     try:
         number = float(reply)
     except (ValueError, OverflowError):
