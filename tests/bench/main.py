@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.applications import aggregation, counting
+from bench.celery_scrapes import celery_scrapes
 from bench.cycles import cycles
 from bench.encoding import encoding
 from bench.logs import logs
@@ -161,6 +162,7 @@ def main() -> None:
             redis_scale,
         ),
         ("Queues", ("", "VALUE", "RESIDENT", "EVENTS"), queues),
+        ("Scrapes of Celery queues", ("", "DECKWATCH", "CELERY-EXPORTER"), celery_scrapes),
         ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
         ("Alert rules in Prometheus", ("HOSTS", "SERIES", "ALL RULES", "SLOWEST GROUP", "RESIDENT"), rule_evaluation),
         ("Logs to Loki", ("", "DECKWATCH", "PROMTAIL", "RATIO"), logs),

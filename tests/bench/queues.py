@@ -1,6 +1,6 @@
 """Celery's events for each CPU-second of the agent and at a fixed rate, and the cost of many queues, with a real Redis.
 
-celery-exporter gets the same events if its command is installed.
+celery-exporter gets the same events if CELERY_EXPORTER is its command.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import base64
 import itertools
 import json
 import re
-import shutil
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 from bench.measure import cpu_seconds, resident_bytes
 from databases import RedisServer, redis_server
-from services import Program, agent, free_port, running, until
+from peers.celery_exporter import COMMAND, celery_exporter
+from services import Program, agent, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,13 +85,10 @@ def _at_a_fixed_rate(folder: Path, server: RedisServer) -> Iterator[tuple[str, .
     target = {"name": "tasks", "kind": "celery", "url": server.url, "events": True}
     with agent(folder, json.dumps({"interval": "1s", "exporters": {"queues": [target]}})) as ours:
         yield _paced(ours, server, f"Core used by {_RATE} Celery events a second")
-    command = shutil.which("celery-exporter")
-    if command is None:
+    if not COMMAND:
         yield "The same by celery-exporter", "not installed", "-", "-"
         return
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    arguments = [command, f"--broker-url={server.url}", f"--port={port}"]
-    with running(arguments, url, "/metrics", folder / "celery-exporter.log") as peer:
+    with celery_exporter(folder, server.url) as peer:
         yield _paced(peer, server, "The same by celery-exporter")
 
 
@@ -159,6 +156,11 @@ def _message(body: object) -> str:
     return json.dumps({
         "body": base64.b64encode(json.dumps(body).encode()).decode(),
         "content-type": "application/json",
+        "content-encoding": "utf-8",
         "headers": {},
-        "properties": {"body_encoding": "base64", "delivery_info": {"exchange": "celeryev", "routing_key": "task"}},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "celeryev", "routing_key": "task"},
+            "delivery_tag": str(uuid.uuid4()),
+        },
     })  # fmt: skip

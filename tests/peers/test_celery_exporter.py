@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +19,16 @@ from comparison import differences, exposed
 from databases import RedisServer, redis_server
 from exporters.queues.celery_events import celery_worker, write_app
 from exporters.queues.programs import run_python
+from peers.celery_exporter import COMMAND, celery_exporter
 from peers.celery_mixin import queries
-from services import Program, agent, fetch, free_port, prometheus, running, until
+from services import Program, agent, fetch, prometheus, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from comparison import Exposed, Labels
 
-_COMMAND, _MIXIN = os.environ.get("CELERY_EXPORTER", ""), os.environ.get("CELERY_MIXIN", "")
+_MIXIN = os.environ.get("CELERY_MIXIN", "")
 _WORKER_TIMEOUT = 10
 _BATCH = """
 from shop import *
@@ -48,7 +48,7 @@ _VARIABLES = {"job": "celery-exporter", "queue_name": "celery|mails", "task": "s
 _BY_LAST_EVENT = ("hostname", "queue_name")
 
 pytestmark = [
-    pytest.mark.skipif(not _COMMAND, reason="set CELERY_EXPORTER to the command of a celery-exporter"),
+    pytest.mark.skipif(not COMMAND, reason="set CELERY_EXPORTER to the command of a celery-exporter"),
     pytest.mark.skipif(not _MIXIN, reason="set CELERY_MIXIN to the folder celery-mixin of celery-exporter"),
 ]
 
@@ -89,15 +89,12 @@ def side_by_side(broker: RedisServer, tmp_path: Path) -> Iterator[SideBySide]:
         "name": "tasks", "kind": "celery", "url": broker.url, "events": True, "ask_workers": True,
         "worker_timeout": f"{_WORKER_TIMEOUT}s",
     }  # fmt: skip
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [*shlex.split(_COMMAND), f"--broker-url={broker.url}", f"--port={port}"]
-    command.append(f"--worker-timeout={_WORKER_TIMEOUT}")
     folders = [tmp_path / name for name in ("peer", "ours")]
     for folder in folders:
         folder.mkdir()
     with (
         agent(folders[1], json.dumps({"interval": "1s", "exporters": {"queues": [target]}})) as ours,
-        running(command, url, "/metrics", folders[0] / "celery-exporter.log") as peer,
+        celery_exporter(folders[0], broker.url, f"--worker-timeout={_WORKER_TIMEOUT}") as peer,
         # A scrape of celery-exporter takes two seconds.
         prometheus(folders[0], {"celery-exporter": peer}, interval="5s") as of_peer,
         prometheus(folders[1], {"celery-exporter": ours}, interval="5s") as of_ours,
