@@ -34,6 +34,7 @@ _NO_LIMIT = float(2**64 - 1)
 # Times in /proc/<pid>/stat are in ticks, the resident memory is in pages (proc_pid_stat(5)).
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_SIZE = 4096  # bytes; the file has a few hundred
 
 
 class OwnProcess:
@@ -44,7 +45,8 @@ class OwnProcess:
 
     def collect(self) -> Iterator[Sample]:
         # The name of the process, in parentheses, can contain anything.
-        words = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
+        with open("/proc/self/stat", "rb", buffering=0) as file:
+            words = file.read(_SIZE).rpartition(b") ")[2].split()
         user, system, start, virtual, resident = (int(words[index]) for index in (11, 12, 19, 20, 21))
         yield CPU((user + system) / _TICKS)
         yield RESIDENT(resident * _PAGE)

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from deckwatch.exporter import Failed, Incomplete, Malformed, Missing, NotAvailable, Unreachable, describe
 from deckwatch.metrics.declaration import Sample
@@ -214,6 +215,9 @@ def missing_library(failure: ModuleNotFoundError, install: str) -> str:
     return f"the Python package {failure.name} is not installed. Run: pip install '{install}'"
 
 
+_ONLY_SAMPLES = {Sample}
+
+
 def _take(samples: Results, limit: int) -> _Outcome:
     """The first `limit` samples, and what else the collector yielded.
 
@@ -222,7 +226,12 @@ def _take(samples: Results, limit: int) -> _Outcome:
     outcome = _Outcome()
     taken, malformed = outcome.samples, outcome.malformed
     dropped = 0
-    for item in samples:
+    items = iter(samples)
+    first = list(islice(items, limit))
+    if set(map(type, first)) <= _ONLY_SAMPLES:  # as in most runs
+        taken += cast("list[Sample]", first)
+        first = []
+    for item in chain(first, items):
         if type(item) is Sample:
             if len(taken) < limit:
                 taken.append(item)

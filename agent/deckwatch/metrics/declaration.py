@@ -123,7 +123,7 @@ class Metric:
         self._series: dict[tuple[object, ...], _SeriesRef] = {}
 
     def __call__(self, value: float, /, **labels: str) -> Sample:
-        ref = self._series.get(tuple(labels.items()))
+        ref = self._series.get(tuple(labels.items()) if labels else ())
         series = ref() if ref is not None else None
         if series is None:
             series = self._remember(tuple(labels.items()), "", labels)

@@ -139,7 +139,7 @@ class Cpu:
 
     def _states(self, malformed: MalformedValues) -> Samples:
         # `present` changes when a CPU is plugged in, and the lines of /proc/stat when one goes online or offline.
-        known = (read_value(f"{self._folder}/present"), list(self._ticks))
+        known = (self._files.read_value(f"{self._folder}/present"), list(self._ticks))
         if known != self._devices_of:
             self._devices = find_devices(self._folder)
             self._devices_of = known
@@ -157,7 +157,7 @@ class Cpu:
             if count is not None:
                 yield PACKAGE_THROTTLES(count, package=package)
         isolated = f"{self._folder}/isolated"
-        for number in parse_cpu_list(read_value(isolated) or "", isolated, malformed):
+        for number in parse_cpu_list(self._files.read_value(isolated) or "", isolated, malformed):
             yield ISOLATED(1, cpu=str(number))
 
     def _read_info(self) -> Samples:

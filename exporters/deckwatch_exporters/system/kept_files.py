@@ -46,6 +46,13 @@ class KeptFiles:
         """Read a short file that the kernel returns in a single read, such as /proc/<pid>/stat. Raises OSError."""
         return self._read(path, _at_once).decode("utf-8", "backslashreplace")
 
+    def read_value(self, path: str) -> str | None:
+        """Read a one-value file as `read_value()` of paths does: None where it or its value is not available."""
+        try:
+            return self.read_at_once(path).strip()
+        except OSError:
+            return None
+
     def _read(self, path: str, read: Callable[[int], bytes]) -> bytes:
         descriptor = self._descriptors.get(path)
         if descriptor is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Counter, Gauge, Refresh
 
+from .kept_files import KeptFiles
 from .parse_numbers import MalformedValues, parse_signed
 from .paths import Paths, has_value, list_dir, printable, read_value
 
@@ -69,14 +70,17 @@ _LINK_PROPERTIES = frozenset(
 )
 _REFRESH = 60.0
 
+#: A host with many containers has many interfaces, and the agent's limit is 1024 descriptors.
+_OPEN_FILES, _OPEN_INTERFACES = 9, 16
+
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
 class _Configuration(NamedTuple):
     """The properties of an interface that rarely change.
 
-    An interface that has taken over the name of another has a folder with another inode: sysfs does not use an inode
-    number twice (kernfs_new_node() in fs/kernfs/dir.c).
+    The files of properties that follow the link stay open. An interface that has taken over the name of another has a
+    folder with another inode: sysfs does not use an inode number twice (kernfs_new_node() in fs/kernfs/dir.c).
     """
 
     inode: int
@@ -86,6 +90,7 @@ class _Configuration(NamedTuple):
     broadcast: str
     ifalias: str
     malformed: MalformedValues
+    files: KeptFiles
 
 
 class NetworkInterfaces:
@@ -104,12 +109,14 @@ class NetworkInterfaces:
                 continue
             folder = f"{self._class}/{name}"
             inode = _inode(folder)
-            state = None if inode is None else read_value(f"{folder}/operstate")
-            if inode is None or state is None:
-                continue  # the interface was removed after the folder was listed
+            if inode is None:
+                continue
             configuration = before.get(device)
             if configuration is None or configuration.inode != inode or configuration.refresh.is_due:
                 configuration = self._read_configuration(folder, device, inode)
+            state = configuration.files.read_value(f"{folder}/operstate")
+            if state is None:
+                continue  # the interface was removed after the folder was listed
             self._configurations[device] = configuration
             yield from _samples(folder, device, state, configuration, malformed)
             yield from configuration.malformed
@@ -119,7 +126,8 @@ class NetworkInterfaces:
         malformed = MalformedValues()
         properties = {}
         for file, metric in PROPERTIES.items():
-            value = None if file in _LINK_PROPERTIES else read_integer(f"{folder}/{file}", malformed)
+            path = f"{folder}/{file}"
+            value = None if file in _LINK_PROPERTIES else parse_integer(read_value(path), path, malformed)
             if value is not None:
                 properties[file] = metric(value, device=device)
         address, broadcast, ifalias = (
@@ -127,23 +135,25 @@ class NetworkInterfaces:
         )
         refresh = Refresh(_REFRESH, self._clock)
         refresh.done()
-        return _Configuration(inode, refresh, properties, address, broadcast, ifalias, malformed)
+        files = KeptFiles(_OPEN_FILES if len(self._configurations) < _OPEN_INTERFACES else 0)
+        return _Configuration(inode, refresh, properties, address, broadcast, ifalias, malformed, files)
 
 
 def _samples(
     folder: str, device: str, state: str, configuration: _Configuration, malformed: MalformedValues
 ) -> Samples:
+    files = configuration.files
     flags = None
     for file, metric in PROPERTIES.items():
         if file in _LINK_PROPERTIES:
-            value = read_integer(f"{folder}/{file}", malformed)
+            value = parse_integer(files.read_value(f"{folder}/{file}"), f"{folder}/{file}", malformed)
             if value is not None:
                 yield metric(value, device=device)
             if file == "flags":
                 flags = value
         elif file in configuration.properties:
             yield configuration.properties[file]
-    speed = read_integer(f"{folder}/speed", malformed)
+    speed = parse_integer(files.read_value(f"{folder}/speed"), f"{folder}/speed", malformed)
     if speed is not None:
         yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
     yield UP(state == "up", device=device)
@@ -152,7 +162,7 @@ def _samples(
         device=device,
         address=configuration.address,
         broadcast=configuration.broadcast,
-        duplex=read_value(f"{folder}/duplex") or "",
+        duplex=files.read_value(f"{folder}/duplex") or "",
         operstate=state,
         adminstate="unknown" if flags is None else "up" if flags & _IFF_UP else "down",
         ifalias=configuration.ifalias,
@@ -168,9 +178,8 @@ def _inode(folder: str) -> int | None:
     return found.st_ino if stat.S_ISDIR(found.st_mode) else None
 
 
-def read_integer(path: str, malformed: MalformedValues) -> int | None:
-    """Read an integer in decimal or, like flags and identifiers, in hexadecimal; None where it has no value."""
-    text = read_value(path)
+def parse_integer(text: str | None, path: str, malformed: MalformedValues) -> int | None:
+    """Parse an integer in decimal or, like flags and identifiers, in hexadecimal; None where there is no value."""
     if not has_value(text):
         return None
     if _HEXADECIMAL.fullmatch(text):

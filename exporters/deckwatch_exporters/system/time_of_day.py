@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deckwatch.exporter import Gauge
+from deckwatch.exporter import Gauge, Refresh
 
 from .paths import Paths, list_dir, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Sample, Samples
 
 SECONDS = Gauge("node_time_seconds", "System time of the host, in Unix seconds.")
 ZONE_OFFSET = Gauge(
@@ -30,16 +30,28 @@ CURRENT = Gauge(
 )
 
 
+# The kernel changes its clock source when it finds that it is unstable.
+_REFRESH = 60.0  # seconds
+
+
 class TimeOfDay:
     def __init__(self, paths: Paths, clock: Callable[[], float] = time.time) -> None:
         self._clocksources = paths.in_sys("devices", "system", "clocksource")
         self._clock = clock
+        self._sources: tuple[Sample, ...] = ()
+        self._sources_due = Refresh(_REFRESH)
 
     def collect(self) -> Samples:
         now = self._clock()
         local = time.localtime(now)
         yield SECONDS(now)
         yield ZONE_OFFSET(local.tm_gmtoff, time_zone=local.tm_zone)
+        if self._sources_due.is_due:
+            self._sources = tuple(self._read_sources())
+            self._sources_due.done()
+        yield from self._sources
+
+    def _read_sources(self) -> Iterator[Sample]:
         for name in list_dir(self._clocksources):
             if not name.startswith("clocksource"):
                 continue

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge
 
-from .paths import Paths, printable, read_value
+from .kept_files import KeptFiles
+from .paths import Paths, printable
 
 if TYPE_CHECKING:
-    from deckwatch.exporter import Samples
+    from deckwatch.exporter import Sample, Samples
 
 INFO = Gauge(
     "node_uname_info",
@@ -21,17 +22,25 @@ INFO = Gauge(
 
 class Uname:
     def __init__(self, paths: Paths) -> None:
+        self._files = KeptFiles()
         self._domainname = paths.in_proc("sys", "kernel", "domainname")
+        self._known: tuple[os.uname_result, str] | None = None
+        self._samples: list[Sample] = []
 
     def collect(self) -> Samples:
-        uname = os.uname()
-        yield INFO(
-            1,
-            sysname=uname.sysname,
-            release=uname.release,
-            version=uname.version,
-            machine=uname.machine,
-            nodename=printable(uname.nodename),
-            # os.uname() does not have it. Below any /proc, the file returns that of the reader's UTS namespace.
-            domainname=read_value(self._domainname) or "(none)",
-        )
+        # os.uname() does not have the domain. Below any /proc, the file returns that of the reader's UTS namespace.
+        known = uname, domainname = os.uname(), self._files.read_value(self._domainname) or "(none)"
+        if known != self._known:
+            self._known = known
+            self._samples = [
+                INFO(
+                    1,
+                    sysname=uname.sysname,
+                    release=uname.release,
+                    version=uname.version,
+                    machine=uname.machine,
+                    nodename=printable(uname.nodename),
+                    domainname=domainname,
+                )
+            ]
+        return self._samples
