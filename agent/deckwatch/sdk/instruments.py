@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 import math
 import os
 import threading
@@ -25,12 +26,13 @@ _MULTIPROCESS_MODES = {"sum": "livesum", "max": "livemax", "min": "livemin", "la
 
 
 class _Limited(MetricWrapperBase):
-    """Replace every label value with `other` once an instrument has `max_series` label sets.
+    """Replace every label value with `other` once an instrument has `max_series` label sets, which is logged once.
 
     Known label sets are found without a lock.
     """
 
     max_series = MAX_SERIES
+    _is_limited = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -59,8 +61,16 @@ class _Limited(MetricWrapperBase):
             is_full = not self._labelvalues and len(self._metrics) >= self.max_series
             is_valid = len(values) == len(names) and (not labelkwargs or set(labelkwargs) == set(names))
             if is_full and is_valid and tuple(map(str, values)) not in self._metrics:
+                self._report_limit()
                 return child(*[OTHER] * len(names))
         return child(*labelvalues, **labelkwargs)
+
+    def _report_limit(self) -> None:
+        if not self._is_limited:
+            self._is_limited = True  # first: a log handler may count too
+            text = 'metric "%s" has more than %d label sets: others are counted as "%s". '
+            text += "Use labels with fewer values, or raise max_series."
+            logging.getLogger("deckwatch").warning(text, self._name, self.max_series, OTHER)
 
 
 class Counter(_Limited, prometheus_client.Counter):

@@ -163,6 +163,49 @@ counter("handled_total").inc(handled)
     assert len([name for name in series(tmp_path) if 'status="new' in name]) == 100
 
 
+def test_the_clock_is_set_back_and_no_count_is_lost(tmp_path: Path) -> None:
+    code = """
+import time
+now, now_ns = time.time, time.time_ns
+work(5)
+time.time, time.time_ns = lambda: now() - 3600, lambda: now_ns() - 3600 * 10**9
+work(2)
+took.observe(2, {"trace_id": "a"})
+gauge("level", mode="last").set(1)
+child = os.fork()
+if child == 0:
+    work(3)
+    os._exit(0)
+os.waitpid(child, 0)
+print("ready", flush=True)
+input()
+work(1)
+"""
+    process = start(tmp_path, code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    later = time.time() + 3600
+    for path in (tmp_path / "shop").iterdir():
+        os.utime(path, (later, later))  # written before the clock was set back
+
+    for _ in range(2):
+        assert orders(tmp_path) == 10
+    assert collect(tmp_path).value("deckwatch_apps_processes", service="shop") == 1
+    process.communicate("\n", timeout=60)
+    for _ in range(2):
+        assert orders(tmp_path) == 11
+    assert collect(tmp_path).value("took_seconds_count", service="shop") == 5
+    assert files(tmp_path) == []
+
+
+def test_ten_thousand_label_sets_become_a_thousand_and_other_and_are_reported_once(tmp_path: Path) -> None:
+    errors = run(tmp_path, "for number in range(10_000): orders.labels(f'user {number}').inc()")
+
+    assert errors.count('metric "orders" has more than 1000 label sets') == 1
+    found = [value for name, value in series(tmp_path).items() if name.startswith("orders_total")]
+    assert sorted(found) == [1] * 1000 + [9000]
+
+
 def test_threads_that_count_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     code = """
 import threading

@@ -14,10 +14,6 @@ def content_length(text: str | None) -> int:
     return length if length <= _MAX_LENGTH else 0
 
 
-def _size(chunk: Any) -> int:
-    return len(chunk) if isinstance(chunk, bytes | bytearray | memoryview) else len(str(chunk).encode())
-
-
 class _Measured:
     """`end` is called once: when the body is complete, fails or is closed. Closed early means a disconnected client."""
 
@@ -35,11 +31,14 @@ class _Measured:
                 self._request.is_disconnected = self._request.method != "HEAD"
                 self._end()
 
-    def _failed(self, error: Exception) -> None:
-        self._request.error = error
-        self._end_once()
+    def _count(self, chunk: Any) -> None:
+        is_binary = isinstance(chunk, bytes | bytearray | memoryview)
+        self._request.sent += len(chunk) if is_binary else len(str(chunk).encode())
 
-    def _end_once(self) -> None:
+    def _complete(self, reason: Exception) -> None:
+        """End the request for the exception that ended the body."""
+        if not isinstance(reason, StopIteration | StopAsyncIteration):
+            self._request.error = reason
         if not self._request.is_ended:
             self._end()
 
@@ -57,13 +56,10 @@ class MeasuredBody(_Measured):
     def __next__(self) -> Any:
         try:
             chunk = next(self._iterator)
-        except StopIteration:
-            self._end_once()
+        except Exception as reason:
+            self._complete(reason)
             raise
-        except Exception as error:
-            self._failed(error)
-            raise
-        self._request.sent += _size(chunk)
+        self._count(chunk)
         return chunk
 
 
@@ -80,11 +76,8 @@ class AsyncMeasuredBody(_Measured):
     async def __anext__(self) -> Any:
         try:
             chunk = await anext(self._iterator)
-        except StopAsyncIteration:
-            self._end_once()
+        except Exception as reason:
+            self._complete(reason)
             raise
-        except Exception as error:
-            self._failed(error)
-            raise
-        self._request.sent += _size(chunk)
+        self._count(chunk)
         return chunk
