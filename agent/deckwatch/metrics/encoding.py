@@ -42,43 +42,46 @@ class Family(NamedTuple):
         return tuple(map(Sample, self.series, self.values, self.extras or (None,) * len(self.series)))
 
 
-class Layout:
-    """What runs have in common while they have the same series in the same order."""
+class _SeriesOf:
+    """The series of one metric in the order of their lines."""
 
-    __slots__ = ("__weakref__", "by_metric", "families", "series", "starts")
+    __slots__ = ("__weakref__", "metric", "series")
 
-    def __init__(self, series: Sequence[Series]) -> None:
+    def __init__(self, series: tuple[Series, ...]) -> None:
+        self.metric = series[0].metric
+        self.series = series
+
+
+class Layouts:
+    """What similar targets share: the series of a metric, which mostly have the same labels."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[tuple[Series, ...], _SeriesOf] = WeakValueDictionary()
+
+    def of(self, series: tuple[Series, ...]) -> _SeriesOf:
+        found = self._known.get(series)
+        if found is None:
+            found = self._known[series] = _SeriesOf(series)
+        return found
+
+
+class _Layout:
+    """What the runs of a collector have in common while they have the same series in the same order."""
+
+    __slots__ = ("by_metric", "metrics", "series", "starts")
+
+    def __init__(self, series: list[Series], shared: Layouts) -> None:
         groups: dict[Metric, list[int]] = {}
         for number, one in enumerate(series):
             groups.setdefault(one.metric, []).append(number)
         order = [number for group in groups.values() for number in group]
         is_sorted = order == list(range(len(order)))
-        self.series = list(series)
+        self.series = series
         #: Puts values in the order of their lines. An itemgetter of one item would not return a tuple, but a single
         #: value is always in order.
         self.by_metric: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple if is_sorted else itemgetter(*order)
-        ordered = self.by_metric(self.series)
-        self.starts = [one.text for one in ordered]
-        #: Each metric, its first line, the one after its last, and its series.
-        self.families: list[tuple[Metric, int, int, tuple[Series, ...]]] = []
-        end = 0
-        for metric, group in groups.items():
-            begin, end = end, end + len(group)
-            self.families.append((metric, begin, end, ordered[begin:end]))
-
-
-class Layouts:
-    """The layouts in use, which similar targets share."""
-
-    def __init__(self) -> None:
-        self._known: WeakValueDictionary[tuple[Series, ...], Layout] = WeakValueDictionary()
-
-    def of(self, series: Sequence[Series]) -> Layout:
-        key = tuple(series)
-        layout = self._known.get(key)
-        if layout is None:
-            layout = self._known[key] = Layout(series)
-        return layout
+        self.starts = [one.text for one in self.by_metric(series)]
+        self.metrics = [shared.of(tuple([series[number] for number in group])) for group in groups.values()]
 
 
 class Encoder:
@@ -86,7 +89,7 @@ class Encoder:
 
     def __init__(self, layouts: Layouts | None = None) -> None:
         self._layouts = layouts or Layouts()
-        self._layout = Layout(())
+        self._layout = _Layout([], self._layouts)
         self._values: tuple[float, ...] | None = ()  # of `_families`; None if they have extras
         self._families: tuple[Family, ...] = ()
 
@@ -96,7 +99,7 @@ class Encoder:
         series = [sample[0] for sample in samples]
         known = self._families if self._values is not None else ()
         if series != self._layout.series:
-            self._layout, known = self._layouts.of(series), ()
+            self._layout, known = _Layout(series, self._layouts), ()
         layout = self._layout
         values: tuple[float, ...] = layout.by_metric([sample[1] for sample in samples])
         extras = [sample[2] for sample in samples]
@@ -105,18 +108,20 @@ class Encoder:
             self._families = _with_extras(layout, values, layout.by_metric(extras), lines)
             self._values = None
             return self._families
-        if len(known) == len(layout.families) and values == self._values:  # many values do not change between runs
+        if len(known) == len(layout.metrics) and values == self._values:  # many values do not change between runs
             return known
         # All lines of a run at once: one by one, the many families of one sample would cost ten times as much.
         lines = list(map(str.__add__, layout.starts, format_numbers(values)))
         families = []
-        for number, (metric, begin, end, of_metric) in enumerate(layout.families):
+        end = 0
+        for number, shared in enumerate(layout.metrics):
+            begin, end = end, end + len(shared.series)
             of_family = values[begin:end]
             if known and known[number][2] == of_family:
                 families.append(known[number])
                 continue
             text = lines[begin] + "\n" if end - begin == 1 else "\n".join(lines[begin:end]) + "\n"
-            families.append(_family(Family, (metric, of_metric, of_family, text, text, None)))
+            families.append(_family(Family, (shared.metric, shared.series, of_family, text, text, None)))
         self._values, self._families = values, tuple(families)
         return self._families
 
@@ -125,21 +130,16 @@ _family = tuple.__new__  # a NamedTuple's own constructor takes three times as l
 
 
 def _with_extras(
-    layout: Layout, values: tuple[float, ...], extras: tuple[Extra | None, ...], lines: Sequence[str]
+    layout: _Layout, values: tuple[float, ...], extras: tuple[Extra | None, ...], lines: Sequence[str]
 ) -> tuple[Family, ...]:
     texts = [f"{line}{_text_timestamp(extra)}\n" for line, extra in zip(lines, extras, strict=True)]
     openmetrics = [f"{line}{_openmetrics_extra(extra)}\n" for line, extra in zip(lines, extras, strict=True)]
-    return tuple(
-        Family(
-            metric,
-            series,
-            values[begin:end],
-            "".join(texts[begin:end]),
-            "".join(openmetrics[begin:end]),
-            extras[begin:end],
-        )
-        for metric, begin, end, series in layout.families
-    )
+    families, end = [], 0
+    for shared in layout.metrics:
+        begin, end = end, end + len(shared.series)
+        text, other = "".join(texts[begin:end]), "".join(openmetrics[begin:end])
+        families.append(Family(shared.metric, shared.series, values[begin:end], text, other, extras[begin:end]))
+    return tuple(families)
 
 
 def texts_with_target(families: Sequence[Family], target: str, openmetrics: bool) -> list[str]:
