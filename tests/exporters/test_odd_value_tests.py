@@ -96,6 +96,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "queues.sql",
     ),
     "exporters/redis/test_resp.py::test_any_input_is_parsed_or_reported_as_an_error": ("clients.redis.resp",),
+    "integration/test_queues_auto.py::test_a_command_that_is_not_allowed_costs_only_its_kinds": ("queues.auto",),
+    "integration/test_queues_auto.py::test_the_libraries_of_a_postgresql_are_found_by_their_tables": (
+        "queues.auto_postgres",
+    ),
     "integration/test_queues_celery_events.py::test_odd_events_cost_themselves_alone": (
         "queues.celery_events", "queues.celery_events_labels", "queues.celery_events_losses",
         "queues.celery_events_source", "queues.celery_events_state", "queues.celery_events_tasks",
@@ -129,8 +133,8 @@ WITHOUT_INPUT = frozenset(
         "clients.rabbitmq.settings", "clients.redis", "clients.redis.address", "clients.redis.connection",
         "clients.redis.link", "clients.redis.settings", "clients.redis.subscription", "clients.stream", "clients.tls",
         "http_probe.settings", "postgres", "postgres.advice", "postgres.findings", "postgres.plans",
-        "postgres.settings", "queues", "queues.auto", "queues.auto_postgres", "queues.celery_events_settings",
-        "queues.celery_url", "queues.waiting", "redis", "redis.access", "redis.facts", "redis.refusals",
+        "postgres.settings", "queues", "queues.celery_events_settings", "queues.celery_url",
+        "queues.waiting", "redis", "redis.access", "redis.facts", "redis.refusals",
         "redis.settings", "system",
     }
 )  # fmt: skip

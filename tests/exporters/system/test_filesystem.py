@@ -131,6 +131,14 @@ def test_exclusions_are_configurable(disks: FakeDisks) -> None:
     ]
 
 
+def test_the_mount_points_to_exclude_are_configurable(disks: FakeDisks) -> None:
+    before = by_series(_collector(disks).collect())
+
+    after = by_series(_collector(disks, mount_points_exclude="^/mnt").collect())
+
+    assert {series for series in before if 'mountpoint="/mnt' not in series} == after.keys() < before.keys()
+
+
 CONTAINER = """900 800 0:50 / / rw - overlay overlay rw,lowerdir=/a
 901 900 254:0 / /host ro - ext4 /dev/vda rw
 902 901 254:1 / /host/srv ro,relatime - xfs /dev/vdb ro

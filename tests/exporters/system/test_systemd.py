@@ -90,6 +90,21 @@ def test_units_timers_and_sockets_are_exposed_as_in_node_exporter(host: Path) ->
     assert 'node_systemd_socket_refused_connections_total{name="ssh.socket"}' not in series
 
 
+@pytest.mark.parametrize(
+    ("settings", "exported"),
+    [
+        ({}, {"cron.service", "broken.service", "daily.timer", "ssh.socket"}),
+        ({"unit_include": ".+\\.service"}, {"cron.service", "broken.service"}),
+        ({"unit_exclude": ".+\\.service"}, {"daily.timer", "ssh.socket", "-.mount"}),
+    ],
+)
+def test_the_units_to_export_are_configurable(host: Path, settings: dict[str, str], exported: set[str]) -> None:
+    found = by_series(Systemd(Paths(root=str(host)), SystemdSettings.model_validate(settings)).collect())
+
+    states = [series for series in found if series.startswith("node_systemd_unit_state")]
+    assert {series.split('"')[1] for series in states} == exported
+
+
 def test_a_host_without_systemd_has_no_units(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         list(Systemd(Paths(root=str(tmp_path)), SystemdSettings()).collect())
