@@ -17,16 +17,17 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, field in model.model_fields.items():
         path = prefix + (field.alias or name)
-        nested = [it for it in _models(field.annotation) if not issubclass(it, RootModel)]
+        nested = [it for it in models_in(field.annotation) if not issubclass(it, RootModel)]
         found |= set().union(*(setting_names(it, f"{path}.") for it in nested)) if nested else {path}
     return found
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in a type such as `tuple[Model, ...]` or a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def shown_by_test(test: str) -> bool:

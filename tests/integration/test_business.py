@@ -140,6 +140,16 @@ def test_postgres_figures_have_their_values_types_and_times(postgres: PostgresSe
     }
 
 
+def test_the_search_path_of_the_target_applies(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE SCHEMA archive", "CREATE TABLE archive.sales AS SELECT 7 AS value")
+
+    collected = collect(
+        dsn=postgres.dsn(), search_path=["archive"], metrics=[metric("sales", "SELECT value FROM sales")]
+    )
+
+    assert figures(collected) == {"sales": 7}
+
+
 @pytest.mark.parametrize(
     ("query", "user", "message"),
     [
