@@ -146,9 +146,9 @@ class Agent:
             self._add_own(f"{OWN}.alerts", {"alerts": self._alerts}, 1000, INTERVAL)
         for target in self._config.targets:
             self._add(target)
-        self._scheduler.start()
         if self._config.logs is not None:
-            self._ship(self._config.logs)
+            self._ship(self._config.logs)  # before the first runs, which log the targets that cannot be reached
+        self._scheduler.start()
         self._write_remotely()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The part of LogQL that the dashboards use, evaluated over the entries that the double of Loki stored.
+"""The part of LogQL that the dashboards and runbooks use, evaluated over the entries that the double of Loki stored.
 
 `query()` answers like Loki's query_range: streams for a log query, a vector at the end of the range for a metric query.
 `serve()` answers over HTTP, to draw the dashboards. Other parts of LogQL raise NotLogQL.
@@ -37,7 +37,7 @@ _VECTOR = re.compile(
     r"\s*(?P<op>sum|max|topk)\s*(?:by\s*\((?P<by>[^)]*)\))?\s*\((?:\s*(?P<k>\d+)\s*,)?(?P<inner>.*)\)\s*", re.S
 )
 _RANGE = re.compile(
-    r"\s*(?P<op>count_over_time|max_over_time|rate)\s*\((?P<log>.*)\[(?P<range>\d+)s\]\s*\)\s*"
+    r"\s*(?P<op>count_over_time|max_over_time|rate)\s*\((?P<log>.*)\[(?P<range>\d+)(?P<unit>[smh])\]\s*\)\s*"
     r"(?:by\s*\((?P<by>[^)]*)\))?\s*",
     re.S,
 )
@@ -78,7 +78,7 @@ def query(entries: Sequence[Entry], text: str, start: float, end: float, step: f
 def _metric(entries: Sequence[Entry], text: str, end: float) -> dict[Labels, float]:
     over = _RANGE.fullmatch(text)
     if over:
-        begin = end - int(over["range"])
+        begin = end - int(over["range"]) * {"s": 1, "m": 60, "h": 3600}[over["unit"]]
         groups: dict[Labels, list[float]] = defaultdict(list)
         by = _names(over["by"]) if over["by"] is not None else None
         for entry in _log(entries, over["log"]):
