@@ -86,8 +86,8 @@ class RuleReader:
         for file in self._tail.ready():
             parser, chunk = self._read(file, _READ_BYTES)
             entries: Columns | list[Entry]
-            if chunk.lines and not chunk.cut and not chunk.is_partial:
-                entries = parser.columns(chunk.lines, chunk.start)
+            if parser.reads_columns and chunk.block is not None and not chunk.cut and not chunk.is_partial:
+                entries = parser.columns(chunk.block, chunk.start)
             else:
                 entries = _entries(parser, chunk)
             self._report(file.path, parser)

@@ -136,7 +136,7 @@ def test_columns_and_entries_give_the_same_payload(blocks: list[list[dict[str, A
     columns, entries = _parser(Counts()), _parser(Counts())
     for block in blocks:
         lines = [json.dumps(fields).encode() for fields in block]
-        found = columns.columns(lines, 0) if lines else []
+        found = columns.columns(b"\n".join(lines), 0) if lines else []
         assert isinstance(found, Columns) or not lines or any(b"1970" in line for line in lines)
         by_column.add(found)
         by_entry.add(entries.feed(lines, 0))

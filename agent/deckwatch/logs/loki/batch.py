@@ -108,11 +108,12 @@ def part_of(labels: dict[str, str], values: Sequence[Sequence[Any]]) -> Part:
     return Part(labels, orjson.dumps(values)[1:-1], len(values), min(times), max(times))
 
 
-def _values(values: Sequence[Value]) -> bytes:
+def _values(values: Sequence[Value]) -> memoryview:
     try:
-        return orjson.dumps(values)[1:-1]
+        data = orjson.dumps(values)
     except TypeError:  # text that UTF-8 cannot encode: a lone surrogate
-        return orjson.dumps([_valid_utf8(value) for value in values])[1:-1]
+        data = orjson.dumps([_valid_utf8(value) for value in values])
+    return memoryview(data)[1:-1]  # not copied
 
 
 def _valid_utf8(value: Value) -> Value:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deckwatch.logs.parsing.streams import Streams
     from deckwatch.logs.parsing.timestamps import Timestamps
 
+    L = TypeVar("L", bytes, str)
     T = TypeVar("T")
 
 _PLAIN: Final = frozenset((str, type(None)))
@@ -107,20 +108,21 @@ class JsonLines:
         self._level_of = level_of
         self._observe = observe
 
-    def read(self, lines: Sequence[bytes], now: int, limit: int, read_odd: Callable[[int], Sequence[Entry]]) -> Columns:
-        """The entries of lines. Those without a time get `now` (Unix nanoseconds).
+    def read(self, block: bytes, now: int, limit: int, read_odd: Callable[[int], Sequence[Entry]]) -> Columns:
+        """The entries of lines that have a newline between them. Those without a time get `now` (Unix nanoseconds).
 
         `read_odd` is called with the index of a line that is no JSON object, is longer than `limit` bytes, or has a
         level, a time or a label that this class does not know. It gives its entry, or nothing if it has none.
         """
         odd: set[int] = set()
-        texts = _each(bytes.decode, lines, "", odd)
+        try:
+            lines = block.decode().split("\n")
+        except UnicodeDecodeError:
+            lines = _each(bytes.decode, block.split(b"\n"), "", odd)
         rows = _each(self._decode, lines, self._empty, odd)
-        data = b"".join(lines)
-        if len(data) > limit and max(map(len, lines)) > limit:
-            odd.update(index for index, line in enumerate(lines) if len(line) > limit)
-        if b"\r" in data:
-            texts = [text.removesuffix("\r") for text in texts]
+        if len(block) > limit:
+            odd.update(index for index, line in enumerate(block.split(b"\n")) if len(line) > limit)
+        texts = [line.removesuffix("\r") for line in lines] if b"\r" in block else lines
         stamps = _first_values(self._time, rows)
         times = self._timestamps.texts(stamps)
         if not all(times):
@@ -156,7 +158,7 @@ class JsonLines:
             columns.replace(replaced)
         return columns
 
-    def _read_metadata(self, rows: list[Any], lines: Sequence[bytes], odd: set[int]) -> list[Mapping[str, str]]:
+    def _read_metadata(self, rows: list[Any], lines: Sequence[str], odd: set[int]) -> list[Mapping[str, str]]:
         values = list(map(self._metadata_of, rows))
         if values.count(self._no_metadata) == len(values):
             return []
@@ -165,7 +167,7 @@ class JsonLines:
             for fields in _mappings(self._fields.metadata, values, lines, odd)
         ]
 
-    def _keys(self, rows: list[Any], lines: Sequence[bytes], odd: set[int]) -> list[Any]:
+    def _keys(self, rows: list[Any], lines: Sequence[str], odd: set[int]) -> list[Any]:
         """What tells the streams apart: the level where no other field is a label, else the level and their values."""
         levels = _first_values(self._level, rows)
         if not _PLAIN.issuperset(map(type, levels)):
@@ -184,7 +186,7 @@ class JsonLines:
         return list(zip(*columns, strict=True))
 
 
-def _each(convert: Callable[[bytes], T], lines: Sequence[bytes], instead: T, odd: set[int]) -> list[T]:
+def _each(convert: Callable[[L], T], lines: Sequence[L], instead: T, odd: set[int]) -> list[T]:
     """Convert lines. The index of one that cannot be converted is added to `odd`, and `instead` stands for it."""
     try:
         return list(map(convert, lines))
@@ -221,7 +223,7 @@ def _take_out(values: list[Any], odd: set[int]) -> None:
 
 
 def _mappings(
-    names: Sequence[str], values: Iterable[tuple[Any, ...]], lines: Sequence[bytes], odd: set[int]
+    names: Sequence[str], values: Iterable[tuple[Any, ...]], lines: Sequence[str], odd: set[int]
 ) -> list[Mapping[str, Any]]:
     """The fields of each line that are not null, or all of them if any is an array or an object."""
     found: list[Mapping[str, Any]] = []

@@ -130,6 +130,11 @@ class Parser:
         """The offset where the oldest record begins that is not complete: no position may lie beyond it."""
         return self._joiner.pending_start if self._joiner is not None else None
 
+    @property
+    def reads_columns(self) -> bool:
+        """Whether `columns` can be used: the lines are JSON without rules and records."""
+        return self._json_lines is not None
+
     def feed(self, lines: Sequence[bytes], start: int, cut: Mapping[int, int] | None = None) -> list[Entry]:
         """The entries of the lines that begin at the offset `start`, without those that wait for more lines.
 
@@ -137,8 +142,8 @@ class Parser:
         missing. Blank lines and what rules drop give no entry. Of records that are interleaved (the streams of a
         container) all but the last have as `end` the offset where they begin.
         """
-        if self._json_lines is not None and not cut:
-            found = self._read_json(self._json_lines, lines, start)
+        if self.reads_columns and lines and not cut:
+            found = self.columns(b"\n".join(lines), start)
             return found.entries(_ends(lines, start)) if isinstance(found, Columns) else found
         now = self._clock()
         entries: list[Entry] = []
@@ -165,19 +170,17 @@ class Parser:
         records = self._joiner.flush(moment / 10**9 if now is None else now, final=final)
         return self._finished(records, moment)
 
-    def columns(self, lines: Sequence[bytes], start: int) -> Columns | list[Entry]:
-        """As `feed`, for lines that are not cut; as columns if all of them are JSON without rules and records."""
-        if self._json_lines is None:
-            return self.feed(lines, start)
-        return self._read_json(self._json_lines, lines, start)
-
-    def _read_json(self, json_lines: JsonLines, lines: Sequence[bytes], start: int) -> Columns | list[Entry]:
+    def columns(self, block: bytes, start: int) -> Columns | list[Entry]:
+        """As `feed`, for lines with a newline between them, if `reads_columns`. Entries if columns cannot have all."""
+        assert self._json_lines is not None
         now = self._clock()
+        lines: list[bytes] = []
         ends: list[int] = []
         are_columns = True
 
         def read_odd(index: int) -> Sequence[Entry]:
-            nonlocal are_columns, ends
+            nonlocal are_columns, lines, ends
+            lines = lines or block.split(b"\n")
             ends = ends or _ends(lines, start)
             self._counts.read -= 1  # counted there
             end = ends[index]
@@ -185,8 +188,8 @@ class Parser:
             are_columns = are_columns and all(entry.time >= EARLIEST_OF_COLUMNS for entry in found)
             return found
 
-        self._counts.read += len(lines)
-        columns = json_lines.read(lines, now, self._limit, read_odd)
+        columns = self._json_lines.read(block, now, self._limit, read_odd)
+        self._counts.read += len(columns) + len(columns.without)
         return columns if are_columns else columns.entries(ends)
 
     def _line(self, data: bytes, begin: int, end: int, missing: int, now: int) -> Sequence[Entry]:

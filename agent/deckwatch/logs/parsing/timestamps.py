@@ -28,7 +28,6 @@ _TEXT: Final = re.compile(
 )
 _Last = tuple[str, slice, slice, str, str, str]
 _NONE: Final[_Last] = (" " * 21, slice(0), slice(0), "", "", "")  # no text begins in this way, see `texts`
-_HEAD: Final = slice(20)  # up to the fraction
 _NUMBER: Final = re.compile(r"([0-9]{9,19})(?:\.([0-9]{1,40}))?")
 #: Smaller numbers (before March 1973) are durations, counters and the like rather than times.
 _SMALLEST: Final = 10**8
@@ -73,11 +72,12 @@ class Timestamps:
         """Unix nanoseconds as text of 19 digits. Empty for what is no time, and for times before 2001."""
         found: list[str] = []
         append = found.append
+        head = slice(20)  # up to the fraction; made once, because each slice that is written out is an object
         second, digits, tail, zone, before, after = self._last
         for value in values:
             # Nearly all times lie in the second of the one before: its digits are those of the nanoseconds.
-            if value.__class__ is str and value[_HEAD] == second and value[tail] == zone:
-                append(before + value[digits] + after)
+            if value.__class__ is str and value[head] == second and value[tail] == zone:
+                append(f"{before}{value[digits]}{after}")
             else:
                 append(as_text(self.read(value)))
                 second, digits, tail, zone, before, after = self._last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -471,8 +472,8 @@ class FollowedFile:
         chunk = splitter.split(text, more, is_ended or takes_partial)
         read = splitter.offset - start
         self._note_recent(data[max(0, read - RECENT_BYTES) : read])
-        if takes_partial and not is_ended and chunk.lines:
-            chunk = chunk._replace(is_partial=not chunk.more and not data.endswith(b"\n"))
+        if takes_partial and not is_ended and chunk.block is not None:
+            chunk = replace(chunk, is_partial=not chunk.more and not data.endswith(b"\n"))
         return chunk
 
     def _skip_nuls(self, data: bytes, more: bool) -> Chunk:
@@ -495,7 +496,7 @@ class FollowedFile:
         self._splitter.skip_to(end)
         self._note_recent(bytes(min(end - start, RECENT_BYTES)))
         chunk = self._split(rest, b"", more) if rest else self._splitter.empty(more=more)
-        return chunk._replace(nuls=end - start)
+        return replace(chunk, nuls=end - start)
 
     def _end_of_nuls(self, at: int) -> int | None:
         """Where the first byte is that is no NUL: 0 if there is none, None if that is not known yet."""

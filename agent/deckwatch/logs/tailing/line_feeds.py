@@ -11,6 +11,7 @@ from deckwatch.config.log_parsing_settings import is_wide
 class LineFeeds(Protocol):
     """The line feeds in data that begin at the beginning of a character. `size` is their size in bytes."""
 
+    feed: bytes
     size: int
     carriage_return: bytes
 
@@ -28,6 +29,7 @@ class LineFeeds(Protocol):
 
 
 class _OneByte:
+    feed = b"\n"
     size = 1
     carriage_return = b"\r"
 
@@ -44,6 +46,7 @@ class _OneByte:
 class _LittleEndian:
     """UTF-16. At an odd offset, the bytes of a line feed belong to two other characters."""
 
+    feed = b"\n\0"
     size = 2
     carriage_return = b"\r\0"
 

@@ -6,32 +6,42 @@ exception is a line longer than the limit: its beginning is kept, and the rest i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deckwatch.logs.tailing.line_feeds import line_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from deckwatch.logs.tailing.line_feeds import LineFeeds
 
-class Chunk(NamedTuple):
-    """Complete lines of one read, without their newlines; the \\r of CRLF is still there.
 
-    `lines[0]` begins at offset `start`; the next read begins at `end`. An object for each line would cost more than
-    reading it: line i ends `len(lines[i]) + cut.get(i, 0) + 1` bytes after the previous one (2 in UTF-16). `cut` holds
-    the number of missing bytes of each line that was too long. For a last line without a newline that is too many;
-    `end` is right. `more` is true if there is more to read now. `nuls` is the number of NUL bytes that were skipped
-    before `lines[0]`. `is_partial` means that the last line has no newline yet.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Complete lines of one read; the \\r of CRLF is still there.
+
+    `block` is the lines with a newline between them, or None without any. The first one begins at offset `start`; the
+    next read begins at `end`. Line i ends `len(lines[i]) + cut.get(i, 0) + 1` bytes after the previous one (2 in
+    UTF-16). `cut` holds the number of missing bytes of each line that was too long. For a last line without a newline
+    that is too many; `end` is right. `more` is true if there is more to read now. `nuls` is the number of NUL bytes
+    that were skipped before the first line. `is_partial` means that the last line has no newline yet.
     """
 
-    lines: list[bytes]
+    block: bytes | None
     start: int
     end: int
     more: bool
     cut: Mapping[int, int]
+    feeds: LineFeeds
     nuls: int = 0
     is_partial: bool = False
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines without their newlines, split again each time."""
+        return [] if self.block is None else self.feeds.split(self.block)
 
 
 class LineSplitter:
@@ -86,7 +96,7 @@ class LineSplitter:
 
     def empty(self, more: bool = False) -> Chunk:
         """A chunk without lines."""
-        return Chunk([], self.line_start, self.line_start, more, _NO_CUTS)
+        return Chunk(None, self.line_start, self.line_start, more, _NO_CUTS, self._feeds)
 
     def split(self, data: bytes, more: bool, is_last: bool) -> Chunk:
         """The lines of `data`, which was read at `offset`. `more` is true if the file has more than this.
@@ -100,24 +110,24 @@ class LineSplitter:
             return self._continue_long_line(data, more, is_last)
         start, limit = self._offset, self._max_line
         newline = self._feeds.last(data)
-        last = b""
-        if is_last and not more:
-            last = data[newline + feed :] if newline >= 0 else data
-        elif newline < 0:
+        after = newline + feed if newline >= 0 else 0  # where an incomplete last line begins
+        has_last = is_last and not more and after < len(data)
+        if newline < 0 and not has_last:
             if len(data) >= limit + 2 * feed:
                 self._long, self._long_bytes = data[:limit], len(data)
                 self._offset += len(data)
                 more = True
             return self.empty(more)
-        lines = self._feeds.split(data[:newline]) if newline >= 0 else []
-        end = start + newline + feed if newline >= 0 else start
-        if last:
-            lines.append(last)
-            end += len(last)
+        block = data if has_last else data[:newline]
+        end = start + (len(data) if has_last else after)
         self._offset = end
         # A block shorter than the limit has no line that is longer.
-        cut = _NO_CUTS if len(data) <= limit else _cut(lines, limit, self._feeds.carriage_return)
-        return Chunk(lines, start, end, more, cut)
+        cut = _NO_CUTS
+        if len(block) > limit:
+            lines = self._feeds.split(block)
+            cut = _cut(lines, limit, self._feeds.carriage_return)
+            block = self._feeds.feed.join(lines) if cut else block
+        return Chunk(block, start, end, more, cut, self._feeds)
 
     def _continue_long_line(self, data: bytes, more: bool, is_last: bool) -> Chunk:
         start, newline = self.line_start, self._feeds.first(data)
@@ -133,7 +143,7 @@ class LineSplitter:
             more = more or end < len(data)
         line, missing = self._long, self._long_bytes - len(self._long)
         self._long, self._long_bytes = b"", 0
-        return Chunk([line], start, self._offset, more, {0: missing})
+        return Chunk(line, start, self._offset, more, {0: missing}, self._feeds)
 
 
 _NO_CUTS: Mapping[int, int] = MappingProxyType({})
