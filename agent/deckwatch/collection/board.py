@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
@@ -37,6 +38,7 @@ CONFLICTS = Gauge(
 _MAX_CACHED_ANSWERS = 64
 _MAX_CACHED_BYTES = 16 * 1024 * 1024
 _MAX_CACHED_PLANS = 64
+_METRIC_OF = attrgetter("metric")
 
 
 class UnknownSelectionError(Exception):
@@ -282,7 +284,7 @@ class Board:
         self._generation += 1
         slot.version = self._generation
         after = slot.families
-        if after is not before and [family[0] for family in after] != [family[0] for family in before]:
+        if after is not before and list(map(_METRIC_OF, after)) != list(map(_METRIC_OF, before)):
             slot.shape = self._generation
 
     def _warn(self, refused: Mapping[str, int]) -> None:

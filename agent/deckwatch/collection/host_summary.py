@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deckwatch.collection.status import HostStatus
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 # Columns of /proc/stat (proc_stat(5)). The two after these, time in guests, are part of user and nice.
 _USER_TO_STEAL = slice(1, 9)
 _IDLE, _IOWAIT = 3, 4
-_MEMORY = re.compile(r"MemTotal: +([0-9]+) kB\n(?:.*\n)*?MemAvailable: +([0-9]+) kB\n")
+_SIZE = 4096  # bytes
+_MEMORY = re.compile(rb"MemTotal: +([0-9]+) kB\n(?:.*\n)*?MemAvailable: +([0-9]+) kB\n")
 
 
 class HostSummary:
@@ -33,8 +33,7 @@ class HostSummary:
 
     def _cpu_ratio(self) -> float | None:
         """CPU usage since the last run; unknown in the first one."""
-        with Path("/proc/stat").open(encoding="ascii") as file:
-            ticks = [int(word) for word in file.readline().split()[_USER_TO_STEAL]]
+        ticks = [int(word) for word in _read("/proc/stat").partition(b"\n")[0].split()[_USER_TO_STEAL]]
         before = self._ticks or ticks
         # Idle time can decrease a little.
         passed = [max(0, now - then) for then, now in zip(before, ticks, strict=False)]
@@ -45,8 +44,14 @@ class HostSummary:
         return 1 - (passed[_IDLE] + passed[_IOWAIT]) / total if total else None
 
 
+def _read(path: str) -> bytes:
+    """The beginning of a kernel file, in a single read."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read(_SIZE)
+
+
 def _memory_ratio() -> float | None:
-    found = _MEMORY.match(Path("/proc/meminfo").read_text(encoding="ascii"))
+    found = _MEMORY.match(_read("/proc/meminfo"))
     return None if found is None else 1 - int(found[2]) / int(found[1])
 
 

@@ -91,6 +91,7 @@ class _Configuration(NamedTuple):
     ifalias: str
     malformed: MalformedValues
     files: KeptFiles
+    valueless: dict[str, tuple[str, int | None, int | None]]  # by file without a value: the state, as in `_samples()`
 
 
 class NetworkInterfaces:
@@ -136,24 +137,35 @@ class NetworkInterfaces:
         refresh = Refresh(_REFRESH, self._clock)
         refresh.done()
         files = KeptFiles(_OPEN_FILES if len(self._configurations) < _OPEN_INTERFACES else 0)
-        return _Configuration(inode, refresh, properties, address, broadcast, ifalias, malformed, files)
+        return _Configuration(inode, refresh, properties, address, broadcast, ifalias, malformed, files, {})
 
 
 def _samples(
     folder: str, device: str, state: str, configuration: _Configuration, malformed: MalformedValues
 ) -> Samples:
     files = configuration.files
-    flags = None
+    links: dict[str, int | None] = {}
     for file, metric in PROPERTIES.items():
         if file in _LINK_PROPERTIES:
-            value = parse_integer(files.read_value(f"{folder}/{file}"), f"{folder}/{file}", malformed)
+            path = f"{folder}/{file}"
+            value = links[file] = parse_integer(files.read_value(path), path, malformed)
             if value is not None:
                 yield metric(value, device=device)
-            if file == "flags":
-                flags = value
         elif file in configuration.properties:
             yield configuration.properties[file]
-    speed = parse_integer(files.read_value(f"{folder}/speed"), f"{folder}/speed", malformed)
+    flags = links["flags"]
+    link = (state, flags, links["carrier"])
+
+    def read_link_setting(file: str) -> str | None:
+        """Read speed or duplex. Virtual interfaces have none, and failing to read them takes longer than all else."""
+        if configuration.valueless.get(file) == link:
+            return None
+        text = files.read_value(f"{folder}/{file}")
+        if text is None:
+            configuration.valueless[file] = link
+        return text
+
+    speed = parse_integer(read_link_setting("speed"), f"{folder}/speed", malformed)
     if speed is not None:
         yield SPEED(speed * _BYTES_PER_MEGABIT, device=device)
     yield UP(state == "up", device=device)
@@ -162,7 +174,7 @@ def _samples(
         device=device,
         address=configuration.address,
         broadcast=configuration.broadcast,
-        duplex=files.read_value(f"{folder}/duplex") or "",
+        duplex=read_link_setting("duplex") or "",
         operstate=state,
         adminstate="unknown" if flags is None else "up" if flags & _IFF_UP else "down",
         ifalias=configuration.ifalias,

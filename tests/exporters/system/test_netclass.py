@@ -183,3 +183,17 @@ def test_the_devices_of_this_machine_have_an_index_and_a_state() -> None:
 
     assert found['node_network_iface_id{device="lo"}'] == 1  # the first device of every network namespace
     assert found['node_network_up{device="lo"}'] == 0
+
+
+def test_the_speed_is_exported_as_soon_as_the_link_comes_up(tmp_path: Path) -> None:
+    device(tmp_path, "eth0", operstate="down\n", carrier="0\n")
+    interfaces = NetworkInterfaces(host_paths(tmp_path), NetworkSettings())
+    before = by_series(interfaces.collect())
+    for file, text in (("operstate", "up\n"), ("carrier", "1\n"), ("speed", "1000\n"), ("duplex", "full\n")):
+        (tmp_path / "sys/class/net/eth0" / file).write_text(text)
+
+    after = by_series(interfaces.collect())
+
+    speed = 'node_network_speed_bytes{device="eth0"}'
+    assert (before.get(speed), after.get(speed)) == (None, 125_000_000)
+    assert any('duplex="full"' in series for series in after)
