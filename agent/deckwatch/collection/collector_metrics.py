@@ -87,33 +87,34 @@ class AboutLines:
             return line_starts(metric, collector, target)
 
         self.age = starts(AGE)
-        self.figures = [(metric, number, starts(metric)) for number, metric in enumerate(_FIGURES)]
+        self.figures = [starts(metric) for metric in _FIGURES]
+        self.peers: dict[Metric, tuple[int, tuple[str, str]]] = {}  # with the number of the figure
         if scrape_prefix:
-            success, duration = PEER_SUCCESS.named(scrape_prefix), PEER_DURATION.named(scrape_prefix)
-            self.figures += [
-                (success, _FIGURES.index(SUCCESS), starts(success, part)),
-                (duration, _FIGURES.index(DURATION), starts(duration, part)),
-            ]
+            for metric, figure in ((PEER_SUCCESS, SUCCESS), (PEER_DURATION, DURATION)):
+                named = metric.named(scrape_prefix)
+                self.peers[named] = (_FIGURES.index(figure), starts(named, part))
 
 
 def about(slots: Sequence[tuple[AboutLines, LastRun]], labelled: bool) -> dict[Metric, str]:
     """The lines about these collectors by metric; with the target label unless one target is served alone."""
-    columns: dict[Metric, tuple[list[str], list[float]]] = {
-        metric: ([], []) for lines, _ in slots for metric, _, _ in lines.figures
-    }
-    for lines, run in slots:
-        figures = _figures(run)
-        for metric, number, starts in lines.figures:
-            value = figures[number]
-            if value is not None:
-                column = columns[metric]
-                column[0].append(starts[labelled])
-                column[1].append(value)
-    return {metric: _lines(starts, values) for metric, (starts, values) in columns.items()}
+    rows = [_figures(run) for _, run in slots]
+    texts: dict[Metric, str] = {}
+    for number, values in enumerate(zip(*rows, strict=True)):
+        texts[_FIGURES[number]] = _lines([lines.figures[number][labelled] for lines, _ in slots], values)
+    peers: dict[Metric, tuple[list[str], list[float | None]]] = {}
+    for (lines, _), row in zip(slots, rows, strict=True):
+        for metric, (number, starts) in lines.peers.items():
+            column = peers.setdefault(metric, ([], []))
+            column[0].append(starts[labelled])
+            column[1].append(row[number])
+    return texts | {metric: _lines(starts, values) for metric, (starts, values) in peers.items()}
 
 
-def _lines(starts: list[str], values: list[float]) -> str:
-    lines = map(str.__add__, starts, format_numbers(values))
+def _lines(starts: Sequence[str], values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        starts = [start for start, value in zip(starts, values, strict=True) if value is not None]
+    lines = map(str.__add__, starts, format_numbers(known))
     return "\n".join([*lines, ""])
 
 
