@@ -189,9 +189,9 @@ class Connection(H11Protocol):
     def quiet_for(self, now: float) -> float:
         """Return the seconds until the client can exceed a timeout, after `is_overdue(now)`.
 
-        0 while it is being served, or has read something since the check before.
+        0 while it is being served. A client that then still reads what the kernel holds gets more time.
         """
-        if self.is_responding or self.transport.get_write_buffer_size() or self._progressed == now:
+        if self.is_responding or self.transport.get_write_buffer_size():
             return 0.0
         return max(0.0, max(self.since, self._progressed) + self._longest_silence - now)
 
