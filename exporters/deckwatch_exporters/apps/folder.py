@@ -142,10 +142,9 @@ class ServiceFolder:
         """The files with values and the times of their last change, and the processes that have a lock."""
         found, locks = [], set()
         for entry in os.scandir(self._path):
-            file = parse_name(entry.name)
             if process := locked_by(entry.name):
                 locks.add(process)
-            elif file is not None and entry.is_file(follow_symlinks=False):
+            elif (file := parse_name(entry.name)) is not None and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     found.append((file, status.st_mtime, (file.name, status.st_ino, status.st_mtime_ns)))
