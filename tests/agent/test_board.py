@@ -191,6 +191,42 @@ def test_one_target_is_served_alone_and_without_the_label() -> None:
     assert not any("target=" in name for name in series)
 
 
+def test_targets_with_and_without_a_metric_are_served_together_under_one_declaration() -> None:
+    desk = Desk()
+    desk.post("redis", Fixed(UP(1), KEYS(5, db="db0"), KEYS(6, db="db1")), "a")
+    desk.post("redis", Fixed(KEYS(7, db="db0")), "b")
+    desk.post("redis", Fixed(UP(0), KEYS(8, db="db0")), "c")
+
+    text = desk.text()
+
+    assert text.count("# TYPE redis_up ") == text.count("# TYPE redis_db_keys ") == 1
+    assert {name: value for name, value in desk.series().items() if name.startswith("redis_")} == {
+        'redis_up{target="a"}': 1,
+        'redis_up{target="c"}': 0,
+        'redis_db_keys{target="a",db="db0"}': 5,
+        'redis_db_keys{target="a",db="db1"}': 6,
+        'redis_db_keys{target="b",db="db0"}': 7,
+        'redis_db_keys{target="c",db="db0"}': 8,
+    }
+    assert list(parse_text(text))  # with all samples of a metric in a row
+
+
+def test_a_conflicting_type_of_one_of_many_targets_is_dropped_and_counted() -> None:
+    desk = Desk()
+    other = Counter("redis_up", "Of another type.")
+    for target in ("a", "b", "c"):
+        desk.post("redis", Fixed(UP(1), KEYS(5, db="db0")), target)
+    desk.post("other", Fixed(other(9)), "b")
+    desk.post("other", Fixed(other(9)), "d")
+
+    series = desk.series()
+
+    assert {name for name in series if name.startswith("redis_up")} == {
+        f'redis_up{{target="{target}"}}' for target in ("a", "b", "c")
+    }
+    assert series["deckwatch_series_conflicting"] == 2
+
+
 def test_similar_targets_are_each_served_alone_with_their_own_metrics_and_values() -> None:
     desk = Desk()
     desk.post("redis", Fixed(UP(1), KEYS(5, db="db0")), "cache")

@@ -28,39 +28,49 @@ class Part(NamedTuple):
 class Plan:
     """The order of the families of some parts, valid while each part has the same metrics.
 
-    `own` are metrics that the board formats; the same metrics from a collector are refused.
+    Parts with the same metrics, as those of similar targets, form a group, which is planned once. `own` are metrics
+    that the board formats; the same metrics from a collector are refused.
     """
 
     def __init__(self, parts: Sequence[Part], own: Sequence[Metric], openmetrics: bool) -> None:
-        where: dict[str, list[tuple[int, int]]] = {}
+        groups: dict[tuple[Metric, ...], list[int]] = {}
         for number, part in enumerate(parts):
-            for index, family in enumerate(part.families):
-                where.setdefault(family.metric.name, []).append((number, index))
+            groups.setdefault(tuple([family[0] for family in part.families]), []).append(number)
+        where: dict[str, list[tuple[int, int]]] = {}
+        for group, metrics in enumerate(groups):
+            for index, metric in enumerate(metrics):
+                where.setdefault(metric.name, []).append((group, index))
         by_name = {metric.name: metric for metric in own}
         taken = frozenset((*where, *by_name))
         self._openmetrics = openmetrics
-        self._steps: list[tuple[str, int, int]] = []  # header, number of the part, index of the family in it
+        self._groups = list(groups.values())  # the numbers of their parts
+        self._steps: list[tuple[str, int, int]] = []  # header, number of the group, index of the family in its parts
         self._own: list[Metric] = []
         self._clashes: list[list[tuple[int, int]]] = []
         self._refused: list[tuple[int, int]] = []
-        own_part, clash_part = len(parts), len(parts) + 1  # their texts follow those of the parts
+        own_group, clash_group = len(groups), len(groups) + 1  # their texts follow those of the groups
+        metrics_of = list(groups)
+        are_of_different_targets: dict[tuple[int, ...], bool] = {}
         for name in sorted(taken):
             places = where.get(name, [])
-            metric = by_name.get(name)
-            if metric is not None:
+            own_metric = by_name.get(name)
+            if own_metric is not None:
                 self._refused += places
-                self._steps.append((self._header(metric, taken), own_part, len(self._own)))
-                self._own.append(metric)
+                self._steps.append((self._header(own_metric, taken), own_group, len(self._own)))
+                self._own.append(own_metric)
                 continue
-            metrics = [parts[number].families[index].metric for number, index in places]
-            header = self._header(metrics[0], taken)
-            targets = {parts[number].target for number, _ in places}
-            if len(targets) < len(places) or any(metric.type != metrics[0].type for metric in metrics):
-                self._steps.append((header, clash_part, len(self._clashes)))
+            found = [metrics_of[group][index] for group, index in places]
+            header = self._header(found[0], taken)
+            exposing = tuple([group for group, _ in places])
+            if exposing not in are_of_different_targets:
+                targets = [parts[number].target for group in exposing for number in self._groups[group]]
+                are_of_different_targets[exposing] = len(set(targets)) == len(targets)
+            if not are_of_different_targets[exposing] or any(metric.type != found[0].type for metric in found):
+                self._steps.append((header, clash_group, len(self._clashes)))
                 self._clashes.append(places)
                 continue
-            for number, index in places:
-                self._steps.append((header, number, index))
+            for group, index in places:
+                self._steps.append((header, group, index))
                 header = ""
 
     def _header(self, metric: Metric, taken: frozenset[str]) -> str:
@@ -68,19 +78,25 @@ class Plan:
 
     def fill(self, parts: Sequence[Part], own: Mapping[Metric, str]) -> tuple[str, dict[str, int]]:
         """The exposition, and the number of refused series by metric."""
-        texts = [self._texts(part.target, part.families) for part in parts]
-        texts.append([own[metric] for metric in self._own])
+        texts: list[list[tuple[str, ...]]] = [
+            list(zip(*[self._texts(parts[number].target, parts[number].families) for number in group], strict=True))
+            for group in self._groups
+        ]
+        texts.append([(own[metric],) for metric in self._own])
         refused: dict[str, int] = {}
-        for number, index in self._refused:
-            family = parts[number].families[index]
+        for _, family in self._families(parts, self._refused):
             refused[family.metric.name] = refused.get(family.metric.name, 0) + len(family.series)
         if self._clashes:
-            texts.append([self._settled(parts, places, refused) for places in self._clashes])
-        return "".join([header + texts[number][index] for header, number, index in self._steps]), refused
+            texts.append([(self._settled(self._families(parts, places), refused),) for places in self._clashes])
+        return "".join([header + "".join(texts[group][index]) for header, group, index in self._steps]), refused
 
-    def _settled(self, parts: Sequence[Part], places: Sequence[tuple[int, int]], refused: dict[str, int]) -> str:
+    def _families(self, parts: Sequence[Part], places: Sequence[tuple[int, int]]) -> list[tuple[str, Family]]:
+        """The families at these places in the order of the parts, each with its target."""
+        found = sorted((number, index) for group, index in places for number in self._groups[group])
+        return [(parts[number].target, parts[number].families[index]) for number, index in found]
+
+    def _settled(self, families: Sequence[tuple[str, Family]], refused: dict[str, int]) -> str:
         """One metric from several collectors: the first one's type applies, and repeated series are dropped."""
-        families = [(parts[number].target, parts[number].families[index]) for number, index in places]
         metric = families[0][1].metric
         seen: dict[str, set[str]] = {}
         text = ""
