@@ -22,6 +22,7 @@ rabbitmq-server:rabbitmq-server
 victoria-metrics:victoria-metrics
 systemd-analyze:systemd
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
+/usr/sbin/mariadbd:mariadb-server-core
 "
 
 missing=""
@@ -41,7 +42,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need these programs on the PATH, and this is no Debian or Ubuntu to install them on:$commands" >&2
     echo "Install Prometheus (with promtool), node_exporter (as prometheus-node-exporter), process-exporter" >&2
     echo "(as prometheus-process-exporter), dbus, Chromium, Redis, PostgreSQL with contrib, PgBouncer, redis_exporter," >&2
-    echo "postgres_exporter, blackbox_exporter, Alertmanager (each as prometheus-...), RabbitMQ, victoria-metrics, systemd-analyze and systemd-journal-remote with your system's package manager." >&2
+    echo "postgres_exporter, blackbox_exporter, Alertmanager (each as prometheus-...), RabbitMQ, MariaDB, victoria-metrics, systemd-analyze and systemd-journal-remote with your system's package manager." >&2
     exit 1
 fi
 as_root=""

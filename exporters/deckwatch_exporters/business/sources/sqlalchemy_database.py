@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from deckwatch.exporter import BoundedCall, Unreachable
@@ -10,12 +11,8 @@ from deckwatch_exporters.business.rows import QueryFailed, Table
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-#: What makes a transaction read-only, by dialect. Elsewhere the transaction is rolled back.
-_READ_ONLY = {
-    "mysql": "SET SESSION TRANSACTION READ ONLY",
-    "mariadb": "SET SESSION TRANSACTION READ ONLY",
-    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-}
+_STEPS = 10_000  # of SQLite's virtual machine, between two looks at the clock
+_GRACE = 1.0  # seconds after the timeout in which the database should have ended the query
 _LONGEST = 500
 
 
@@ -33,12 +30,10 @@ class SqlAlchemySource:
         self._await_hung_query()
         call = BoundedCall(lambda: self._rows(engine, query, limit), "sqlalchemy")
         try:
-            return call.result(self._timeout)
+            return call.result(self._timeout + _GRACE)
         except TimeoutError:
             self._hung = call
-            raise QueryFailed(
-                f"no result within {self._timeout:g} s. Make the query faster, or raise timeout."
-            ) from None
+            raise self._timed_out() from None
 
     def columns(self, query: str) -> tuple[str, ...]:
         return self.run(f"SELECT * FROM ({query.strip().rstrip(';')}\n) AS deckwatch WHERE 1 = 0", 0).columns
@@ -72,6 +67,9 @@ class SqlAlchemySource:
                 pass
             self._hung = None
 
+    def _timed_out(self) -> QueryFailed:
+        return QueryFailed(f"no result within {self._timeout:g} s. Make the query faster, or raise timeout.")
+
     def _where(self) -> str:
         return self._engine.url.render_as_string(hide_password=True) if self._engine is not None else "the database"
 
@@ -80,25 +78,52 @@ class SqlAlchemySource:
 
         try:
             with engine.connect() as connection:
+                _restrict(connection, self._timeout)
                 return _fetched(connection, text(query.replace(":", "\\:")), limit)
         except exc.DBAPIError as failure:
+            if _is_timeout(failure.orig):
+                raise self._timed_out() from None
             reason = " ".join(str(failure.orig).split())[:_LONGEST]
             if failure.connection_invalidated or not isinstance(failure, (exc.ProgrammingError, exc.DataError)):
                 if isinstance(failure, (exc.InternalError, exc.OperationalError)) and failure.statement is not None:
                     raise QueryFailed(f"{reason}. Check the query; it may only read.") from None
                 raise Unreachable(f"{self._where()}: {reason}") from None
-            raise QueryFailed(f"{reason}. Check the query.") from None
+            raise QueryFailed(f"{reason}. Check the query; it may only read.") from None
         except exc.SQLAlchemyError as failure:
             raise QueryFailed(f"{' '.join(str(failure).split())[:_LONGEST]}. Check the query.") from None
 
 
-def _fetched(connection: Connection, statement: Any, limit: int) -> Table:
+def _restrict(connection: Connection, timeout: float) -> None:
+    """Make the session read-only and let the database end statements at the timeout, where it can do so."""
     from sqlalchemy import text
 
-    read_only = _READ_ONLY.get(connection.dialect.name)
-    if read_only is not None:
-        connection.execute(text(read_only))
-        connection.rollback()  # the setting is for the transactions that follow
+    deadline, milliseconds = time.monotonic() + timeout, round(timeout * 1000)
+    dialect = connection.dialect
+    statements: tuple[str, ...] = ()
+    if dialect.name in ("mysql", "mariadb"):
+        is_mariadb = getattr(dialect, "is_mariadb", False)  # also behind a URL that starts with mysql
+        limit = f"max_statement_time = {timeout:g}" if is_mariadb else f"max_execution_time = {milliseconds}"
+        statements = ("SET SESSION TRANSACTION READ ONLY", f"SET SESSION {limit}")
+    elif dialect.name == "postgresql":
+        read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+        statements = (read_only, f"SET SESSION statement_timeout = {milliseconds}")
+    elif dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(lambda: int(time.monotonic() > deadline), _STEPS)
+        statements = ("PRAGMA query_only = ON",)
+    for statement in statements:
+        connection.execute(text(statement))
+    # The settings are for the transactions that follow. PostgreSQL would undo them at a rollback.
+    connection.commit()
+
+
+def _is_timeout(failure: object) -> bool:
+    """Whether the database ended a statement: MariaDB 1969, MySQL 3024, PostgreSQL 57014, SQLite "interrupted"."""
+    code = next(iter(getattr(failure, "args", ())), None)
+    return code in (1969, 3024, "interrupted") or getattr(failure, "sqlstate", None) == "57014"
+
+
+def _fetched(connection: Connection, statement: Any, limit: int) -> Table:
     result = connection.execution_options(stream_results=True).execute(statement)
     if not result.returns_rows:
         raise QueryFailed("the query returns no rows. Queries may only read.")
