@@ -88,7 +88,8 @@ def _at_a_fixed_rate(folder: Path, server: RedisServer) -> Iterator[tuple[str, .
     if not COMMAND:
         yield "The same by celery-exporter", "not installed", "-", "-"
         return
-    with celery_exporter(folder, server.url) as peer:
+    # Without the flag it ends when Redis drops it, because it does not read fast enough.
+    with celery_exporter(folder, server.url, "--retry-interval=1") as peer:
         yield _paced(peer, server, "The same by celery-exporter")
 
 

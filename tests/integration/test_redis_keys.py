@@ -144,6 +144,13 @@ def test_matching_keys_are_counted_if_the_scan_was_complete(server: RedisServer,
     assert values['redis_keys_count{db="db0",key="b:*"}'] == 0
 
 
+def test_a_key_with_wildcards_in_its_name_is_counted_alone(server: RedisServer, client: redis.Redis) -> None:
+    client.mset({"a[1]*": 1, "a1": 1, "a[1]b": 1})
+    with Target(server.url, count_keys=[{"key": "a[1]*"}]) as target:
+        values = target.values(KEYS)
+    assert values['redis_keys_count{db="db0",key="a[1]*"}'] == 1
+
+
 def test_a_stream_exports_its_groups_with_pending_entries_and_their_age(
     server: RedisServer, client: redis.Redis
 ) -> None:

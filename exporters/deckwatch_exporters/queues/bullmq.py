@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from .redis_broker import RedisBroker, RedisQueuesSettings, escape_pattern
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
+
+from .redis_broker import RedisBroker, RedisQueuesSettings
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
 _META = ":meta"

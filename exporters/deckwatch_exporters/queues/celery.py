@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from deckwatch.exporter import Finding, Gauge, Malformed, Missing
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import HeadAges, oldest_of, unix_seconds
@@ -29,7 +30,6 @@ from .redis_broker import (
     KeyDiscovery,
     RedisBroker,
     RedisQueuesSettings,
-    escape_pattern,
     found_queues,
     needs,
     refused,

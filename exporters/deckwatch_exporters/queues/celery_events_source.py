@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from deckwatch.exporter import Finding, Missing
 from deckwatch_exporters.clients.rabbitmq.consumer import Consumer
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.subscription import Subscription
 
 from .message import json_of, kombu_body
-from .redis_broker import escape_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deckwatch.exporter import Finding, Gauge, Malformed, Missing, Unreachable
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.resp import ReplyError, pack
 
 from .celery_events_workers import MAX_WORKERS
 from .message import fields_of, kombu_body
-from .redis_broker import RedisBroker, escape_pattern, forbids_command
+from .redis_broker import RedisBroker, forbids_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.resp import number_of, pack, text_of
 
 from .ages import unix_seconds
 from .message import fields_of
-from .redis_broker import RedisQueuesSettings, escape_pattern, refused
+from .redis_broker import RedisQueuesSettings, refused
 from .redis_layout import Head, Layout, LayoutBroker, Part
 
 if TYPE_CHECKING:

@@ -217,8 +217,3 @@ class KeyDiscovery:
                 self._known, self._walked = self._walked, set()
                 self._due.done()
                 return
-
-
-def escape_pattern(text: str) -> str:
-    """Text as a pattern of SCAN that matches only itself."""
-    return "".join(f"\\{character}" if character in "\\*?[]^" else character for character in text)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deckwatch.exporter import Finding
 from deckwatch_exporters.clients.redis.connection import Connection, ConnectionFailed
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.resp import ReplyError, pack, text_of
 
 from .config import parse_config
@@ -143,7 +144,7 @@ def _keys(connection: Connection, settings: RedisSettings, user: str) -> Iterato
     replies = connection.exchange([pack("TYPE", name) for name in names]) if names else []
     hidden = [name for name, reply in zip(names, replies, strict=True) if _is_key_denied(reply)]
     if hidden:
-        allow = " ".join(f"~{name}" for name in (*hidden, *patterns))
+        allow = " ".join(f"~{it}" for it in (*map(escape_pattern, hidden), *patterns))
         yield Finding("missing", f"{user} may not read {', '.join(hidden)}", f"ACL SETUSER {user} {allow}")
     keyspace = Keyspace(connection, settings.scan, connection.address.db, Refusals(connection, None, user))
     for db, keys in keyspace.expand([one for one in (*settings.keys, *settings.streams) if one.pattern]).items():
@@ -152,7 +153,7 @@ def _keys(connection: Connection, settings: RedisSettings, user: str) -> Iterato
             allow = " ".join(f"~{pattern}" for pattern in patterns)
             yield Finding("missing", f"{user} may not read {', '.join(patterns)}", f"ACL SETUSER {user} {allow}")
     for one in settings.count_keys:
-        keyspace.scan(keyspace.db_of(one), one.pattern or one.key)
+        keyspace.scan(keyspace.db_of(one), one.scan_pattern)
     for limit in keyspace.limits().values():
         yield Finding("missing", limit)
 

@@ -58,10 +58,10 @@ def key_samples(keyspace: Keyspace, selections: Sequence[KeySelection], version:
 def count_samples(keyspace: Keyspace, selections: Sequence[KeySelection]) -> Samples:
     """The number of keys that match each pattern; absent if the scan reached its limit."""
     for selection in selections:
-        db, pattern = keyspace.db_of(selection), selection.pattern or selection.key
-        result = keyspace.scan(db, pattern)
+        db = keyspace.db_of(selection)
+        result = keyspace.scan(db, selection.scan_pattern)
         if result.is_complete:
-            yield COUNT(len(result.keys), db=f"db{db}", key=pattern)
+            yield COUNT(len(result.keys), db=f"db{db}", key=selection.pattern or selection.key)
 
 
 def _of_database(keyspace: Keyspace, db: int, keys: Sequence[bytes], version: tuple[int, ...]) -> Samples:

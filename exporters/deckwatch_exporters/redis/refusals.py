@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deckwatch.exporter import Gauge, Incomplete
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.resp import ReplyError
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ class Refusals:
                 self.remove(command_of(packed))
         elif reply.is_key_denied:
             key = packed.split(b"\r\n")[4 if command_of(packed).count(" ") == 0 else 6]
-            name = key.decode("utf-8", "backslashreplace")
             self._keys.add(key)
-            self._log("keys", reply, f"Run: ACL SETUSER {self._user} ~{name} (and the same for other refused keys)")
+            self._log(
+                "keys", reply, f"Run: ACL SETUSER {self._user} {_rule(key)} (and the same for other refused keys)"
+            )
         elif reply.is_denied or reply.is_unknown:
             self.add(command_of(packed), reply)
 
@@ -110,7 +112,7 @@ class Refusals:
         yield from self.samples()
         yield KEYS_REFUSED(len(self._keys))
         if self._keys:
-            names = " ".join(sorted(f"~{key.decode('utf-8', 'backslashreplace')}" for key in self._keys)[:_NAMED_KEYS])
+            names = " ".join(sorted(map(_rule, self._keys))[:_NAMED_KEYS])
             yield Incomplete(
                 f"the server hides {len(self._keys)} selected keys from the user", f"ACL SETUSER {self._user} {names}"
             )
@@ -151,3 +153,8 @@ def fix_for(command: str, error: ReplyError, user: str) -> str:
     if command == "CONFIG GET":
         return "If CONFIG was renamed, set config_command to its name, otherwise set it to off"
     return "It was renamed or disabled, and the metrics that it provides are missing"
+
+
+def _rule(key: bytes) -> str:
+    """The rule of an ACL that allows this key."""
+    return f"~{escape_pattern(key.decode('utf-8', 'backslashreplace'))}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from deckwatch.exporter import Duration, Pattern, Settings
+from deckwatch_exporters.clients.redis.patterns import escape_pattern
 from deckwatch_exporters.clients.redis.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class KeySelection(Settings):
         if bool(self.key) == bool(self.pattern):
             raise ValueError("a name such as queue, a pattern such as session:*, {key: ...} or {pattern: ...}")
         return self
+
+    @property
+    def scan_pattern(self) -> str:
+        """The pattern of SCAN for what is selected."""
+        return self.pattern or escape_pattern(self.key)
 
 
 class KeyGroupSettings(Settings):
