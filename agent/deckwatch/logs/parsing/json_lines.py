@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from deckwatch.logs.parsing.streams import Streams
     from deckwatch.logs.parsing.timestamps import Timestamps
 
-    L = TypeVar("L", bytes, str)
-    T = TypeVar("T")
 
 _PLAIN: Final = frozenset((str, type(None)))
-_SCALARS: Final = frozenset((str, float, bool))
+_SCALARS: Final = frozenset((str, float, bool, type(None)))
 _MAX_INTEGER: Final = 2**63
 _ODD: Final = object()  # the key of a line that is read by itself
 
@@ -118,8 +116,8 @@ class JsonLines:
         try:
             lines = block.decode().split("\n")
         except UnicodeDecodeError:
-            lines = _each(bytes.decode, block.split(b"\n"), "", odd)
-        rows = _each(self._decode, lines, self._empty, odd)
+            lines = _decoded(block.split(b"\n"), odd)
+        rows = self._rows(lines, odd)
         if len(block) > limit:
             odd.update(index for index, line in enumerate(block.split(b"\n")) if len(line) > limit)
         texts = [line.removesuffix("\r") for line in lines] if b"\r" in block else lines
@@ -158,6 +156,24 @@ class JsonLines:
             columns.replace(replaced)
         return columns
 
+    def _rows(self, lines: Sequence[str], odd: set[int]) -> list[Any]:
+        """The fields of each line. Those that are no JSON objects have none, and their indexes are added to `odd`."""
+        try:
+            return list(map(self._decode, lines))
+        except (ValueError, RecursionError):
+            rows = []
+        for index, line in enumerate(lines):
+            row = self._empty
+            try:
+                if line.startswith("{"):  # an exception is expensive
+                    row = self._decode(line)
+            except (ValueError, RecursionError):
+                pass
+            if row is self._empty:
+                odd.add(index)
+            rows.append(row)
+        return rows
+
     def _read_metadata(self, rows: list[Any], lines: Sequence[str], odd: set[int]) -> list[Mapping[str, str]]:
         values = list(map(self._metadata_of, rows))
         if values.count(self._no_metadata) == len(values):
@@ -186,19 +202,16 @@ class JsonLines:
         return list(zip(*columns, strict=True))
 
 
-def _each(convert: Callable[[L], T], lines: Sequence[L], instead: T, odd: set[int]) -> list[T]:
-    """Convert lines. The index of one that cannot be converted is added to `odd`, and `instead` stands for it."""
-    try:
-        return list(map(convert, lines))
-    except (ValueError, RecursionError):
-        found: list[T] = []
+def _decoded(lines: Iterable[bytes], odd: set[int]) -> list[str]:
+    """The lines as text. Those that are no UTF-8 become empty, and their indexes are added to `odd`."""
+    texts = []
     for index, line in enumerate(lines):
         try:
-            found.append(convert(line))
-        except (ValueError, RecursionError):
-            found.append(instead)
+            texts.append(line.decode())
+        except UnicodeDecodeError:
+            texts.append("")
             odd.add(index)
-    return found
+    return texts
 
 
 def _first_values(columns: Sequence[Callable[[Any], Any]], rows: Sequence[Any]) -> list[Any]:
@@ -228,12 +241,13 @@ def _mappings(
     """The fields of each line that are not null, or all of them if any is an array or an object."""
     found: list[Mapping[str, Any]] = []
     for index, of_line in enumerate(values):
-        fields = {name: value for name, value in zip(names, of_line, strict=True) if value is not None}
-        if not all(map(_is_scalar, fields.values())):
+        fields: Mapping[str, Any] = {}
+        if _SCALARS.issuperset(map(type, of_line)) or all(map(_is_scalar, of_line)):
+            fields = {name: value for name, value in zip(names, of_line, strict=True) if value is not None}
+        else:
             try:
                 fields = orjson.loads(lines[index])
             except ValueError:
-                fields = {}
                 odd.add(index)
         found.append(fields)
     return found
