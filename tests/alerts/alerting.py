@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,11 @@ class Message:
     receiver: str
     status: str  # firing or resolved
     notices: tuple[Notice, ...]
+    arrived: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        about = (f"{it.status} {it.name} {it.labels.get('target') or it.labels.get('instance')}" for it in self.notices)
+        return f"{self.arrived:.1f} {self.receiver} {self.status}: {', '.join(about)}"
 
 
 @dataclass
