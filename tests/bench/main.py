@@ -17,6 +17,7 @@ from bench.applications import aggregation, counting
 from bench.celery_scrapes import celery_scrapes
 from bench.cycles import cycles
 from bench.encoding import encoding
+from bench.idle_memory import idle_memory
 from bench.logs import logs
 from bench.measure import SETTLE, Scraper, cpu_of_a_cycle, quantile, resident_bytes
 from bench.middleware import middleware
@@ -161,6 +162,7 @@ def main() -> None:
             ("", "DECKWATCH", "WHILE 100 ARE HUNG", "REDIS_EXPORTER, MULTI-TARGET"),
             redis_scale,
         ),
+        ("Memory of an idle agent", ("", "RESIDENT"), idle_memory),
         ("Queues", ("", "VALUE", "RESIDENT", "EVENTS"), queues),
         ("Scrapes of Celery queues", ("", "DECKWATCH", "CELERY-EXPORTER"), celery_scrapes),
         ("Log rules", ("", "DECKWATCH", "PYTHON'S RE", "RATIO"), rules),
