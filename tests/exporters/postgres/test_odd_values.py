@@ -41,6 +41,7 @@ class OddSession(Session):
     #: The number of the reply, and the position in it as fractions of its rows and columns.
     where: tuple[int, float, float] | None = None
     odd: bytes | None = None
+    how = "replace"
     #: The value that was changed last.
     changed = ""
 
@@ -54,13 +55,22 @@ class OddSession(Session):
                 row, column = (
                     int(part * len(it)) for part, it in zip(self.where[1:], (result.rows, result.columns), strict=True)
                 )
-                rows = list(result.rows)
-                fields = list(rows[row])
-                fields[column] = self.odd
-                rows[row] = tuple(fields)
-                found[index] = Result(result.columns, rows)
-                OddSession.changed = f"{result.columns[column]} of {statement[:80]}"
+                found[index] = self._changed(result, row, column)
+                OddSession.changed = f"{self.how} {result.columns[column]} of {statement[:80]}"
         return found
+
+    def _changed(self, result: Result, row: int, column: int) -> Result:
+        rows = list(result.rows)
+        match self.how:
+            case "replace":
+                rows[row] = (*rows[row][:column], self.odd, *rows[row][column + 1 :])
+            case "drop":
+                del rows[row]
+            case "repeat" if len(rows) > 1:  # a query for one row returns one
+                rows.insert(row, rows[row])
+            case "reverse":
+                rows.reverse()
+        return Result(result.columns, rows)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +88,14 @@ def server() -> Iterator[PostgresServer]:
 
 
 def _second_cycle(
-    server: PostgresServer, where: tuple[int, float, float] | None = None, odd: bytes | None = None
+    server: PostgresServer,
+    where: tuple[int, float, float] | None = None,
+    odd: bytes | None = None,
+    how: str = "replace",
 ) -> Collected:
     """The series of a target's first two cycles; the changed field may be in both."""
     OddSession.answers, OddSession.where, OddSession.odd, OddSession.changed = 0, where, odd, ""
+    OddSession.how = how
     with pytest.MonkeyPatch.context() as patch, server.connect(application_name="idle") as idle:
         idle.execute("SELECT 1")
         patch.setattr(server_module, "Session", OddSession)
@@ -115,6 +129,23 @@ def test_a_malformed_field_affects_at_most_the_series_of_its_row(
     found = _second_cycle(server, where, data.draw(st.sampled_from(ODD)))
 
     assert len(expected - set(found.values)) <= MOST_OF_A_ROW, OddSession.changed
+    assert found.values["pg_up"] == 1
+
+
+@given(data=st.data())
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("how", ["drop", "repeat", "reverse"])
+def test_missing_repeated_and_reordered_rows_affect_at_most_the_series_of_a_row(
+    data: st.DataObject, server: PostgresServer, whole: tuple[int, set[str]], how: str
+) -> None:
+    answers, expected = whole
+    fraction = st.floats(0, 1, exclude_max=True)
+    where = data.draw(st.integers(1, answers)), data.draw(fraction), data.draw(fraction)
+
+    found = _second_cycle(server, where, b"(null)", how)
+
+    assert len(expected - set(found.values)) <= (MOST_OF_A_ROW if how == "drop" else 5), OddSession.changed
+    assert found.values["pg_up"] == 1
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"-1", b"NaN", b"(null)"])
