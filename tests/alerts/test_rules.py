@@ -12,6 +12,7 @@ import yaml
 
 from services import installed
 
+from . import case_table
 from .rule_files import (
     ALERTS,
     RULE_FILES,
@@ -76,6 +77,13 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() 
     names = {rule.name for rule in alerts()}
     assert fires == names
     assert quiet == names - {ALWAYS}
+
+
+def test_the_readme_of_the_cases_lists_all_of_them() -> None:
+    text = case_table.README.read_text()
+    if os.environ.get("UPDATE_GOLDEN"):
+        case_table.README.write_text(case_table.with_table(text))
+    assert case_table.README.read_text() == case_table.with_table(text)
 
 
 def test_each_rule_file_can_be_loaded_alone() -> None:

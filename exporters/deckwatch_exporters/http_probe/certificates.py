@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deckwatch.exporter import Gauge, Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from deckwatch.exporter import Samples
 
@@ -19,6 +19,10 @@ EARLIEST_EXPIRY = Gauge(
     "probe_ssl_earliest_cert_expiry",
     "Time when the first certificate that the server sent expires, in Unix seconds.",
     unit="seconds",
+)
+EARLIEST_LIFETIME = Gauge(
+    "probe_ssl_earliest_cert_lifetime_seconds",
+    "Time from the beginning to the end of validity of the certificate that expires first.",
 )
 CHAIN_EXPIRY = Gauge(
     "probe_ssl_last_chain_expiry_timestamp_seconds",
@@ -60,9 +64,11 @@ def tls_samples(connection: ssl.SSLSocket, *, cipher: bool) -> Samples:
     if not sent:
         return
     try:
-        yield EARLIEST_EXPIRY(_earliest_expiry(sent))
+        first = min((it.public_bytes(_DER) for it in sent), key=expiry)
+        yield EARLIEST_EXPIRY(expiry(first))
         if connection.context.verify_mode != ssl.CERT_NONE and (chain := session.get_verified_chain()):
-            yield CHAIN_EXPIRY(_earliest_expiry(chain))
+            yield CHAIN_EXPIRY(min(expiry(it.public_bytes(_DER)) for it in chain))
+        yield EARLIEST_LIFETIME(lifetime(first))
     except ValueError as wrong:
         yield Malformed("certificate: notAfter", str(wrong))
     try:
@@ -93,21 +99,32 @@ def iana_name(cipher: str) -> str:
     return f"TLS_{(exchange or 'RSA').replace('-', '_')}_WITH_{kind}_{bits}_{mode or 'CBC'}_{digest}"
 
 
-def _earliest_expiry(chain: Sequence[Any]) -> float:
-    """Raises ValueError."""
-    return min(expiry(it.public_bytes(_DER)) for it in chain)
-
-
 def expiry(der: bytes) -> float:
     """The end of a certificate's validity (RFC 5280, section 4.1), in Unix seconds. Raises ValueError."""
+    _, end = _validity(der)
+    return _seconds(*end)
+
+
+def lifetime(der: bytes) -> float:
+    """The time from the beginning to the end of a certificate's validity, in seconds. Raises ValueError."""
+    beginning, end = _validity(der)
+    return _seconds(*end) - _seconds(*beginning)
+
+
+def _validity(der: bytes) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
+    """The tags and contents of a certificate's notBefore and notAfter. Raises ValueError."""
     try:
         (_, certificate), *_ = _elements(der)
         (_, signed), *_ = _elements(certificate)
         # Serial number, signature, issuer, validity.
         validity = [content for tag, content in _elements(signed) if tag != _DER_VERSION][3]
-        _, (tag, content) = _elements(validity)
+        beginning, end = _elements(validity)
     except (IndexError, ValueError):
         raise ValueError("no validity") from None
+    return beginning, end
+
+
+def _seconds(tag: int, content: bytes) -> float:
     text = content.decode("latin-1")
     if tag == _DER_UTC_TIME:
         text = ("19" if text[:2] >= "50" else "20") + text

@@ -124,17 +124,18 @@ class Connection:
         except TimeoutError:
             raise
         except OSError as failure:
-            raise ProbeFailed(f"cannot send: {_reason(self._alert() or failure)}") from None
+            raise ProbeFailed(self._alert() or f"cannot send: {_reason(failure)}") from None
 
-    def _alert(self) -> ssl.SSLError | None:
-        """The TLS alert with which the server closed the connection, if it arrived before the request was sent."""
+    def _alert(self) -> str:
+        """What a server said before it closed the connection: in TLS 1.3, it refuses a client's certificate after the
+        handshake, and sending then fails with nothing but an end of file."""
         try:
             self.socket.recv(1)
-        except ssl.SSLError as alert:
-            return alert
+        except ssl.SSLError as failure:
+            return tls_failure(failure)
         except OSError:
             pass
-        return None
+        return ""
 
     def makefile(self, mode: str = "rb") -> io.BufferedReader:
         """A reader, as http.client asks a socket for it."""
@@ -159,6 +160,8 @@ class _Reader(io.RawIOBase):
             size = connection.socket.recv_into(buffer)
         except TimeoutError:
             raise
+        except ssl.SSLError as failure:
+            raise ProbeFailed(tls_failure(failure)) from None
         except OSError as failure:
             raise ProbeFailed(f"the connection was lost: {_reason(failure)}") from None
         if connection.first_byte is None:

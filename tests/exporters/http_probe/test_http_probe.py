@@ -141,6 +141,7 @@ def test_the_expiry_of_certificates_is_exported(tmp_path: Path) -> None:
             collected = probe(url, tls=tls)
             assert collected.failed == ""
             left = collected.value("probe_ssl_earliest_cert_expiry") - time.time()
+            assert collected.value("probe_ssl_earliest_cert_lifetime_seconds") > left
             assert 80_000 < left <= 86_400
             assert any('version="TLS 1.3"' in name for name in collected.values)
             assert any('subjectalternative="api.example"' in name for name in collected.values)

@@ -107,6 +107,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsSite:
 
 
 EXPIRY, INFO = "probe_ssl_earliest_cert_expiry", "probe_ssl_last_chain_info"
+LIFETIME = "probe_ssl_earliest_cert_lifetime_seconds"
 
 
 def _expiry_in(der: bytes) -> bytes:
@@ -124,7 +125,7 @@ def test_a_certificate_with_an_odd_time_has_no_expiry(tls: TlsSite, odd: bytes) 
 
     assert found.failed == ""
     assert found.malformed == ["certificate: notAfter"]
-    assert _names(found) == _names(tls.base) - {EXPIRY}
+    assert _names(found) == _names(tls.base) - {EXPIRY, LIFETIME}
 
 
 def test_a_certificate_with_an_undecodable_name_keeps_its_expiry_and_fingerprint(tls: TlsSite) -> None:
@@ -147,7 +148,7 @@ def test_any_damage_to_a_certificate_affects_only_its_series(tls: TlsSite, data:
     except ssl.SSLError:
         assume(False)
     if not found.failed:
-        assert _names(tls.base) - _names(found) <= {EXPIRY, INFO}
+        assert _names(tls.base) - _names(found) <= {EXPIRY, LIFETIME, INFO}
 
 
 def _names(collected: Collected) -> set[str]:

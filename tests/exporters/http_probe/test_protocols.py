@@ -72,7 +72,11 @@ def test_a_server_that_verifies_clients_is_probed_with_a_certificate(tmp_path: P
         url, trusted = f"https://127.0.0.1:{port}/health", {"ca_file": str(authority.file)}
         own = {"cert_file": str(certificate), "key_file": str(key)}
         assert probe(url, tls={**trusted, **own}).failed == ""
-        assert "certificate" in probe(url, tls=trusted).failed
+        refused = probe(url, tls=trusted).failed
+        assert (
+            refused
+            == "TLS failed: the server refused the client certificate (certificate required). Check tls.cert_file"
+        )
         missing = probe(url, tls={**trusted, "cert_file": str(tmp_path / "none"), "key_file": str(key)}).failed
         assert "No such file" in missing
 
