@@ -121,7 +121,7 @@ EFFECTS: dict[str, Callable[[Path], None] | str] = {
     "sqlite": _REAL + "test_an_sqlite_file_works_without_a_server",
     "sqlalchemy": _REAL + "test_a_database_of_sqlalchemy_works",
     **dict.fromkeys(
-        (f"redis.{it}" for it in setting_names(ConnectionSettings)), _REAL + "test_redis_commands_are_figures"
+        (f"redis.{it}" for it in sorted(setting_names(ConnectionSettings))), _REAL + "test_redis_commands_are_figures"
     ),
     "json.url": _REAL + "test_figures_of_a_json_document_are_selected_by_jmespath",
     "json.bearer_token": _request(bearer_token="hunter2"),
