@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 import redis
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 @dataclass
 class Server:
     """A server that a test can stop, start, freeze and kill."""
+
+    #: What asks it for an orderly shutdown that does not wait for its clients.
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT
 
     command: Sequence[str]
     folder: Path
@@ -58,7 +61,7 @@ class Server:
             return
         process, self.process = self.process, None
         self._signal_all(process, signal.SIGCONT)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(self.stop_signal)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

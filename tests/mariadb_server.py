@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _ACCOUNT = "nobody"  # the server refuses to run as root
 @dataclass
 class MariadbServer(Server):
     """A separate MariaDB with the users of its first statements."""
+
+    stop_signal = signal.SIGTERM
 
     def url(self, user: str, database: str) -> str:
         """For SQLAlchemy with PyMySQL."""

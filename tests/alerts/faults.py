@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
+
+from services import free_port, until
 
 from .matrix import AS_A_WHOLE, BY_TARGET, Matrix
 
@@ -49,6 +52,32 @@ def redis_down(matrix: Matrix) -> contextlib.AbstractContextManager[None]:
 
 def redis_replica_paused(matrix: Matrix) -> contextlib.AbstractContextManager[None]:
     return _frozen(matrix.redis_replica)
+
+
+@contextlib.contextmanager
+def redis_crash_loop(matrix: Matrix) -> Iterator[None]:
+    """Five crashes, each followed by an immediate start and a few seconds of service."""
+    for _ in range(5):
+        matrix.redis.kill()
+        matrix.redis.start()
+        time.sleep(5)
+    yield
+
+
+@contextlib.contextmanager
+def redis_full_sync(matrix: Matrix) -> Iterator[None]:
+    """The replica waits for half a minute, which is 7.5 minutes of the rules, for the snapshot of its master."""
+    with matrix.redis.client() as master, matrix.redis_replica.client() as replica:
+        master.config_set("repl-diskless-sync-delay", 30)
+        master.config_set("repl-backlog-size", 16384)
+        replica.replicaof("127.0.0.1", free_port())
+        master.set("more than the backlog", b"x" * 1_000_000)
+        replica.replicaof("127.0.0.1", matrix.redis.port)
+        until(lambda: master.info("replication").get("slave0", {}).get("state") == "wait_bgsave", what="a full sync")
+        yield
+        until(lambda: replica.info("replication")["master_link_status"] == "up", what="the end of the full sync")
+        master.config_set("repl-diskless-sync-delay", 1)
+        master.delete("more than the backlog")
 
 
 @contextlib.contextmanager

@@ -194,9 +194,12 @@ def live_matrix(folder: Path, factor: int = FACTOR) -> Iterator[Matrix]:
 
     with contextlib.ExitStack() as services:
         enter = services.enter_context
-        memory = ("--maxmemory", "32mb", "--repl-timeout", seconds(60), "--repl-ping-replica-period", seconds(10))
-        cache = enter(redis_server(folder, *memory))
-        replica = enter(redis_server(folder, *memory, "--replicaof", f"127.0.0.1 {cache.port}"))
+        flags = (
+            "--maxmemory", "32mb", "--repl-timeout", seconds(60), "--repl-ping-replica-period", seconds(10),
+            "--repl-diskless-sync-delay", seconds(5),
+        )  # fmt: skip
+        cache = enter(redis_server(folder, *flags))
+        replica = enter(redis_server(folder, *flags, "--replicaof", f"127.0.0.1 {cache.port}"))
         wal = {"wal_sender_timeout": seconds(60) + "s", "wal_receiver_timeout": seconds(60) + "s"}
         primary = enter(postgres_server(None, max_connections="30", archive_mode="on", **wal))
         primary.execute(

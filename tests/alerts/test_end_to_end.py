@@ -241,10 +241,11 @@ def test_a_filling_disk_is_reported_before_it_is_full(stack: Stack) -> None:
     with stack.only("HostDiskWillFillIn4Hours", "pager", "platform"):
         filling = stack.disk / "filling"
         with filling.open("ab") as file:
-            for _ in range(28):  # 14 of 20 MB
-                file.write(b"x" * 500_000)
+            file.write(b"x" * 12_000_000)  # of 20 MB, and then more for longer than a burst
+            for _ in range(40):
+                file.write(b"x" * 120_000)
                 file.flush()
-                time.sleep(0.25)
+                time.sleep(1)
         stack.told("HostDiskWillFillIn4Hours", start)
         filling.unlink()
 

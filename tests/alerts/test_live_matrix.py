@@ -55,6 +55,19 @@ def test_no_alert_is_pending_or_sent_on_the_healthy_stack(matrix: Matrix) -> Non
     assert not matrix.failing_rules()
 
 
+@pytest.mark.skipif("DECKWATCH_SOAK" not in os.environ, reason="make soak runs it")
+def test_a_full_sync_of_a_replica_sends_nothing(matrix: Matrix) -> None:
+    start = len(matrix.hook.messages)
+    with faults.redis_full_sync(matrix):
+        pass
+    matrix.pass_minutes(1)
+    syncing = 'redis_connected_slave_lag_seconds{slave_state="wait_bgsave"}'
+    seen = matrix.query(f"/api/v1/query?query={quote(f'last_over_time({syncing}[1m])')}")["result"]
+    assert {it["metric"]["job"] for it in seen} == {BY_TARGET, AS_A_WHOLE}, "both agents saw the sync"
+    until(matrix.is_quiet, what="the end of all alerts")
+    assert not matrix.notifications(start)
+
+
 PAGE = ("pager", "database")
 WARNING = ("database",)
 BOTH = (BY_TARGET, AS_A_WHOLE)
@@ -72,13 +85,14 @@ FAULTS = [
     (faults.pgbouncer_down, "PgbouncerDown", "pool", PAGE, BOTH, 6),
     (faults.agent_by_target_killed, "DeckwatchDown", "agent", ("pager", "platform"), (BY_TARGET,), 6),
     (faults.agent_as_a_whole_killed, "DeckwatchDown", "agent", ("pager", "platform"), (AS_A_WHOLE,), 6),
+    (faults.redis_crash_loop, "RedisRestarting", "cache", PAGE, BOTH, 1),
     (faults.primary_gone, "PostgresDown", "main", PAGE, BOTH, 6),
 ]
 #: The others take ten minutes in all: `make soak` runs them.
 IN_EACH_TEST_RUN = (faults.redis_down, faults.pgbouncer_down, faults.agent_by_target_killed)
 #: What the daily mail says after the repair. The information lasts an hour, so these faults are the last ones.
 AFTERWARDS: dict[Callable[[Matrix], AbstractContextManager[None]], set[str]] = {
-    faults.primary_gone: {"PostgresRestarted"}
+    faults.primary_gone: {"PostgresRestarted"},
 }
 
 

@@ -131,11 +131,10 @@ WITHOUT_INPUT = frozenset(
         "clients.dsn", "clients.encodings", "clients.libpq", "clients.rabbitmq", "clients.rabbitmq.address",
         "clients.rabbitmq.amqp", "clients.rabbitmq.consumer", "clients.rabbitmq.mailbox", "clients.rabbitmq.session",
         "clients.rabbitmq.settings", "clients.redis", "clients.redis.address", "clients.redis.connection",
-        "clients.redis.link", "clients.redis.settings", "clients.redis.subscription", "clients.stream", "clients.tls",
-        "http_probe.settings", "postgres", "postgres.advice", "postgres.findings", "postgres.plans",
-        "postgres.settings", "queues", "queues.celery_events_settings", "queues.celery_url",
-        "queues.waiting", "redis", "redis.access", "redis.facts", "redis.refusals",
-        "redis.settings", "system",
+        "clients.redis.link", "clients.redis.patterns", "clients.redis.settings", "clients.redis.subscription",
+        "clients.stream", "clients.tls", "http_probe.settings", "postgres", "postgres.advice", "postgres.findings",
+        "postgres.plans", "postgres.settings", "queues", "queues.celery_events_settings", "queues.celery_url",
+        "queues.waiting", "redis", "redis.access", "redis.facts", "redis.refusals", "redis.settings", "system",
     }
 )  # fmt: skip
 
