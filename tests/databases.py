@@ -144,6 +144,27 @@ def redis_server(
         server.stop()
 
 
+@contextlib.contextmanager
+def redis_sentinel(
+    folder: Path, master: RedisServer, *lines: str, quorum: int = 1, password: str = "", program: Path | None = None
+) -> Iterator[RedisServer]:
+    """Run a Sentinel of a master, which it calls `mymaster`, with further lines of its config."""
+    port = free_port()
+    home = folder / f"sentinel-{port}"
+    home.mkdir()
+    config = home / "sentinel.conf"
+    monitored = f"sentinel monitor mymaster 127.0.0.1 {master.port} {quorum}"
+    times = "sentinel down-after-milliseconds mymaster 500", "sentinel failover-timeout mymaster 3000"
+    config.write_text("".join(f"{line}\n" for line in (f"port {port}", monitored, *times, *lines)))
+    command = [str(program or installed("redis-server")), str(config), "--sentinel"]
+    server = RedisServer(command, home, port, password=password)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @dataclass
 class LoggedRedisServer(RedisServer):
     """A server that a plain client cannot connect to. Its log shows when it is ready."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FACTOR = 90
 SHORTEST_RANGE = 4
 
-#: What of the machine that runs the tests would raise alerts of its own: busy CPUs, a clock that nobody sets.
+#: Collectors that would raise alerts about the machine that runs the tests: busy CPUs, a clock that is not set.
 NOT_WATCHED = """
     arp bonding cgroup conntrack cpu cpufreq diskstats dmi edac entropy filefd hwmon interrupts kernel_hung loadavg
     mdadm meminfo meminfo_numa netclass netdev netstat nvme os powersupplyclass pressure processes rapl schedstat

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from databases import RedisServer, redis_server
+from databases import RedisServer, redis_sentinel, redis_server
 from server_versions import redis_program
 from services import free_port, installed, until
 
@@ -51,23 +51,8 @@ class Version:
     def start(self, folder: Path, *flags: str, password: str = "") -> AbstractContextManager[RedisServer]:
         return redis_server(folder, *flags, password=password, program=self.program)
 
-    @contextlib.contextmanager
-    def sentinel(self, folder: Path, master: RedisServer, quorum: int = 1) -> Iterator[RedisServer]:
-        port = free_port()
-        home = folder / f"sentinel-{port}"
-        home.mkdir()
-        config = home / "sentinel.conf"
-        config.write_text(
-            f"port {port}\nsentinel monitor mymaster 127.0.0.1 {master.port} {quorum}\n"
-            "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n"
-        )
-        program = str(self.program or installed("redis-server"))
-        server = RedisServer([program, str(config), "--sentinel"], home, port)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    def sentinel(self, folder: Path, master: RedisServer, quorum: int = 1) -> AbstractContextManager[RedisServer]:
+        return redis_sentinel(folder, master, quorum=quorum, program=self.program)
 
     @contextlib.contextmanager
     def pair(self, folder: Path) -> Iterator[tuple[RedisServer, RedisServer]]:

@@ -148,7 +148,7 @@ def _seed(client: redis.Redis) -> None:
     client.xgroup_create("stream", "g", id="0")
     client.xgroup_create("stream", "h", id="0")
     client.xadd("log", {"n": 1})
-    # Celery: with a priority, a prefix, another separator and a time in a header of its own.
+    # Celery: with a priority, a prefix, another separator and a header with a time.
     client.lpush("tasks", json.dumps({"headers": {"sent": now - 60}, "properties": {"delivery_tag": "1"}}))
     client.lpush("other\x06\x163", "{}")
     client.lpush("app1:other", "{}", "{}")

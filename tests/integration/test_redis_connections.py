@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from certificates import Authority
-from databases import LoggedRedisServer, RedisServer, redis_server, tls_redis_server
+from databases import LoggedRedisServer, RedisServer, redis_sentinel, redis_server, tls_redis_server
 from exporters.redis.stand_in import stand_in
 from exporters.redis.support import Target
 from services import deckwatch_command, free_port, installed, until
@@ -230,24 +230,6 @@ def test_no_more_commands_are_sent_than_redis_exporter_sends(server: RedisServer
 
 
 @contextlib.contextmanager
-def _sentinel(folder: Path, master: RedisServer, *lines: str, password: str = "") -> Iterator[RedisServer]:
-    home = folder / f"sentinel-{free_port()}"
-    home.mkdir()
-    port = free_port()
-    config = home / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
-        "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 3000\n" + "\n".join(lines)
-    )
-    server = RedisServer([installed("redis-server"), str(config), "--sentinel"], home, port, password=password)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@contextlib.contextmanager
 def _tls_sentinel(folder: Path, master: RedisServer, authority: Authority) -> Iterator[RedisServer]:
     certificate, key = authority.issue("sentinel")
     port = free_port()
@@ -276,7 +258,7 @@ def _watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Redi
         # Before the Sentinel starts: it discovers replicas immediately, and then every ten seconds.
         with first.client() as client:
             until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", what="the replica")
-        with _sentinel(folder, first) as sentinel:
+        with redis_sentinel(folder, first) as sentinel:
             yield first, second, sentinel
 
 
@@ -357,7 +339,7 @@ def test_every_address_of_a_host_is_tried(server: RedisServer, monkeypatch: pyte
 
 def test_a_master_name_unknown_to_all_sentinels_is_reported(tmp_path: Path, server: RedisServer) -> None:
     with (
-        _sentinel(tmp_path, server) as sentinel,
+        redis_sentinel(tmp_path, server) as sentinel,
         Target(f"redis+sentinel://127.0.0.1:{sentinel.port}/other") as target,
     ):
         error = target.run().error
@@ -377,8 +359,8 @@ def _port(values: dict[str, float]) -> int | None:
 
 def test_hanging_sentinels_share_one_timeout_and_leave_time_for_the_next(tmp_path: Path, server: RedisServer) -> None:
     with (
-        _sentinel(tmp_path, server) as one,
-        _sentinel(tmp_path, server) as other,
+        redis_sentinel(tmp_path, server) as one,
+        redis_sentinel(tmp_path, server) as other,
         one.client() as client_of_one,
         other.client() as client_of_other,
     ):
@@ -401,7 +383,7 @@ def test_hanging_sentinels_share_one_timeout_and_leave_time_for_the_next(tmp_pat
 
 
 def test_a_sentinel_can_have_its_own_password(tmp_path: Path, server: RedisServer) -> None:
-    with _sentinel(tmp_path, server, f"requirepass {SENTINEL}", password=SENTINEL) as sentinel:
+    with redis_sentinel(tmp_path, server, f"requirepass {SENTINEL}", password=SENTINEL) as sentinel:
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster"
         with Target(url, sentinel_password=SENTINEL) as target:
             until(lambda: _port(_values(target)) == server.port, what="the master")
